@@ -1,0 +1,244 @@
+"""The ``.tac`` frame, version 1: fields, limits and checksum around an opaque payload.
+
+    Frame ─ pack ─▶ bytes ─ parse ─▶ Frame          one frame, nothing before or behind it
+                    bytes ─ read_frame ─▶ Frame…    frames that follow each other in a stream
+
+    magic │ version, flags │ fingerprint │ level │ width │ height │ length │ payload │ CRC-32
+      3   │       1        │      4      │   1   │ 1…5   │  1…5   │  1…5   │  length │   4
+
+``docs/format.md`` specifies the frame; this file holds no rule that is not written there.
+Every field is checked as soon as it is read and before anything is allocated for it. What is
+refused is refused with a subclass of `FormatError`, or with `LimitExceeded`. Standard library only.
+"""
+
+import io
+import zlib
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from tactic_codec.errors import (
+    ChecksumMismatch,
+    Corrupt,
+    LimitExceeded,
+    NotATacFile,
+    ReservedFlags,
+    Truncated,
+    UnsupportedVersion,
+)
+
+MAGIC = b"\x89TA"  # outside ASCII at the front, so that no text file begins like this
+VERSION = 1
+FINGERPRINT_BYTES = 4
+CHECKSUM_BYTES = 4
+MAX_LEVEL = 255
+MAX_SIDE = 65_535  # pixels
+MAX_PAYLOAD = 2**32 - 1  # bytes
+DEFAULT_MAX_PIXELS = 1 << 28  # 268 megapixels: 0.8 GB once decoded to RGB
+
+# A hostile length must not be allocated before the bytes are there.
+_READ_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One coded image.
+
+    Attributes:
+        fingerprint: the 4 bytes that name the model which decodes the payload.
+        level: the quality level, 1 to 255, an index into the model's tables.
+        width: of the original image in pixels, 1 to 65535.
+        height: of the original image in pixels, 1 to 65535.
+        payload: the range-coded symbols; never ends in a zero byte.
+    """
+
+    fingerprint: bytes
+    level: int
+    width: int
+    height: int
+    payload: bytes
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the original image, the denominator of bits per pixel."""
+        return self.width * self.height
+
+    @property
+    def header_bytes(self) -> int:
+        """Number of bytes of the frame that are not payload, the checksum among them."""
+        varints = (self.width, self.height, len(self.payload))
+        fixed = len(MAGIC) + 1 + FINGERPRINT_BYTES + 1 + CHECKSUM_BYTES
+        return fixed + sum(len(_pack_varint(value)) for value in varints)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of the whole frame."""
+        return self.header_bytes + len(self.payload)
+
+
+def pack(frame: Frame) -> bytes:
+    """Write a frame.
+
+    Raises:
+        ValueError: a field is outside its range, or the payload ends in a zero byte.
+    """
+    _require(len(frame.fingerprint) == FINGERPRINT_BYTES, "the fingerprint has 4 bytes")
+    _require(1 <= frame.level <= MAX_LEVEL, f"the level is 1 to {MAX_LEVEL}")
+    _require(1 <= frame.width <= MAX_SIDE, f"the width is 1 to {MAX_SIDE}")
+    _require(1 <= frame.height <= MAX_SIDE, f"the height is 1 to {MAX_SIDE}")
+    _require(len(frame.payload) <= MAX_PAYLOAD, f"the payload has at most {MAX_PAYLOAD} bytes")
+    _require(not frame.payload.endswith(b"\0"), "the payload does not end in a zero byte")
+    body = b"".join(
+        (
+            MAGIC,
+            bytes([VERSION << 4]),
+            frame.fingerprint,
+            bytes([frame.level]),
+            _pack_varint(frame.width),
+            _pack_varint(frame.height),
+            _pack_varint(len(frame.payload)),
+            frame.payload,
+        )
+    )
+    return body + zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def parse(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Frame:
+    """Read bytes that are exactly one frame.
+
+    Raises:
+        FormatError: the subclass that names the cause; bytes behind the frame are `Corrupt`.
+        LimitExceeded: the image has more than ``max_pixels`` pixels.
+    """
+    frame = read_frame(io.BytesIO(data), max_pixels=max_pixels)
+    if frame is None:
+        raise Truncated("the data is empty; a .tac frame was expected")
+    if frame.size != len(data):
+        extra = len(data) - frame.size
+        raise Corrupt(f"{extra} bytes follow the frame; exactly one frame was expected")
+    return frame
+
+
+def read_frame(stream: BinaryIO, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Frame | None:
+    """Read the next frame of a stream, or None where the stream ends cleanly between frames.
+
+    Takes no byte beyond the frame, and accepts short reads, so the stream may be a pipe.
+    After `ChecksumMismatch` the stream stands behind the damaged frame and the next one can be
+    read; after any other error the place of the next frame is not known.
+
+    Raises:
+        FormatError: the subclass that names the cause.
+        LimitExceeded: the image has more than ``max_pixels`` pixels.
+    """
+    source = _Source(stream)
+    magic = source.read(len(MAGIC))
+    if not magic:
+        return None
+    if not MAGIC.startswith(magic):
+        raise NotATacFile(f"begins with {magic.hex(' ')}; a .tac frame begins with 89 54 41")
+    if len(magic) < len(MAGIC):
+        raise Truncated(f"the data ends after {len(magic)} bytes, inside the magic")
+
+    version, flags = divmod(source.byte("version"), 16)
+    if version != VERSION:
+        raise UnsupportedVersion(
+            f"format version {version}; this reader knows version {VERSION}: update tactic-codec"
+        )
+    if flags:
+        raise ReservedFlags(f"flags are {flags:#x}; version {VERSION} reserves them as 0")
+
+    fingerprint = source.exactly(FINGERPRINT_BYTES, "fingerprint")
+    level = source.byte("quality level")
+    if level == 0:
+        raise Corrupt(f"quality level 0; expected 1 to {MAX_LEVEL}")
+    width = _read_side(source, "width")
+    height = _read_side(source, "height")
+    if width * height > max_pixels:
+        raise LimitExceeded(
+            f"{width} x {height} is {width * height} pixels; the limit is {max_pixels}: raise it "
+            "if you trust the source"
+        )
+    payload = source.exactly(source.varint("payload length"), "payload")
+
+    expected = source.crc
+    found = int.from_bytes(source.exactly(CHECKSUM_BYTES, "checksum"), "little")
+    if found != expected:
+        raise ChecksumMismatch(
+            f"checksum {found:08x}, computed {expected:08x}: the frame was damaged on its way; "
+            "fetch it again"
+        )
+    # Behind the checksum: a damaged byte that became zero is damage, not a writer's fault.
+    if payload.endswith(b"\0"):
+        raise Corrupt("the payload ends in a zero byte; writers drop those")
+    return Frame(fingerprint, level, width, height, payload)
+
+
+class _Source:
+    """Reads fields from a stream and keeps the checksum of all that was read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.crc = 0
+
+    def read(self, count: int) -> bytes:
+        """Return ``count`` bytes, or fewer where the stream ends."""
+        chunks = []
+        while count > 0:
+            chunk = self._stream.read(min(count, _READ_CHUNK))
+            if not chunk:
+                break
+            self.crc = zlib.crc32(chunk, self.crc)
+            chunks.append(chunk)
+            count -= len(chunk)
+        return b"".join(chunks)
+
+    def exactly(self, count: int, field: str) -> bytes:
+        """Return ``count`` bytes; `Truncated` if the stream has fewer."""
+        data = self.read(count)
+        if len(data) < count:
+            raise Truncated(f"the data ends inside the {field}: {len(data)} of {count} bytes")
+        return data
+
+    def byte(self, field: str) -> int:
+        return self.exactly(1, field)[0]
+
+    def varint(self, field: str) -> int:
+        """Read SQLite4's variable-length integer, in its shortest form and up to 32 bits."""
+        first = self.byte(field)
+        if first <= 240:
+            return first
+        if first <= 248:
+            return 240 + 256 * (first - 241) + self.byte(field)
+        if first == 249:
+            return 2288 + int.from_bytes(self.exactly(2, field), "big")
+        if first > 251:
+            raise Corrupt(f"the {field} begins with byte {first}; integers begin with 0 to 251")
+        count = first - 247
+        value = int.from_bytes(self.exactly(count, field), "big")
+        if len(_pack_varint(value)) != 1 + count:
+            raise Corrupt(f"the {field} {value} is written in {1 + count} bytes; it needs fewer")
+        return value
+
+
+def _read_side(source: _Source, field: str) -> int:
+    value = source.varint(field)
+    if not 1 <= value <= MAX_SIDE:
+        raise Corrupt(f"{field} {value}; expected 1 to {MAX_SIDE} pixels")
+    return value
+
+
+def _pack_varint(value: int) -> bytes:
+    if value <= 240:
+        return bytes([value])
+    if value <= 2287:
+        high, low = divmod(value - 240, 256)
+        return bytes([241 + high, low])
+    if value <= 67_823:
+        return b"\xf9" + (value - 2288).to_bytes(2, "big")
+    if value < 1 << 24:
+        return b"\xfa" + value.to_bytes(3, "big")
+    return b"\xfb" + value.to_bytes(4, "big")
+
+
+def _require(condition: bool, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"cannot pack the frame: {rule}")

@@ -1,0 +1,35 @@
+"""Integer symbols to bytes and back with fixed integer tables, the same on every machine.
+
+    y_hat [C, h, w] ─ encode(…, tables) ─▶ payload ─ decode(…, shape, tables) ─▶ y_hat [C, h, w]
+
+    symbols    encode, decode, ideal_bits: the order of the stages
+    contexts   coding order, and the neighbours that choose a table
+    tables     integer frequencies of 2^24
+    escapes    Exp-Golomb codes for values outside a table
+    coders     the range coder, by constriction where it is installed
+    pure       the same range coder in plain Python
+
+This room knows nothing of images, networks or frames, and is the only one that imports
+constriction. It refuses a payload that no encoder writes with `Corrupt`, and tables that break
+their rules with `DamagedModel`.
+"""
+
+from tactic_codec.entropy.coders import CONSTRICTION, PURE, Coder, default_coder
+from tactic_codec.entropy.contexts import ContextModel
+from tactic_codec.entropy.pure import TOTAL
+from tactic_codec.entropy.symbols import decode, encode, ideal_bits
+from tactic_codec.entropy.tables import SYMBOL_LIMIT, FrequencyTables
+
+__all__ = [
+    "CONSTRICTION",
+    "PURE",
+    "SYMBOL_LIMIT",
+    "TOTAL",
+    "Coder",
+    "ContextModel",
+    "FrequencyTables",
+    "decode",
+    "default_coder",
+    "encode",
+    "ideal_bits",
+]

@@ -1,0 +1,183 @@
+"""Symbols to payload and back.
+
+    y_hat [C, h, w] ─ coding order ─▶ contexts ─▶ tables ─▶ intervals of 2^24 ─ coder ─▶ payload
+    payload ─ decoder ─▶ indices of a wavefront ─▶ values ─▶ contexts of the next … ─▶ y_hat
+
+The encoder knows all symbols and so takes many wavefronts at once; the decoder needs a wavefront's
+neighbours first. `ideal_bits` adds up the very intervals that `encode` codes.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec.entropy.coders import Coder, default_coder
+from tactic_codec.entropy.contexts import capped_magnitudes, empty_board, scan
+from tactic_codec.entropy.escapes import code_bits, fold, read_code, unfold
+from tactic_codec.entropy.pure import PRECISION, TOTAL
+from tactic_codec.entropy.tables import SYMBOL_LIMIT, FrequencyTables
+
+# Bounds the memory of the encoder; larger chunks gain little.
+_CHUNK_SYMBOLS = 1 << 16
+_CHUNK_ESCAPES = 1 << 12
+
+# left and size, each [m], of a run of coded symbols
+_Intervals = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+
+
+def encode(
+    symbols: NDArray[np.integer[Any]], tables: FrequencyTables, coder: Coder | None = None
+) -> bytes:
+    """Code a latent.
+
+    Args:
+        symbols: integers [C, h, w]; values beyond ±2^20 are coded as ±2^20.
+        tables: of the quality level, for C channels.
+        coder: `default_coder` if None; all coders write the same bytes.
+
+    Returns:
+        the payload; it never ends in a zero byte and may be empty.
+
+    Raises:
+        ValueError: the array is empty, not of integers, or does not have the tables' channels.
+    """
+    encoder = (coder or default_coder()).encoder()
+    for left, size in _intervals(symbols, tables):
+        encoder.put(left, size)
+    return encoder.seal()
+
+
+def decode(
+    payload: bytes,
+    shape: tuple[int, int, int],
+    tables: FrequencyTables,
+    coder: Coder | None = None,
+) -> NDArray[np.int32]:
+    """Decode a latent.
+
+    Args:
+        payload: as `encode` returned it.
+        shape: (C, h, w) of the latent.
+        tables: those it was encoded with; others give other symbols, or an error.
+        coder: `default_coder` if None; all coders read the same symbols.
+
+    Returns:
+        int32 [C, h, w], contiguous.
+
+    Raises:
+        Corrupt: no encoder writes this payload. Most damage is not seen here but by the
+            checksum of the container.
+        ValueError: the shape is empty or does not have the tables' channels.
+    """
+    _check_shape(shape, tables)
+    decoder = (coder or default_coder()).decoder(payload, tables)
+    order, ends, pitch = scan(shape[1], shape[2])
+    board, latent = empty_board(shape, np.int32)
+    magnitudes, _ = empty_board(shape, np.uint8)
+    has_contexts = tables.contexts.count > 1
+    start = 0
+    for end in ends:
+        where = order[start:end]
+        start = end
+        if has_contexts:
+            rows = tables.contexts.contexts(magnitudes, where, pitch)
+            rows += tables.first_rows
+        else:
+            rows = np.broadcast_to(tables.first_rows, (where.size, tables.channels))
+        indices = decoder.take(rows.reshape(-1))
+        values = indices + np.int32(tables.minimum)
+        for place in np.flatnonzero(indices == tables.escape):
+            values[place] = unfold(read_code(decoder.bit), tables)
+        values = values.reshape(where.size, tables.channels)
+        board[where] = values
+        if has_contexts:
+            magnitudes[where] = capped_magnitudes(values)
+    return np.ascontiguousarray(latent)
+
+
+def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> float:
+    """Return what the tables say that a latent costs, in bits, escapes included.
+
+    A payload is little longer: the coder's rounding adds about 0.0001 bits to each symbol, and
+    the last byte is not full.
+
+    Raises:
+        ValueError: as `encode`.
+    """
+    return sum(
+        PRECISION * size.size - float(np.log2(size).sum())
+        for _, size in _intervals(symbols, tables)
+    )
+
+
+def _intervals(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Intervals]:
+    """Yield the intervals of all symbols and escape bits, in coding order and in runs."""
+    board, magnitudes = _boards(symbols, tables)
+    order, ends, pitch = scan(symbols.shape[1], symbols.shape[2])
+    for start, chunk_ends in _chunks(ends, max(1, _CHUNK_SYMBOLS // tables.channels)):
+        where = order[start : chunk_ends[-1]]
+        rows = tables.first_rows
+        if tables.contexts.count > 1:
+            rows = rows + tables.contexts.contexts(magnitudes, where, pitch)
+        values = board.take(where, axis=0)
+        # As unsigned integers, values below the table are large too: one comparison for both.
+        offsets = (values - np.int32(tables.minimum)).view(np.uint32)
+        indices = np.minimum(offsets, np.uint32(tables.escape))
+        flat = (rows * tables.cumulative.shape[1] + indices).reshape(-1)
+        left = tables.cumulative.take(flat)
+        size = tables.cumulative.take(flat + 1) - left
+
+        escapes = np.flatnonzero(indices == tables.escape)
+        numbers = fold(values.reshape(-1)[escapes], tables)
+        # The codes of a wavefront's escapes follow its last symbol.
+        stops = (np.array(chunk_ends) - start) * tables.channels
+        wavefronts = np.searchsorted(stops, escapes, side="right")
+        done = 0
+        for wavefront in np.unique(wavefronts):
+            stop = stops[wavefront]
+            yield left[done:stop], size[done:stop]
+            yield from _code_intervals(numbers[wavefronts == wavefront])
+            done = stop
+        if done < left.size:
+            yield left[done:], size[done:]
+
+
+def _boards(
+    symbols: NDArray[np.integer[Any]], tables: FrequencyTables
+) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Return the clamped symbols and their capped magnitudes, each [board, C]."""
+    if symbols.ndim != 3 or symbols.dtype.kind not in "iu":
+        raise ValueError(f"expected integers [C, h, w], found {symbols.dtype} {symbols.shape}")
+    channels, height, width = symbols.shape
+    _check_shape((channels, height, width), tables)
+    board, latent = empty_board((channels, height, width), np.int32)
+    # Clamped in the caller's type, which may be wider than int32 or too narrow for the limit.
+    kind = np.iinfo(symbols.dtype)
+    lowest, highest = max(-SYMBOL_LIMIT, kind.min), min(SYMBOL_LIMIT, kind.max)
+    np.clip(symbols, lowest, highest, out=latent, casting="unsafe")
+    return board, capped_magnitudes(board)
+
+
+def _chunks(ends: list[int], limit: int) -> Iterator[tuple[int, list[int]]]:
+    """Group wavefronts: yield a first position and the ends of the wavefronts behind it."""
+    start, chunk = 0, list[int]()
+    for end in ends:
+        if chunk and end - start > limit:
+            yield start, chunk
+            start, chunk = chunk[-1], []
+        chunk.append(end)
+    yield start, chunk
+
+
+def _code_intervals(numbers: NDArray[np.int64]) -> Iterator[_Intervals]:
+    half = np.uint32(TOTAL // 2)
+    for start in range(0, numbers.size, _CHUNK_ESCAPES):
+        bits = code_bits(numbers[start : start + _CHUNK_ESCAPES]).astype(np.uint32)
+        yield bits * half, np.full(bits.size, half)
+
+
+def _check_shape(shape: tuple[int, int, int], tables: FrequencyTables) -> None:
+    if shape[0] != tables.channels or min(shape) < 1:
+        raise ValueError(f"latent of shape {shape} for tables of {tables.channels} channels")

@@ -1,0 +1,102 @@
+"""The integer frequency tables of one quality level.
+
+    FrequencyTables [C, K, N] ─ cumulative ─▶ interval [left, left + size) of 2^24 of every symbol
+
+Tables are integers, fixed when a model is exported. The decoder computes no probability, so every
+machine reads the same symbols (Ballé, Johnston, Minnen: Integer Networks for Data Compression with
+Latent-Variable Models, ICLR 2019, on what happens otherwise).
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec.entropy.contexts import ContextModel
+from tactic_codec.entropy.pure import TOTAL
+from tactic_codec.errors import DamagedModel
+
+SYMBOL_LIMIT = 2**20  # the encoder clamps symbols to it; a trained latent stays far below
+
+
+@dataclass(frozen=True, eq=False)
+class FrequencyTables:
+    """One table per channel and context.
+
+    Attributes:
+        minimum: the value of index 0; index i < N - 1 is the value ``minimum + i``, and the last
+            index is the escape, which announces a value outside the table.
+        frequencies: uint32 [C, K, N], N at least 3, each at least 1, each table's sum 2^24.
+            Any integer array is accepted, checked and kept as a read-only copy.
+        contexts: chooses among the K tables of a channel; ``contexts.count`` is K.
+
+    Raises:
+        DamagedModel: the attributes break these rules.
+    """
+
+    minimum: int
+    frequencies: NDArray[np.integer[Any]]
+    contexts: ContextModel = field(default_factory=ContextModel)
+
+    def __post_init__(self) -> None:
+        given = np.asarray(self.frequencies)
+        if given.ndim != 3 or given.dtype.kind not in "iu" or 0 in given.shape:
+            raise DamagedModel(
+                f"frequency tables of shape {given.shape} and type {given.dtype}; "
+                "expected integers [channels, contexts, symbols]"
+            )
+        if given.shape[1] != self.contexts.count:
+            raise DamagedModel(
+                f"{given.shape[1]} tables per channel for {self.contexts.count} contexts"
+            )
+        if given.shape[2] < 3:
+            raise DamagedModel(f"tables of {given.shape[2]} symbols; expected at least 3")
+        if given.min() < 1 or given.max() >= TOTAL:
+            raise DamagedModel(
+                f"frequencies from {given.min()} to {given.max()}; expected 1 to {TOTAL - 1}"
+            )
+        sums = given.sum(axis=2, dtype=np.int64)
+        if (sums != TOTAL).any():
+            channel, context = np.argwhere(sums != TOTAL)[0]
+            raise DamagedModel(
+                f"the table of channel {channel}, context {context} sums to "
+                f"{sums[channel, context]}; expected {TOTAL}"
+            )
+        frequencies = given.astype(np.uint32, order="C")
+        frequencies.setflags(write=False)
+        object.__setattr__(self, "frequencies", frequencies)
+        if self.minimum < -SYMBOL_LIMIT or self.maximum > SYMBOL_LIMIT:
+            raise DamagedModel(
+                f"table values from {self.minimum} to {self.maximum}; "
+                f"expected {-SYMBOL_LIMIT} to {SYMBOL_LIMIT}"
+            )
+
+    @property
+    def channels(self) -> int:
+        """C, the number of channels."""
+        return int(self.frequencies.shape[0])
+
+    @property
+    def escape(self) -> int:
+        """N - 1, the index of the escape symbol."""
+        return int(self.frequencies.shape[2]) - 1
+
+    @property
+    def maximum(self) -> int:
+        """The largest value that needs no escape."""
+        return self.minimum + self.escape - 1
+
+    @cached_property
+    def first_rows(self) -> NDArray[np.intp]:
+        """[C], the row of each channel's context 0 where tables are numbered ``c * K + k``."""
+        return np.arange(self.channels) * self.contexts.count
+
+    @cached_property
+    def cumulative(self) -> NDArray[np.uint32]:
+        """[C * K, N + 1], from 0 to 2^24: symbol i owns ``[cumulative[i], cumulative[i + 1])``."""
+        rows = self.frequencies.reshape(-1, self.escape + 1)
+        cumulative = np.zeros((rows.shape[0], rows.shape[1] + 1), np.uint32)
+        np.cumsum(rows, axis=1, out=cumulative[:, 1:])
+        return cumulative

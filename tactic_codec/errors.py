@@ -1,0 +1,111 @@
+"""Every way in which tactic-codec refuses, one class per cause.
+
+    TacError
+    ├── FormatError            the bytes are not a frame that version 1 describes
+    │   ├── NotATacFile        they do not begin with the magic
+    │   ├── UnsupportedVersion they were written by a newer format
+    │   ├── ReservedFlags      a flag is set that version 1 reserves
+    │   ├── Truncated          they end before the frame does
+    │   └── Corrupt            they contradict themselves
+    │       └── ChecksumMismatch   the CRC-32 differs; the frame's end is known
+    ├── LimitExceeded          an image larger than the limit in force
+    ├── ImageError             a picture that cannot be coded
+    │   ├── UnsupportedImage   not a picture, or of a kind that is not read
+    │   └── DamagedImage       a picture whose file is cut or damaged
+    ├── ModelError             a model folder that cannot serve
+    │   ├── UnknownModel       no installed model has this name or fingerprint
+    │   ├── DamagedModel       its files contradict its manifest or the rules
+    │   ├── UnknownLevel       it has no such quality level
+    │   └── UnknownTask        it has no head for this task
+    ├── BackendUnavailable     the runtime or device asked for is not installed
+    ├── OutputExists           an output that would be overwritten
+    ├── ConfigError            a training configuration that cannot be run
+    └── DataError              a training folder that cannot be used
+
+A message says what was found, what was expected and what to do.
+Errors of other libraries are translated where they enter, with ``raise ... from``.
+"""
+
+
+class TacError(Exception):
+    """Base of every error that tactic-codec raises on purpose."""
+
+
+class FormatError(TacError):
+    """The bytes are not a frame that version 1 of the format describes."""
+
+
+class NotATacFile(FormatError):
+    """The bytes do not begin with the magic of a ``.tac`` frame."""
+
+
+class UnsupportedVersion(FormatError):
+    """The frame was written by a version of the format that this reader does not know."""
+
+
+class ReservedFlags(FormatError):
+    """The frame sets a flag that version 1 reserves."""
+
+
+class Truncated(FormatError):
+    """The bytes end before the frame does."""
+
+
+class Corrupt(FormatError):
+    """The frame contradicts itself."""
+
+
+class ChecksumMismatch(Corrupt):
+    """The CRC-32 of the frame differs; its end is known, so a stream can go on behind it."""
+
+
+class LimitExceeded(TacError):
+    """The image is larger than the limit in force."""
+
+
+class ImageError(TacError):
+    """The picture cannot be coded."""
+
+
+class UnsupportedImage(ImageError):
+    """The bytes are not a picture, or one of a kind that is not read."""
+
+
+class DamagedImage(ImageError):
+    """The picture's file is cut or damaged."""
+
+
+class ModelError(TacError):
+    """The model folder cannot serve."""
+
+
+class UnknownModel(ModelError):
+    """No installed model has this name or fingerprint."""
+
+
+class DamagedModel(ModelError):
+    """The model's files contradict its manifest or the rules of the format."""
+
+
+class UnknownLevel(ModelError):
+    """The model has no such quality level."""
+
+
+class UnknownTask(ModelError):
+    """The model has no head for this task."""
+
+
+class BackendUnavailable(TacError):
+    """The runtime or the device that was asked for is not installed."""
+
+
+class OutputExists(TacError):
+    """The output is there already and overwriting was not asked for."""
+
+
+class ConfigError(TacError):
+    """The training configuration cannot be run."""
+
+
+class DataError(TacError):
+    """The training folder cannot be used."""

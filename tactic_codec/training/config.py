@@ -1,0 +1,221 @@
+"""The configuration of a training run: a TOML file read into frozen dataclasses.
+
+    name = "mine"            the model's name
+    seed = 1                 of the split, the augmentation, the noise and the initial weights
+
+    [network]                widths of the transforms, in channels
+    [task]                   which task network, and whether it learns
+    [data]                   the split and how often each folder is drawn
+    [evaluation]             how often, on how many images
+    [[stage]]                one or more, run in order; each is eq 9 with its own weights
+
+Whatever a file leaves out takes the default below. Unknown keys are refused: a misspelt setting
+that is silently ignored costs a day of training.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from tactic_codec.errors import ConfigError
+from tactic_codec.networks.codec import Quantisation
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Widths of the paper's transforms, in channels."""
+
+    latent: int = 64
+    analysis: int = 64
+    synthesis: tuple[int, int] = (64, 48)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """The task network T of equation 3."""
+
+    network: str = "efficientnet_lite0"
+    weights: Literal["published", "random"] = "random"
+    learn: bool = True  # False keeps it as it starts; gradients still pass through to the codec
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How folders of images become training, calibration and test sets."""
+
+    test: float = 0.2  # share of each folder that training never sees and results are given on
+    calibration: float = 0.05  # share that training never sees and tables are counted on
+    draw: tuple[float, ...] = ()  # how often each folder is drawn; empty: by number of images
+    scale: tuple[float, float] = (0.35, 1.0)  # share of the image's area that a crop covers
+    size: int = 224  # side of images in evaluation, in pixels
+    workers: int = 0  # processes that read images; 0 reads in the training process
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Evaluation on real bitstreams while training."""
+
+    every: int = 500  # steps
+    images: int = 200  # test images of each folder
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A stretch of training with one objective: L = L_D + alpha · L_T + beta · L_R (eq 9)."""
+
+    steps: int
+    beta: float  # weight of the rate, per bit a pixel
+    alpha: float = 1.0  # weight of the task loss; 0 trains without the task network
+    name: str = "joint"
+    batch: int = 32
+    size: int = 224  # side of the training crops, in pixels; a multiple of 8
+    learning_rate: float = 1e-3
+    final_learning_rate: float | None = None  # reached along a half cosine; None: constant
+    pixel_scale: float = 1.0  # L_D is the mean squared error of pixels in [0, pixel_scale]
+    quantisation: Quantisation = "noise"  # see TacticNetwork.forward
+    precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions; losses keep float32
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A whole run."""
+
+    name: str
+    stage: tuple[StageConfig, ...]
+    seed: int = 1
+    checkpoint_every: int = 200  # steps
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(stage.steps for stage in self.stage)
+
+    @property
+    def uses_task(self) -> bool:
+        """Whether any stage has a task loss."""
+        return any(stage.alpha > 0 for stage in self.stage)
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, is not TOML, has an unknown key, a value of a wrong type
+            or one out of range.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"cannot read the configuration {path}: {exc}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path} is not TOML: {exc}") from exc
+    return parse_config(raw, str(path))
+
+
+def parse_config(raw: dict[str, Any], where: str = "the configuration") -> TrainingConfig:
+    """Check a configuration that is already a dictionary; errors as ``load_config``."""
+    config = _build(TrainingConfig, raw, where)
+    _check(config, where)
+    return config
+
+
+def _build(cls: type[T], raw: Any, where: str) -> T:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: expected a table of settings, found {raw!r}")
+    assert dataclasses.is_dataclass(cls)
+    hints = typing.get_type_hints(cls)
+    unknown = raw.keys() - hints.keys()
+    if unknown:
+        raise ConfigError(
+            f"{where}: unknown setting {', '.join(sorted(unknown))}; known: {', '.join(hints)}"
+        )
+    fields = dataclasses.fields(cls)
+    required = [
+        f.name
+        for f in fields
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    missing = [name for name in required if name not in raw]
+    if missing:
+        raise ConfigError(f"{where}: {', '.join(missing)} must be set")
+    values = {k: _convert(hints[k], v, f"{where}, {k}") for k, v in raw.items()}
+    return typing.cast(T, cls(**values))
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Turn a TOML value into the annotated type, or refuse it."""
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type[Any], hint), value, where)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: expected a list, found {value!r}")
+        kinds = (
+            [arguments[0]] * len(value)
+            if len(arguments) == 2 and arguments[1] is ...
+            else arguments
+        )
+        if len(kinds) != len(value):
+            raise ConfigError(f"{where}: expected {len(kinds)} values, found {len(value)}")
+        return tuple(
+            _convert(kind, v, f"{where} {i + 1}")
+            for i, (kind, v) in enumerate(zip(kinds, value, strict=True))
+        )
+    if origin is typing.Literal:
+        if value not in arguments:
+            choices = ", ".join(repr(a) for a in arguments)
+            raise ConfigError(f"{where}: expected one of {choices}, found {value!r}")
+        return value
+    if origin is types.UnionType:
+        hint = next(a for a in arguments if a is not type(None))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # bool is an int to isinstance, but seed = true is a mistake.
+    if type(value) is not hint:
+        raise ConfigError(f"{where}: expected {hint.__name__}, found {value!r}")
+    return value
+
+
+def _check(config: TrainingConfig, where: str) -> None:
+    """Refuse values that would only fail, or mislead, hours later."""
+
+    def require(condition: bool, message: str) -> None:
+        if not condition:
+            raise ConfigError(f"{where}: {message}")
+
+    require(config.name.replace("-", "").replace("_", "").isalnum(),
+            f"name must be letters, digits, - and _, found {config.name!r}")  # fmt: skip
+    require(len(config.stage) > 0, "at least one [[stage]] is needed")
+    require(config.checkpoint_every > 0, "checkpoint_every must be positive")
+    require(min(config.network.latent, config.network.analysis, *config.network.synthesis) > 0,
+            "network widths must be positive")  # fmt: skip
+    data = config.data
+    require(0 < data.test < 1 and 0 < data.calibration < 1 and data.test + data.calibration < 1,
+            "data test and calibration must be shares above 0 that leave some to train on")  # fmt: skip
+    require(all(weight > 0 for weight in data.draw), "data draw must be positive weights")
+    require(0 < data.scale[0] <= data.scale[1] <= 1, "data scale must be a range within 0 to 1")
+    require(data.size > 0 and data.size % 8 == 0, "data size must be a multiple of 8")
+    require(data.workers >= 0, "data workers must not be negative")
+    require(config.evaluation.every > 0 and config.evaluation.images > 0,
+            "evaluation every and images must be positive")  # fmt: skip
+    for i, stage in enumerate(config.stage, 1):
+        here = f"stage {i} ({stage.name})"
+        require(stage.steps > 0 and stage.batch > 0, f"{here}: steps and batch must be positive")
+        require(stage.size > 0 and stage.size % 8 == 0, f"{here}: size must be a multiple of 8")
+        require(stage.learning_rate > 0, f"{here}: learning_rate must be positive")
+        require(stage.final_learning_rate is None or stage.final_learning_rate >= 0,
+                f"{here}: final_learning_rate must not be negative")  # fmt: skip
+        require(
+            stage.alpha >= 0 and stage.beta >= 0, f"{here}: alpha and beta must not be negative"
+        )
+        require(stage.pixel_scale > 0, f"{here}: pixel_scale must be positive")

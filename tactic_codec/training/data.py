@@ -1,0 +1,217 @@
+"""Folders of class folders as training, calibration and test sets.
+
+A folder is laid out as torchvision's ImageFolder reads it: ``<class>/<anything>.jpg``. Several
+folders may be given; their classes are the sorted union of the class names, so folders that share
+names share labels.
+
+Every draw is a pure function of the seed and its number: a run that is killed and resumed sees the
+same images, crops and flips as one that was not.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tactic_codec import image
+from tactic_codec.errors import DataError, ImageError, LimitExceeded
+from tactic_codec.training.config import DataConfig
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif"})
+
+
+class Example(NamedTuple):
+    """A labelled image on disk."""
+
+    path: Path
+    label: int
+
+
+class Part(NamedTuple):
+    """One folder's share of each set."""
+
+    folder: Path
+    train: tuple[Example, ...]
+    calibration: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+
+class Skipped(NamedTuple):
+    """A file that looked like an image and could not be read."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageFolders:
+    """The data of a run: class names, one part a folder, and what had to be left out."""
+
+    classes: tuple[str, ...]
+    parts: tuple[Part, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def scan(
+    folders: Sequence[Path],
+    config: DataConfig,
+    seed: int,
+    *,
+    classes: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageFolders:
+    """Find, read once and split the images of some folders.
+
+    Args:
+        folders: each holds one folder a class.
+        config: shares of the split.
+        seed: of the split: the same seed and files give the same sets.
+        classes: the class names in the order of their labels; by default the sorted union.
+        progress: called with (files read, files in all).
+
+    Raises:
+        DataError: a folder is missing, holds no class folders or images, or a class of its is
+            not among ``classes``.
+    """
+    files = [(folder, *_list_images(folder)) for folder in folders]
+    names = tuple(classes or sorted({name for _, _, found in files for name in found}))
+    for folder, _, found in files:
+        strangers = sorted(set(found) - set(names))
+        if strangers:
+            raise DataError(
+                f"{folder}: class folder {strangers[0]!r} is not among the model's "
+                f"{len(names)} classes"
+            )
+    total = sum(len(paths) for _, paths, _ in files)
+    done = 0
+    skipped: list[Skipped] = []
+    parts = []
+    with ThreadPoolExecutor() as pool:
+        for folder, paths, _ in files:
+            good = []
+            for path, reason in zip(paths, pool.map(_reason_to_skip, paths), strict=True):
+                done += 1
+                if progress and done % 100 == 0:
+                    progress(done, total)
+                if reason:
+                    skipped.append(Skipped(path, reason))
+                else:
+                    good.append(Example(path, names.index(path.relative_to(folder).parts[0])))
+            parts.append(_split(folder, good, config, seed))
+    return ImageFolders(names, tuple(parts), tuple(skipped))
+
+
+def _list_images(folder: Path) -> tuple[list[Path], set[str]]:
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder; expected one that holds a folder for each class"
+        )
+    paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise DataError(
+            f"{folder} holds no images in class folders; expected <class>/<image>.jpg inside it"
+        )
+    return paths, {path.relative_to(folder).parts[0] for path in paths}
+
+
+def _reason_to_skip(path: Path) -> str | None:
+    try:
+        image.load(path)
+    except (ImageError, LimitExceeded, OSError) as exc:
+        return str(exc)
+    return None
+
+
+def _split(folder: Path, examples: list[Example], config: DataConfig, seed: int) -> Part:
+    order = np.random.default_rng(seed).permutation(len(examples))
+    test = round(config.test * len(examples))
+    calibration = test + max(1, round(config.calibration * len(examples)))
+    if test == 0 or calibration >= len(examples):
+        raise DataError(f"{folder}: {len(examples)} readable images are too few to split")
+    shuffled = [examples[i] for i in order]
+    return Part(
+        folder,
+        train=tuple(shuffled[calibration:]),
+        calibration=tuple(shuffled[test:calibration]),
+        test=tuple(shuffled[:test]),
+    )
+
+
+def whole_image(path: Path, size: int) -> NDArray[np.uint8]:
+    """Read an image as evaluation sees it: short side scaled to ``size``, centre square cut.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
+    picture = image.to_pillow(image.load(path))
+    short = min(picture.size)
+    left, top = (picture.width - short) / 2, (picture.height - short) / 2
+    box = (left, top, left + short, top + short)
+    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+class Crops(Dataset[tuple[Tensor, int]]):
+    """An endless, numbered list of augmented crops: uint8 [3, size, size] and their labels."""
+
+    def __init__(self, parts: Sequence[Part], config: DataConfig, size: int, seed: int) -> None:
+        if config.draw and len(config.draw) != len(parts):
+            raise DataError(
+                f"the configuration draws from {len(config.draw)} folders, {len(parts)} were given"
+            )
+        weights = np.array(config.draw or [len(part.train) for part in parts], dtype=np.float64)
+        self.probabilities = weights / weights.sum()
+        self.parts = parts
+        self.scale = config.scale
+        self.size = size
+        self.seed = seed
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        """Return crop ``number``, the same one every time."""
+        random = np.random.default_rng((self.seed, number))
+        part = self.parts[random.choice(len(self.parts), p=self.probabilities)]
+        example = part.train[random.integers(len(part.train))]
+        picture = image.to_pillow(image.load(example.path))
+        box = self._box(random, picture.width, picture.height)
+        crop = picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+        if random.random() < 0.5:
+            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return torch.from_numpy(np.array(crop)).permute(2, 0, 1), example.label
+
+    def _box(
+        self, random: np.random.Generator, width: int, height: int
+    ) -> tuple[float, float, float, float]:
+        """Draw a rectangle of random area, aspect (3:4 to 4:3) and place."""
+        area = random.uniform(*self.scale) * width * height
+        aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w = min(math.sqrt(area * aspect), width)
+        h = min(math.sqrt(area / aspect), height)
+        left, top = random.uniform(0, width - w), random.uniform(0, height - h)
+        return left, top, left + w, top + h
+
+
+def batches(
+    crops: Crops, *, batch: int, first: int, last: int, workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of crops numbered from ``first`` up to ``last``, in order.
+
+    Yields:
+        Images as uint8 [batch, 3, size, size] and labels as int64 [batch].
+    """
+    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+        crops,
+        batch_size=batch,
+        sampler=range(first, last),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for images_BCHW, labels_B in loader:
+        yield images_BCHW, labels_B

@@ -1,0 +1,191 @@
+"""A second decoder for `.tac` frames, written from ``docs/format.md`` and sharing no code.
+
+    frame bytes + model as plain JSON ─▶ symbols [C][h][w]
+
+Standard library and integers only; made to be compared with the page, not to be fast. As a program:
+``python tests/reference_decoder.py image.tac model.json`` prints the symbols as JSON. The model is
+``{"stride": s, "levels": {"1": {"minimum": m, "own": […], "shared": […], "frequencies": […]}}}``.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+Symbols = list[list[list[int]]]
+
+
+class Refused(Exception):
+    """The page tells a reader to refuse this frame; the text names the error in brackets there."""
+
+
+def decode(data: bytes, model: dict[str, Any]) -> Symbols:
+    """Return the symbols of the one frame in ``data``."""
+    frame = parse(data)
+    width, height, stride = frame["width"], frame["height"], model["stride"]
+    if str(frame["level"]) not in model["levels"]:
+        raise Refused("UnknownLevel")
+    rows, columns = -(-height // stride), -(-width // stride)
+    return decode_symbols(frame["payload"], rows, columns, model["levels"][str(frame["level"])])
+
+
+def parse(data: bytes, max_pixels: int = 2**28) -> dict[str, Any]:
+    """Return the fields of the one frame in ``data``."""
+    place = 0
+
+    def take(count: int) -> bytes:
+        nonlocal place
+        if place + count > len(data):
+            raise Refused("Truncated")
+        place += count
+        return data[place - count : place]
+
+    def number(count: int) -> int:
+        return int.from_bytes(take(count), "big")
+
+    def varint() -> int:
+        first = number(1)
+        if first <= 240:
+            return first
+        if first <= 248:
+            return 240 + 256 * (first - 241) + number(1)
+        if first == 249:
+            return 2288 + number(2)
+        if first > 251:
+            raise Refused("Corrupt")
+        value = number(first - 247)
+        shortest = {250: 2288 + 65536, 251: 2**24}[first]
+        if value < shortest:
+            raise Refused("Corrupt")
+        return value
+
+    magic = data[:3]
+    if magic != b"\x89\x54\x41"[: len(magic)]:
+        raise Refused("NotATacFile")
+    take(3)
+    version_and_flags = number(1)
+    if version_and_flags >> 4 != 1:
+        raise Refused("UnsupportedVersion")
+    if version_and_flags & 15:
+        raise Refused("ReservedFlags")
+    fingerprint = take(4)
+    level = number(1)
+    if level == 0:
+        raise Refused("Corrupt")
+    sides = []
+    for _ in range(2):
+        side = varint()
+        if not 1 <= side <= 65535:
+            raise Refused("Corrupt")
+        sides.append(side)
+    if sides[0] * sides[1] > max_pixels:
+        raise Refused("LimitExceeded")
+    payload = take(varint())
+    computed = crc32(data[:place])
+    if int.from_bytes(take(4), "little") != computed:
+        raise Refused("ChecksumMismatch")
+    if payload[-1:] == b"\0" or place != len(data):
+        raise Refused("Corrupt")
+    return {
+        "fingerprint": fingerprint,
+        "level": level,
+        "width": sides[0],
+        "height": sides[1],
+        "payload": payload,
+    }
+
+
+def crc32(data: bytes) -> int:
+    """Return the CRC-32 by its definition, a bit at a time."""
+    register = 0xFFFFFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0xEDB88320 if register & 1 else 0)
+    return register ^ 0xFFFFFFFF
+
+
+def decode_symbols(payload: bytes, rows: int, columns: int, tables: dict[str, Any]) -> Symbols:
+    """Return the symbols [C][rows][columns] of a payload."""
+    frequencies = tables["frequencies"]
+    own: list[int] = tables["own"]
+    shared: list[int] = tables["shared"]
+    minimum = tables["minimum"]
+    channels, escape = len(frequencies), len(frequencies[0][0]) - 1
+    maximum = minimum + escape - 1
+    v: Symbols = [[[0] * columns for _ in range(rows)] for _ in range(channels)]
+    coder = RangeDecoder(payload)
+
+    def magnitude(c: int, y: int, x: int) -> int:
+        inside = 0 <= y < rows and 0 <= x < columns
+        return min(abs(v[c][y][x]), 15) if inside else 0
+
+    def context(c: int, y: int, x: int) -> int:
+        o = 2 * magnitude(c, y, x - 1) + 2 * magnitude(c, y - 1, x)
+        o += magnitude(c, y - 1, x - 1) + magnitude(c, y - 1, x + 1)
+        s = sum(magnitude(d, y, x - 1) + magnitude(d, y - 1, x) for d in range(channels))
+        a = sum(threshold <= o for threshold in own)
+        b = sum(threshold <= s for threshold in shared)
+        return a * (len(shared) + 1) + b
+
+    for t in range(columns + 2 * (rows - 1)):
+        escaped = []
+        for y in range(rows):
+            x = t - 2 * y
+            if not 0 <= x < columns:
+                continue
+            for c in range(channels):
+                index = coder.decode(frequencies[c][context(c, y, x)])
+                if index == escape:
+                    escaped.append((c, y, x))
+                else:
+                    v[c][y][x] = minimum + index
+        for c, y, x in escaped:
+            e = coder.exp_golomb()
+            v[c][y][x] = minimum - 1 - e // 2 if e % 2 else maximum + 1 + e // 2
+    return v
+
+
+class RangeDecoder:
+    """The range decoder of the page."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.range = 2**64 - 1
+        self.point = self.word() * 2**32 + self.word()
+
+    def word(self) -> int:
+        four = (self.payload[:4] + bytes(4))[:4]
+        self.payload = self.payload[4:]
+        return int.from_bytes(four, "big")
+
+    def decode(self, table: list[int]) -> int:
+        scale = self.range // 2**24
+        quantile = self.point // scale
+        if quantile >= 2**24:
+            raise Refused("Corrupt")
+        i, left = 0, 0
+        while quantile >= left + table[i]:
+            left, i = left + table[i], i + 1
+        self.point -= scale * left
+        self.range = scale * table[i]
+        if self.range < 2**32:
+            self.point = self.point * 2**32 + self.word()
+            self.range *= 2**32
+        return i
+
+    def exp_golomb(self) -> int:
+        n = 0
+        while self.decode([2**23, 2**23]) == 0:
+            n += 1
+            if n > 24:
+                raise Refused("Corrupt")
+        plus_one = 1
+        for _ in range(n):
+            plus_one = 2 * plus_one + self.decode([2**23, 2**23])
+        return plus_one - 1
+
+
+if __name__ == "__main__":
+    frame_path, model_path = map(Path, sys.argv[1:])
+    print(json.dumps(decode(frame_path.read_bytes(), json.loads(model_path.read_text()))))

@@ -1,0 +1,213 @@
+"""The frame: round trips, and a named error for every cut, flip and lie."""
+
+import contextlib
+import io
+import subprocess
+import sys
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tactic_codec.container import (
+    DEFAULT_MAX_PIXELS,
+    MAX_PAYLOAD,
+    MAX_SIDE,
+    Frame,
+    pack,
+    parse,
+    read_frame,
+)
+from tactic_codec.errors import (
+    ChecksumMismatch,
+    Corrupt,
+    FormatError,
+    LimitExceeded,
+    NotATacFile,
+    ReservedFlags,
+    Truncated,
+    UnsupportedVersion,
+)
+
+FRAME = Frame(b"\x0a\x0b\x0c\x0d", 3, 300, 200, b"payload")
+HEAD = bytes.fromhex("89 54 41 10 0a 0b 0c 0d 03")
+
+
+def sealed(body: bytes) -> bytes:
+    """Return a body with the checksum that a well-meaning writer would give it."""
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+class Pipe(io.RawIOBase):
+    """A stream that returns at most three bytes at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self._inner = io.BytesIO(data)
+        self.largest_request = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.largest_request = max(self.largest_request, size)
+        return self._inner.read(min(size, 3))
+
+
+frames = st.builds(
+    Frame,
+    fingerprint=st.binary(min_size=4, max_size=4),
+    level=st.integers(1, 255),
+    width=st.integers(1, MAX_SIDE),
+    height=st.integers(1, DEFAULT_MAX_PIXELS // MAX_SIDE),
+    payload=st.binary(max_size=3000).map(lambda data: data.rstrip(b"\0")),
+)
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(frames)
+def test_round_trip(frame: Frame) -> None:
+    data = pack(frame)
+    assert parse(data) == frame
+    assert frame.size == len(data) == frame.header_bytes + len(frame.payload)
+    assert frame.pixels == frame.width * frame.height
+
+
+@settings(derandomize=True, max_examples=500, deadline=None)
+@given(st.binary(max_size=40), st.booleans())
+def test_any_bytes_are_a_frame_or_a_named_error(tail: bytes, with_head: bool) -> None:
+    data = sealed(HEAD + tail) if with_head else tail
+    with contextlib.suppress(FormatError, LimitExceeded):
+        assert pack(parse(data)) == data  # a frame has one spelling
+
+
+@pytest.mark.parametrize("length", [0, 7, 240, 241, 2287, 2288, 67_823, 67_824, 1 << 24])
+def test_payload_length_on_each_side_of_every_varint_form(length: int) -> None:
+    frame = Frame(FRAME.fingerprint, 1, 1, 1, b"\xff" * length)
+    assert parse(pack(frame)) == frame
+
+
+@pytest.mark.parametrize("side", [1, 240, 241, 496, 497, 2287, 2288, MAX_SIDE])
+def test_sides_on_each_side_of_every_varint_form(side: int) -> None:
+    assert parse(pack(Frame(FRAME.fingerprint, 1, side, 1, b""))).width == side
+    assert parse(pack(Frame(FRAME.fingerprint, 1, 1, side, b""))).height == side
+
+
+def test_overhead_of_a_small_photograph_is_at_most_18_bytes() -> None:
+    assert Frame(b"abcd", 255, 224, 224, b"\xff" * 67_823).header_bytes == 18
+    assert Frame(b"abcd", 255, 224, 224, b"").header_bytes == 16
+
+
+def test_every_cut_is_truncated() -> None:
+    data = pack(FRAME)
+    for length in range(len(data)):
+        with pytest.raises(Truncated):
+            parse(data[:length])
+
+
+@pytest.mark.parametrize("payload", [b"", b"payload", b"\1" * 300])
+def test_every_flipped_bit_is_refused(payload: bytes) -> None:
+    data = pack(Frame(FRAME.fingerprint, 3, 300, 200, payload))
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises((FormatError, LimitExceeded)):
+            parse(bytes(damaged))
+
+
+ONE_BY_ONE = b"\x01\x01"
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "text"),
+    [
+        (b"", Truncated, "empty"),
+        (b"\x89PNG\r\n\x1a\n", NotATacFile, "89 50 4e"),
+        (b"T", NotATacFile, "54"),
+        (b"\x89TA", Truncated, "version"),
+        (b"\x89TA\x20", UnsupportedVersion, "version 2"),
+        (b"\x89TA\x00", UnsupportedVersion, "version 0"),
+        (b"\x89TA\x11", ReservedFlags, "0x1"),
+        (b"\x89TA\x18", ReservedFlags, "0x8"),
+        (b"\x89TA\x10abcd\x00", Corrupt, "level 0"),
+        (HEAD + b"\x00", Corrupt, "width 0"),
+        (HEAD + b"\x01\x00", Corrupt, "height 0"),
+        (HEAD + b"\xfa\x01\x00\x00", Corrupt, "width 65536"),
+        (HEAD + b"\xfb\xff\xff\xff\xff", Corrupt, "width 4294967295"),
+        (HEAD + b"\xfa\x00\x00\x01", Corrupt, "fewer"),
+        (HEAD + b"\xfa\x01\x08\xef", Corrupt, "67823 is written in 4 bytes"),
+        (HEAD + b"\xfb\x00\xff\xff\xff", Corrupt, "16777215 is written in 5 bytes"),
+        (HEAD + b"\xfc", Corrupt, "252"),
+        (HEAD + b"\xff", Corrupt, "255"),
+        (HEAD + b"\xf9\xf7\x0f\xf9\xf7\x0f", LimitExceeded, "65535 x 65535"),
+        (HEAD + ONE_BY_ONE + b"\xfb\xff\xff\xff\xff", Truncated, "0 of 4294967295"),
+        (HEAD + ONE_BY_ONE + b"\x01z", Truncated, "checksum"),
+        (HEAD + ONE_BY_ONE + b"\x01z\0\0\0\0", ChecksumMismatch, "damaged"),
+        (sealed(HEAD + ONE_BY_ONE + b"\x02z\0"), Corrupt, "zero byte"),
+        (sealed(HEAD + ONE_BY_ONE + b"\x02zz") + b"\n", Corrupt, "1 bytes follow"),
+        (pack(FRAME) + pack(FRAME), Corrupt, "follow"),
+    ],
+)
+def test_refusals(data: bytes, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text) as caught:
+        parse(data)
+    assert type(caught.value) is error
+
+
+def test_the_limit_on_pixels_is_the_callers() -> None:
+    data = pack(FRAME)
+    assert parse(data, max_pixels=FRAME.pixels) == FRAME
+    with pytest.raises(LimitExceeded, match="300 x 200 is 60000 pixels; the limit is 59999"):
+        parse(data, max_pixels=FRAME.pixels - 1)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(b"abc", 1, 1, 1, b""),
+        Frame(b"abcd", 0, 1, 1, b""),
+        Frame(b"abcd", 256, 1, 1, b""),
+        Frame(b"abcd", 1, 0, 1, b""),
+        Frame(b"abcd", 1, 1, MAX_SIDE + 1, b""),
+        Frame(b"abcd", 1, 1, 1, b"a\0"),
+    ],
+)
+def test_pack_refuses_what_parse_would(frame: Frame) -> None:
+    with pytest.raises(ValueError, match="cannot pack"):
+        pack(frame)
+
+
+def test_a_stream_of_frames_through_a_pipe() -> None:
+    others = [Frame(b"wxyz", level, 9, level, b"p" * level) for level in (1, 2, 250)]
+    pipe = Pipe(b"".join(map(pack, others)))
+    assert [read_frame(pipe) for _ in range(4)] == [*others, None]  # type: ignore[arg-type]
+
+
+def test_reading_goes_on_behind_a_damaged_frame() -> None:
+    damaged = bytearray(pack(FRAME))
+    damaged[-6] ^= 1  # in the payload
+    stream = io.BytesIO(bytes(damaged) + pack(FRAME))
+    with pytest.raises(ChecksumMismatch):
+        read_frame(stream)
+    assert read_frame(stream) == FRAME
+    assert read_frame(stream) is None
+
+
+def test_a_stream_that_ends_inside_a_frame() -> None:
+    stream = io.BytesIO(pack(FRAME) + pack(FRAME)[:-1])
+    assert read_frame(stream) == FRAME
+    with pytest.raises(Truncated, match="checksum: 3 of 4"):
+        read_frame(stream)
+
+
+def test_a_declared_length_is_not_requested_at_once() -> None:
+    pipe = Pipe(HEAD + ONE_BY_ONE + b"\xfb" + MAX_PAYLOAD.to_bytes(4, "big") + b"little")
+    with pytest.raises(Truncated, match="6 of"):
+        read_frame(pipe)  # type: ignore[arg-type]
+    assert pipe.largest_request <= 1 << 20
+
+
+def test_the_container_imports_the_standard_library_only() -> None:
+    code = (
+        "import sys, tactic_codec.container; "
+        "print(*{'numpy', 'constriction', 'torch', 'PIL'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""

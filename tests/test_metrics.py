@@ -1,0 +1,116 @@
+"""PSNR, MS-SSIM and Wilson's interval against independent values."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tactic_codec.metrics import ms_ssim, psnr, wilson_interval
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def noisy_pair(height: int, width: int, noise: int) -> tuple[Pixels, Pixels]:
+    """Waves and squares, and the same with hashed noise of up to ``noise`` each way."""
+    y, x, c = np.mgrid[:height, :width, :3]
+    waves = 127.5 + 60 * np.sin(x / 7 + c) + 50 * np.cos(y / 11 - c)
+    a = (waves + 10 * ((x // 16 + y // 16) % 2)).round().clip(0, 255)
+    hashed = (np.arange(a.size) * 2654435761 % 2**32 >> 16) % (2 * noise + 1) - noise
+    b = (a + hashed.reshape(a.shape)).clip(0, 255)
+    return a.astype(np.uint8), b.astype(np.uint8)
+
+
+def flat(value: int, height: int = 8, width: int = 8) -> Pixels:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        pytest.param(flat(7), flat(7), math.inf, id="equal"),
+        pytest.param(flat(0), flat(255), 0.0, id="opposite"),
+        pytest.param(flat(255), flat(0), 0.0, id="no unsigned wrap"),
+        pytest.param(flat(100), flat(101), 20 * math.log10(255), id="off by one"),
+    ],
+)
+def test_psnr(a: Pixels, b: Pixels, expected: float) -> None:
+    assert psnr(a, b) == pytest.approx(expected, abs=1e-12)
+
+
+def test_psnr_of_a_large_picture_does_not_overflow() -> None:
+    a, b = flat(0, 200, 200), flat(255, 200, 200)  # the squares add up to 7.8e9 > 2^32
+    assert psnr(a, b) == pytest.approx(0.0, abs=1e-12)
+
+
+# Computed with pytorch-msssim 1.0.0 in float64, its Gaussian window given in float64 too.
+# Below five scales its loop was run over the shorter list of weights, divided by their sum.
+@pytest.mark.parametrize(
+    ("height", "width", "noise", "expected"),
+    [
+        pytest.param(176, 208, 10, 0.9910902665607125, id="five scales, little noise"),
+        pytest.param(176, 208, 60, 0.7636409076026839, id="five scales, much noise"),
+        pytest.param(192, 320, 30, 0.9385009173882309, id="five scales, oblong"),
+        pytest.param(96, 128, 30, 0.9308551858900628, id="four scales"),
+        pytest.param(16, 20, 30, 0.425033527223845, id="one scale: SSIM"),
+    ],
+)
+def test_ms_ssim_against_pytorch_msssim(
+    height: int, width: int, noise: int, expected: float
+) -> None:
+    assert ms_ssim(*noisy_pair(height, width, noise)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 10, 11, 20, 21, 22, 160, 161, 177])
+def test_ms_ssim_at_every_size(side: int) -> None:
+    a, b = noisy_pair(side, side + 3, 20)
+    assert ms_ssim(a, a) == pytest.approx(1.0, abs=1e-12)
+    assert 0 <= ms_ssim(a, b) < 1
+    assert ms_ssim(a, b) == pytest.approx(ms_ssim(b, a), abs=1e-12)
+
+
+def test_ms_ssim_of_a_negative_is_zero_and_no_nan() -> None:
+    a, _ = noisy_pair(176, 176, 1)
+    assert ms_ssim(a, 255 - a) == 0.0
+
+
+@pytest.mark.parametrize("measure", [psnr, ms_ssim])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        pytest.param(flat(0), flat(0, 9, 8), id="two sizes"),
+        pytest.param(flat(0), flat(0, 1, 1), id="would broadcast"),
+        pytest.param(flat(0), flat(0).astype(np.float32), id="float"),
+        pytest.param(flat(0)[..., 0], flat(0)[..., 0], id="no channels"),
+        pytest.param(flat(0, 0, 5), flat(0, 0, 5), id="no pixels"),
+    ],
+)
+def test_what_is_no_pair_is_refused(measure: object, a: Pixels, b: Pixels) -> None:
+    assert callable(measure)
+    with pytest.raises(ValueError, match="expected"):
+        measure(a, b)
+
+
+# The first three: Newcombe, "Two-sided confidence intervals for the single proportion" (1998),
+# table I, method 3.
+@pytest.mark.parametrize(
+    ("successes", "n", "confidence", "low", "high"),
+    [
+        (81, 263, 0.95, 0.2553, 0.3662),
+        (15, 148, 0.95, 0.0624, 0.1605),
+        (0, 20, 0.95, 0.0000, 0.1611),
+        (20, 20, 0.95, 0.8389, 1.0000),
+        (1, 1, 0.5, 0.6873, 1.0000),
+    ],
+)
+def test_wilson(successes: int, n: int, confidence: float, low: float, high: float) -> None:
+    assert wilson_interval(successes, n, confidence) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "confidence"),
+    [(0, 0, 0.95), (-1, 5, 0.95), (6, 5, 0.95), (1, 5, 0.0), (1, 5, 1.0), (1, 5, math.nan)],
+)
+def test_wilson_refuses(successes: int, n: int, confidence: float) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        wilson_interval(successes, n, confidence)

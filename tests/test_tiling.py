@@ -1,0 +1,83 @@
+"""Tiles cover the plane once, keep to their bounds and leave no seams."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tactic_codec.tiling import Tile, tiles
+
+Plane = npt.NDArray[np.int64]
+
+
+def neighbour_sums(plane: Plane, reach: int) -> Plane:
+    """A convolution that sees ``reach`` places each way and zeros beyond the border."""
+    height, width = plane.shape
+    padded = np.pad(plane, reach)
+    span = range(2 * reach + 1)
+    return np.sum(
+        [(5 * i + j + 1) * padded[i : i + height, j : j + width] for i in span for j in span],
+        axis=0,
+    )
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    cores=st.integers(1, 6),
+    halos=st.integers(0, 3),
+    multiple=st.integers(1, 8),
+)
+def test_cover_exactly_once_within_bounds(
+    height: int, width: int, cores: int, halos: int, multiple: int
+) -> None:
+    size, halo = cores * multiple, halos * multiple
+    covered = np.zeros((height, width), int)
+    for tile in tiles(height, width, size=size, halo=halo, multiple=multiple):
+        covered[tile.core] += 1
+        assert 0 < tile.y1 - tile.y0 <= size and 0 < tile.x1 - tile.x0 <= size
+        assert tile.py0 == max(tile.y0 - halo, 0) and tile.py1 == min(tile.y1 + halo, height)
+        assert tile.px0 == max(tile.x0 - halo, 0) and tile.px1 == min(tile.x1 + halo, width)
+        assert not any(start % multiple for start in (tile.y0, tile.x0, tile.py0, tile.px0))
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 64), (64, 5), (64, 64)])
+def test_what_fits_is_one_tile_without_halo(height: int, width: int) -> None:
+    whole = Tile(0, height, 0, width, 0, height, 0, width)
+    assert tiles(height, width, size=64, halo=8, multiple=4) == [whole]
+
+
+def test_tiles_are_evened_out() -> None:
+    heights = {tile.y1 - tile.y0 for tile in tiles(1025, 1, size=512, halo=0)}
+    assert heights == {342, 341}  # not 512, 512 and a sliver of 1
+
+
+@pytest.mark.parametrize("size", [3, 7, 16, 100])
+@pytest.mark.parametrize("reach", [0, 1, 2])
+def test_seamless(size: int, reach: int) -> None:
+    plane = np.random.default_rng(size).integers(-99, 99, (37, 41))
+    result = np.full_like(plane, 10**9)
+    for tile in tiles(*plane.shape, size=size, halo=reach):
+        block = neighbour_sums(plane[tile.padded], reach)
+        result[tile.core] = block[tile.inner]
+    np.testing.assert_array_equal(result, neighbour_sums(plane, reach))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "halo", "multiple"),
+    [
+        pytest.param(0, 5, 8, 0, 1, id="no rows"),
+        pytest.param(5, 0, 8, 0, 1, id="no columns"),
+        pytest.param(5, 5, 0, 0, 1, id="size 0"),
+        pytest.param(5, 5, 8, -1, 1, id="negative halo"),
+        pytest.param(5, 5, 8, 0, 0, id="multiple 0"),
+        pytest.param(5, 5, 10, 0, 4, id="size no multiple"),
+        pytest.param(5, 5, 8, 2, 4, id="halo no multiple"),
+    ],
+)
+def test_misuse(height: int, width: int, size: int, halo: int, multiple: int) -> None:
+    with pytest.raises(ValueError, match=r"expected|multiples"):
+        tiles(height, width, size=size, halo=halo, multiple=multiple)
