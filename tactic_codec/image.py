@@ -409,23 +409,21 @@ _MODE_OF_SPACE = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
 
 def _to_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
     """Colours of mode L, RGB, CMYK or LAB as sRGB, by their embedded profile if it can be used."""
-    if colours.mode != "LAB" and (not profile or _profile_name(profile) in _SRGB_NAMES):
+    if colours.mode == "LAB":
+        return _lab_to_srgb(colours)
+    if not profile or _profile_name(profile) in _SRGB_NAMES:
         return colours.convert("RGB")
 
     from PIL import ImageCms  # few pictures need it
 
-    srgb = ImageCms.createProfile("sRGB")
-    if colours.mode == "LAB" or not profile:
-        lab = ImageCms.createProfile("LAB")
-        return ImageCms.buildTransform(lab, srgb, "LAB", "RGB").apply(colours)
     mode = _MODE_OF_SPACE.get(profile[16:20], "no mode that is known here")
     # Grey pictures often carry the RGB profile of the program that saved them.
     fitting = colours.convert("RGB") if (colours.mode, mode) == ("L", "RGB") else colours
     try:
         if fitting.mode != mode:
             raise ValueError(f"it is for {mode}, the picture is {fitting.mode}")
-        source = io.BytesIO(profile)
-        return ImageCms.buildTransform(source, srgb, mode, "RGB").apply(fitting)
+        source, target = io.BytesIO(profile), ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(source, target, mode, "RGB").apply(fitting)
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         warnings.warn(
             f"the embedded colour profile cannot be used ({error}): the colours are taken as sRGB",
@@ -433,6 +431,13 @@ def _to_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
             stacklevel=3,
         )
         return colours.convert("RGB")
+
+
+def _lab_to_srgb(colours: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    source, target = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(source, target, "LAB", "RGB").apply(colours)
 
 
 def _profile_name(profile: bytes) -> str:
@@ -456,6 +461,29 @@ def _profile_name(profile: bytes) -> str:
             start = int.from_bytes(tag[24:28], "big")
             return tag[start : start + length].decode("utf-16-be", "replace").rstrip("\0")
     return ""
+
+
+# --- What task networks read ----------------------------------------------------------------------
+
+
+def square(pixels: Pixels, size: int) -> Pixels:
+    """Scale a picture's short side to ``size`` and cut the square in its middle.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        size: side of the result, in pixels.
+
+    Returns:
+        uint8 [size, size, 3]; the picture itself where it has this size already.
+    """
+    height, width, _ = pixels.shape
+    if height == width == size:
+        return pixels
+    short = min(height, width)
+    left, top = (width - short) / 2, (height - short) / 2
+    box = (left, top, left + short, top + short)
+    scaled = to_pillow(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(scaled)
 
 
 # --- Writing --------------------------------------------------------------------------------------

@@ -169,8 +169,8 @@ def palette_with_alpha() -> Image.Image:
 def test_modes(image: Image.Image, expected: tuple[int, int, int]) -> None:
     pixels = from_pillow(image)
     assert pixels.dtype == np.uint8 and pixels.shape == (1, 1, 3)
-    # Whole numbers of Lab (to D50, as in ICC profiles) come near to red and not onto it.
-    tolerance = 2 if image.mode == "LAB" else 0
+    # Lab in 8 bits comes near to red and not onto it, the dark channels being stretched most.
+    tolerance = 6 if image.mode == "LAB" else 0
     assert largest_error(pixels, np.array([[expected]], np.uint8)) <= tolerance
 
 

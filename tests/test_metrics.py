@@ -91,20 +91,26 @@ def test_what_is_no_pair_is_refused(measure: object, a: Pixels, b: Pixels) -> No
         measure(a, b)
 
 
-# The first three: Newcombe, "Two-sided confidence intervals for the single proportion" (1998),
-# table I, method 3.
+# What defines the interval: its ends are the proportions from which the observed share is exactly
+# z standard errors away. For n of n the lower end is n / (n + z^2).
 @pytest.mark.parametrize(
-    ("successes", "n", "confidence", "low", "high"),
-    [
-        (81, 263, 0.95, 0.2553, 0.3662),
-        (15, 148, 0.95, 0.0624, 0.1605),
-        (0, 20, 0.95, 0.0000, 0.1611),
-        (20, 20, 0.95, 0.8389, 1.0000),
-        (1, 1, 0.5, 0.6873, 1.0000),
-    ],
+    ("confidence", "z"), [(0.95, 1.959963984540054), (0.5, 0.6744897501960817)]
 )
-def test_wilson(successes: int, n: int, confidence: float, low: float, high: float) -> None:
-    assert wilson_interval(successes, n, confidence) == pytest.approx((low, high), abs=5e-5)
+@pytest.mark.parametrize(
+    ("successes", "n"), [(81, 263), (15, 148), (1, 29), (19, 20), (5000, 9999)]
+)
+def test_wilson(successes: int, n: int, confidence: float, z: float) -> None:
+    low, high = wilson_interval(successes, n, confidence)
+    assert 0 < low < successes / n < high < 1
+    for end in (low, high):
+        assert abs(successes / n - end) == pytest.approx(z * math.sqrt(end * (1 - end) / n))
+
+
+@pytest.mark.parametrize("n", [1, 20, 1000])
+def test_wilson_of_none_and_all(n: int) -> None:
+    end = n / (n + 1.959963984540054**2)
+    assert wilson_interval(n, n) == pytest.approx((end, 1.0))
+    assert wilson_interval(0, n) == pytest.approx((0.0, 1 - end))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
     y_hat [C, h, w] ─ encode(…, tables) ─▶ payload ─ decode(…, shape, tables) ─▶ y_hat [C, h, w]
 
-    symbols    encode, decode, ideal_bits: the order of the stages
+    symbols    encode, decode, ideal_bits, count_symbols: the order of the stages
     contexts   coding order, and the neighbours that choose a table
     tables     integer frequencies of 2^24
     escapes    Exp-Golomb codes for values outside a table
@@ -17,7 +17,7 @@ their rules with `DamagedModel`.
 from tactic_codec.entropy.coders import CONSTRICTION, PURE, Coder, default_coder
 from tactic_codec.entropy.contexts import ContextModel
 from tactic_codec.entropy.pure import TOTAL
-from tactic_codec.entropy.symbols import decode, encode, ideal_bits
+from tactic_codec.entropy.symbols import count_symbols, decode, encode, ideal_bits
 from tactic_codec.entropy.tables import SYMBOL_LIMIT, FrequencyTables
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Coder",
     "ContextModel",
     "FrequencyTables",
+    "count_symbols",
     "decode",
     "default_coder",
     "encode",

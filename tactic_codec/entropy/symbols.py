@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy.coders import Coder, default_coder
-from tactic_codec.entropy.contexts import capped_magnitudes, empty_board, scan
+from tactic_codec.entropy.contexts import ContextModel, capped_magnitudes, empty_board, scan
 from tactic_codec.entropy.escapes import code_bits, fold, read_code, unfold
 from tactic_codec.entropy.pure import PRECISION, TOTAL
 from tactic_codec.entropy.tables import SYMBOL_LIMIT, FrequencyTables
@@ -181,3 +181,33 @@ def _code_intervals(numbers: NDArray[np.int64]) -> Iterator[_Intervals]:
 def _check_shape(shape: tuple[int, int, int], tables: FrequencyTables) -> None:
     if shape[0] != tables.channels or min(shape) < 1:
         raise ValueError(f"latent of shape {shape} for tables of {tables.channels} channels")
+
+
+def count_symbols(
+    symbols: NDArray[np.integer[Any]], contexts: ContextModel, minimum: int, escape: int
+) -> NDArray[np.int64]:
+    """Count how often each table of a context model would code each of its indices.
+
+    Args:
+        symbols: integers [C, h, w].
+        contexts: chooses among K tables of each channel.
+        minimum: value of index 0.
+        escape: index of the escape; values below ``minimum`` and from ``minimum + escape`` on
+            count for it.
+
+    Returns:
+        [C, K, escape + 1].
+    """
+    channels, height, width = symbols.shape
+    board, latent = empty_board((channels, height, width), np.int32)
+    latent[...] = symbols
+    order, _, pitch = scan(height, width)
+    rows = contexts.contexts(capped_magnitudes(board), order, pitch)
+    rows += np.arange(channels) * contexts.count
+    offsets = board.take(order, axis=0) - np.int32(minimum)
+    indices = np.minimum(offsets.view(np.uint32), np.uint32(escape))
+    tables = channels * contexts.count
+    counts = np.bincount(
+        (rows * (escape + 1) + indices).reshape(-1), minlength=tables * (escape + 1)
+    )
+    return counts.reshape(channels, contexts.count, escape + 1)

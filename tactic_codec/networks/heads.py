@@ -29,6 +29,9 @@ class Logits(NamedTuple):
 class TorchvisionClassifier(nn.Module):
     """A classifier of torchvision behind the ImageNet normalisation."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network

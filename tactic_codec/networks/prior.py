@@ -9,6 +9,8 @@ of coding (equation 6).
 The prior serves training and the smoothing of tables at export; the runtime sees integers only.
 """
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,7 +39,7 @@ class FactorizedPrior(nn.Module):
         self.matrices = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.factors = nn.ParameterList()
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             start = torch.log(torch.expm1(torch.tensor(1 / (step * fan_out))))
             self.matrices.append(nn.Parameter(start.expand(channels, fan_out, fan_in).clone()))
             self.biases.append(nn.Parameter(torch.rand(channels, fan_out, 1) - 0.5))

@@ -21,9 +21,9 @@ try:
     import torchvision
 except RuntimeError:
     # The library must stay referenced: its declarations go when it is collected.
-    _LIBRARY = torch.library.Library("torchvision", "DEF")
+    _LIBRARY = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for _signature in _SIGNATURES:
-        _LIBRARY.define(_signature)
+        _LIBRARY.define(_signature)  # type: ignore[no-untyped-call]
     import torchvision
 
 __all__ = ["torchvision"]

@@ -6,6 +6,7 @@
     [network]                widths of the transforms, in channels
     [task]                   which task network, and whether it learns
     [data]                   the split and how often each folder is drawn
+    [entropy]                contexts of the tables
     [evaluation]             how often, on how many images
     [[stage]]                one or more, run in order; each is eq 9 with its own weights
 
@@ -21,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tactic_codec.errors import ConfigError
+from tactic_codec.entropy import ContextModel
+from tactic_codec.errors import ConfigError, DamagedModel
 from tactic_codec.networks.codec import Quantisation
 
 T = TypeVar("T")
@@ -58,6 +60,14 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class EntropyConfig:
+    """How coded neighbours choose a symbol's table, see `entropy.ContextModel`."""
+
+    own: tuple[int, ...] = ()
+    shared: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """Evaluation on real bitstreams while training."""
 
@@ -88,11 +98,13 @@ class TrainingConfig:
 
     name: str
     stage: tuple[StageConfig, ...]
+    description: str = ""  # a sentence on what the model is for
     seed: int = 1
     checkpoint_every: int = 200  # steps
     network: NetworkConfig = field(default_factory=NetworkConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    entropy: EntropyConfig = field(default_factory=EntropyConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @property
@@ -193,29 +205,52 @@ def _check(config: TrainingConfig, where: str) -> None:
         if not condition:
             raise ConfigError(f"{where}: {message}")
 
-    require(config.name.replace("-", "").replace("_", "").isalnum(),
-            f"name must be letters, digits, - and _, found {config.name!r}")  # fmt: skip
+    name, network, data = config.name, config.network, config.data
+    require(
+        name.replace("-", "").replace("_", "").isalnum(),
+        f"name must be letters, digits, - and _, found {name!r}",
+    )
     require(len(config.stage) > 0, "at least one [[stage]] is needed")
     require(config.checkpoint_every > 0, "checkpoint_every must be positive")
-    require(min(config.network.latent, config.network.analysis, *config.network.synthesis) > 0,
-            "network widths must be positive")  # fmt: skip
-    data = config.data
-    require(0 < data.test < 1 and 0 < data.calibration < 1 and data.test + data.calibration < 1,
-            "data test and calibration must be shares above 0 that leave some to train on")  # fmt: skip
+    widths = (network.latent, network.analysis, *network.synthesis)
+    require(min(widths) > 0, "network widths must be positive")
+    shares = (data.test, data.calibration)
+    require(
+        min(shares) > 0 and sum(shares) < 1,
+        "data test and calibration must be shares above 0 that leave some to train on",
+    )
     require(all(weight > 0 for weight in data.draw), "data draw must be positive weights")
     require(0 < data.scale[0] <= data.scale[1] <= 1, "data scale must be a range within 0 to 1")
     require(data.size > 0 and data.size % 8 == 0, "data size must be a multiple of 8")
     require(data.workers >= 0, "data workers must not be negative")
-    require(config.evaluation.every > 0 and config.evaluation.images > 0,
-            "evaluation every and images must be positive")  # fmt: skip
+    evaluation = (config.evaluation.every, config.evaluation.images)
+    require(min(evaluation) > 0, "evaluation every and images must be positive")
+    try:
+        ContextModel(config.entropy.own, config.entropy.shared)
+    except DamagedModel as exc:
+        raise ConfigError(f"{where}: {exc}") from exc
     for i, stage in enumerate(config.stage, 1):
-        here = f"stage {i} ({stage.name})"
-        require(stage.steps > 0 and stage.batch > 0, f"{here}: steps and batch must be positive")
-        require(stage.size > 0 and stage.size % 8 == 0, f"{here}: size must be a multiple of 8")
-        require(stage.learning_rate > 0, f"{here}: learning_rate must be positive")
-        require(stage.final_learning_rate is None or stage.final_learning_rate >= 0,
-                f"{here}: final_learning_rate must not be negative")  # fmt: skip
-        require(
-            stage.alpha >= 0 and stage.beta >= 0, f"{here}: alpha and beta must not be negative"
-        )
-        require(stage.pixel_scale > 0, f"{here}: pixel_scale must be positive")
+        _check_stage(stage, f"{where}, stage {i} ({stage.name})")
+
+
+def _check_stage(stage: StageConfig, where: str) -> None:
+    positive = {
+        "steps": stage.steps,
+        "batch": stage.batch,
+        "size": stage.size,
+        "learning_rate": stage.learning_rate,
+        "pixel_scale": stage.pixel_scale,
+    }
+    not_negative = {
+        "alpha": stage.alpha,
+        "beta": stage.beta,
+        "final_learning_rate": stage.final_learning_rate or 0.0,
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            raise ConfigError(f"{where}: {name} must be positive, found {value}")
+    for name, value in not_negative.items():
+        if not value >= 0:
+            raise ConfigError(f"{where}: {name} must not be negative, found {value}")
+    if stage.size % 8:
+        raise ConfigError(f"{where}: size must be a multiple of 8, found {stage.size}")

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -146,19 +145,6 @@ def _split(folder: Path, examples: list[Example], config: DataConfig, seed: int)
     )
 
 
-def whole_image(path: Path, size: int) -> NDArray[np.uint8]:
-    """Read an image as evaluation sees it: short side scaled to ``size``, centre square cut.
-
-    Returns:
-        uint8 [size, size, 3].
-    """
-    picture = image.to_pillow(image.load(path))
-    short = min(picture.size)
-    left, top = (picture.width - short) / 2, (picture.height - short) / 2
-    box = (left, top, left + short, top + short)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=box))
-
-
 class Crops(Dataset[tuple[Tensor, int]]):
     """An endless, numbered list of augmented crops: uint8 [3, size, size] and their labels."""
 
@@ -213,5 +199,4 @@ def batches(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
     )
-    for images_BCHW, labels_B in loader:
-        yield images_BCHW, labels_B
+    yield from loader

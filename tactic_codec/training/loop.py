@@ -14,10 +14,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,7 @@ def train(
     run: Path,
     *,
     device: str = "cpu",
+    on_start: Callable[[], None] | None = None,
     on_step: Callable[[Step], None] | None = None,
     evaluate: Callable[[TacticNetwork], dict[str, Any]] | None = None,
 ) -> TacticNetwork:
@@ -81,6 +82,7 @@ def train(
         data: scanned folders.
         run: folder of checkpoint and log; made if it is missing.
         device: ``cpu`` or ``cuda``.
+        on_start: called once the run folder is known to belong to this configuration.
         on_step: called after every step.
         evaluate: called every ``config.evaluation.every`` steps and at the end; what it returns
             goes to the log.
@@ -89,9 +91,13 @@ def train(
         ConfigError: the folder holds a run of another configuration.
     """
     run.mkdir(parents=True, exist_ok=True)
-    network = build_network(config, len(data.classes)).to(device, memory_format=torch.channels_last)
+    network = build_network(config, len(data.classes)).to(device)
+    # Channels last is what convolutions are fastest in, on CPUs as on CUDA.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _build_optimizer(network)
     done = _resume(run, config, network, optimizer, device)
+    if on_start:
+        on_start()
 
     first = 0  # step of the run that the stage starts after
     crop = 0  # number of the crop that the stage starts with
@@ -108,19 +114,20 @@ def train(
                     last=crop + stage.steps * stage.batch,
                     workers=config.data.workers,
                 )
-                for step, batch in _enumerate(images, start + 1):
+                for step, batch in enumerate(images, start + 1):
                     report = _step(config, stage, network, optimizer, step, first, batch, device)
                     log.write(json.dumps(report._asdict()) + "\n")
                     if on_step:
                         on_step(report)
                     ends = step == config.steps
+                    if ends or step % config.checkpoint_every == 0:
+                        _save(run, config, network, optimizer, step, log)
                     if evaluate and (ends or step % config.evaluation.every == 0):
                         network.eval()
                         figures = evaluate(network)
                         log.write(json.dumps({"step": step, "evaluation": figures}) + "\n")
-                    if ends or step % config.checkpoint_every == 0:
-                        log.flush()
-                        _save(run, config, network, optimizer, step)
+                        # Again: a run that is resumed does not evaluate this step a second time.
+                        _save(run, config, network, optimizer, step, log)
             first = last
             crop += stage.steps * stage.batch
     network.eval()
@@ -132,12 +139,6 @@ def _build_optimizer(network: TacticNetwork) -> Adam:
     theirs = {id(p) for p in density}
     others = [p for p in network.parameters() if p.requires_grad and id(p) not in theirs]
     return Adam([{"params": others}, {"params": density}])
-
-
-def _enumerate(
-    images: Iterator[tuple[Tensor, Tensor]], start: int
-) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
-    return enumerate(images, start)
 
 
 def _step(
@@ -223,8 +224,14 @@ def _learning_rate(stage: StageConfig, progress: float) -> float:
 
 
 def _save(
-    run: Path, config: TrainingConfig, network: TacticNetwork, optimizer: Adam, step: int
+    run: Path,
+    config: TrainingConfig,
+    network: TacticNetwork,
+    optimizer: Adam,
+    step: int,
+    log: TextIO,
 ) -> None:
+    log.flush()
     state = {
         "config": json.dumps(asdict(config)),
         "step": step,
@@ -238,9 +245,30 @@ def _save(
 
 
 def _learned_state(network: TacticNetwork) -> dict[str, Tensor]:
-    """Leave out a task network that is kept as published: it is rebuilt from its package."""
+    """Leave out a task network that is kept as it starts: build_network makes it again."""
     kept = network.head is not None and not any(p.requires_grad for p in network.head.parameters())
     return {k: v for k, v in network.state_dict().items() if not (kept and k.startswith("head."))}
+
+
+def _load_state(network: TacticNetwork, state: dict[str, Tensor], path: Path) -> None:
+    if state.keys() != _learned_state(network).keys():
+        raise ConfigError(f"{path} holds other networks than the configuration describes")
+    network.load_state_dict(state, strict=False)
+
+
+def load_trained(config: TrainingConfig, classes: int, run: Path) -> TacticNetwork:
+    """Return the networks of a run's newest checkpoint, on the CPU, in evaluation mode.
+
+    Raises:
+        ConfigError: there is no checkpoint, or not one of this configuration.
+    """
+    path = run / CHECKPOINT
+    if not path.exists():
+        raise ConfigError(f"{run} has no checkpoint yet; train it first")
+    network = build_network(config, classes)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    _load_state(network, state["network"], path)
+    return network.eval()
 
 
 def _resume(
@@ -257,9 +285,7 @@ def _resume(
             f"{run} holds a run of another configuration; "
             "give another --run folder, or the configuration that it began with"
         )
-    missing, unexpected = network.load_state_dict(state["network"], strict=False)
-    if unexpected or set(missing) - {k for k in network.state_dict() if k.startswith("head.")}:
-        raise ConfigError(f"{path} holds other networks than the configuration describes")
+    _load_state(network, state["network"], path)
     optimizer.load_state_dict(state["optimizer"])
     # Lines after the checkpoint belong to steps that will be taken again.
     with (run / LOG).open("r+b") as log:

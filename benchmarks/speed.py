@@ -1,0 +1,164 @@
+"""How long commands take as whole processes, and what coding spends on each stage.
+
+    python benchmarks/speed.py [--runs 15]
+
+Whole processes are timed from outside, started cold one after the other in turns, with peers in the
+same turns: Pillow's WebP and AVIF in a Python process of their own. Medians, and the highest
+resident memory of any run as the operating system accounts for it. Nothing else should be running.
+Writes benchmarks/results/speed.json.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tactic_codec import container, entropy, image
+from tactic_codec.codec import load_model
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results" / "speed.json"
+PHOTOGRAPH = ROOT / "examples" / "cat.jpg"
+PILLOW = "from PIL import Image; Image.open({0!r}).save({1!r}, quality={2})"
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Run a command and return its wall time in ms and its highest resident memory in MB."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = 1000 * (time.perf_counter() - began)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command} ended with {process.returncode}")
+    return wall, usage.ru_maxrss / 1024
+
+
+def processes(photograph: Path, folder: Path, runs: int) -> dict[str, Any]:
+    """Time whole processes in turns."""
+    tactic = [sys.executable, "-m", "tactic_codec"]
+    tac, quiet = str(folder / "a.tac"), "--quiet"
+    subprocess.run([*tactic, "compress", "-f", quiet, str(photograph), tac], check=True)
+
+    def pillow(suffix: str, quality: int) -> list[str]:
+        output = str(folder / f"a.{suffix}")
+        return [sys.executable, "-c", PILLOW.format(str(photograph), output, quality)]
+
+    commands = {
+        "tactic compress": [*tactic, "compress", "-f", quiet, str(photograph), tac],
+        "tactic decompress": [*tactic, "decompress", "-f", quiet, tac, str(folder / "a.png")],
+        "tactic classify": [*tactic, "classify", tac],
+        "tactic --help": [*tactic, "--help"],
+        "tactic info": [*tactic, "info", tac],
+        "tactic test": [*tactic, "test", tac],
+        "Pillow WebP q10": pillow("webp", 10),
+        "Pillow AVIF q30": pillow("avif", 30),
+    }
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for command in commands.values():
+        run(command)  # the first run reads from disk what later ones find in memory
+    for _ in range(runs):
+        for name, command in commands.items():
+            times[name].append(run(command))
+    peer = statistics.median(wall for wall, _ in times["Pillow AVIF q30"])
+    return {
+        name: {
+            "ms": round(statistics.median(wall for wall, _ in found), 1),
+            "of_avif": round(statistics.median(wall for wall, _ in found) / peer, 2),
+            "mb": round(max(memory for _, memory in found), 1),
+        }
+        for name, found in times.items()
+    }
+
+
+def stages(photograph: Path, runs: int) -> dict[str, Any]:
+    """Time the stages of coding within one process, networks loaded."""
+    codec = load_model()
+    data = photograph.read_bytes()
+    pixels = image.load(data)
+    latent = codec.analyse(pixels)
+    level = codec.model.default_level
+    tables = codec.model.tables(level)
+    symbols = codec.quantise(latent, level)
+    payload = entropy.encode(symbols, tables)
+    packed = codec.compress(pixels)
+    frame = container.parse(packed)
+
+    def save_avif() -> None:
+        Image.fromarray(pixels).save(io.BytesIO(), "AVIF", quality=30)
+
+    steps: dict[str, Callable[[], Any]] = {
+        "read the JPEG": lambda: image.load(data),
+        "analysis": lambda: codec.analyse(pixels),
+        "round": lambda: codec.quantise(latent, level),
+        "entropy encode": lambda: entropy.encode(symbols, tables),
+        "parse the frame": lambda: container.parse(packed),
+        "entropy decode": lambda: entropy.decode(payload, symbols.shape, tables),
+        "synthesis": lambda: codec.synthesise(symbols, frame),
+        "compress": lambda: codec.compress(data),
+        "decompress": lambda: codec.decompress(packed),
+        "Pillow AVIF q30, encode": save_avif,
+    }
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(runs + 1):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            times[name].append(1000 * (time.perf_counter() - began))
+    medians = {name: statistics.median(found[1:]) for name, found in times.items()}
+    return {
+        "ms": {name: round(found, 2) for name, found in medians.items()},
+        "entropy_share_of_compress": round(medians["entropy encode"] / medians["compress"], 3),
+        "entropy_share_of_decompress": round(medians["entropy decode"] / medians["decompress"], 3),
+    }
+
+
+def large(folder: Path) -> dict[str, Any]:
+    """Code 24 megapixels there and back."""
+    photograph = Image.open(PHOTOGRAPH).resize((6000, 4000), Image.Resampling.BICUBIC)
+    noisy = np.asarray(photograph).astype(np.int16)
+    noisy = noisy + np.random.default_rng(1).normal(0, 4, noisy.shape).astype(np.int16)
+    source = folder / "large.jpg"
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(source, quality=92)
+    tactic = [sys.executable, "-m", "tactic_codec"]
+    tac, png = str(folder / "large.tac"), str(folder / "large.png")
+    found = {
+        "compress": run([*tactic, "compress", "-f", "--quiet", str(source), tac]),
+        "decompress": run([*tactic, "decompress", "-f", "--quiet", tac, png]),
+    }
+    return {name: {"s": round(ms / 1000, 2), "mb": round(mb)} for name, (ms, mb) in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--runs", type=int, default=15)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photograph = folder / "500x375.jpg"
+        Image.open(PHOTOGRAPH).resize((500, 375)).save(photograph, quality=92)
+        report = {
+            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+            "processes, 500x375": processes(photograph, folder, arguments.runs),
+            "stages, 500x375": stages(photograph, arguments.runs),
+            "24 megapixels": large(folder),
+        }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

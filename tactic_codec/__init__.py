@@ -1,0 +1,57 @@
+"""tactic-codec: a learned image codec whose bits go to what a machine needs to see.
+
+>>> import tactic_codec
+>>> codec = tactic_codec.load_model()
+>>> data = codec.compress(picture)
+>>> tactic_codec.decompress(data).size == picture.size
+True
+>>> best = tactic_codec.classify(data, top_k=1)[0]
+>>> best.label, round(best.probability, 2)  # doctest: +SKIP
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tactic_codec.codec import Codec, decompress, load_model
+    from tactic_codec.container import Frame
+    from tactic_codec.errors import TacError
+    from tactic_codec.image import ImageWarning
+    from tactic_codec.tasks import Prediction, classify
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "Codec": "codec",
+    "Frame": "container",
+    "ImageWarning": "image",
+    "Prediction": "tasks",
+    "TacError": "errors",
+    "classify": "tasks",
+    "decompress": "codec",
+    "load_model": "codec",
+}
+
+__all__ = [
+    "Codec",
+    "Frame",
+    "ImageWarning",
+    "Prediction",
+    "TacError",
+    "__version__",
+    "classify",
+    "decompress",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""``python -m tactic_codec`` is the command ``tactic``."""
+
+from tactic_codec.cli import main
+
+main()

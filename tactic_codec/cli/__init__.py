@@ -1,0 +1,123 @@
+"""The command ``tactic``: parse, call, print.
+
+    main ─ one module a group of commands ─ files, outputs ─▶ codec, tasks, report, training
+
+    coding      compress, decompress          console   what is printed, and where
+    classifying classify                      files     inputs: names, folders, streams of frames
+    inspecting  info, test                    outputs   names of outputs, atomic writing
+    reporting   bpp-report                    work      many items, in order, in threads
+    models      models list, show, verify     options   options that several commands share
+    learning    train, export
+
+Commands are imported when they are run, and import what they need when they need it, so that
+``tactic --help`` loads neither NumPy nor any room but this one. No rule of the codec lives here.
+"""
+
+import importlib
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from tactic_codec import __version__
+from tactic_codec.cli import console, options
+from tactic_codec.errors import TacError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "compress": "coding",
+    "decompress": "coding",
+    "classify": "classifying",
+    "info": "inspecting",
+    "test": "inspecting",
+    "bpp-report": "reporting",
+    "models": "models",
+    "train": "learning",
+    "export": "learning",
+}
+
+_INTERRUPTED = 128 + signal.SIGINT  # what shells report of a command that Ctrl-C ended
+
+
+class _Tactic(click.Group):
+    """A group that imports a command when it is asked for, and that turns errors into lines."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        console.never_fail_to_print()
+        with _ends_on_terminate():
+            try:
+                return super().invoke(ctx)
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise
+            except console.OutputClosed:
+                ctx.exit(1)
+            except KeyboardInterrupt:
+                console.complain("interrupted")
+                ctx.exit(_INTERRUPTED)
+            except Exception as exc:
+                _give_up(ctx, exc)
+
+
+def _give_up(ctx: click.Context, exc: Exception) -> NoReturn:
+    """Print one line about an error that ends the whole command, and exit with 1."""
+    if ctx.params.get("debug"):
+        raise exc
+    if isinstance(exc, TacError | OSError | MemoryError):
+        console.complain(console.reason(exc))
+    else:
+        console.complain(
+            f"{type(exc).__name__}: {exc}. This is a bug in tactic-codec {__version__}: please "
+            "report it, with what `tactic --debug` prints when the same command follows it"
+        )
+    ctx.exit(1)
+
+
+@contextmanager
+def _ends_on_terminate() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C does, so that no temporary file stays behind."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.group(
+    cls=_Tactic,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=options.examples(
+        "tactic compress photo.jpg photo.tac",
+        "tactic classify photo.tac",
+        "tactic decompress photo.tac photo.png",
+        "cat photo.jpg | tactic compress - - | tactic classify - --json",
+    ),
+)
+@click.version_option(__version__, prog_name="tactic")
+@click.option("--debug", is_flag=True, help="Show a Python traceback with every error.")
+def main(debug: bool) -> None:
+    """Compress photographs for machines that look at them, and for people too.
+
+    A learned codec writes small .tac files; pictures and labels come back out of them.
+
+    "-" is standard input or standard output. Exit status: 0 all went well, 1 an input failed
+    (the others were still done), 2 the command line is wrong.
+    """

@@ -1,0 +1,341 @@
+"""``tactic compress`` and ``tactic decompress``."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from tactic_codec.cli import files, options, outputs, work
+from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.cli.files import FRAMES, PICTURES, TAC, FrameItem, Source
+from tactic_codec.cli.outputs import Destination
+from tactic_codec.errors import TacError, UnknownLevel, UnsupportedImage
+
+if TYPE_CHECKING:
+    from tactic_codec.codec import Codec
+
+# The formats that the image room writes, by the suffix a file gets; a test compares the two.
+FORMATS = {
+    "png": ".png",
+    "jpeg": ".jpg",
+    "webp": ".webp",
+    "ppm": ".ppm",
+    "bmp": ".bmp",
+    "tiff": ".tif",
+}
+
+
+class _Coded(NamedTuple):
+    """What became of an item: the bytes for standard output, and facts."""
+
+    data: bytes
+    tac_bytes: int
+    width: int
+    height: int
+    level: int
+    model: str
+
+    @property
+    def bpp(self) -> float:
+        return 8 * self.tac_bytes / (self.width * self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A picture to be compressed, and where to; or why it cannot be."""
+
+    source: Source
+    out: str | None
+    problem: TacError | OSError | None
+    weight: int = 1
+
+    @property
+    def title(self) -> str:
+        return self.source.title
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoding:
+    """A frame to be decompressed, and where to; or why it cannot be."""
+
+    item: FrameItem
+    out: str | None
+    problem: TacError | OSError | None
+
+    @property
+    def source(self) -> Source:
+        return self.item.source
+
+    @property
+    def title(self) -> str:
+        return self.item.title
+
+    @property
+    def weight(self) -> int:
+        return self.item.weight
+
+
+# --- compress -------------------------------------------------------------------------------------
+
+
+@click.command(
+    short_help="Compress pictures to .tac files.",
+    epilog=options.examples(
+        "tactic compress photo.jpg photo.tac      one picture, one file",
+        "tactic compress *.jpg coded/             several: coded/NAME.tac",
+        "tactic compress -r photos coded/         photos/a/b.jpg to coded/a/b.tac",
+        "cat photo.jpg | tactic compress - - > photo.tac",
+    ),
+)
+@options.inputs_and_output
+@click.option(
+    "-q",
+    "--quality",
+    type=click.IntRange(1, 255),
+    metavar="LEVEL",
+    help="Quality level of the model; 1 gives the smallest files. By default the model's own.",
+)
+@options.model
+@options.recursive
+@options.force
+@options.running
+@options.talking
+def compress(
+    paths: tuple[str, ...],
+    quality: int | None,
+    model: str | None,
+    recursive: bool,
+    force: bool,
+    device: str,
+    jobs: int,
+    max_pixels: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Compress pictures to .tac files.
+
+    OUT is a folder if it is there and is one, if it ends in "/", or if there are several inputs or
+    a folder among them. Folders are searched for the usual suffixes of pictures; hidden files are
+    left alone. From standard input one picture is read; to standard output the frames of several
+    pictures go as a stream, which the other commands read.
+
+    JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, PNM, JPEG 2000 and QOI are read. Pictures are turned
+    upright and to sRGB; transparent parts become white.
+    """
+    inputs, out = outputs.split(paths)
+    destination = _destination(inputs, out, force, as_json)
+    sources = files.expand(inputs, recursive=recursive, suffixes=PICTURES)
+    jobs, threads = options.threads_for(jobs)
+    with opened(quiet=quiet, verbose=verbose) as console:
+        from tactic_codec import image
+        from tactic_codec.codec import load_model
+
+        work.collect_warnings(image.ImageWarning)
+        codec = load_model(model, device=device, threads=threads)
+        level = _level(codec, quality)
+
+        def code(picture: _Picture) -> _Coded:
+            if picture.problem:
+                raise picture.problem
+            pixels = image.load(_content(picture.source), max_pixels=max_pixels)
+            data = codec.compress(pixels, level)
+            if picture.out is not None:
+                destination.write(picture.out, data)
+            height, width, _ = pixels.shape
+            return _Coded(data, len(data), width, height, level, codec.model.name)
+
+        pictures = [_place(source, destination) for source in sources]
+        for picture, coded, seconds in console.each(code, pictures, jobs=jobs, total=len(pictures)):
+            _deliver(console, picture, coded, seconds, as_json)
+
+
+def _content(source: Source) -> Path | bytes:
+    """Return what the image room reads: a path, or the bytes of standard input."""
+    if not source.is_stdin:
+        return Path(source.path)
+    with files.opened(source) as stream:
+        return stream.read()
+
+
+def _level(codec: "Codec", quality: int | None) -> int:
+    """Return the quality level to use; one that the model does not have is a wrong command line."""
+    level = codec.model.default_level if quality is None else quality
+    try:
+        codec.model.level(level)
+    except UnknownLevel as exc:
+        raise click.BadParameter(str(exc), param_hint="'-q'") from exc
+    return level
+
+
+def _place(source: Source, destination: Destination) -> _Picture:
+    if source.problem:
+        return _Picture(source, None, source.problem)
+    try:
+        return _Picture(source, destination.place(source, source.stem(PICTURES) + TAC), None)
+    except (TacError, OSError) as exc:
+        return _Picture(source, None, exc)
+
+
+# --- decompress -----------------------------------------------------------------------------------
+
+
+@click.command(
+    short_help="Turn .tac files into pictures.",
+    epilog=options.examples(
+        "tactic decompress photo.tac photo.png",
+        "tactic decompress *.tac pictures/        several: pictures/NAME.png",
+        "tactic decompress -r --format webp coded pictures/",
+        "cat photo.tac | tactic decompress - - > photo.png",
+    ),
+)
+@options.inputs_and_output
+@click.option(
+    "--format",
+    "picture_format",
+    type=click.Choice(list(FORMATS)),
+    help="Of the pictures; by default what OUT's suffix says, or png. All but jpeg are lossless.",
+)
+@options.model
+@options.recursive
+@options.force
+@options.running
+@options.talking
+def decompress(
+    paths: tuple[str, ...],
+    picture_format: str | None,
+    model: str | None,
+    recursive: bool,
+    force: bool,
+    device: str,
+    jobs: int,
+    max_pixels: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Turn .tac files into pictures.
+
+    OUT is a folder as for compress. In a folder the frames of a file that holds several become
+    NAME-0001.png, NAME-0002.png and so on, those of standard input stdin-0001.png and so on. To
+    standard output several pictures go one behind the other. One output file takes one frame.
+
+    A damaged frame is reported, no picture is written for it, and those behind it are still
+    decoded. The model is found by the fingerprint in the frame.
+    """
+    inputs, out = outputs.split(paths)
+    destination = _destination(inputs, out, force, as_json)
+    sources = files.expand(inputs, recursive=recursive, suffixes=FRAMES)
+    jobs, threads = options.threads_for(jobs)
+    with opened(quiet=quiet, verbose=verbose) as console:
+        from tactic_codec import image
+
+        chosen = picture_format or _format_of(destination)
+        decoders = options.Decoders(model, device, threads)
+
+        def decode(decoding: _Decoding) -> _Coded:
+            if decoding.problem:
+                raise decoding.problem
+            frame = decoding.item.frame
+            codec = decoders.of(frame)
+            data = image.save(codec.decode(frame), chosen)
+            if decoding.out is not None:
+                destination.write(decoding.out, data)
+                data = b""  # results wait for their turn; pictures on disk need not
+            size = (frame.size, frame.width, frame.height)
+            return _Coded(data, *size, frame.level, codec.model.name)
+
+        decodings = _decodings(sources, destination, FORMATS[chosen], max_pixels)
+        total = files.total_bytes(sources)
+        for decoding, coded, seconds in console.each(decode, decodings, jobs=jobs, total=total):
+            _deliver(console, decoding, coded, seconds, as_json)
+
+
+def _format_of(destination: Destination) -> str:
+    """Return the picture format that OUT's suffix asks for."""
+    from tactic_codec.image import format_of
+
+    if destination.kind != "file" or destination.is_special:
+        return "png"
+    try:
+        return format_of(Path(destination.path))
+    except UnsupportedImage as exc:
+        raise click.BadParameter(f"{exc}; or give --format", param_hint="'OUT'") from exc
+
+
+def _decodings(
+    sources: Sequence[Source], destination: Destination, suffix: str, max_pixels: int
+) -> Iterator[_Decoding]:
+    for source in sources:
+        items = files.frames_of(source, max_pixels=max_pixels)
+        if destination.kind == "file":
+            items = _only(items)
+        for item in items:
+            yield _place_frame(item, destination, suffix)
+
+
+def _place_frame(item: FrameItem, destination: Destination, suffix: str) -> _Decoding:
+    if isinstance(item.found, TacError | OSError):
+        return _Decoding(item, None, item.found)
+    number = f"-{item.number:04}" if item.several else ""
+    name = f"{item.source.stem(FRAMES)}{number}{suffix}"
+    try:
+        return _Decoding(item, destination.place(item.source, name), None)
+    except (TacError, OSError) as exc:
+        return _Decoding(item, None, exc)
+
+
+def _only(items: Iterator[FrameItem]) -> Iterator[FrameItem]:
+    """Pass on the only frame of an input; of others, only what is wrong with them."""
+    first, second = next(items), next(items, None)
+    if second is None:
+        yield first
+        return
+    wrong = [item for item in (first, second) if isinstance(item.found, TacError | OSError)]
+    yield from wrong
+    if not wrong:
+        problem = TacError(
+            "there are several frames, and one output file; give a folder ('OUT/') to get a "
+            "picture of each, or '-' to get one behind the other"
+        )
+        yield FrameItem(first.source, first.number, False, problem)
+
+
+# --- Both -----------------------------------------------------------------------------------------
+
+
+def _destination(inputs: Sequence[str], out: str, force: bool, as_json: bool) -> Destination:
+    destination = outputs.destination(inputs, out, force=force)
+    if destination.kind == "stdout" and as_json:
+        raise click.UsageError("--json and the output '-' would share standard output")
+    return destination
+
+
+def _deliver(
+    console: Console, item: _Picture | _Decoding, coded: _Coded, seconds: float, as_json: bool
+) -> None:
+    """Write to standard output what belongs there, and say what was done."""
+    milliseconds = 1000 * seconds
+    if item.out is None:
+        console.data(coded.data)
+    if as_json:
+        console.json(
+            {
+                "file": item.source.path,
+                "output": item.out,
+                "bytes": coded.tac_bytes,
+                "width": coded.width,
+                "height": coded.height,
+                "bpp": round(coded.bpp, 6),
+                "level": coded.level,
+                "model": coded.model,
+                "ms": round(milliseconds, 1),
+            }
+        )
+    where = "standard output" if item.out is None else display(item.out)
+    console.detail(
+        f"{item.title} -> {where}: {coded.tac_bytes} bytes, {coded.bpp:.4f} bpp, "
+        f"{milliseconds:.0f} ms"
+    )

@@ -1,0 +1,254 @@
+"""What people and programs read: data on standard output, all else on standard error.
+
+A command opens one `Console`, which prints results and complaints, remembers whether anything
+failed, and keeps the progress bar out of their way. Leaving it ends the command with exit status 1
+if something failed.
+
+Printing never fails for what is printed: characters that a terminal could not show, or would obey,
+appear as backslash escapes. It fails for where it goes: `OutputClosed` when the reader has gone,
+OSError when the disk is full.
+"""
+
+import contextlib
+import errno
+import io
+import json
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+import click
+
+from tactic_codec.cli import work
+
+BAR_DELAY = 1.0
+"""Seconds of work before a progress bar appears."""
+
+
+class OutputClosed(Exception):
+    """Whoever read standard output has gone, as in ``tactic … | head``: end quietly."""
+
+
+class Item(Protocol):
+    """Something to be worked on."""
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+
+    @property
+    def weight(self) -> int:
+        """Its share of the progress bar."""
+
+
+T = TypeVar("T", bound=Item)
+R = TypeVar("R")
+
+
+# --- Text that can always be printed --------------------------------------------------------------
+
+
+def never_fail_to_print() -> None:
+    """Let the standard streams escape what their encoding lacks instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def display(text: str) -> str:
+    """Return a name on one line: control characters and undecodable bytes become escapes."""
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, as os.fsdecode hands it over
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def reason(exc: BaseException, name: str = "") -> str:
+    """Return an error's message for people, without the file name that stands before it."""
+    if isinstance(exc, OSError) and exc.strerror:
+        file = os.fsdecode(exc.filename) if isinstance(exc.filename, str | bytes) else ""
+        return exc.strerror if file in ("", name) else f"{exc.strerror}: {display(file)}"
+    if isinstance(exc, MemoryError):
+        return "out of memory; scale the picture down, or use a smaller -j"
+    return str(exc)
+
+
+def complain(message: str) -> None:
+    """Print a line of ours on standard error."""
+    click.echo(f"tactic: {message}", err=True)
+
+
+# --- Standard output ------------------------------------------------------------------------------
+
+
+def refuse_terminal() -> None:
+    """Refuse to write binary data to a terminal.
+
+    Raises:
+        click.UsageError: standard output is one.
+    """
+    if sys.stdout is not None and sys.stdout.isatty():
+        raise click.UsageError(
+            "binary data is not written to a terminal; name a file in place of '-', or send it "
+            "on with '> FILE' or '| COMMAND'"
+        )
+
+
+def _write(data: str | bytes) -> None:
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+    try:
+        if isinstance(data, bytes):
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+        else:
+            sys.stdout.write(data)
+        sys.stdout.flush()
+    except OSError as exc:
+        _abandon_stdout()
+        if isinstance(exc, BrokenPipeError):
+            raise OutputClosed from exc
+        raise OSError(exc.errno, f"standard output: {exc.strerror}") from exc
+
+
+def _abandon_stdout() -> None:
+    """Send what is still buffered nowhere, or Python would complain about it when it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+# --- A command's console --------------------------------------------------------------------------
+
+
+class Console:
+    """Prints for one command; see the module's text."""
+
+    def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.failed = False
+        self._debug = debug
+        self._bar: _Bar | None = None
+
+    def line(self, text: str) -> None:
+        """Print a line of data."""
+        self._clear()
+        _write(text + "\n")
+
+    def json(self, value: dict[str, Any]) -> None:
+        """Print an object on a line, in ASCII, so that every name survives."""
+        self.line(json.dumps(value, allow_nan=False))
+
+    def data(self, data: bytes) -> None:
+        """Write binary data."""
+        _write(data)
+
+    def detail(self, text: str) -> None:
+        """Say on standard error what only ``-v`` wants to know."""
+        if self.verbose:
+            self._clear()
+            click.echo(text, err=True)
+
+    def warn(self, name: str, message: str) -> None:
+        """Report what does not stop an input from being used, unless ``--quiet``."""
+        if not self.quiet:
+            self._clear()
+            complain(f"{name}: warning: {message}")
+
+    def fail(self, name: str, exc: BaseException) -> None:
+        """Report an input that failed; the exit status will be 1."""
+        self.failed = True
+        self._clear()
+        complain(f"{name}: {reason(exc, name)}")
+        if self._debug:
+            click.echo("".join(traceback.format_exception(exc)), err=True, nl=False)
+
+    def each(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        jobs: int = 1,
+        total: int | None = None,
+    ) -> Iterator[tuple[T, R, float]]:
+        """Work on items in threads; report those that fail, yield the others in order.
+
+        Args:
+            function: raises TacError or OSError for an item that fails; anything else ends all.
+            items: read as they are needed.
+            jobs: number of threads.
+            total: sum of the weights of all items, or None where nobody knows.
+
+        Yields:
+            An item, what the function returned, and the seconds it took.
+        """
+        bar_wanted = total is not None and not self.quiet and not self.verbose
+        if bar_wanted and sys.stderr is not None and sys.stderr.isatty():
+            self._bar = _Bar(total or 0)
+        for outcome in work.in_order(function, items, jobs):
+            for message in outcome.warnings:
+                self.warn(outcome.item.title, message)
+            if isinstance(outcome.result, work.Failure):
+                self.fail(outcome.item.title, outcome.result.error)
+            else:
+                yield outcome.item, outcome.result, outcome.seconds
+            if self._bar:
+                self._bar.advance(outcome.item.weight)
+
+    def close(self) -> None:
+        """Take the progress bar away."""
+        self._clear()
+        self._bar = None
+
+    def _clear(self) -> None:
+        if self._bar:
+            self._bar.clear()
+
+
+@contextmanager
+def opened(*, quiet: bool = False, verbose: bool = False) -> Iterator[Console]:
+    """Give a command its console; afterwards exit with 1 if something failed."""
+    root = click.get_current_context().find_root()
+    console = Console(quiet=quiet, verbose=verbose, debug=bool(root.params.get("debug")))
+    with warnings.catch_warnings():
+        try:
+            yield console
+        finally:
+            console.close()
+    if console.failed:
+        raise click.exceptions.Exit(1)
+
+
+class _Bar:
+    """A progress bar on standard error that appears after a second of work."""
+
+    def __init__(self, total: int) -> None:
+        self._start = time.monotonic()
+        self._pending = 0
+        self._bar = click.progressbar(
+            length=total, file=sys.stderr, show_pos=False, update_min_steps=1
+        )
+        self._shown = False
+
+    def advance(self, weight: int) -> None:
+        self._pending += weight
+        if time.monotonic() - self._start >= BAR_DELAY:
+            self._shown = True
+            self._bar.update(self._pending)
+            self._pending = 0
+
+    def clear(self) -> None:
+        if self._shown:
+            click.echo("\r\x1b[K", err=True, nl=False)

@@ -1,0 +1,227 @@
+"""Inputs: files, folders, standard input, and the frames in them.
+
+    IN… ─ expand ─▶ Source… ─ frames ─▶ FrameItem…
+
+What cannot be read travels on as an item that holds its error, so that it is reported in its turn
+and the rest goes on.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import BinaryIO
+
+import click
+
+from tactic_codec.cli.console import display
+from tactic_codec.container import Frame, read_frame
+from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded, TacError, Truncated
+
+STDIN = "-"
+TAC = ".tac"
+FRAMES = (TAC,)
+PICTURES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".jpx", ".qoi"),
+)
+"""Suffixes by which files are chosen in folders; a file that is named may have any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input.
+
+    Attributes:
+        path: of the file, as it was given or found; ``-`` for standard input.
+        relative: where it lies below the folder that was given, or its bare name.
+        problem: why it cannot be read, where that is known already.
+    """
+
+    path: str
+    relative: str
+    problem: OSError | None = None
+
+    @property
+    def is_stdin(self) -> bool:
+        """Whether it is standard input."""
+        return self.path == STDIN
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return "standard input" if self.is_stdin else display(self.path)
+
+    def stem(self, suffixes: Sequence[str]) -> str:
+        """Return ``relative`` without its suffix, if that is one of those given."""
+        stem, suffix = os.path.splitext(self.relative)
+        return stem if suffix.lower() in suffixes else self.relative
+
+
+def expand(paths: Sequence[str], *, recursive: bool, suffixes: Sequence[str]) -> list[Source]:
+    """List the inputs that the arguments of a command stand for, folders in sorted order.
+
+    Args:
+        paths: files, folders and ``-``.
+        recursive: whether folders are allowed.
+        suffixes: of the files to take from folders; hidden files are left alone.
+
+    Raises:
+        click.UsageError: standard input is named twice, or is a terminal.
+    """
+    if STDIN in paths:
+        _check_stdin(paths)
+    return [source for path in paths for source in _expand(path, recursive, suffixes)]
+
+
+def _check_stdin(paths: Sequence[str]) -> None:
+    if paths.count(STDIN) > 1:
+        raise click.UsageError("standard input, '-', can be read only once")
+    if sys.stdin is not None and sys.stdin.isatty():
+        raise click.UsageError(
+            "standard input is a terminal; name a file in place of '-', or send data with "
+            "'< FILE' or 'COMMAND |'"
+        )
+
+
+def _expand(path: str, recursive: bool, suffixes: Sequence[str]) -> Iterator[Source]:
+    if path == STDIN:
+        yield Source(path, "stdin")
+    elif not os.path.isdir(path):
+        yield Source(path, os.path.basename(path))
+    elif not recursive:
+        problem = "this is a folder; with -r the files below it are taken"
+        yield Source(path, "", IsADirectoryError(errno.EISDIR, problem))
+    else:
+        yield from _below(path, suffixes)
+
+
+def _below(folder: str, suffixes: Sequence[str]) -> Iterator[Source]:
+    problems: list[OSError] = []
+    found = False
+    for where, folders, names in os.walk(folder, onerror=problems.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+                found = True
+                path = os.path.join(where, name)
+                yield Source(path, os.path.relpath(path, folder))
+    for problem in problems:
+        yield Source(os.fsdecode(problem.filename), "", problem)
+    if not found and not problems:
+        wanted = ", ".join(suffixes)
+        problem = FileNotFoundError(errno.ENOENT, f"no file below this folder ends in {wanted}")
+        yield Source(folder, "", problem)
+
+
+def total_bytes(sources: Iterable[Source]) -> int | None:
+    """Return the size of all inputs, or None where that is not known before they are read."""
+    total = 0
+    for source in sources:
+        if source.is_stdin:
+            return None
+        with suppress(OSError):  # reported when its turn comes
+            total += os.stat(source.path).st_size
+    return total
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[BinaryIO]:
+    """Open an input for reading.
+
+    Raises:
+        OSError: it cannot be opened, or standard input is closed.
+    """
+    if source.problem:
+        raise source.problem
+    if source.is_stdin:
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, "standard input is closed")
+        yield sys.stdin.buffer
+    else:
+        with open(source.path, "rb") as stream:
+            yield stream
+
+
+# --- Frames ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FrameItem:
+    """A frame of an input, or what was found in its place.
+
+    Attributes:
+        source: the input.
+        number: of the frame in it, from 1.
+        several: whether the number tells anything: the input has others, or is a stream.
+        found: the frame, or the error.
+    """
+
+    source: Source
+    number: int
+    several: bool
+    found: Frame | TacError | OSError
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"{self.source.title}: frame {self.number}" if self.several else self.source.title
+
+    @property
+    def weight(self) -> int:
+        """Its bytes."""
+        return self.found.size if isinstance(self.found, Frame) else 0
+
+    @property
+    def frame(self) -> Frame:
+        """The frame; raises the error where there is none."""
+        if isinstance(self.found, Frame):
+            return self.found
+        raise self.found
+
+
+def frames(sources: Iterable[Source], *, max_pixels: int) -> Iterator[FrameItem]:
+    """Read the frames of all inputs, one behind the other.
+
+    Behind a frame whose only fault is its checksum reading goes on; any other fault ends its input.
+    """
+    for source in sources:
+        yield from frames_of(source, max_pixels=max_pixels)
+
+
+def frames_of(source: Source, *, max_pixels: int) -> Iterator[FrameItem]:
+    """Read the frames of one input; there is at least one item."""
+    found = _read(source, max_pixels)
+    ahead = [next(found)]
+    if source.is_stdin:
+        # Looking further ahead would hold back the frames of a camera.
+        several = isinstance(ahead[0], Frame | ChecksumMismatch)
+    else:
+        ahead += islice(found, 1)
+        several = len(ahead) > 1
+    for number, item in enumerate(chain(ahead, found), start=1):
+        yield FrameItem(source, number, several, item)
+
+
+def _read(source: Source, max_pixels: int) -> Iterator[Frame | TacError | OSError]:
+    empty = True
+    try:
+        with opened(source) as stream:
+            while True:
+                try:
+                    frame = read_frame(stream, max_pixels=max_pixels)
+                except ChecksumMismatch as exc:
+                    empty = False
+                    yield exc
+                    continue
+                if frame is None:
+                    break
+                empty = False
+                yield frame
+        if empty:
+            yield Truncated("empty (0 bytes); a .tac frame was expected")
+    except (FormatError, LimitExceeded, OSError) as exc:
+        yield exc

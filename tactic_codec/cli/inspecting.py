@@ -1,0 +1,192 @@
+"""``tactic info`` and ``tactic test``: what headers and checksums tell, without any network."""
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import click
+
+from tactic_codec.cli import files, options
+from tactic_codec.cli.console import Console, display, opened, reason
+from tactic_codec.cli.files import FRAMES, FrameItem, Source
+from tactic_codec.container import VERSION, Frame
+from tactic_codec.errors import TacError
+
+if TYPE_CHECKING:
+    from tactic_codec.model import Model
+
+_HEADINGS = (
+    f"{'frame':>5} {'version':>7} {'width':>5} {'height':>6} {'level':>5}  "
+    f"{'model':<20} {'bytes':>9} {'payload':>9} {'bpp':>8}  file"
+)
+
+
+# --- info -----------------------------------------------------------------------------------------
+
+
+@click.command(
+    short_help="Show the headers of .tac files.",
+    epilog=options.examples("tactic info photo.tac", "tactic info -r --json coded/"),
+)
+@options.inputs
+@options.recursive
+@options.max_pixels
+@options.talking
+def info(
+    paths: tuple[str, ...],
+    recursive: bool,
+    max_pixels: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Show the headers of .tac files, one row a frame. Nothing is decoded.
+
+    bpp is 8 x bytes of the frame / (width x height). The model is shown by its fingerprint, and by
+    its name where it is installed.
+    """
+    sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
+    with opened(quiet=quiet, verbose=verbose) as console:
+        items = files.frames(sources, max_pixels=max_pixels)
+        total = files.total_bytes(sources)
+        names: dict[bytes, str] | None = None
+        for item, frame, _ in console.each(lambda item: item.frame, items, total=total):
+            if names is None:
+                names = _model_names()
+                if not as_json:
+                    console.line(_HEADINGS)
+            name = names.get(frame.fingerprint)
+            if as_json:
+                console.json(_facts(item, frame, name))
+            else:
+                console.line(_row(item, frame, name))
+
+
+def _facts(item: FrameItem, frame: Frame, name: str | None) -> dict[str, str | int | float | None]:
+    return {
+        "file": item.source.path,
+        "frame": item.number,
+        "version": VERSION,
+        "width": frame.width,
+        "height": frame.height,
+        "level": frame.level,
+        "fingerprint": frame.fingerprint.hex(),
+        "model": name,
+        "bytes": frame.size,
+        "payload_bytes": len(frame.payload),
+        "bpp": round(8 * frame.size / frame.pixels, 6),
+    }
+
+
+def _row(item: FrameItem, frame: Frame, name: str | None) -> str:
+    model = f"{frame.fingerprint.hex()} {display(name or '(not here)')}"
+    return (
+        f"{item.number:5} {VERSION:7} {frame.width:5} {frame.height:6} {frame.level:5}  "
+        f"{model:<20} {frame.size:9} {len(frame.payload):9} {8 * frame.size / frame.pixels:8.4f}  "
+        f"{item.source.title}"
+    )
+
+
+def _model_names() -> dict[bytes, str]:
+    """Return the names of the installed models by fingerprint."""
+    from tactic_codec.model import Model, installed
+
+    found = [model for model in installed() if isinstance(model, Model)]
+    return {model.fingerprint: model.name for model in reversed(found)}
+
+
+# --- test -----------------------------------------------------------------------------------------
+
+
+@click.command(
+    short_help="Check .tac files for damage.",
+    epilog=options.examples(
+        "tactic test *.tac", "tactic test -r --symbols coded/", "cat stream | tactic test - --json"
+    ),
+)
+@options.inputs
+@click.option(
+    "--symbols",
+    is_flag=True,
+    help="Also decode the symbols with the tables of the installed model; no network runs.",
+)
+@options.model
+@options.recursive
+@options.max_pixels
+@options.talking
+def test(
+    paths: tuple[str, ...],
+    symbols: bool,
+    model: str | None,
+    recursive: bool,
+    max_pixels: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Check the headers and checksums of .tac files, and print OK or FAILED for each.
+
+    What is wrong with a file is said on standard error; with --quiet only files that failed are
+    printed. With --json each file is one line: {"file", "ok", "frames", "errors"}.
+    """
+    if model and not symbols:
+        raise click.UsageError("-m is for --symbols: headers and checksums need no model")
+    sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
+    with opened(quiet=quiet, verbose=verbose) as console:
+        tables = _Tables(model) if symbols else None
+        items = files.frames(sources, max_pixels=max_pixels)
+        for source, group in groupby(items, key=lambda item: item.source):
+            _test_file(console, source, group, tables, as_json)
+
+
+class _Tables:
+    """The models whose tables decode symbols: the one that was named, or each frame's own."""
+
+    def __init__(self, name: str | None) -> None:
+        from tactic_codec import model
+
+        self._only = None if name is None else model.find(name)
+        self._known: dict[bytes, Model] = {}
+
+    def check(self, frame: Frame) -> None:
+        """Decode a frame's symbols and forget them; raises TacError where that fails."""
+        from tactic_codec.report import decode_symbols
+
+        decode_symbols(self._of(frame), frame)
+
+    def _of(self, frame: Frame) -> "Model":
+        from tactic_codec import model
+
+        if self._only:
+            return self._only
+        if frame.fingerprint not in self._known:
+            self._known[frame.fingerprint] = model.find_fingerprint(frame.fingerprint)
+        return self._known[frame.fingerprint]
+
+
+def _test_file(
+    console: Console,
+    source: Source,
+    items: Iterable[FrameItem],
+    tables: _Tables | None,
+    as_json: bool,
+) -> None:
+    frames, errors = 0, list[str]()
+    for item in items:
+        frames += 1
+        try:
+            frame = item.frame
+            if tables:
+                tables.check(frame)
+        except (TacError, OSError) as exc:
+            place = f"frame {item.number}: " if item.several else ""
+            errors.append(place + reason(exc, source.path))
+            console.fail(item.title, exc)
+    if as_json:
+        ok = not errors
+        console.json({"file": source.path, "ok": ok, "frames": frames, "errors": errors})
+    elif errors:
+        console.line(f"{source.title}: FAILED")
+    elif not console.quiet:
+        count = f" ({frames} frames)" if frames > 1 else ""
+        console.line(f"{source.title}: OK{count}")

@@ -1,0 +1,165 @@
+"""``tactic train`` and ``tactic export``: the command line of the training room."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tactic_codec.cli import options
+from tactic_codec.cli.console import display, opened
+from tactic_codec.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from tactic_codec.training.loop import Step
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_LINES_EVERY = 100  # steps, where there is no terminal for a bar
+
+
+@click.command(
+    short_help="Train a model on your own pictures.",
+    epilog=options.examples(
+        "tactic train my.toml --data photos/train --out models/mine",
+        "tactic compress -m models/mine photo.jpg photo.tac",
+    ),
+)
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False), metavar="CONFIG.toml")
+@click.option(
+    "--data",
+    "folders",
+    type=_FOLDER,
+    multiple=True,
+    required=True,
+    help="Folder with one folder of pictures for each class; may be given several times.",
+)
+@click.option("--out", type=_FOLDER, required=True, help="The model folder to make.")
+@click.option(
+    "--run", type=_FOLDER, help="Folder of checkpoint and log; by default runs/NAME of the config."
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where to train.",
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Processors to use.")
+@options.force
+@options.quiet
+def train(
+    config: Path,
+    folders: tuple[Path, ...],
+    out: Path,
+    run: Path | None,
+    device: str,
+    threads: int | None,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Train a model on your own pictures and write its model folder.
+
+    The configuration says what is trained for how long; experiments/ has commented ones. A run
+    that was interrupted goes on where it was when the same command is given again. At the end the
+    model is exported and evaluated on real files. Needs: pip install "tactic-codec[torch]".
+    """
+    with opened(quiet=quiet) as console, _Bar(quiet) as bar:
+        model = _commands().train_command(
+            config,
+            folders,
+            out,
+            run=run,
+            device=device,
+            threads=threads,
+            command=shlex.join(["tactic", *sys.argv[1:]]),
+            force=force,
+            progress=bar.step,
+            say=_say(quiet),
+        )
+        console.line(display(str(model.path)))
+
+
+@click.command(
+    short_help="Write the model folder of a training run.",
+    epilog=options.examples("tactic export runs/mine --out models/mine"),
+)
+@click.argument("run", type=_FOLDER)
+@click.option("--out", type=_FOLDER, required=True, help="The model folder to make.")
+@options.force
+@options.quiet
+def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
+    """Write the model folder of a training run as it stands at its newest checkpoint.
+
+    Tables are counted on held-out pictures, networks are written for ONNX Runtime, and both
+    runtimes are compared. Needs: pip install "tactic-codec[torch]".
+    """
+    with opened(quiet=quiet) as console:
+        model = _commands().export_command(run, out, force=force, say=_say(quiet))
+        console.line(display(str(model.path)))
+
+
+def _commands() -> ModuleType:
+    """Import the training room, the only place of the command line that brings torch in.
+
+    Raises:
+        BackendUnavailable: what it needs is not installed.
+    """
+    try:
+        from tactic_codec.training import command
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith("tactic_codec"):
+            raise
+        raise BackendUnavailable(
+            f'training needs {exc.name}; run: pip install "tactic-codec[torch]"'
+        ) from exc
+    return command
+
+
+def _say(quiet: bool) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        if not quiet:
+            click.echo(display(text), err=True)
+
+    return say
+
+
+class _Bar:
+    """Steps of training on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar:
+            self._bar.render_finish()
+
+    def step(self, step: "Step", steps: int) -> None:
+        """Show a step."""
+        if self._quiet:
+            return
+        if sys.stderr is not None and sys.stderr.isatty():
+            self._draw(step, steps)
+        elif step.step % _LINES_EVERY == 0 or step.step == steps:
+            click.echo(f"step {step.step} of {steps}: {_figures(step)}", err=True)
+
+    def _draw(self, step: "Step", steps: int) -> None:
+        if self._bar is None:
+            self._bar = click.progressbar(
+                length=steps,
+                file=sys.stderr,
+                show_pos=True,
+                item_show_func=lambda step: _figures(step) if step else None,
+            )
+        self._bar.update(step.step - self._bar.pos, step)
+
+
+def _figures(step: "Step") -> str:
+    accuracy = "" if step.accuracy is None else f", accuracy {100 * step.accuracy:.1f} %"
+    return f"{step.stage}: {step.rate:.4f} bpp, {step.psnr:.2f} dB{accuracy}"

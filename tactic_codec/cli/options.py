@@ -1,0 +1,120 @@
+"""Options that several commands share, and what they open."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tactic_codec.container import DEFAULT_MAX_PIXELS
+
+if TYPE_CHECKING:
+    from tactic_codec.codec import Codec
+    from tactic_codec.container import Frame
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# As in the runtime room, which would bring NumPy into --help; a test compares the two.
+DEVICES = ("auto", "cpu", "cuda", "torch-cpu")
+
+
+def compose(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator that applies several, the first one's option shown first."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help; the mark keeps click from wrapping the lines."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+inputs = click.argument("paths", nargs=-1, required=True, metavar="IN...")
+inputs_and_output = click.argument("paths", nargs=-1, required=True, metavar="IN... OUT")
+
+model = click.option(
+    "-m", "--model", metavar="NAME|FOLDER", help="The model to use: a name or a model folder."
+)
+device = click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="Where networks run. auto and cpu need no torch; cuda and torch-cpu do.",
+)
+jobs = click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Work on N pictures at once; 0 means one for each processor.",
+)
+max_pixels = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=DEFAULT_MAX_PIXELS,
+    show_default=True,
+    metavar="N",
+    help="Refuse pictures with more pixels.",
+)
+recursive = click.option("-r", "--recursive", is_flag=True, help="Take all files below folders.")
+force = click.option("-f", "--force", is_flag=True, help="Overwrite files that are there.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON, one a line.")
+quiet = click.option("--quiet", is_flag=True, help="No warnings and no progress bar; errors stay.")
+verbose = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+
+running = compose(device, jobs, max_pixels)
+talking = compose(as_json, quiet, verbose)
+
+
+def threads_for(jobs: int) -> tuple[int, int | None]:
+    """Return how many pictures are worked on at once, and the threads of each one's networks."""
+    jobs = jobs or os.cpu_count() or 1
+    return jobs, 1 if jobs > 1 else None
+
+
+class Decoders:
+    """The codecs that frames ask for, each loaded once; for several threads.
+
+    Args:
+        model: decodes all frames, by name or folder; by default each frame's own model does.
+        device: see the runtime room.
+        threads: of each network; None for all processors.
+    """
+
+    def __init__(self, model: str | None, device: str, threads: int | None) -> None:
+        from tactic_codec.codec import load_model
+
+        def load(name: str | Path) -> "Codec":
+            return load_model(name, device=device, threads=threads)
+
+        self._load = load
+        self._only = None if model is None else load(model)
+        self._loaded: dict[bytes, Codec] = {}
+        self._lock = threading.Lock()
+
+    def of(self, frame: "Frame") -> "Codec":
+        """Return the codec for a frame.
+
+        Raises:
+            UnknownModel: the frame's model is not installed.
+            BackendUnavailable: the device is not there.
+        """
+        from tactic_codec.model import find_fingerprint
+
+        if self._only:
+            return self._only
+        with self._lock:
+            if frame.fingerprint not in self._loaded:
+                folder = find_fingerprint(frame.fingerprint).path
+                self._loaded[frame.fingerprint] = self._load(folder)
+            return self._loaded[frame.fingerprint]

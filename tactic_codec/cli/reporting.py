@@ -1,0 +1,370 @@
+"""``tactic bpp-report``: rows and totals as a table, as CSV or as JSON lines."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tactic_codec.cli import files, options, work
+from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.cli.files import FRAMES, PICTURES, FrameItem
+from tactic_codec.errors import DataError, UnknownModel
+
+if TYPE_CHECKING:
+    from tactic_codec.container import Frame
+    from tactic_codec.model import Model
+    from tactic_codec.report import Fidelity, Pixels, Row, Totals
+
+Cells = dict[str, str | int | float | None]
+
+
+@click.command(
+    "bpp-report",
+    short_help="Report bits a pixel, fidelity and accuracy.",
+    epilog=options.examples(
+        "tactic bpp-report coded/",
+        "tactic bpp-report coded/ --originals photos/ --format csv > report.csv",
+        "cat photo.tac | tactic bpp-report -",
+    ),
+)
+@click.argument("paths", nargs=-1, required=True, metavar="DIR...")
+@click.option(
+    "--originals",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Where the pictures lie that were compressed, in the same folders under the same names.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="json is one object a line, the last with the totals.",
+)
+@options.model
+@options.running
+@options.talking
+def bpp_report(
+    paths: tuple[str, ...],
+    originals: str | None,
+    form: str,
+    model: str | None,
+    device: str,
+    jobs: int,
+    max_pixels: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Report what .tac files cost and keep: one row a frame, and totals.
+
+    DIR is searched for .tac files, at any depth; a file or "-" does as well. bpp is 8 x bytes of
+    the frame / (width x height). payload_bpp leaves header and checksum out. ideal_bpp is what the
+    model's tables say that the symbols cost.
+
+    With --originals each row also has PSNR and MS-SSIM of the decoded picture, and what JPEG
+    (optimised) and WebP (method 6) reach with at most as many bytes, at their highest such
+    quality. Where even their lowest quality needs more bytes, the row shows its bytes with ">":
+    that codec cannot make so small a file. Means of PSNR leave out pictures that did not change.
+
+    Where a file lies in a folder whose name is a class of the model, the picture is classified,
+    and the totals have the top-1 accuracy with its 95 % interval.
+    """
+    form = "json" if as_json else form
+    sources = files.expand(paths, recursive=True, suffixes=FRAMES)
+    jobs, threads = options.threads_for(jobs)
+    with opened(quiet=quiet, verbose=verbose) as console:
+        from tactic_codec import image, report
+
+        work.collect_warnings(image.ImageWarning)
+        build = _RowBuilder(options.Decoders(model, device, threads), originals, max_pixels)
+        items = files.frames(sources, max_pixels=max_pixels)
+        total = files.total_bytes(sources)
+        rows = []
+        for item, (row, missing), _ in console.each(build, items, jobs=jobs, total=total):
+            rows.append(row)
+            if missing:
+                console.warn(item.title, f"no ideal_bpp: {missing}")
+            if form == "json":
+                console.json(_json_row(row))
+        sums = report.totals(rows)
+        if sums is None:
+            return
+        if form == "json":
+            console.json({"totals": _json_totals(sums)})
+        elif form == "csv":
+            console.data(_csv(rows, sums))
+        else:
+            _print_table(console, rows, sums)
+
+
+class _RowBuilder:
+    """Makes the row of a frame; used by several threads."""
+
+    def __init__(self, decoders: options.Decoders, originals: str | None, max_pixels: int) -> None:
+        self._decoders = decoders
+        self._originals = originals
+        self._max_pixels = max_pixels
+
+    def __call__(self, item: FrameItem) -> "tuple[Row, UnknownModel | None]":
+        """Return a frame's row, and why its model is missing where it may be.
+
+        Raises:
+            TacError: the frame is damaged, the original is missing or another picture.
+        """
+        from tactic_codec import report
+
+        frame = item.frame
+        model, missing = self._model_of(frame)
+        name = model.name if model else frame.fingerprint.hex()
+        size = report.size_facts(frame, model)
+        row = report.Row(item.source.path, item.number, name, size)
+        if model is None:
+            return row, missing
+        folder = _folder_name(item)
+        if self._originals is None and not report.expected_classes(model, folder):
+            return row, None
+        codec = self._decoders.of(frame)
+        decoded = codec.decode(frame)
+        if self._originals is not None:
+            original = self._original(self._originals, item)
+            fidelity = report.fidelity(original, decoded)
+            rivals = tuple(report.rival(name, original, frame.size) for name in report.RIVALS)
+            row = row._replace(fidelity=fidelity, rivals=rivals)
+        return row._replace(verdict=report.verdict(codec, decoded, folder)), None
+
+    def _model_of(self, frame: "Frame") -> "tuple[Model | None, UnknownModel | None]":
+        try:
+            return self._decoders.of(frame).model, None
+        except UnknownModel as exc:
+            if self._originals is not None:
+                raise
+            return None, exc
+
+    def _original(self, folder: str, item: FrameItem) -> "Pixels":
+        from tactic_codec import image
+
+        return image.load(Path(find_original(folder, item)), max_pixels=self._max_pixels)
+
+
+def _folder_name(item: FrameItem) -> str:
+    """Return the name of the folder that a file lies in, "" for standard input."""
+    if item.source.is_stdin:
+        return ""
+    return os.path.basename(os.path.dirname(os.path.abspath(item.source.path)))
+
+
+def find_original(folder: str, item: FrameItem) -> str:
+    """Return the path of the picture that a frame was made from.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    number = f"-{item.number:04}" if item.several else ""
+    where, stem = os.path.split(os.path.join(folder, item.source.stem(FRAMES) + number))
+    try:
+        names = sorted(os.listdir(where))
+    except OSError:
+        names = []
+    found = [
+        name
+        for name in names
+        if os.path.splitext(name)[0] == stem and os.path.splitext(name)[1].lower() in PICTURES
+    ]
+    if len(found) == 1:
+        return os.path.join(where, found[0])
+    wanted = display(os.path.join(where, stem))
+    if not found:
+        raise DataError(f"there is no original {wanted} with the suffix of a picture")
+    several = ", ".join(map(display, found))
+    raise DataError(f"there are several originals {wanted}: {several}; keep one of them")
+
+
+# --- JSON and CSV ---------------------------------------------------------------------------------
+
+
+def _json_row(row: "Row") -> dict[str, Any]:
+    size = row.size
+    facts: dict[str, Any] = {
+        "file": row.file,
+        "frame": row.frame,
+        "bytes": size.bytes,
+        "width": size.width,
+        "height": size.height,
+        "bpp": _rounded(size.bpp),
+        "payload_bpp": _rounded(size.payload_bpp),
+        "ideal_bpp": _rounded(size.ideal_bpp),
+        "model": row.model,
+        "level": size.level,
+    }
+    if row.fidelity:
+        facts |= _json_fidelity(row.fidelity)
+    for rival in row.rivals:
+        facts[rival.codec] = {
+            "quality": rival.quality,
+            "bytes": rival.bytes,
+            "fits": rival.fits,
+            **_json_fidelity(rival.fidelity),
+        }
+    if row.verdict:
+        facts |= row.verdict._asdict()
+    return facts
+
+
+def _json_totals(sums: "Totals") -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "frames": sums.frames,
+        "bytes": sums.bytes,
+        "pixels": sums.pixels,
+        "mean_bytes": _rounded(sums.mean_bytes),
+        "mean_bpp": _rounded(sums.mean_bpp),
+        "mean_payload_bpp": _rounded(sums.mean_payload_bpp),
+        "mean_ideal_bpp": _rounded(sums.mean_ideal_bpp),
+        "total_bpp": _rounded(sums.total_bpp),
+    }
+    if sums.fidelity:
+        facts |= _json_fidelity(sums.fidelity, "mean_")
+    for rival in sums.rivals:
+        facts[rival.codec] = {
+            "mean_bytes": _rounded(rival.bytes),
+            "over": rival.over,
+            **_json_fidelity(rival.fidelity, "mean_"),
+        }
+    if sums.accuracy:
+        facts["accuracy"] = {key: _rounded(v) for key, v in sums.accuracy._asdict().items()}
+    return facts
+
+
+def _json_fidelity(fidelity: "Fidelity", prefix: str = "") -> Cells:
+    # JSON knows no infinity: null stands for equal pictures.
+    psnr = fidelity.psnr if math.isfinite(fidelity.psnr) else None
+    return {f"{prefix}psnr": _rounded(psnr), f"{prefix}ms_ssim": _rounded(fidelity.ms_ssim)}
+
+
+def _rounded(value: float | None) -> float | None:
+    return value if value is None or isinstance(value, int) else round(value, 6)
+
+
+def _csv(rows: Sequence["Row"], sums: "Totals") -> bytes:
+    lines = [_flat(_json_row(row)) for row in rows]
+    lines.append({"file": "MEAN", **_mean_cells(sums)})
+    lines.append({"file": "SUM", "bytes": sums.bytes, "bpp": _rounded(sums.total_bpp)})
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _flat(facts: Mapping[str, Any]) -> Cells:
+    """Turn ``{"jpeg": {"bytes": 1}}`` into ``{"jpeg_bytes": 1}``."""
+    cells: Cells = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            cells |= {f"{name}_{part}": inner for part, inner in _flat(value).items()}
+        else:
+            cells[name] = int(value) if isinstance(value, bool) else value
+    return cells
+
+
+def _mean_cells(sums: "Totals") -> Cells:
+    """Return the means under the names of the columns they are means of."""
+    cells = _flat(_json_totals(sums))
+    means = {name.replace("mean_", ""): value for name, value in cells.items() if "mean_" in name}
+    if sums.accuracy is None:
+        return means
+    interval = {"correct_low": _rounded(sums.accuracy.low), "correct_high": cells["accuracy_high"]}
+    return {**means, "correct": cells["accuracy_share"], **interval}
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+
+def _print_table(console: Console, rows: Sequence["Row"], sums: "Totals") -> None:
+    lines = [*(_table_cells(row) for row in rows), _mean_line(sums), _sum_line(sums)]
+    columns = [name for name in lines[0] if any(line.get(name) for line in lines)]
+    widths = {
+        name: max(len(name), *(len(line.get(name, "")) for line in lines)) for name in columns
+    }
+    for line in [{name: name for name in columns}, *lines]:
+        cells = [line.get(name, "").rjust(widths[name]) for name in columns if name != "file"]
+        console.line("  ".join([*cells, line["file"]]))
+    for text in _footnotes(sums):
+        console.line(text)
+
+
+def _table_cells(row: "Row") -> dict[str, str]:
+    size = row.size
+    cells = {
+        "bytes": str(size.bytes),
+        "size": f"{size.width}x{size.height}",
+        **_bpp_cells(size.bpp, size.payload_bpp, size.ideal_bpp),
+        "model": display(row.model),
+        "level": str(size.level),
+        **_fidelity_cells("", row.fidelity),
+    }
+    for rival in row.rivals:
+        cells[f"{rival.codec} bytes"] = f"{'' if rival.fits else '>'}{rival.bytes}"
+        cells |= _fidelity_cells(f"{rival.codec} ", rival.fidelity)
+    cells["top-1"] = "" if row.verdict is None else "yes" if row.verdict.correct else "no"
+    cells["file"] = display(row.file) + (f" frame {row.frame}" if row.frame > 1 else "")
+    return cells
+
+
+def _mean_line(sums: "Totals") -> dict[str, str]:
+    cells = {
+        "bytes": f"{sums.mean_bytes:.1f}",
+        **_bpp_cells(sums.mean_bpp, sums.mean_payload_bpp, sums.mean_ideal_bpp),
+        **_fidelity_cells("", sums.fidelity),
+    }
+    for rival in sums.rivals:
+        cells[f"{rival.codec} bytes"] = f"{rival.bytes:.1f}"
+        cells |= _fidelity_cells(f"{rival.codec} ", rival.fidelity)
+    if sums.accuracy:
+        cells["top-1"] = f"{100 * sums.accuracy.share:.1f} %"
+    return {**cells, "file": "mean"}
+
+
+def _sum_line(sums: "Totals") -> dict[str, str]:
+    return {
+        "bytes": str(sums.bytes),
+        "bpp": f"{sums.total_bpp:.4f}",
+        "file": f"sum of {sums.frames}",
+    }
+
+
+def _bpp_cells(bpp: float, payload: float, ideal: float | None) -> dict[str, str]:
+    return {
+        "bpp": f"{bpp:.4f}",
+        "payload_bpp": f"{payload:.4f}",
+        "ideal_bpp": "-" if ideal is None else f"{ideal:.4f}",
+    }
+
+
+def _fidelity_cells(prefix: str, fidelity: "Fidelity | None") -> dict[str, str]:
+    if fidelity is None:
+        return {}
+    return {f"{prefix}psnr": f"{fidelity.psnr:.2f}", f"{prefix}ms_ssim": f"{fidelity.ms_ssim:.4f}"}
+
+
+def _footnotes(sums: "Totals") -> list[str]:
+    notes = [
+        f"{rival.codec}: for {rival.over} of {sums.frames} pictures even the lowest quality has "
+        "more bytes (>)"
+        for rival in sums.rivals
+        if rival.over
+    ]
+    if sums.accuracy:
+        share, low, high = (100 * value for value in sums.accuracy[1:])
+        notes.append(
+            f"top-1 accuracy: {share:.1f} % of {sums.accuracy.pictures} pictures, "
+            f"95 % interval {low:.1f} to {high:.1f} %"
+        )
+    return notes

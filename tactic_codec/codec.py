@@ -1,0 +1,208 @@
+"""Compress and decompress: the order of the stages and nothing else.
+
+pixels ─ pad ─ analysis, tile by tile ─ gain ─ round ─ entropy coder ─ frame ─▶ bytes
+bytes ─ frame ─ entropy decoder ─ inverse gain ─ synthesis, tile by tile ─ crop ─▶ pixels
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tactic_codec import container, entropy, image
+from tactic_codec import model as models
+from tactic_codec.container import Frame
+from tactic_codec.entropy import SYMBOL_LIMIT
+from tactic_codec.errors import LimitExceeded, UnknownModel
+from tactic_codec.image import Pixels
+from tactic_codec.model import Model
+from tactic_codec.runtime import Runtime, open_runtime
+from tactic_codec.tiling import tiles
+
+TILE = 1024
+"""Side of a tile's core in pixels: bounds the memory of networks, whatever the picture's size."""
+
+Symbols = NDArray[np.int32]
+
+
+class Codec:
+    """A model with a runtime for its networks. Several threads may use one at once.
+
+    Attributes:
+        model: the model folder.
+        runtime: runs its networks.
+    """
+
+    def __init__(self, model: Model, runtime: Runtime) -> None:
+        self.model = model
+        self.runtime = runtime
+
+    def compress(
+        self, picture: Image.Image | Pixels | Path | bytes, quality: int | None = None
+    ) -> bytes:
+        """Code a picture as one frame.
+
+        Args:
+            picture: a Pillow image, uint8 [H, W, 3] in sRGB, the path of a picture file, or its
+                bytes.
+            quality: level of the model, 1 for the smallest files; by default the model's own.
+
+        Returns:
+            The frame, the content of a ``.tac`` file.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            LimitExceeded: it is too large.
+            UnknownLevel: the model has no such level.
+        """
+        pixels = as_pixels(picture)
+        height, width, _ = pixels.shape
+        if max(height, width) > container.MAX_SIDE:
+            raise LimitExceeded(
+                f"the picture is {width} x {height}; a .tac file holds at most "
+                f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
+            )
+        level = self.model.default_level if quality is None else quality
+        symbols = self.quantise(self.analyse(pixels), level)
+        payload = entropy.encode(symbols, self.model.tables(level))
+        return container.pack(Frame(self.model.fingerprint, level, width, height, payload))
+
+    def decompress(self, data: bytes | Frame) -> Image.Image:
+        """Decode one frame to a Pillow image of mode RGB and of the original's size.
+
+        Raises:
+            FormatError: the bytes are not one frame.
+            UnknownModel: the frame names another model.
+            UnknownLevel: the frame names a level that the model does not have.
+        """
+        return image.to_pillow(self.decode(as_frame(data)))
+
+    def decode(self, frame: Frame) -> Pixels:
+        """Decode a frame to uint8 [H, W, 3]; errors as `decompress`."""
+        return self.synthesise(self.symbols(frame), frame)
+
+    def symbols(self, frame: Frame) -> Symbols:
+        """Decode a frame's symbols, int32 [C, h, w], without a network; errors as `decompress`."""
+        self._refuse_stranger(frame)
+        return decode_symbols(self.model, frame)
+
+    def analyse(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Return the latent of a picture (equation 2, E), float32 [C, h, w]."""
+        stride = self.model.stride
+        padded = pad(pixels, stride)
+        latent_height, latent_width = (side // stride for side in padded.shape[:2])
+        latent = np.empty((self.model.channels, latent_height, latent_width), np.float32)
+        for tile in tiles(latent_height, latent_width, size=TILE // stride, halo=self.model.halo):
+            rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
+            block = padded[rows, columns].transpose(2, 0, 1)
+            x = np.divide(block[np.newaxis], 255, dtype=np.float32)
+            y = self.runtime.run("analysis", x)[0]
+            latent[:, *tile.core] = y[:, *tile.inner]
+        return latent
+
+    def quantise(self, latent: NDArray[np.float32], level: int) -> Symbols:
+        """Round a latent [C, h, w] to symbols at a quality level (equation 6)."""
+        # A network may overflow on a picture unlike any other; the coder takes integers only.
+        with np.errstate(over="ignore"):
+            scaled = latent * self.model.level(level).gain[:, np.newaxis, np.newaxis]
+        finite = np.nan_to_num(scaled, nan=0.0, posinf=SYMBOL_LIMIT, neginf=-SYMBOL_LIMIT)
+        symbols: Symbols = np.rint(finite).clip(-SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
+        return symbols
+
+    def synthesise(self, symbols: Symbols, frame: Frame) -> Pixels:
+        """Return the picture of a frame's symbols (equation 2, D), uint8 [H, W, 3]."""
+        stride = self.model.stride
+        inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
+        _, latent_height, latent_width = symbols.shape
+        pixels = np.empty((latent_height * stride, latent_width * stride, 3), np.uint8)
+        for tile in tiles(latent_height, latent_width, size=TILE // stride, halo=self.model.halo):
+            y_hat = symbols[:, *tile.padded].astype(np.float32) * inverse_gain
+            x_hat = self.runtime.run("synthesis", y_hat[np.newaxis])[0]
+            block = np.rint(np.clip(x_hat * 255, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+            rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.core)
+            inner = [slice(s.start * stride, s.stop * stride) for s in tile.inner]
+            pixels[rows, columns] = block[*inner]
+        return pixels[: frame.height, : frame.width]
+
+    def _refuse_stranger(self, frame: Frame) -> None:
+        if frame.fingerprint != self.model.fingerprint:
+            raise UnknownModel(
+                f"the file was made with the model of fingerprint {frame.fingerprint.hex()}; "
+                f"{self.model.name} is {self.model.fingerprint.hex()}"
+            )
+
+
+def latent_size(height: int, width: int, stride: int) -> tuple[int, int]:
+    """Return rows and columns of the latent of a picture."""
+    return -(-height // stride), -(-width // stride)
+
+
+def pad(pixels: Pixels, stride: int) -> Pixels:
+    """Repeat a picture's right column and bottom row until the stride divides both sides."""
+    height, width, _ = pixels.shape
+    return np.pad(pixels, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
+
+
+def decode_symbols(model: Model, frame: Frame) -> Symbols:
+    """Decode a frame's symbols, int32 [C, h, w], with the tables of its model.
+
+    Raises:
+        UnknownLevel: the model does not have the frame's level.
+        Corrupt: no encoder writes this payload.
+    """
+    shape = (model.channels, *latent_size(frame.height, frame.width, model.stride))
+    return entropy.decode(frame.payload, shape, model.tables(frame.level))
+
+
+def as_pixels(picture: Image.Image | Pixels | Path | bytes) -> Pixels:
+    """Turn any of the forms that `Codec.compress` takes into uint8 [H, W, 3]."""
+    if isinstance(picture, Image.Image):
+        return image.from_pillow(picture)
+    if isinstance(picture, Path | bytes):
+        return image.load(picture)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"expected uint8 [H, W, 3], found {picture.dtype} {picture.shape}")
+    return picture
+
+
+def as_frame(data: bytes | Frame) -> Frame:
+    """Parse bytes that are exactly one frame; pass a frame through."""
+    return data if isinstance(data, Frame) else container.parse(data)
+
+
+def load_model(
+    name: str | Path | None = None, *, device: str = "auto", threads: int | None = None
+) -> Codec:
+    """Load a model by name or by the path of its folder.
+
+    Args:
+        name: the default model if None.
+        device: ``auto``, ``cpu``, ``cuda`` or ``torch-cpu``, see `tactic_codec.runtime`.
+        threads: how many one network may use; by default as many as there are processors.
+
+    Raises:
+        UnknownModel: no such model is installed.
+        DamagedModel: its manifest breaks a rule.
+        BackendUnavailable: the device is not there.
+    """
+    model = models.find(models.DEFAULT_MODEL if name is None else name)
+    return Codec(model, open_runtime(model, device, threads=threads))
+
+
+@lru_cache(maxsize=8)
+def load_model_of(fingerprint: bytes, *, device: str = "auto") -> Codec:
+    """Load the installed model that a frame names; the last few stay loaded.
+
+    Raises:
+        UnknownModel: it is not installed.
+    """
+    model = models.find_fingerprint(fingerprint)
+    return Codec(model, open_runtime(model, device))
+
+
+def decompress(data: bytes | Frame, *, device: str = "auto") -> Image.Image:
+    """Decode one frame with the installed model that it names; errors as `Codec.decompress`."""
+    frame = as_frame(data)
+    return load_model_of(frame.fingerprint, device=device).decompress(frame)

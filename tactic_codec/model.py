@@ -1,0 +1,404 @@
+"""A model folder on disk: find it, read it, verify it, describe it.
+
+    <name>/model.json          the manifest: everything below, and how the model was made
+    <name>/tables.npz          integer frequency tables, one array a level: level_1, level_2 …
+    <name>/analysis.onnx       image to latent; only compressing needs it
+    <name>/synthesis.onnx      latent to image
+    <name>/classify.onnx       a task network a file, where the model has one
+    <name>/weights.safetensors the same weights for torch
+
+The manifest names every file with its size and SHA-256, and no file is used before its hash was
+compared. The fingerprint is the hash of the manifest's ``normative`` part, which holds what fixes
+the decoded image: geometry, gains, contexts, and the hashes of tables and synthesis network. The
+analysis network and the task networks are not in it, so that both can improve under old streams.
+
+Models are looked for in ``$TACTIC_MODELS`` (folders of model folders, separated as in ``$PATH``),
+then in the user's data folder, then among those bundled with the package. Only NumPy is needed.
+"""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec.entropy import ContextModel, FrequencyTables
+from tactic_codec.errors import DamagedModel, UnknownLevel, UnknownModel, UnknownTask
+
+DEFAULT_MODEL = "paper"
+MANIFEST = "model.json"
+TABLES = "tables.npz"
+MANIFEST_VERSION = 1
+FINGERPRINT_BYTES = 4
+MAX_MANIFEST_BYTES = 1 << 22
+MAX_LEVELS = 255
+
+_BUNDLED = Path(__file__).parent / "models"
+_CHECKOUT = Path(__file__).parent.parent / "models"
+
+# What np.load and the archive that it returns raise on damaged bytes.
+_NUMPY_ERRORS = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+
+T = TypeVar("T")
+
+
+class Level(NamedTuple):
+    """One quality level, apart from its tables.
+
+    Attributes:
+        minimum: value of the tables' first symbol.
+        contexts: how neighbours choose a table.
+        gain: float32 [C], what the encoder multiplies latents by before rounding.
+        inverse_gain: float32 [C], what the decoder multiplies symbols by.
+    """
+
+    minimum: int
+    contexts: ContextModel
+    gain: NDArray[np.float32]
+    inverse_gain: NDArray[np.float32]
+
+
+class Head(NamedTuple):
+    """A task network of the model.
+
+    Attributes:
+        file: its ONNX file in the folder.
+        network: its architecture's name.
+        input_size: side of the square image it reads, in pixels.
+        labels: a name for each class, in the order of its logits.
+    """
+
+    file: str
+    network: str
+    input_size: int
+    labels: tuple[str, ...]
+
+
+class _File(NamedTuple):
+    """What the manifest says of a file of the folder."""
+
+    bytes: int
+    sha256: str
+
+
+class Model:
+    """A model folder whose manifest was read and checked; files are read when they are needed.
+
+    Attributes:
+        path: the folder.
+        manifest: the whole manifest.
+        name: of the model.
+        fingerprint: 4 bytes that frames carry.
+        stride: pixels a latent position, in each direction.
+        halo: latent positions around a tile that its result depends on.
+        channels: of the latent.
+        levels: quality levels; level n is ``levels[n - 1]``.
+        default_level: used where the caller names none.
+        heads: task networks by task: ``classify``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the manifest.
+
+        Raises:
+            UnknownModel: the folder holds no manifest.
+            DamagedModel: the manifest breaks a rule.
+        """
+        self.path = path
+        self.manifest = _read_manifest(path / MANIFEST)
+        if self.manifest.get("manifest_version", MANIFEST_VERSION) != MANIFEST_VERSION:
+            raise DamagedModel(
+                f"{path / MANIFEST} is of version {self.manifest['manifest_version']!r}; this "
+                f"release reads version {MANIFEST_VERSION}: update tactic-codec"
+            )
+        try:
+            self._interpret()
+        # DamagedModel: of the context thresholds, which do not know whose they are.
+        except (KeyError, TypeError, ValueError, OverflowError, UnknownLevel, DamagedModel) as exc:
+            raise DamagedModel(
+                f"{path / MANIFEST}: {type(exc).__name__} {exc}; install the model again"
+            ) from exc
+
+    def _interpret(self) -> None:
+        manifest = self.manifest
+        _of_type(int, manifest["manifest_version"])
+        normative, encoder = manifest["normative"], manifest["encoder"]
+        self.name = _of_type(str, manifest["name"])
+        self.stride = _positive(normative["stride"])
+        self.channels = _positive(normative["channels"])
+        self.halo = _positive(manifest["halo"])
+        self.fingerprint = fingerprint(normative)
+        gains = encoder["gain"]
+        if not 1 <= len(normative["levels"]) <= MAX_LEVELS or len(gains) != len(
+            normative["levels"]
+        ):
+            raise ValueError(f"expected 1 to {MAX_LEVELS} levels, and a gain for each")
+        self.levels = tuple(
+            Level(
+                minimum=_of_type(int, level["minimum"]),
+                contexts=ContextModel(
+                    own=tuple(_positive(t) for t in level["own"]),
+                    shared=tuple(_positive(t) for t in level["shared"]),
+                ),
+                gain=self._gains(gain),
+                inverse_gain=self._gains(level["inverse_gain"]),
+            )
+            for level, gain in zip(normative["levels"], gains, strict=True)
+        )
+        self.default_level = _positive(encoder["default_level"])
+        self.level(self.default_level)
+        self.heads = {
+            _of_type(str, task): Head(
+                file=_of_type(str, head["file"]),
+                network=_of_type(str, head["network"]),
+                input_size=_positive(head["input_size"]),
+                labels=tuple(_of_type(str, label) for label in head["labels"]),
+            )
+            for task, head in _of_type(dict, manifest["heads"]).items()
+        }
+        self._files = {
+            name: _File(_of_type(int, file["bytes"]), _of_type(str, file["sha256"]))
+            for name, file in _of_type(dict, manifest["files"]).items()
+        }
+        for name, digest in _of_type(dict, normative["files"]).items():
+            if self._files[name].sha256 != digest:
+                raise ValueError(f"two hashes are given for {name}")
+
+    def _gains(self, values: list[float]) -> NDArray[np.float32]:
+        if any(type(value) not in (int, float) for value in values):
+            raise TypeError(f"expected numbers as gains, found {values!r}")
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            gains = np.array(values, dtype=np.float32)
+        if gains.shape != (self.channels,) or not np.isfinite(gains).all() or (gains <= 0).any():
+            raise ValueError(f"expected {self.channels} positive gains")
+        return gains
+
+    def level(self, number: int) -> Level:
+        """Return a quality level, counted from 1.
+
+        Raises:
+            UnknownLevel: the model does not have it.
+        """
+        if not 1 <= number <= len(self.levels):
+            raise UnknownLevel(
+                f"model {self.name} has quality levels 1 to {len(self.levels)}, not {number}"
+            )
+        return self.levels[number - 1]
+
+    def tables(self, number: int) -> FrequencyTables:
+        """Return the frequency tables of a quality level, counted from 1.
+
+        Raises:
+            UnknownLevel: the model does not have it.
+            DamagedModel: the tables are not those the manifest names, or break their rules.
+        """
+        level = self.level(number)
+        if number not in self._tables:
+            try:
+                frequencies = self._table_file[f"level_{number}"]
+            except (KeyError, *_NUMPY_ERRORS) as exc:
+                raise DamagedModel(f"{self.path / TABLES} has no tables of level {number}") from exc
+            tables = FrequencyTables(level.minimum, frequencies, level.contexts)
+            if tables.channels != self.channels:
+                raise DamagedModel(
+                    f"{self.path / TABLES} has {tables.channels} channels at level {number}, "
+                    f"the manifest {self.channels}"
+                )
+            self._tables[number] = tables
+        return self._tables[number]
+
+    @cached_property
+    def _tables(self) -> dict[int, FrequencyTables]:
+        return {}
+
+    @cached_property
+    def _table_file(self) -> Any:
+        try:
+            tables = np.load(io.BytesIO(self.read_file(TABLES)), allow_pickle=False)
+        except _NUMPY_ERRORS as exc:
+            raise DamagedModel(f"{self.path / TABLES} is not a NumPy archive: {exc}") from exc
+        if not isinstance(tables, np.lib.npyio.NpzFile):
+            raise DamagedModel(f"{self.path / TABLES} is not a NumPy archive but a single array")
+        return tables
+
+    def head(self, task: str) -> Head:
+        """Return the task network for a task.
+
+        Raises:
+            UnknownTask: the model has none.
+        """
+        if task not in self.heads:
+            known = ", ".join(self.heads) or "no task networks"
+            raise UnknownTask(f"model {self.name} cannot {task}; it has: {known}")
+        return self.heads[task]
+
+    def read_file(self, name: str) -> bytes:
+        """Return a file of the folder, its hash compared with the manifest.
+
+        Raises:
+            DamagedModel: the file is missing, not named by the manifest, or differs from it.
+        """
+        if name not in self._files:
+            raise DamagedModel(f"{self.path / MANIFEST} names no file {name}")
+        if Path(name).name != name:
+            raise DamagedModel(f"{self.path / MANIFEST} names the file {name!r} outside the folder")
+        path = self.path / name
+        expected = self._files[name]
+        try:
+            with path.open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if size != expected.bytes:
+                    raise DamagedModel(
+                        f"{path} differs from the manifest ({size} bytes, expected "
+                        f"{expected.bytes}); install the model again"
+                    )
+                data = stream.read(size)
+        except OSError as exc:
+            raise DamagedModel(f"{path} cannot be read: {exc}; install the model again") from exc
+        found = hashlib.sha256(data).hexdigest()
+        if found != expected.sha256:
+            raise DamagedModel(
+                f"{path} differs from the manifest (SHA-256 {found[:12]}…, expected "
+                f"{expected.sha256[:12]}…); install the model again"
+            )
+        return data
+
+    def verify(self) -> None:
+        """Read every file and every table once.
+
+        Raises:
+            DamagedModel: something differs from the manifest or breaks a rule.
+        """
+        for name in self._files:
+            self.read_file(name)
+        for number in range(1, len(self.levels) + 1):
+            self.tables(number)
+
+
+def fingerprint(normative: Mapping[str, Any]) -> bytes:
+    """Return the 4 bytes that name what fixes the decoded image.
+
+    They are the first of the SHA-256 of the part as JSON with sorted keys and no spaces.
+    """
+    canonical = json.dumps(normative, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).digest()[:FINGERPRINT_BYTES]
+
+
+def search_path() -> list[Path]:
+    """Return the folders in which models are looked for, in order; some may not exist."""
+    named = [Path(p) for p in os.environ.get("TACTIC_MODELS", "").split(os.pathsep) if p]
+    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    bundled = _BUNDLED if _BUNDLED.is_dir() else _CHECKOUT
+    return [*named, Path(data_home) / "tactic-codec" / "models", bundled]
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A model folder that is installed but cannot be read."""
+
+    path: Path
+    reason: str
+
+
+def installed() -> Iterator[Model | Damaged]:
+    """Yield every installed model in the order of the search; of equal names the first."""
+    seen: set[str] = set()
+    for folder in search_path():
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            if path.name in seen or not _holds_model(path):
+                continue
+            seen.add(path.name)
+            try:
+                yield Model(path)
+            except DamagedModel as exc:
+                yield Damaged(path, str(exc))
+
+
+def find(name: str | Path) -> Model:
+    """Return a model by its name, or by the path of its folder.
+
+    Raises:
+        UnknownModel: neither an installed model nor a model folder.
+        DamagedModel: its manifest breaks a rule.
+    """
+    path = Path(name)
+    is_name = path.name == str(name) and path.name not in (".", "..")
+    if is_name:
+        for folder in search_path():
+            if _holds_model(folder / path):
+                return Model(folder / path)
+    if _holds_model(path):
+        return Model(path)
+    raise UnknownModel(f"there is no model {str(name)!r}; {_installed_list()}")
+
+
+def find_fingerprint(wanted: bytes) -> Model:
+    """Return the installed model that a frame names.
+
+    Raises:
+        UnknownModel: none is installed.
+    """
+    for model in installed():
+        if isinstance(model, Model) and model.fingerprint == wanted:
+            return model
+    raise UnknownModel(
+        f"the file needs the model with fingerprint {wanted.hex()}, which is not installed; "
+        f"{_installed_list()}. Get that model's folder from whoever made the file and put it into "
+        f"{search_path()[-2]}, or name the folder with --model"
+    )
+
+
+def _holds_model(path: Path) -> bool:
+    try:
+        return (path / MANIFEST).is_file()
+    except OSError:  # a name longer than the system's names, a folder that may not be read
+        return False
+
+
+def _installed_list() -> str:
+    entries = [
+        f"{m.path} (damaged)" if isinstance(m, Damaged) else f"{m.name} ({m.fingerprint.hex()})"
+        for m in installed()
+    ]
+    return f"installed: {', '.join(entries) or 'none'}"
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as exc:
+        raise UnknownModel(f"{path} cannot be read: {exc}") from exc
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise DamagedModel(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
+    try:
+        manifest = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise DamagedModel(f"{path} is not JSON: {exc}; install the model again") from exc
+    if not isinstance(manifest, dict):
+        raise DamagedModel(f"{path} holds no JSON object; install the model again")
+    return manifest
+
+
+def _of_type(kind: type[T], value: Any) -> T:
+    # bool is an int to isinstance; as a size it is a mistake.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def _positive(value: Any) -> int:
+    if _of_type(int, value) < 1:
+        raise ValueError(f"expected a positive number, found {value!r}")
+    return int(value)

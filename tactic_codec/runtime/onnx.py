@@ -1,0 +1,53 @@
+"""ONNX Runtime on the CPU, the runtime of the edge."""
+
+import threading
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from tactic_codec.errors import DamagedModel
+from tactic_codec.model import Model
+
+_ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 warns, on standard error, of what users cannot mend
+
+
+class OnnxRuntime:
+    """Networks as ONNX Runtime sessions, made when they are first run."""
+
+    def __init__(self, model: Model, threads: int | None) -> None:
+        self._model = model
+        self._options = ort.SessionOptions()
+        self._options.log_severity_level = _ERRORS_ONLY
+        if threads is not None:
+            self._options.intra_op_num_threads = threads
+        # Without the arena memory goes back after each run, which bounds what tiles add up to.
+        self._options.enable_cpu_mem_arena = False
+        self._sessions: dict[str, ort.InferenceSession] = {}
+        self._lock = threading.Lock()
+
+    def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run a network on one array, see `Runtime`."""
+        session = self._session(network)
+        result: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: array})[0]
+        return result
+
+    def _session(self, network: str) -> ort.InferenceSession:
+        with self._lock:
+            if network not in self._sessions:
+                self._sessions[network] = self._open(network)
+            return self._sessions[network]
+
+    def _open(self, network: str) -> ort.InferenceSession:
+        if network in ("analysis", "synthesis"):
+            file = f"{network}.onnx"
+        else:
+            file = self._model.head(network).file
+        data = self._model.read_file(file)
+        try:
+            return ort.InferenceSession(data, self._options, providers=["CPUExecutionProvider"])
+        # Its exception classes share no base below Exception.
+        except Exception as exc:
+            raise DamagedModel(
+                f"{self._model.path / file} is not a network that ONNX Runtime reads: {exc}"
+            ) from exc

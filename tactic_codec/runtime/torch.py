@@ -1,0 +1,48 @@
+"""torch on the CPU or on CUDA, for machines that have the extra ``[torch]``."""
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec.errors import BackendUnavailable
+from tactic_codec.model import Model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+try:
+    import torch
+
+    from tactic_codec.networks import folder
+except ImportError as exc:
+    raise BackendUnavailable(
+        'this device needs torch; run: pip install "tactic-codec[torch]"'
+    ) from exc
+
+
+class TorchRuntime:
+    """Networks as torch modules with the weights of ``weights.safetensors``."""
+
+    def __init__(self, model: Model, device: str, threads: int | None) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise BackendUnavailable("torch finds no CUDA device here; use --device cpu")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._model = model
+        self._device = device
+        self._networks: dict[str, nn.Module] = {}
+        self._lock = threading.Lock()
+
+    def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run a network on one array, see `Runtime`."""
+        with self._lock:
+            if network not in self._networks:
+                self._networks[network] = folder.load_network(self._model, network).to(self._device)
+            module = self._networks[network]
+        with torch.inference_mode():
+            result: NDArray[np.float32] = (
+                module(torch.from_numpy(array).to(self._device)).cpu().numpy()
+            )
+        return result

@@ -1,0 +1,334 @@
+"""From trained networks to a model folder.
+
+    networks ─ symbols of calibration images ─ tables ─┐
+             ─ ONNX, checked against torch ────────────┼─▶ folder with its manifest
+             ─ safetensors ────────────────────────────┘
+
+The folder is written beside its place and moved there when it is complete. Nothing in it names the
+machine it was made on.
+"""
+
+import copy
+import hashlib
+import io
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from tactic_codec import codec, image
+from tactic_codec.entropy import ContextModel, FrequencyTables
+from tactic_codec.errors import OutputExists, TacError
+from tactic_codec.image import Pixels
+from tactic_codec.model import MANIFEST, MANIFEST_VERSION, TABLES, Model
+from tactic_codec.networks.codec import TacticNetwork
+from tactic_codec.networks.folder import WEIGHTS
+from tactic_codec.networks.prior import FactorizedPrior
+from tactic_codec.networks.transforms import HALO, STRIDE, macs_per_pixel
+from tactic_codec.training.tables import fit_tables
+
+TOLERANCE = 1e-3
+"""Largest difference between ONNX Runtime and torch, relative to the largest value."""
+
+
+class LevelExport(NamedTuple):
+    """A quality level to be written into the folder.
+
+    Attributes:
+        gain: [C], what the encoder multiplies latents by before it rounds.
+        inverse_gain: [C], what the decoder multiplies symbols by.
+        prior: the density of the level's symbols.
+    """
+
+    gain: NDArray[np.float32]
+    inverse_gain: NDArray[np.float32]
+    prior: FactorizedPrior
+
+
+class HeadExport(NamedTuple):
+    """A classifier to be written into the folder.
+
+    Attributes:
+        network: the architecture's name.
+        module: the trained network.
+        input_size: side of the images it reads, in pixels.
+        labels: a name for each class.
+        classes: the folder name of each class in the training data.
+    """
+
+    network: str
+    module: nn.Module
+    input_size: int
+    labels: Sequence[str]
+    classes: Sequence[str]
+
+
+def export(
+    network: TacticNetwork,
+    out: Path,
+    *,
+    name: str,
+    description: str,
+    levels: Sequence[LevelExport],
+    calibration: Sequence[Pixels],
+    contexts: ContextModel,
+    head: HeadExport | None,
+    training: Mapping[str, Any],
+    documents: Mapping[str, bytes] | None = None,
+    overwrite: bool = False,
+) -> Model:
+    """Write a model folder.
+
+    Args:
+        network: the trained networks, on any device; they stay as they are.
+        out: the folder to make.
+        name: the model's name.
+        description: one sentence for people.
+        levels: quality levels, the smallest files first.
+        calibration: pictures uint8 [H, W, 3] that tables are counted on.
+        contexts: how neighbours choose a table.
+        head: the classifier, if the model has one.
+        training: what the model was made from, for the manifest.
+        documents: further files for people, such as the configuration and the log.
+        overwrite: replace a folder that is there.
+
+    Returns:
+        The model, read back from its folder and verified.
+
+    Raises:
+        OutputExists: the folder is there and ``overwrite`` is false.
+        TacError: ONNX Runtime does not compute what torch does.
+    """
+    if out.exists() and not overwrite:
+        raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
+    # A copy: the run that this is an evaluation of goes on with its networks as they are.
+    network = copy.deepcopy(network).cpu().float().eval()
+    latents = [latent_of(network, pixels) for pixels in calibration]
+    tables = [
+        fit_tables(
+            [quantise(y, level.gain) for y in latents], contexts, copy.deepcopy(level.prior).cpu()
+        )
+        for level in levels
+    ]
+    files, weights = _networks(network, head)
+    files[TABLES] = _npz({f"level_{i}": table.frequencies for i, table in enumerate(tables, 1)})
+    files[WEIGHTS] = safetensors.torch.save(weights)
+    files |= documents or {}
+    manifest = _manifest(network, name, description, levels, tables, head, files, training)
+    files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
+
+    sibling = out.with_name(f"{out.name}.new")
+    shutil.rmtree(sibling, ignore_errors=True)
+    sibling.mkdir(parents=True)
+    try:
+        for file, data in files.items():
+            (sibling / file).write_bytes(data)
+        model = Model(sibling)
+        model.verify()
+        _check_runtimes(model, calibration[0])
+        if out.exists():
+            shutil.rmtree(out)
+        sibling.rename(out)
+    finally:
+        shutil.rmtree(sibling, ignore_errors=True)
+    return Model(out)
+
+
+def one_level(network: TacticNetwork) -> list[LevelExport]:
+    """Return the only level of networks that were trained for one rate: unit gains."""
+    ones = np.ones(network.transforms.latent, np.float32)
+    return [LevelExport(ones, ones, network.prior)]
+
+
+def latent_of(network: TacticNetwork, pixels: Pixels) -> NDArray[np.float32]:
+    """Return the latent [C, h, w] of a picture uint8 [H, W, 3], by torch."""
+    x_HWC = codec.pad(pixels, STRIDE)
+    x_BCHW = torch.from_numpy(x_HWC).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        latent: NDArray[np.float32] = network.analysis(x_BCHW)[0].numpy()
+    return latent
+
+
+def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Return the symbols of a latent (equation 6), both [C, h, w], with gains [C]."""
+    symbols: NDArray[np.int32] = np.rint(latent * gain[:, np.newaxis, np.newaxis]).astype(np.int32)
+    return symbols
+
+
+def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write measured figures into the manifest of a model folder; its fingerprint stays."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["metrics"] = metrics
+    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _networks(
+    network: TacticNetwork, head: HeadExport | None
+) -> tuple[dict[str, bytes], dict[str, Tensor]]:
+    """Return ONNX files and named weights."""
+    any_size = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
+    latent = network.transforms.latent
+    # Sides that differ from each other and from 1, so that none is taken for a constant.
+    rows, columns = 6, 4
+    x_BCHW = torch.rand(1, 3, rows * STRIDE, columns * STRIDE)
+    y_BCHW = torch.rand(1, latent, rows, columns)
+    files = {
+        "analysis.onnx": _onnx(network.analysis, x_BCHW, any_size),
+        "synthesis.onnx": _onnx(network.synthesis, y_BCHW, any_size),
+    }
+    weights = {f"analysis.{k}": v for k, v in network.analysis.state_dict().items()}
+    weights |= {f"synthesis.{k}": v for k, v in network.synthesis.state_dict().items()}
+    if head:
+        module = copy.deepcopy(head.module).cpu().float().eval()
+        half = {k: v.half() if v.is_floating_point() else v for k, v in module.state_dict().items()}
+        # What is stored is what is run, by either runtime: rounded once, here.
+        module.load_state_dict(half)
+        seen = torch.rand(1, 3, head.input_size, head.input_size)
+        files["classify.onnx"] = _onnx(module, seen, None, half=True)
+        weights |= {f"classify.{k}": v for k, v in half.items()}
+    return files, {k: v.contiguous() for k, v in weights.items()}
+
+
+def _onnx(
+    module: nn.Module, example: Tensor, any_size: tuple[Any, ...] | None, *, half: bool = False
+) -> bytes:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # The exporter uses parts of torch that torch deprecates.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module.to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+            (example,),
+            dynamo=True,
+            dynamic_shapes=any_size,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    _forget_origin(proto)
+    if half:
+        _store_half(proto.graph)
+    onnx.checker.check_model(proto)
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def _forget_origin(proto: Any) -> None:
+    """Drop the exporter's notes on source lines: they tell of a machine, not of the network."""
+    del proto.metadata_props[:]
+    for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def _store_half(graph: Any) -> None:
+    """Store weights in half precision and widen them when the network is loaded."""
+    casts = []
+    for weight in graph.initializer:
+        if weight.data_type != TensorProto.FLOAT or len(weight.dims) == 0:
+            continue
+        name = weight.name
+        values = numpy_helper.to_array(weight).astype(np.float16)
+        weight.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(casts + nodes)
+
+
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
+
+
+def _manifest(
+    network: TacticNetwork,
+    name: str,
+    description: str,
+    levels: Sequence[LevelExport],
+    tables: Sequence[FrequencyTables],
+    head: HeadExport | None,
+    files: Mapping[str, bytes],
+    training: Mapping[str, Any],
+) -> dict[str, Any]:
+    described = {
+        file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for file, data in files.items()
+    }
+    transforms = network.transforms
+    heads = {}
+    if head:
+        heads["classify"] = {
+            "file": "classify.onnx",
+            "network": head.network,
+            "input_size": head.input_size,
+            "labels": list(head.labels),
+            "classes": list(head.classes),
+        }
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "name": name,
+        "description": description,
+        "normative": {
+            "stride": STRIDE,
+            "channels": transforms.latent,
+            "levels": [
+                {
+                    "minimum": table.minimum,
+                    "own": list(table.contexts.own),
+                    "shared": list(table.contexts.shared),
+                    "inverse_gain": level.inverse_gain.tolist(),
+                }
+                for level, table in zip(levels, tables, strict=True)
+            ],
+            "files": {file: described[file]["sha256"] for file in (TABLES, "synthesis.onnx")},
+        },
+        "halo": HALO,
+        "encoder": {
+            "default_level": (len(levels) + 1) // 2,
+            "gain": [level.gain.tolist() for level in levels],
+        },
+        "network": transforms._asdict(),
+        "complexity": {
+            "analysis_macs_per_pixel": macs_per_pixel(network.analysis),
+            "synthesis_macs_per_pixel": macs_per_pixel(network.synthesis, latent=transforms.latent),
+        },
+        "heads": heads,
+        "files": described,
+        "training": dict(training),
+    }
+
+
+def _check_runtimes(model: Model, pixels: Pixels) -> None:
+    """Run every network by ONNX Runtime and by torch on a real picture and compare."""
+    from tactic_codec.runtime import open_runtime
+
+    reference, exported = open_runtime(model, "torch-cpu"), open_runtime(model, "cpu")
+    height, width = (side // STRIDE * STRIDE for side in pixels.shape[:2])
+    x_HWC = pixels[:height, :width]
+    x = np.divide(x_HWC.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
+    arrays = {"analysis": x, "synthesis": np.rint(reference.run("analysis", x))}
+    for task, head in model.heads.items():
+        square = image.square(x_HWC, head.input_size).transpose(2, 0, 1)[np.newaxis]
+        arrays[task] = np.divide(square, 255, dtype=np.float32)
+    for network, array in arrays.items():
+        expected, found = reference.run(network, array), exported.run(network, array)
+        error = float(np.abs(expected - found).max() / max(np.abs(expected).max(), 1e-6))
+        if not error < TOLERANCE:  # so written, it catches NaN
+            raise TacError(
+                f"the exported {network} differs from torch's by {error:.1e} of its largest value; "
+                f"at most {TOLERANCE:.0e} was expected"
+            )

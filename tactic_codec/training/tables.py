@@ -1,0 +1,78 @@
+"""From rounded latents to the integer tables that every reader of the format shares.
+
+    symbols of calibration images ─ counts [C, K, N] ─ smoothing ─ integers that sum to 2²⁴
+
+Counts of what will really be coded avoid the gap between the density that was learned under noise
+and rounded latents. Where counts are few they lean on something broader: a channel's table on the
+learned density, and a context's table on its channel's.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tactic_codec.entropy import TOTAL, ContextModel, FrequencyTables, count_symbols
+from tactic_codec.networks.prior import FactorizedPrior
+
+MAX_SYMBOLS = 256
+"""Longest table; values beyond the calibration images' go by the escape anyway."""
+
+DENSITY_WEIGHT = 8.0
+"""Symbols that the learned density counts for beside a channel's own."""
+
+CHANNEL_WEIGHT = 16.0
+"""Symbols that the channel's distribution counts for beside a context's own."""
+
+ESCAPE_SHARE = 1e-6
+"""Probability of an escape where none was seen: 20 bits when one comes, nothing until then."""
+
+
+def fit_tables(
+    latents: Sequence[NDArray[np.int32]], contexts: ContextModel, prior: FactorizedPrior
+) -> FrequencyTables:
+    """Count symbols and freeze them as the tables of one quality level.
+
+    Args:
+        latents: symbols [C, h, w] of calibration images, of any sizes.
+        contexts: chooses among the tables of a channel.
+        prior: the learned density of the same latents, on the CPU.
+    """
+    minimum = max(min(int(y.min()) for y in latents), -MAX_SYMBOLS // 2)
+    maximum = min(max(int(y.max()) for y in latents), minimum + MAX_SYMBOLS - 2)
+    escape = max(maximum - minimum + 1, 2)
+    counts = sum(count_symbols(y, contexts, minimum, escape) for y in latents)
+    assert not isinstance(counts, int)
+    density = _density(prior, minimum, escape)
+    return FrequencyTables(minimum, freeze(smooth(counts, density)), contexts)
+
+
+def smooth(counts: NDArray[np.int64], density: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities [C, K, N] from counts [C, K, N] and a density [C, N]."""
+    channel = counts.sum(axis=1) + DENSITY_WEIGHT * density
+    channel /= channel.sum(axis=1, keepdims=True)
+    context: NDArray[np.float64] = counts + CHANNEL_WEIGHT * channel[:, np.newaxis]
+    context /= context.sum(axis=2, keepdims=True)
+    return context
+
+
+def freeze(probabilities: NDArray[np.float64]) -> NDArray[np.uint32]:
+    """Round probabilities [..., N] to integers of at least 1 that sum to 2²⁴."""
+    symbols = probabilities.shape[-1]
+    frequencies: NDArray[np.int64] = np.floor(probabilities * (TOTAL - symbols)).astype(np.int64) + 1
+    # What rounding down left over, a few parts in 2²⁴, goes where it changes the least.
+    likeliest = frequencies.argmax(axis=-1)[..., np.newaxis]
+    spare = TOTAL - frequencies.sum(axis=-1, keepdims=True)
+    largest = np.take_along_axis(frequencies, likeliest, axis=-1)
+    np.put_along_axis(frequencies, likeliest, largest + spare, axis=-1)
+    return frequencies.astype(np.uint32)
+
+
+def _density(prior: FactorizedPrior, minimum: int, escape: int) -> NDArray[np.float64]:
+    """Return the learned probability of each table index, [C, N]."""
+    values = torch.arange(minimum, minimum + escape, dtype=torch.float32)
+    grid = values.expand(1, prior.channels, 1, -1)
+    with torch.no_grad():
+        inside = prior.likelihood(grid)[0, :, 0].double().numpy()
+    return np.pad(inside, ((0, 0), (0, 1)), constant_values=ESCAPE_SHARE)

@@ -1,0 +1,131 @@
+"""What several test files share: the tiny model, photographs, and copies of the model to spoil."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tactic_codec.codec import Codec, load_model, load_model_of
+from tactic_codec.model import Model
+
+ROOT = Path(__file__).parent.parent
+TINY = ROOT / "tests" / "models" / "tiny"
+TINY_FINGERPRINT = bytes.fromhex("a292e80f")
+PHOTOGRAPHS = sorted((ROOT / "examples").glob("*.jpg"))
+
+
+class Spoilt:
+    """A copy of the tiny model whose files can be changed, with or without the manifest knowing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        shutil.copytree(TINY, path)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.path / "model.json").read_text(encoding="utf-8"))
+
+    def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
+        manifest = self.manifest
+        change(manifest)
+        (self.path / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    def set(self, *keys: str | int, to: Any) -> None:
+        """Set the manifest's value at a path of keys, or delete it where the value is ``...``."""
+
+        def change(manifest: Any) -> None:
+            for key in keys[:-1]:
+                manifest = manifest[key]
+            if to is ...:
+                del manifest[keys[-1]]
+            else:
+                manifest[keys[-1]] = to
+
+        self.edit(change)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Replace a file, and its size and hashes in the manifest with it."""
+        digest = hashlib.sha256(data).hexdigest()
+        (self.path / name).write_bytes(data)
+
+        def change(manifest: dict[str, Any]) -> None:
+            manifest["files"][name] = {"bytes": len(data), "sha256": digest}
+            if name in manifest["normative"]["files"]:
+                manifest["normative"]["files"][name] = digest
+
+        self.edit(change)
+
+    @property
+    def model(self) -> Model:
+        return Model(self.path)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Codec:
+    """The tiny model on ONNX Runtime with one thread."""
+    return load_model(TINY, device="cpu", threads=1)
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path) -> Spoilt:
+    return Spoilt(tmp_path / "spoilt")
+
+
+@pytest.fixture
+def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A world in which no model is installed; returns the user's data folder, which is empty."""
+    monkeypatch.delenv("TACTIC_MODELS", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr("tactic_codec.model._BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr("tactic_codec.model._CHECKOUT", tmp_path / "checkout")
+    load_model_of.cache_clear()
+    yield tmp_path / "data"
+    load_model_of.cache_clear()
+
+
+@pytest.fixture
+def tiny_installed(nothing_installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world in which the tiny model is the only one installed."""
+    monkeypatch.setenv("TACTIC_MODELS", str(TINY.parent))
+
+
+@pytest.fixture
+def tiny_head(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
+    """The network of the tiny model's classifier, known to torch by the name ``tiny``."""
+    from torch import nn
+
+    from tactic_codec.networks import heads
+
+    def build(classes: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=4, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, classes),
+        )
+
+    monkeypatch.setitem(heads.KINDS, "tiny", heads.HeadKind(build, 64))
+    return build
+
+
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """Torch on one thread during a test, as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def checkout_on_path() -> dict[str, str]:
+    """The environment of a subprocess that imports the package from the checkout."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}

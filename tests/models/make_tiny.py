@@ -1,0 +1,96 @@
+"""Make the folder ``tiny`` beside this file: a model of a few kilobytes for tests.
+
+It was made once and is committed, because vectors and tests depend on its fingerprint. No test runs
+this file. Its networks are trained for a minute on scikit-image's photographs, its classifier is
+not trained at all, and its three levels are one network at three gains.
+
+    python tests/models/make_tiny.py
+"""
+
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+import torch
+from torch import nn
+
+from tactic_codec.entropy import ContextModel
+from tactic_codec.networks import heads
+from tactic_codec.networks.codec import TacticNetwork
+from tactic_codec.networks.transforms import TransformConfig
+from tactic_codec.training import loss
+from tactic_codec.training.export import HeadExport, LevelExport, export
+
+FOLDER = Path(__file__).parent
+LABELS = ("cat", "cup", "flower", "person", "rocket")
+GAINS = (0.5, 1.0, 2.0)
+SIZE = 64
+STEPS = 600
+
+
+def tiny_head(classes: int) -> nn.Module:
+    """A classifier of a few hundred weights."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=4, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, classes),
+    )
+
+
+def main() -> None:
+    """Train, export, say what was made."""
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    heads.KINDS["tiny"] = heads.HeadKind(tiny_head, SIZE)
+    photographs = [
+        np.ascontiguousarray(picture[:, :, :3])
+        for picture in (
+            skimage.data.chelsea(),
+            skimage.data.coffee(),
+            skimage.data.astronaut(),
+            skimage.data.rocket(),
+        )
+    ]
+    network = TacticNetwork(TransformConfig(latent=8, analysis=8, synthesis=(8, 8)))
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    random = np.random.default_rng(1)
+    for _ in range(STEPS):
+        crops = []
+        for _ in range(16):
+            photograph = photographs[random.integers(len(photographs))]
+            top = random.integers(photograph.shape[0] - SIZE)
+            left = random.integers(photograph.shape[1] - SIZE)
+            crops.append(photograph[top : top + SIZE, left : left + SIZE])
+        x_BCHW = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+        coded = network(x_BCHW, "mixed")
+        terms = loss.Terms(
+            distortion=loss.distortion(coded.x_hat_BCHW, x_BCHW, 10.0),
+            task=torch.zeros(()),
+            rate=loss.rate(coded.bits, x_BCHW),
+        )
+        optimizer.zero_grad()
+        terms.total(0.0, 1.0).backward()
+        optimizer.step()
+    print({name: round(value.item(), 3) for name, value in terms._asdict().items()})
+
+    ones = np.ones(8, np.float32)
+    model = export(
+        network,
+        FOLDER / "tiny",
+        name="tiny",
+        description="A model for tests; of no use for pictures.",
+        levels=[LevelExport(ones * gain, ones / gain, network.prior) for gain in GAINS],
+        calibration=photographs,
+        contexts=ContextModel(own=(1, 3, 6), shared=(4,)),
+        head=HeadExport("tiny", tiny_head(len(LABELS)), SIZE, LABELS, LABELS),
+        training={"command": "python tests/models/make_tiny.py", "seed": 1},
+        overwrite=True,
+    )
+    size = sum(path.stat().st_size for path in model.path.iterdir())
+    print(f"{model.path.name}: fingerprint {model.fingerprint.hex()}, {size} bytes")
+
+
+if __name__ == "__main__":
+    main()

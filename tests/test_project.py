@@ -1,0 +1,262 @@
+"""What lies around the package: scripts, documents, examples. Published examples are run."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCRIPTS = ["bin/check", "bin/demo", "bin/setup", "bin/tactic", "bin/test", ".ci/run"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/decisions.md",
+    "docs/format.md",
+    "models/README.md",
+    "examples/README.md",
+]
+
+needs_model = pytest.mark.skipif(
+    not (ROOT / "models/paper/model.json").is_file(),
+    reason="the default model is not in models/ yet",
+)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced blocks of a language, except those marked ``<!-- not run: why -->``."""
+    fence = rf"(<!-- not run: [^\n]+ -->\n)?^```{language}\n(.*?)^```$"
+    found = re.findall(fence, text, flags=re.MULTILINE | re.DOTALL)
+    return [code for skipped, code in found if not skipped]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the example photographs, from where the command ``tactic`` is found."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    command = tmp_path / "path" / "tactic"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m tactic_codec "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("TACTIC_MODELS", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+# --- Scripts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_are_executable_and_parse(script: str) -> None:
+    path = ROOT / script
+    assert os.access(path, os.X_OK)
+    assert path.read_text().startswith("#!/bin/sh\n")
+    assert run("sh", "-n", path, cwd=ROOT).returncode == 0
+
+
+def test_the_checkout_s_command_runs_from_anywhere_and_through_a_link(tmp_path: Path) -> None:
+    link = tmp_path / "a link"
+    link.symlink_to(ROOT / "bin" / "tactic")
+    # What lies in the caller's folder must not be imported.
+    (tmp_path / "click.py").write_text("raise SystemExit('the wrong click')")
+    result = run(link, "--version", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch(r"tactic,? (version )?\d+\.\d+\.\d+\S*\n", result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("script", "argument"), [("bin/check", "--fixx"), ("bin/setup", "runtimes")]
+)
+def test_scripts_refuse_what_they_do_not_know(script: str, argument: str) -> None:
+    result = run(ROOT / script, argument, cwd=ROOT)
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: ")
+
+
+def test_the_demo_names_an_image_that_is_missing(tmp_path: Path) -> None:
+    result = run(ROOT / "bin/demo", "not there.jpg", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "not there.jpg" in result.stderr
+
+
+def test_setup_asks_for_a_python_that_is_new_enough(tmp_path: Path) -> None:
+    for name in ("bin/setup", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("cat", "cksum", "dirname", "sh"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    command = ["/usr/bin/env", "-i", f"PATH={tools}", tmp_path / "bin/setup"]
+
+    result = run(*command, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "Python 3.11 or newer is needed" in result.stderr
+
+    (tools / "python3").write_text("#!/bin/sh\ncase $2 in *ensurepip*) exit 1 ;; esac\nexit 0\n")
+    (tools / "python3").chmod(0o755)
+    result = run(*command, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "python3-venv" in result.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+# --- The README's examples ------------------------------------------------------------------------
+
+
+def test_blocks_leaves_out_what_is_marked() -> None:
+    text = "```sh\na\n```\n\n<!-- not run: slow -->\n```sh\nb\n```\n\n```python\nc\n```\n"
+    assert blocks(text, "sh") == ["a\n"]
+    assert blocks(text, "python") == ["c\n"]
+
+
+@needs_model
+def test_readme_python_examples_run(elsewhere: Path) -> None:
+    examples = blocks(README, "python")
+    assert examples
+    for example in examples:
+        result = run(sys.executable, "-W", "error", "-c", example, cwd=elsewhere)
+        assert result.returncode == 0, result.stderr
+        assert re.search(r"\d%$", result.stdout, re.MULTILINE)
+    with Image.open(elsewhere / "cat.png") as decoded, Image.open(ROOT / "examples/cat.jpg") as cat:
+        assert decoded.size == cat.size
+
+
+@needs_model
+def test_readme_commands_run(elsewhere: Path) -> None:
+    examples = blocks(README, "sh")
+    assert examples
+    for example in examples:
+        result = run("sh", "-e", "-c", example, cwd=elsewhere)
+        assert result.returncode == 0, f"{example}\n{result.stdout}\n{result.stderr}"
+        assert '"predictions"' in result.stdout.splitlines()[0]
+
+
+def test_readme_configurations_are_valid() -> None:
+    from tactic_codec.training.config import parse_config
+
+    configurations = blocks(README, "toml")
+    assert configurations
+    for configuration in configurations:
+        parse_config(tomllib.loads(configuration), "README.md")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_experiments_are_valid(path: Path) -> None:
+    from tactic_codec.training.config import load_config
+
+    load_config(path)
+
+
+def test_readme_names_every_command() -> None:
+    from tactic_codec.cli import main
+
+    table = README[README.index("| command | does |") :]
+    table = table[: table.index("\n\n")]
+    first_column = [row.split("|")[1] for row in table.splitlines()[2:]]
+    documented = {
+        name.split()[0] for cell in first_column for name in re.findall("`([^`]+)`", cell)
+    }
+    assert documented == set(main.list_commands(None))  # type: ignore[arg-type]
+
+
+# --- Documents ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_to_files(name: str) -> None:
+    path = ROOT / name
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "NOTICE"])
+def test_every_figure_is_filled_in(name: str) -> None:
+    assert re.findall(r"@@\w+@@", (ROOT / name).read_text(encoding="utf-8")) == []
+
+
+def test_every_decision_has_its_lines() -> None:
+    text = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
+    _, *decisions = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert len(decisions) >= 11
+    for number, decision in enumerate(decisions, 1):
+        title, *lines = [line for line in decision.splitlines() if line.strip()]
+        assert re.fullmatch(rf"{number}\. .+ \(\d{{4}}-\d\d-\d\d\)", title)
+        starts = [re.match(r"- \*\*(\w+):\*\* \S", line) for line in lines]
+        assert [start and start[1] for start in starts] == ["Context", "Choice", "Price"], title
+
+
+def test_changelog_follows_keep_a_changelog() -> None:
+    from tactic_codec import __version__
+
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert text.startswith("# Changelog\n")
+    releases = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
+    assert releases[0] == "[Unreleased]"
+    dated = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)", r) for r in releases[1:]]
+    assert all(dated), releases
+    if dated:
+        assert dated[0] is not None
+        assert dated[0][1] == __version__
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security", "Format", "Models"}
+    assert set(re.findall(r"^### (.+)$", text, flags=re.MULTILINE)) <= kinds
+
+
+def test_every_example_has_its_origin() -> None:
+    origin = (ROOT / "examples/README.md").read_text(encoding="utf-8")
+    photographs = [p.name for p in (ROOT / "examples").iterdir() if p.name != "README.md"]
+    assert len(photographs) >= 4
+    rows = [line for line in origin.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"^\| `(.+?)`", "\n".join(rows), re.MULTILINE)) == sorted(photographs)
+    for row in rows:
+        name, size = (cell.strip(" `") for cell in row.split("|")[1:3])
+        with Image.open(ROOT / "examples" / name) as photograph:
+            assert size == "{} × {}".format(*photograph.size)
+
+
+def test_every_bundled_model_is_described() -> None:
+    text = (ROOT / "models/README.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^## (.+)$", text, flags=re.MULTILINE))
+    assert {p.parent.name for p in (ROOT / "models").glob("*/model.json")} <= described
+
+
+def test_the_wheel_carries_models_and_the_work_of_others(tmp_path: Path) -> None:
+    build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path)
+    result = run(*build, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    models = {p.relative_to(ROOT) for p in (ROOT / "models").rglob("*") if p.is_file()}
+    assert {f"tactic_codec/{path.as_posix()}" for path in models} <= names
+    assert "tactic_codec/py.typed" in names
+    assert {name.rpartition("/")[2] for name in names} >= {"LICENSE", "NOTICE"}
+    assert {name.split("/")[0] for name in names} == {
+        "tactic_codec",
+        f"{wheel.name.removesuffix('-py3-none-any.whl')}.dist-info",
+    }
+
+
+def test_the_licence_is_whole() -> None:
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Version 2.0, January 2004" in licence
+    assert "END OF TERMS AND CONDITIONS" in licence
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"] == "Apache-2.0"
+    assert all((ROOT / name).is_file() for name in project["license-files"])
