@@ -117,7 +117,7 @@ def main() -> None:
         calibration=training["config"]["data"]["calibration"],
     )
     size = training["config"]["data"]["size"]
-    classes = head.model.manifest["heads"]["classify"]["classes"]
+    classes = head.model.heads["classify"].classes
     data = scan(arguments.data, split, training["seed"], classes=classes)
     report: dict[str, object] = {}
     for part in data.parts:

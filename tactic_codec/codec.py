@@ -15,7 +15,7 @@ from tactic_codec import container, entropy, image
 from tactic_codec import model as models
 from tactic_codec.container import Frame
 from tactic_codec.entropy import SYMBOL_LIMIT
-from tactic_codec.errors import LimitExceeded, UnknownModel
+from tactic_codec.errors import LimitExceeded
 from tactic_codec.image import Pixels
 from tactic_codec.model import Model
 from tactic_codec.runtime import Runtime, open_runtime
@@ -85,8 +85,7 @@ class Codec:
 
     def symbols(self, frame: Frame) -> Symbols:
         """Decode a frame's symbols, int32 [C, h, w], without a network; errors as `decompress`."""
-        self._refuse_stranger(frame)
-        return decode_symbols(self.model, frame)
+        return self.model.decode_symbols(frame)
 
     def analyse(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return the latent of a picture (equation 2, E), float32 [C, h, w]."""
@@ -107,9 +106,10 @@ class Codec:
         # A network may overflow on a picture unlike any other; the coder takes integers only.
         with np.errstate(over="ignore"):
             scaled = latent * self.model.level(level).gain[:, np.newaxis, np.newaxis]
-        finite = np.nan_to_num(scaled, nan=0.0, posinf=SYMBOL_LIMIT, neginf=-SYMBOL_LIMIT)
-        symbols: Symbols = np.rint(finite).clip(-SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
-        return symbols
+        # A network may overflow on a picture unlike any other; the coder takes integers only.
+        np.nan_to_num(scaled, copy=False, nan=0, posinf=SYMBOL_LIMIT, neginf=-SYMBOL_LIMIT)
+        np.clip(scaled, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=scaled)
+        return np.rint(scaled, out=scaled).astype(np.int32)
 
     def synthesise(self, symbols: Symbols, frame: Frame) -> Pixels:
         """Return the picture of a frame's symbols (equation 2, D), uint8 [H, W, 3]."""
@@ -126,34 +126,11 @@ class Codec:
             pixels[rows, columns] = block[*inner]
         return pixels[: frame.height, : frame.width]
 
-    def _refuse_stranger(self, frame: Frame) -> None:
-        if frame.fingerprint != self.model.fingerprint:
-            raise UnknownModel(
-                f"the file was made with the model of fingerprint {frame.fingerprint.hex()}; "
-                f"{self.model.name} is {self.model.fingerprint.hex()}"
-            )
-
-
-def latent_size(height: int, width: int, stride: int) -> tuple[int, int]:
-    """Return rows and columns of the latent of a picture."""
-    return -(-height // stride), -(-width // stride)
-
 
 def pad(pixels: Pixels, stride: int) -> Pixels:
     """Repeat a picture's right column and bottom row until the stride divides both sides."""
     height, width, _ = pixels.shape
     return np.pad(pixels, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
-
-
-def decode_symbols(model: Model, frame: Frame) -> Symbols:
-    """Decode a frame's symbols, int32 [C, h, w], with the tables of its model.
-
-    Raises:
-        UnknownLevel: the model does not have the frame's level.
-        Corrupt: no encoder writes this payload.
-    """
-    shape = (model.channels, *latent_size(frame.height, frame.width, model.stride))
-    return entropy.decode(frame.payload, shape, model.tables(frame.level))
 
 
 def as_pixels(picture: Image.Image | Pixels | Path | bytes) -> Pixels:
@@ -162,7 +139,7 @@ def as_pixels(picture: Image.Image | Pixels | Path | bytes) -> Pixels:
         return image.from_pillow(picture)
     if isinstance(picture, Path | bytes):
         return image.load(picture)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(f"expected uint8 [H, W, 3], found {picture.dtype} {picture.shape}")
     return picture
 

@@ -31,6 +31,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tactic_codec import entropy
+from tactic_codec.container import Frame
 from tactic_codec.entropy import ContextModel, FrequencyTables
 from tactic_codec.errors import DamagedModel, UnknownLevel, UnknownModel, UnknownTask
 
@@ -74,13 +76,15 @@ class Head(NamedTuple):
         file: its ONNX file in the folder.
         network: its architecture's name.
         input_size: side of the square image it reads, in pixels.
-        labels: a name for each class, in the order of its logits.
+        labels: a name for people of each class, in the order of its logits.
+        classes: the folder of each class in the data it learned from.
     """
 
     file: str
     network: str
     input_size: int
     labels: tuple[str, ...]
+    classes: tuple[str, ...]
 
 
 class _File(NamedTuple):
@@ -161,7 +165,8 @@ class Model:
                 file=_of_type(str, head["file"]),
                 network=_of_type(str, head["network"]),
                 input_size=_positive(head["input_size"]),
-                labels=tuple(_of_type(str, label) for label in head["labels"]),
+                labels=_names(head["labels"]),
+                classes=_names(head["classes"]),
             )
             for task, head in _of_type(dict, manifest["heads"]).items()
         }
@@ -215,6 +220,23 @@ class Model:
                 )
             self._tables[number] = tables
         return self._tables[number]
+
+    def decode_symbols(self, frame: Frame) -> NDArray[np.int32]:
+        """Decode a frame's symbols, int32 [C, h, w]; no network runs.
+
+        Raises:
+            UnknownModel: the frame names another model.
+            UnknownLevel: the model does not have the frame's level.
+            Corrupt: no encoder writes this payload.
+            DamagedModel: the tables are damaged.
+        """
+        if frame.fingerprint != self.fingerprint:
+            raise UnknownModel(
+                f"the file was made with the model of fingerprint {frame.fingerprint.hex()}; "
+                f"{self.name} is {self.fingerprint.hex()}"
+            )
+        shape = (self.channels, *latent_size(frame.height, frame.width, self.stride))
+        return entropy.decode(frame.payload, shape, self.tables(frame.level))
 
     @cached_property
     def _tables(self) -> dict[int, FrequencyTables]:
@@ -282,6 +304,11 @@ class Model:
             self.read_file(name)
         for number in range(1, len(self.levels) + 1):
             self.tables(number)
+
+
+def latent_size(height: int, width: int, stride: int) -> tuple[int, int]:
+    """Return rows and columns of the latent of a picture."""
+    return -(-height // stride), -(-width // stride)
 
 
 def fingerprint(normative: Mapping[str, Any]) -> bytes:
@@ -396,6 +423,10 @@ def _of_type(kind: type[T], value: Any) -> T:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"expected {kind.__name__}, found {value!r}")
     return value
+
+
+def _names(values: Any) -> tuple[str, ...]:
+    return tuple(_of_type(str, value) for value in _of_type(list, values))
 
 
 def _positive(value: Any) -> int:

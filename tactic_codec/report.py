@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tactic_codec import entropy, metrics
 from tactic_codec.container import Frame
-from tactic_codec.errors import ImageError, UnknownModel, UnsupportedImage
+from tactic_codec.errors import ImageError, UnsupportedImage
 from tactic_codec.model import Model
 
 if TYPE_CHECKING:
@@ -83,30 +83,8 @@ def size_facts(frame: Frame, model: Model | None) -> SizeFacts:
     """
     ideal = None
     if model is not None:
-        ideal = entropy.ideal_bits(decode_symbols(model, frame), model.tables(frame.level))
+        ideal = entropy.ideal_bits(model.decode_symbols(frame), model.tables(frame.level))
     return SizeFacts(frame.size, len(frame.payload), frame.width, frame.height, frame.level, ideal)
-
-
-def decode_symbols(model: Model, frame: Frame) -> NDArray[np.int32]:
-    """Decode a frame's symbols, int32 [C, h, w]; no network runs.
-
-    Raises:
-        UnknownModel: the frame names another model.
-        UnknownLevel: the model does not have the frame's level.
-        Corrupt: no encoder writes this payload.
-        DamagedModel: the tables are damaged.
-    """
-    _refuse_stranger(model, frame)
-    height, width = (-(-side // model.stride) for side in (frame.height, frame.width))
-    return entropy.decode(frame.payload, (model.channels, height, width), model.tables(frame.level))
-
-
-def _refuse_stranger(model: Model, frame: Frame) -> None:
-    if frame.fingerprint != model.fingerprint:
-        raise UnknownModel(
-            f"the file was made with the model of fingerprint {frame.fingerprint.hex()}; "
-            f"{model.name} is {model.fingerprint.hex()}"
-        )
 
 
 # --- Fidelity, ours and that of others at the same bytes ------------------------------------------
@@ -237,10 +215,9 @@ def expected_classes(model: Model, folder: str) -> frozenset[int]:
     head = model.heads.get("classify")
     if head is None:
         return frozenset()
-    folders = model.manifest["heads"]["classify"].get("classes", ())
     return frozenset(
         index
-        for names in (folders, head.labels)
+        for names in (head.classes, head.labels)
         for index, name in enumerate(names)
         if _simple(name) == _simple(folder)
     )

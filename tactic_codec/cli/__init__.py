@@ -16,6 +16,7 @@ Commands are imported when they are run, and import what they need when they nee
 import importlib
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -94,6 +95,9 @@ def _ends_on_terminate() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
+    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
+        yield
+        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield

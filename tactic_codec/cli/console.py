@@ -88,6 +88,11 @@ def complain(message: str) -> None:
     click.echo(f"tactic: {message}", err=True)
 
 
+def clear_line() -> None:
+    """Erase the progress bar that stands on the terminal's last line."""
+    click.echo("\r\x1b[K", err=True, nl=False)
+
+
 # --- Standard output ------------------------------------------------------------------------------
 
 
@@ -251,4 +256,4 @@ class _Bar:
 
     def clear(self) -> None:
         if self._shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            clear_line()

@@ -139,7 +139,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         raise source.problem
     if source.is_stdin:
         if sys.stdin is None:
-            raise OSError(errno.EBADF, "standard input is closed")
+            raise OSError(errno.EBADF, "is closed")
         yield sys.stdin.buffer
     else:
         with open(source.path, "rb") as stream:

@@ -150,9 +150,7 @@ class _Tables:
 
     def check(self, frame: Frame) -> None:
         """Decode a frame's symbols and forget them; raises TacError where that fails."""
-        from tactic_codec.report import decode_symbols
-
-        decode_symbols(self._of(frame), frame)
+        self._of(frame).decode_symbols(frame)
 
     def _of(self, frame: Frame) -> "Model":
         from tactic_codec import model

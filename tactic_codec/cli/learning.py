@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tactic_codec.cli import options
-from tactic_codec.cli.console import display, opened
+from tactic_codec.cli.console import clear_line, display, opened
 from tactic_codec.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -66,19 +65,20 @@ def train(
     that was interrupted goes on where it was when the same command is given again. At the end the
     model is exported and evaluated on real files. Needs: pip install "tactic-codec[torch]".
     """
-    with opened(quiet=quiet) as console, _Bar(quiet) as bar:
-        model = _commands().train_command(
-            config,
-            folders,
-            out,
-            run=run,
-            device=device,
-            threads=threads,
-            command=shlex.join(["tactic", *sys.argv[1:]]),
-            force=force,
-            progress=bar.step,
-            say=_say(quiet),
-        )
+    with opened(quiet=quiet) as console:
+        with _Progress(quiet) as progress:
+            model = _commands().train_command(
+                config,
+                folders,
+                out,
+                run=run,
+                device=device,
+                threads=threads,
+                command=shlex.join(["tactic", *sys.argv[1:]]),
+                force=force,
+                progress=progress.step,
+                say=progress.say,
+            )
         console.line(display(str(model.path)))
 
 
@@ -97,7 +97,8 @@ def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
     runtimes are compared. Needs: pip install "tactic-codec[torch]".
     """
     with opened(quiet=quiet) as console:
-        model = _commands().export_command(run, out, force=force, say=_say(quiet))
+        with _Progress(quiet) as progress:
+            model = _commands().export_command(run, out, force=force, say=progress.say)
         console.line(display(str(model.path)))
 
 
@@ -118,27 +119,27 @@ def _commands() -> ModuleType:
     return command
 
 
-def _say(quiet: bool) -> Callable[[str], None]:
-    def say(text: str) -> None:
-        if not quiet:
-            click.echo(display(text), err=True)
-
-    return say
-
-
-class _Bar:
+class _Progress:
     """Steps of training on standard error: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
         self._bar: Any = None
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> "_Progress":
         return self
 
     def __exit__(self, *exc: object) -> None:
         if self._bar:
             self._bar.render_finish()
+
+    def say(self, text: str) -> None:
+        """Print a line for people."""
+        if self._quiet:
+            return
+        if self._bar:
+            clear_line()
+        click.echo(display(text), err=True)
 
     def step(self, step: "Step", steps: int) -> None:
         """Show a step."""

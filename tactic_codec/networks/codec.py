@@ -45,7 +45,8 @@ class TacticNetwork(nn.Module):
         """
         y_BCHW = self.analysis(x_BCHW).float()
         if quantisation == "rounded":
-            y_hat_BCHW = y_BCHW.round()
+            # Detached: a gradient of zeros would let Adam's momentum move the analysis on.
+            y_hat_BCHW = y_BCHW.detach().round()
             return Coded(self.synthesis(y_hat_BCHW), self.prior.bits(y_hat_BCHW))
         noisy_BCHW = y_BCHW + torch.rand_like(y_BCHW) - 0.5
         y_hat_BCHW = noisy_BCHW

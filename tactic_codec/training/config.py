@@ -15,6 +15,7 @@ that is silently ignored costs a day of training.
 """
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -189,6 +190,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: expected one of {choices}, found {value!r}")
         return value
     if origin is types.UnionType:
+        if value is None:  # TOML has no such value, but a run's own record is JSON
+            return None
         hint = next(a for a in arguments if a is not type(None))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -210,6 +213,7 @@ def _check(config: TrainingConfig, where: str) -> None:
         name.replace("-", "").replace("_", "").isalnum(),
         f"name must be letters, digits, - and _, found {name!r}",
     )
+    require(0 <= config.seed < 2**32, f"seed must be 0 to {2**32 - 1}, found {config.seed}")
     require(len(config.stage) > 0, "at least one [[stage]] is needed")
     require(config.checkpoint_every > 0, "checkpoint_every must be positive")
     widths = (network.latent, network.analysis, *network.synthesis)
@@ -247,10 +251,10 @@ def _check_stage(stage: StageConfig, where: str) -> None:
         "final_learning_rate": stage.final_learning_rate or 0.0,
     }
     for name, value in positive.items():
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ConfigError(f"{where}: {name} must be positive, found {value}")
     for name, value in not_negative.items():
-        if not value >= 0:
+        if not 0 <= value < math.inf:
             raise ConfigError(f"{where}: {name} must not be negative, found {value}")
     if stage.size % 8:
         raise ConfigError(f"{where}: size must be a multiple of 8, found {stage.size}")

@@ -167,7 +167,7 @@ def _step(
         coded = network(x_BCHW, stage.quantisation)
         logits = None
         if network.head is not None and stage.alpha > 0:
-            seen = _fit(coded.x_hat_BCHW, KINDS[config.task.network].input_size)
+            seen = _fit(coded.x_hat_BCHW.float(), KINDS[config.task.network].input_size)
             logits = classify(network.head, seen)
 
     x_hat_BCHW = coded.x_hat_BCHW

@@ -60,7 +60,9 @@ def smooth(counts: NDArray[np.int64], density: NDArray[np.float64]) -> NDArray[n
 def freeze(probabilities: NDArray[np.float64]) -> NDArray[np.uint32]:
     """Round probabilities [..., N] to integers of at least 1 that sum to 2²⁴."""
     symbols = probabilities.shape[-1]
-    frequencies: NDArray[np.int64] = np.floor(probabilities * (TOTAL - symbols)).astype(np.int64) + 1
+    frequencies: NDArray[np.int64] = (
+        np.floor(probabilities * (TOTAL - symbols)).astype(np.int64) + 1
+    )
     # What rounding down left over, a few parts in 2²⁴, goes where it changes the least.
     likeliest = frequencies.argmax(axis=-1)[..., np.newaxis]
     spare = TOTAL - frequencies.sum(axis=-1, keepdims=True)

@@ -1,0 +1,312 @@
+"""What fuzzers call: one function a target, each from any bytes to nothing, or to an exception.
+
+    parser      bytes as a file and as a stream of frames; both parsers judge alike
+    decoder     bytes as level, size and payload of a frame whose checksum is right
+    picture     bytes as a picture file
+    folder      bytes as a manifest or as tables, with the hashes that a forger would write
+    network     bytes as the ONNX file of the synthesis network, likewise
+
+A target swallows nothing but the errors that its promise names. Everything else is a finding: an
+exception of another class, a disagreement between two decoders, a result that breaks a rule.
+Needs no fuzzer itself: the suite feeds it from Hypothesis, ``run.py`` from Atheris.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import shutil
+import sys
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tactic_codec import container, entropy, image
+from tactic_codec.codec import Codec, load_model
+from tactic_codec.container import Frame
+from tactic_codec.errors import Corrupt, FormatError, ImageError, LimitExceeded, ModelError
+from tactic_codec.model import Model
+
+TESTS = Path(__file__).parents[1]
+TINY = TESTS / "models" / "tiny"
+VECTORS = TESTS / "vectors"
+sys.path.insert(0, str(TESTS))  # run.py lies beside this file, not beside the reference decoder
+
+import reference_decoder  # noqa: E402
+
+_MAX_PIXELS = 1 << 16
+_REFERENCE_SYMBOLS = 256  # the reference decoder is slow
+
+
+class Finding(Exception):
+    """A promise that does not hold."""
+
+
+def check(holds: object, promise: str) -> None:
+    """Raise `Finding` if a promise does not hold."""
+    if not holds:
+        raise Finding(promise)
+
+
+@functools.cache
+def tiny() -> Codec:
+    """Return the tiny model on one thread."""
+    return load_model(TINY, device="cpu", threads=1)
+
+
+@functools.cache
+def plain_tables() -> dict[int, dict[str, Any]]:
+    """Return the tiny model's tables as the reference decoder takes them."""
+    model = tiny().model
+    return {
+        number: {
+            "minimum": level.minimum,
+            "own": level.contexts.own,
+            "shared": level.contexts.shared,
+            "frequencies": model.tables(number).frequencies.tolist(),
+        }
+        for number, level in enumerate(model.levels, start=1)
+    }
+
+
+def sealed(body: bytes) -> bytes:
+    """Return a frame's body with the checksum that belongs to it."""
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+# --- Frames ---------------------------------------------------------------------------------------
+
+
+def parser(data: bytes) -> None:
+    """Parse bytes as they are, and again with a right checksum behind them."""
+    for file in (data, sealed(data)):
+        _parse(file)
+        _stream(file)
+
+
+def _parse(data: bytes) -> None:
+    verdict = "a frame"
+    try:
+        frame = container.parse(data, max_pixels=_MAX_PIXELS)
+    except (FormatError, LimitExceeded) as error:
+        verdict = type(error).__name__
+    else:
+        check(container.pack(frame) == data, "a frame has one spelling")
+    try:
+        reference_decoder.parse(data, _MAX_PIXELS)
+    except reference_decoder.Refused as refused:
+        check(str(refused) == verdict, f"both parsers say {verdict}, not {refused}")
+    else:
+        check(verdict == "a frame", f"both parsers say {verdict}")
+
+
+def _stream(data: bytes) -> None:
+    stream = io.BytesIO(data)
+    end = 0
+    try:
+        while (frame := container.read_frame(stream, max_pixels=_MAX_PIXELS)) is not None:
+            check(stream.tell() == end + frame.size, "no byte beyond the frame is taken")
+            end = stream.tell()
+    except (FormatError, LimitExceeded):
+        pass
+    else:
+        check(end == len(data), "a stream ends between frames")
+
+
+def decoder(data: bytes) -> None:
+    """Decode a payload in a well-formed frame: the first three bytes are level, width and height."""
+    head = data[:3].ljust(3, b"\0")
+    level, width, height = 1 + head[0] % 3, 1 + head[1], 1 + head[2]
+    payload = data[3:].rstrip(b"\0")
+    codec = tiny()
+    frame = container.parse(
+        container.pack(Frame(codec.model.fingerprint, level, width, height, payload))
+    )
+    shape = (codec.model.channels, -(-height // 8), -(-width // 8))
+    tables = codec.model.tables(level)
+    read = {
+        coder.name: _outcome(lambda coder=coder: entropy.decode(payload, shape, tables, coder))
+        for coder in (entropy.CONSTRICTION, entropy.PURE)
+    }
+    check(read["constriction"] == read["pure"], "both coders read the same")
+    if np.prod(shape) <= _REFERENCE_SYMBOLS:
+        reference = _outcome(
+            lambda: np.array(
+                reference_decoder.decode_symbols(payload, *shape[1:], plain_tables()[level])
+            )
+        )
+        check(reference == read["pure"], "the reference decoder reads the same")
+    if read["pure"] == "Corrupt":
+        return
+    symbols = codec.symbols(frame)
+    check(symbols.tolist() == read["pure"], "the codec reads the same")
+    limit = entropy.SYMBOL_LIMIT
+    again = entropy.encode(symbols, tables)
+    check(
+        np.array_equal(entropy.decode(again, shape, tables), symbols.clip(-limit, limit)),
+        "what was decoded can be coded",
+    )
+    check(codec.decode(frame).shape == (height, width, 3), "the picture has the frame's size")
+
+
+def _outcome(decode: Callable[[], Any]) -> Any:
+    try:
+        return decode().tolist()
+    except (Corrupt, reference_decoder.Refused):
+        return "Corrupt"
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+
+
+def picture(data: bytes) -> None:
+    """Load bytes as a picture file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", image.ImageWarning)
+        try:
+            pixels = image.load(data, max_pixels=_MAX_PIXELS)
+        except (ImageError, LimitExceeded):
+            return
+    check(
+        pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size,
+        "a picture is uint8 [height, width, 3]",
+    )
+    check(pixels.size <= 3 * _MAX_PIXELS, "the limit on pixels holds")
+
+
+# --- Model folders --------------------------------------------------------------------------------
+
+
+@functools.cache
+def _workshop() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="tactic-fuzz-")) / "tiny"
+    shutil.copytree(TINY, path)
+    return path
+
+
+def forge(path: Path, name: str, data: bytes) -> None:
+    """Put a file into a copy of the tiny model, with its size and hash in the manifest."""
+    digest = hashlib.sha256(data).hexdigest()
+    manifest = json.loads((TINY / "model.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = {"bytes": len(data), "sha256": digest}
+    manifest["normative"]["files"][name] = digest
+    (path / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (path / name).write_bytes(data)
+
+
+ODD_VALUES: list[Any] = [
+    *(None, True, False, 0, -1, 1, 2, 3, 255, 256, 1025, 2**20, 2**31, 2**63, 2**64, 10**400),
+    *(0.0, -0.5, 1.5, 1e-50, 1e40, 1e300, float("nan"), float("inf"), -float("inf")),
+    *("", "a", "../x", "/dev/zero", "tables.npz", "\0", "\ud800", "e" * 300, "0" * 64),
+    *([], [1], [1, 1], [0], [2, 1], [[1]], [None], {}, {"a": 1}, {"": {}}, {"a": {"bytes": 0}}),
+]
+
+
+def _spoil(manifest: Any, choices: bytes) -> None:
+    """Change values of a manifest; of every two bytes one says where and one says what."""
+    for where, what in zip(choices[::2], choices[1::2], strict=False):
+        places: list[tuple[Any, Any]] = []
+        _list_places(manifest, places)
+        if not places:
+            return
+        holder, key = places[where * len(places) // 256]
+        if what == 255:
+            del holder[key]
+        else:
+            holder[key] = json.loads(json.dumps(ODD_VALUES[what % len(ODD_VALUES)]))
+
+
+def _list_places(value: Any, places: list[tuple[Any, Any]]) -> None:
+    if isinstance(value, dict | list):
+        for key in list(value) if isinstance(value, dict) else range(min(len(value), 3)):
+            places.append((value, key))
+            _list_places(value[key], places)
+
+
+def folder(data: bytes) -> None:
+    """Use a folder whose manifest or tables are the bytes behind the first, or spoilt by them."""
+    path = _workshop()
+    shutil.copy(TINY / "tables.npz", path)
+    shutil.copy(TINY / "synthesis.onnx", path)
+    kind, rest = data[:1], data[1:]
+    if kind < b"\x40":
+        (path / "model.json").write_bytes(rest)
+    elif kind < b"\xa0":
+        manifest = json.loads((TINY / "model.json").read_text(encoding="utf-8"))
+        _spoil(manifest, rest[:16])
+        (path / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+    else:
+        forge(path, "tables.npz", rest)
+    try:
+        model = Model(path)
+        model.verify()
+        for level in range(1, len(model.levels) + 1):
+            shape = (model.channels, 2, 2)
+            with_tables = entropy.decode(b"", shape, model.tables(level))
+            check(with_tables.shape == shape, "tables that were read can decode")
+    except (ModelError, Corrupt):
+        pass
+
+
+def network(data: bytes) -> None:
+    """Decode a frame with a synthesis network that is these bytes."""
+    path = _workshop()
+    shutil.copy(TINY / "tables.npz", path)
+    forge(path, "synthesis.onnx", data)
+    try:
+        codec = load_model(path, device="cpu", threads=1)
+        pixels = codec.decode(Frame(codec.model.fingerprint, 1, 9, 9, b""))
+    except ModelError:
+        return
+    check(pixels.shape == (9, 9, 3), "the picture has the frame's size")
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "parser": parser,
+    "decoder": decoder,
+    "picture": picture,
+    "folder": folder,
+    "network": network,
+}
+
+
+# --- Seeds ----------------------------------------------------------------------------------------
+
+
+def seeds(target: str) -> Iterator[bytes]:
+    """Yield inputs from which a fuzzer of a target starts."""
+    frames = [path.read_bytes() for path in sorted(VECTORS.glob("*/*.tac"))]
+    if target == "parser":
+        yield from frames
+        yield from (data[:-4] for data in frames)
+    elif target == "decoder":
+        yield bytes(3)
+        for data in frames:
+            try:
+                frame = container.parse(data)
+            except (FormatError, LimitExceeded):
+                continue
+            sizes = ((frame.level - 1) % 3, min(frame.width, 256) - 1, min(frame.height, 256) - 1)
+            yield bytes(sizes) + frame.payload
+    elif target == "picture":
+        random = np.random.default_rng(1)
+        pixels = random.integers(0, 256, (9, 13, 3), np.uint8)
+        for kind in ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "QOI"):
+            stream = io.BytesIO()
+            Image.fromarray(pixels).save(stream, kind)
+            yield stream.getvalue()
+    elif target == "folder":
+        yield b"\0" + (TINY / "model.json").read_bytes()
+        yield b"\xff" + (TINY / "tables.npz").read_bytes()
+        stream = io.BytesIO()
+        np.savez(stream, level_1=tiny().model.tables(1).frequencies)  # not compressed
+        yield b"\xff" + stream.getvalue()
+        yield b"\x80" + bytes(4)
+    else:
+        yield (TINY / "synthesis.onnx").read_bytes()

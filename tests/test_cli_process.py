@@ -1,0 +1,257 @@
+"""The commands as processes: pipes, terminals, closed streams, signals and odd file names."""
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MODELS = Path(__file__).parent / "models"
+TACTIC = (sys.executable, "-m", "tactic_codec")
+ENVIRONMENT = {
+    **os.environ,
+    "TACTIC_MODELS": str(MODELS),
+    "PYTHONPATH": str(Path(__file__).parent.parent),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+TIMEOUT = 60
+
+
+def png(width: int = 40, height: int = 24) -> bytes:
+    y, x = np.mgrid[:height, :width]
+    channels = [x * 5 % 256, y * 7 % 256, (x ^ y) % 256]
+    buffer = io.BytesIO()
+    Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tactic(
+    *args: str | bytes | Path, input: bytes | None = b"", **environment: str
+) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [*TACTIC, *args],
+        input=input,
+        capture_output=True,
+        env=ENVIRONMENT | environment,
+        timeout=TIMEOUT,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(png())
+    return tmp_path
+
+
+@pytest.fixture
+def frame(folder: Path) -> bytes:
+    data = tactic("compress", "-m", "tiny", "-", "-", input=png()).stdout
+    (folder / "a.tac").write_bytes(data)
+    return data
+
+
+def shell(command: str) -> "subprocess.CompletedProcess[bytes]":
+    command = command.replace("tactic", " ".join(TACTIC))
+    return subprocess.run(
+        ["bash", "-c", command], capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT
+    )
+
+
+def test_the_pipeline(folder: Path) -> None:
+    result = shell("cat a.png | tactic compress -m tiny - - | tactic classify - --json")
+    assert result.returncode == 0 and result.stderr == b""
+    assert len(json.loads(result.stdout)["predictions"]) == 5
+
+
+@pytest.mark.parametrize(
+    "command", ["compress -m tiny a.png -", "info s.tac", "decompress s.tac -"]
+)
+def test_a_reader_that_goes_away_ends_it_quietly(folder: Path, frame: bytes, command: str) -> None:
+    # More than a pipe holds, so that the writer is still at it when the reader goes.
+    (folder / "s.tac").write_bytes(frame * 2000)
+    (folder / "a.png").write_bytes(png(2000, 1500))
+    result = shell(f"tactic {command} | head -c 10; exit ${{PIPESTATUS[0]}}")
+    assert len(result.stdout) == 10 and result.stderr == b""
+    assert result.returncode in (0, 1)
+
+
+@pytest.mark.parametrize("command", ["info a.tac", "compress -m tiny a.png -", "models list"])
+def test_stdout_that_is_closed_or_full(folder: Path, frame: bytes, command: str) -> None:
+    for redirection, message in ((">&-", b"is closed"), (">/dev/full", b"No space left on device")):
+        result = shell(f"tactic {command} {redirection}")
+        assert result.returncode == 1
+        assert result.stderr.startswith(b"tactic: standard output") and message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_streams_that_are_closed(folder: Path, frame: bytes) -> None:
+    assert shell("tactic info - <&-").stderr == b"tactic: standard input: is closed\n"
+    assert shell("tactic info missing.tac 2>&-").returncode == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("train", "x.toml", "--data", ".", "--out", "model"),
+        ("export", ".", "--out", "model"),
+        ("compress", "--device", "torch-cpu", "-m", "tiny", "a.png", "b.tac"),
+    ],
+)
+def test_what_needs_torch_says_how_to_get_it(folder: Path, args: tuple[str, ...]) -> None:
+    code = "import sys; sys.modules['torch'] = None; from tactic_codec.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT
+    )
+    assert result.returncode == 1
+    assert b'pip install "tactic-codec[torch]"' in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+# --- Terminals ------------------------------------------------------------------------------------
+
+
+def on_terminal(*args: str, streams: str, code: str | None = None) -> tuple[int, bytes]:
+    """Run with some of "in", "out" and "err" on a terminal; return status and what it shows."""
+    command = TACTIC if code is None else (sys.executable, "-c", code)
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*command, *args],
+        stdin=terminal if "in" in streams else subprocess.DEVNULL,
+        stdout=terminal if "out" in streams else subprocess.DEVNULL,
+        stderr=terminal if "err" in streams else subprocess.DEVNULL,
+        env=ENVIRONMENT | {"TERM": "xterm"},
+    )
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # Linux's way to say that the other side has closed
+            break
+        if not data:
+            break
+        shown += data
+    os.close(master)
+    return process.wait(TIMEOUT), shown
+
+
+def test_binary_data_is_not_written_to_a_terminal(folder: Path, frame: bytes) -> None:
+    for args in (("compress", "-m", "tiny", "a.png", "-"), ("decompress", "a.tac", "-")):
+        status, shown = on_terminal(*args, streams="out err")
+        assert status == 2
+        assert b"not written to a terminal" in shown and b"\x89" not in shown
+
+
+def test_a_terminal_is_not_read(folder: Path) -> None:
+    status, shown = on_terminal("info", "-", streams="in err")
+    assert status == 2 and b"standard input is a terminal" in shown
+
+
+def test_a_bar_appears_after_a_second(folder: Path) -> None:
+    names = [f"{i}.png" for i in range(5)]
+    for name in names:
+        (folder / name).write_bytes(png())
+    at_once = "from tactic_codec.cli import console, main; console.BAR_DELAY = 0; main()"
+    args = ("compress", "-f", "-m", "tiny", *names)
+    status, shown = on_terminal(*args, "missing.png", "out", streams="err", code=at_once)
+    assert status == 1 and b"100%" in shown
+    # The bar makes way for messages, and is gone at the end.
+    assert b"\r\x1b[Ktactic: missing.png: No such file" in shown and shown.endswith(b"\x1b[K")
+    for more in ("--quiet", "-v"):
+        status, shown = on_terminal(*args, more, "out", streams="err", code=at_once)
+        assert status == 0 and b"%" not in shown
+    assert on_terminal(*args, "out", streams="err") == (0, b"")
+
+
+# --- Signals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [(signal.SIGINT, 130, b"tactic: interrupted\n"), (signal.SIGTERM, 143, b"")],
+)
+def test_signals_end_it_without_remains(
+    folder: Path, frame: bytes, number: signal.Signals, status: int, message: bytes
+) -> None:
+    process = subprocess.Popen(
+        [*TACTIC, "decompress", "-", "out/"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    )
+    assert process.stdin and process.stderr
+    process.stdin.write(frame)
+    process.stdin.flush()
+    deadline = time.monotonic() + TIMEOUT
+    # The frame is decoded while the stream stays open: a camera's pictures come one by one.
+    while not (folder / "out" / "stdin-0001.png").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(TIMEOUT) == status
+    assert process.stderr.read() == message
+    assert os.listdir(folder / "out") == ["stdin-0001.png"]
+    for stream in (process.stdin, process.stdout, process.stderr):
+        assert stream
+        stream.close()
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+ODD_NAMES = [
+    b"with space",
+    b"new\nline",
+    b"-dash",
+    b"not-utf8-\xff\xfe",
+    "ümlaut-☃".encode(),
+    b"q'\"",
+]
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_odd_file_names(folder: Path, locale: str) -> None:
+    env = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    pictures = [name + b".png" for name in ODD_NAMES]
+    frames = [name + b".tac" for name in ODD_NAMES]
+    for name in pictures:
+        (folder / os.fsdecode(name)).write_bytes(png())
+    made = tactic("compress", "-v", "-m", "tiny", "--", *pictures, ".", **env)
+    assert made.returncode == 0, made.stderr
+    assert len(made.stderr.splitlines()) == len(ODD_NAMES)
+    assert set(os.listdir(os.fsencode(folder))) == {b"a.png", *pictures, *frames}
+    for command in ("info", "test", "classify", "bpp-report"):
+        result = tactic(command, "--", *frames, **env)
+        assert result.returncode == 0, result.stderr
+        assert b"\nline" not in result.stdout
+    failed = tactic("info", "--", *(b"missing" + name for name in ODD_NAMES), **env)
+    assert failed.returncode == 1 and len(failed.stderr.splitlines()) == len(ODD_NAMES)
+
+
+def test_odd_file_names_survive_json(folder: Path) -> None:
+    for name in ODD_NAMES:
+        (folder / os.fsdecode(name + b".png")).write_bytes(png())
+    assert tactic("compress", "-r", "-m", "tiny", ".", "out", LC_ALL="C.UTF-8").returncode == 0
+    lines = tactic("info", "-r", "--json", "out", LC_ALL="C.UTF-8").stdout.splitlines()
+    found = {os.fsencode(json.loads(line)["file"]) for line in lines}
+    assert found == {b"out/" + name + b".tac" for name in [b"a", *ODD_NAMES]}
+
+
+def test_a_folder_without_permission(folder: Path) -> None:
+    where = "locked"
+    (folder / where).mkdir(mode=0o500)
+    if os.geteuid() == 0:  # root may write there, but nobody may here
+        where = "/proc"
+    result = tactic("compress", "-m", "tiny", "a.png", f"{where}/a.tac")
+    assert result.returncode == 1
+    assert result.stderr.startswith(b"tactic: a.png: ") and len(result.stderr.splitlines()) == 1
+    assert b"a.tac" in result.stderr and b".tmp" not in result.stderr

@@ -1,0 +1,206 @@
+"""ONNX Runtime, torch, one thread or two: the same symbols, and pictures that look the same."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from conftest import PHOTOGRAPHS, TINY, Spoilt
+
+from tactic_codec import container, image, tasks
+from tactic_codec.codec import Codec, load_model
+from tactic_codec.errors import BackendUnavailable, DamagedModel, TacError, UnknownTask
+from tactic_codec.model import Model
+from tactic_codec.runtime import DEVICES, open_runtime
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread", "tiny_head")
+
+OTHERS = [("cpu", 2), ("cpu", None), ("auto", 1), ("torch-cpu", 1), ("torch-cpu", 2)]
+
+
+# --- The same result everywhere -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("device", "threads"), OTHERS)
+@pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda p: p.stem)
+def test_a_file_decodes_alike_everywhere(
+    tiny: Codec, path: Path, device: str, threads: int | None
+) -> None:
+    other = load_model(TINY, device=device, threads=threads)
+    for level in (1, 3):
+        frame = container.parse(tiny.compress(path, level))
+        np.testing.assert_array_equal(other.symbols(frame), tiny.symbols(frame))
+        difference = other.decode(frame).astype(int) - tiny.decode(frame)
+        assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(("device", "threads"), OTHERS)
+def test_a_file_written_elsewhere_is_much_the_same(
+    tiny: Codec, device: str, threads: int | None
+) -> None:
+    other = load_model(TINY, device=device, threads=threads)
+    pixels = image.load(PHOTOGRAPHS[0])
+    np.testing.assert_allclose(other.analyse(pixels), tiny.analyse(pixels), atol=1e-4)
+    frame = container.parse(other.compress(pixels))
+    ours = tiny.quantise(tiny.analyse(pixels), 2)
+    # A latent that lies on a half may be rounded the other way: one symbol in 10,000.
+    assert np.count_nonzero(other.symbols(frame) - ours) <= ours.size // 10_000
+
+
+@pytest.mark.parametrize(("device", "threads"), OTHERS)
+def test_a_file_is_classified_alike_everywhere(
+    tiny: Codec, device: str, threads: int | None
+) -> None:
+    other = load_model(TINY, device=device, threads=threads)
+    for path in PHOTOGRAPHS:
+        data = tiny.compress(path)
+        expected, found = tasks.classify(data, codec=tiny), tasks.classify(data, codec=other)
+        assert [p.index for p in found] == [p.index for p in expected]
+        for one, two in zip(expected, found, strict=True):
+            assert two.probability == pytest.approx(one.probability, abs=1e-3)
+
+
+def test_networks_return_float32_of_the_stated_shapes() -> None:
+    for device in ("cpu", "torch-cpu"):
+        runtime = open_runtime(Model(TINY), device, threads=1)
+        shapes = {
+            "analysis": ((1, 3, 16, 40), (1, 8, 2, 5)),
+            "synthesis": ((1, 8, 2, 5), (1, 3, 16, 40)),
+            "classify": ((1, 3, 64, 64), (1, 5)),
+        }
+        for network, (given, expected) in shapes.items():
+            result = runtime.run(network, np.zeros(given, np.float32))
+            assert result.dtype == np.float32
+            assert result.shape == expected
+
+
+# --- What is not there ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "CPU", "cuda:1", "torch"])
+def test_an_unknown_device_is_refused_with_those_known(device: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown device '{device}'; expected one of") as caught:
+        load_model(TINY, device=device)
+    assert all(known in str(caught.value) for known in DEVICES)
+
+
+@pytest.mark.parametrize("device", ["cpu", "torch-cpu"])
+def test_a_task_that_the_model_lacks_is_refused(device: str) -> None:
+    runtime = open_runtime(Model(TINY), device, threads=1)
+    with pytest.raises(UnknownTask, match="tiny cannot segment"):
+        runtime.run("segment", np.zeros((1, 3, 64, 64), np.float32))
+
+
+def test_cuda_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendUnavailable, match="no CUDA device here; use --device cpu"):
+        load_model(TINY, device="cuda")
+
+
+WITHOUT = """
+import sys
+from pathlib import Path
+sys.modules[sys.argv[2]] = None  # importing it then fails as where it is not installed
+from tactic_codec.codec import load_model
+from tactic_codec.errors import BackendUnavailable
+codec = load_model(Path(sys.argv[1]), device="cpu")
+for device in ("torch-cpu", "cuda"):
+    try:
+        load_model(Path(sys.argv[1]), device=device)
+    except BackendUnavailable as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("package", ["torch", "safetensors"])
+def test_torch_that_is_not_installed_is_said(
+    package: str, checkout_on_path: dict[str, str]
+) -> None:
+    command = [sys.executable, "-c", WITHOUT, TINY, package]
+    run = subprocess.run(command, env=checkout_on_path, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    advice = 'this device needs torch; run: pip install "tactic-codec[torch]"\n'
+    assert run.stdout == 2 * advice
+
+
+# --- Damaged networks -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"\x08\x0a" * 50], ids=["empty", "text", "cut"])
+@pytest.mark.parametrize("network", ["analysis", "synthesis", "classify"])
+def test_what_is_no_onnx_network_is_refused(spoilt: Spoilt, network: str, data: bytes) -> None:
+    spoilt.put(f"{network}.onnx", data)
+    runtime = open_runtime(spoilt.model, "cpu", threads=1)
+    with pytest.raises(DamagedModel, match=rf"{network}\.onnx is not a network") as caught:
+        runtime.run(network, np.zeros((1, 3, 64, 64), np.float32))
+    assert str(spoilt.path) in str(caught.value)
+
+
+def test_a_network_that_differs_from_the_manifest_is_never_run(spoilt: Spoilt) -> None:
+    for device, name in (("cpu", "analysis.onnx"), ("torch-cpu", "weights.safetensors")):
+        data = bytearray((spoilt.path / name).read_bytes())
+        data[-1] ^= 1
+        (spoilt.path / name).write_bytes(data)
+        runtime = open_runtime(spoilt.model, device, threads=1)
+        with pytest.raises(DamagedModel, match=f"{name} differs from the manifest"):
+            runtime.run("analysis", np.zeros((1, 3, 64, 64), np.float32))
+
+
+def weights(change: Callable[[dict[str, Any]], None]) -> bytes:
+    tensors = safetensors.torch.load_file(TINY / "weights.safetensors")
+    change(tensors)
+    return safetensors.torch.save(tensors)
+
+
+WEIGHTS = {
+    "no safetensors": b"garbage",
+    "empty": b"",
+    "missing": weights(lambda w: w.pop("analysis.layers.0.bias")),
+    "unexpected": weights(lambda w: w.update({"analysis.other": torch.zeros(1)})),
+    "shape": weights(lambda w: w.update({"analysis.layers.0.bias": torch.zeros(9)})),
+}
+
+
+@pytest.mark.parametrize("data", WEIGHTS.values(), ids=WEIGHTS)
+def test_weights_that_do_not_fit_are_refused(spoilt: Spoilt, data: bytes) -> None:
+    spoilt.put("weights.safetensors", data)
+    runtime = open_runtime(spoilt.model, "torch-cpu", threads=1)
+    with pytest.raises(DamagedModel, match=r"weights\.safetensors does not fit the manifest"):
+        runtime.run("analysis", np.zeros((1, 3, 64, 64), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "network"),
+    [
+        (("network",), ..., "analysis"),
+        (("network",), 5, "analysis"),
+        (("network", "latent"), ..., "synthesis"),
+        (("network", "latent"), "8", "synthesis"),
+        (("network", "latent"), -8, "analysis"),
+        (("network", "synthesis"), [8], "synthesis"),
+        (("heads", "classify", "network"), "unheard-of", "classify"),
+    ],
+    ids=str,
+)
+def test_a_network_that_cannot_be_built_is_refused(
+    spoilt: Spoilt, keys: tuple[str, ...], value: Any, network: str
+) -> None:
+    spoilt.set(*keys, to=value)
+    runtime = open_runtime(spoilt.model, "torch-cpu", threads=1)
+    with pytest.raises(DamagedModel, match=rf"model\.json describes no {network}"):
+        runtime.run(network, np.zeros((1, 3, 64, 64), np.float32))
+
+
+def test_only_what_is_run_is_read(spoilt: Spoilt) -> None:
+    for name in ("analysis.onnx", "classify.onnx", "weights.safetensors"):
+        (spoilt.path / name).unlink()
+    codec = load_model(spoilt.path, device="cpu", threads=1)
+    data = load_model(TINY, device="cpu", threads=1).compress(PHOTOGRAPHS[0])
+    assert codec.decompress(data).size
+    with pytest.raises(TacError, match=r"analysis\.onnx cannot be read"):
+        codec.compress(PHOTOGRAPHS[0])

@@ -1,0 +1,1 @@
+TAC, in plain text

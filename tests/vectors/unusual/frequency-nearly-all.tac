@@ -1,0 +1,1 @@
+âTAextrÒPÒP#ÆuF
