@@ -2,4 +2,4 @@
 
 from tactic_codec.cli import main
 
-main()
+main(prog_name="tactic")

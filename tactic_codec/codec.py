@@ -109,7 +109,8 @@ class Codec:
         # A network may overflow on a picture unlike any other; the coder takes integers only.
         np.nan_to_num(scaled, copy=False, nan=0, posinf=SYMBOL_LIMIT, neginf=-SYMBOL_LIMIT)
         np.clip(scaled, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=scaled)
-        return np.rint(scaled, out=scaled).astype(np.int32)
+        symbols: Symbols = np.rint(scaled, out=scaled).astype(np.int32)
+        return symbols
 
     def synthesise(self, symbols: Symbols, frame: Frame) -> Pixels:
         """Return the picture of a frame's symbols (equation 2, D), uint8 [H, W, 3]."""

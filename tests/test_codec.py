@@ -19,7 +19,7 @@ from PIL import Image
 import tactic_codec
 from tactic_codec import codec as codec_room
 from tactic_codec import container, entropy, image, metrics
-from tactic_codec.codec import Codec, latent_size
+from tactic_codec.codec import Codec
 from tactic_codec.container import Frame
 from tactic_codec.errors import (
     Corrupt,
@@ -30,7 +30,7 @@ from tactic_codec.errors import (
     UnknownModel,
     UnsupportedImage,
 )
-from tactic_codec.model import Model
+from tactic_codec.model import Model, latent_size
 
 Pixels = npt.NDArray[np.uint8]
 

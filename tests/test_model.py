@@ -71,6 +71,7 @@ def test_a_model_is_described_by_its_manifest() -> None:
         np.testing.assert_array_equal(level.inverse_gain, np.full(8, 1 / gain))
     head = model.head("classify")
     assert (head.network, head.input_size, len(head.labels)) == ("tiny", 64, 5)
+    assert head.classes == head.labels
     assert model.tables(3).frequencies.sum(axis=2).tolist() == [[TOTAL] * 8] * 8
     model.verify()
 
@@ -205,6 +206,7 @@ BROKEN: list[tuple[tuple[str | int, ...], list[Any]]] = [
     (("heads", "classify", "file"), [..., 5, None]),
     (("heads", "classify", "input_size"), [..., *NOT_POSITIVE]),
     (("heads", "classify", "labels"), [..., 5, None, [1, 2], [None]]),
+    (("heads", "classify", "classes"), [..., 5, None, [1, 2], [None]]),
     (("files",), [..., None, [], {}, "text"]),
     (("files", "analysis.onnx"), [5, None, {}, "text", {"bytes": 10974}]),
     (("files", "analysis.onnx", "bytes"), [..., "10974", 1.5, True, None]),

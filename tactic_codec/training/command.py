@@ -111,10 +111,12 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     """
     try:
         described = json.loads((run / RUN).read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise ConfigError(f"{run} holds no training run: {exc}") from exc
-    config = parse_config(described["config"], str(run / RUN))
-    data = _scan(config, [Path(folder) for folder in described["folders"]], say)
+        raw, folders = described["config"], [Path(folder) for folder in described["folders"]]
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        reason = f"{type(exc).__name__} {exc}"
+        raise ConfigError(f"{run} holds no training run: {reason}; train it first") from exc
+    config = parse_config(raw, str(run / RUN))
+    data = _scan(config, folders, say)
     network = load_trained(config, len(data.classes), run)
     return _finish(config, data, network, out, run, described["command"], force=force, say=say)
 

@@ -1,0 +1,599 @@
+"""Tables that are frozen, model folders that are written, and a whole run, end to end."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from conftest import PHOTOGRAPHS, ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+from torch import nn
+
+from tactic_codec import container, entropy, image, metrics, tasks
+from tactic_codec.codec import load_model
+from tactic_codec.entropy import TOTAL, ContextModel
+from tactic_codec.errors import ConfigError, DataError, OutputExists, TacError
+from tactic_codec.model import Model
+from tactic_codec.networks import heads
+from tactic_codec.networks.codec import TacticNetwork
+from tactic_codec.networks.prior import FactorizedPrior
+from tactic_codec.networks.transforms import TransformConfig
+from tactic_codec.runtime import open_runtime
+from tactic_codec.training import command as command_room
+from tactic_codec.training.command import export_command, train_command
+from tactic_codec.training.config import load_config
+from tactic_codec.training.data import Example, scan
+from tactic_codec.training.export import (
+    HeadExport,
+    LevelExport,
+    add_metrics,
+    export,
+    one_level,
+)
+from tactic_codec.training.tables import fit_tables, freeze, smooth
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+Symbols = npt.NDArray[np.int32]
+
+
+# --- Freezing -------------------------------------------------------------------------------------
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(
+    arrays.arrays(
+        np.float64,
+        arrays.array_shapes(min_dims=3, max_dims=3, max_side=6).map(lambda s: (*s[:2], s[2] + 2)),
+        elements=st.one_of(st.just(0.0), st.floats(0, 1), st.floats(0, 1e-7)),
+    )
+)
+def test_frozen_tables_are_integers_of_at_least_1_that_sum_to_2_24(
+    weights: npt.NDArray[np.float64],
+) -> None:
+    sums = weights.sum(axis=-1, keepdims=True)
+    uniform = np.full_like(weights, 1 / weights.shape[-1])
+    probabilities = np.where(sums > 0, weights / np.where(sums > 0, sums, 1), uniform)
+    frequencies = freeze(probabilities)
+    assert frequencies.dtype == np.uint32
+    assert frequencies.shape == weights.shape
+    assert frequencies.min() >= 1
+    assert (frequencies.sum(axis=-1, dtype=np.int64) == TOTAL).all()
+    # Frozen, a probability moves by no more than a part in 2²⁴ for each symbol of the table.
+    assert np.abs(frequencies / TOTAL - probabilities).max() <= 2 * weights.shape[-1] / TOTAL
+
+
+@pytest.mark.parametrize("symbols", [3, 256, 4096])
+def test_certainty_leaves_one_for_every_other_symbol(symbols: int) -> None:
+    probabilities = np.zeros((1, 1, symbols))
+    probabilities[0, 0, 1] = 1
+    frequencies = freeze(probabilities)[0, 0].tolist()
+    assert frequencies[1] == TOTAL - symbols + 1
+    assert set(frequencies[:1] + frequencies[2:]) == {1}
+
+
+def test_smoothing_leans_on_what_is_broader() -> None:
+    density = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
+    counts = np.zeros((2, 4, 3), np.int64)
+    counts[1, 0] = (10**6, 0, 0)
+    found = smooth(counts, density)
+    assert found.shape == (2, 4, 3)
+    np.testing.assert_allclose(found.sum(axis=2), 1)
+    assert (found > 0).all()
+    # Where nothing was counted, the density; where much was, the counts.
+    np.testing.assert_allclose(found[0], np.tile(density[0], (4, 1)))
+    np.testing.assert_allclose(found[1, 0], (1, 0, 0), atol=1e-4)
+    # A context without counts takes its channel's distribution.
+    np.testing.assert_allclose(found[1, 1], (1, 0, 0), atol=1e-4)
+
+
+def draw(*, channels: int, size: int, seed: int = 1, scale: float = 1.0) -> Symbols:
+    """Symbols whose magnitude varies from place to place, as in a picture."""
+    random = np.random.default_rng(seed)
+    spread = np.repeat(
+        np.repeat(random.gamma(1, scale, (channels, size // 8, size // 8)), 8, 1), 8, 2
+    )
+    return np.rint(random.laplace(0, spread)).astype(np.int32)
+
+
+def entropy_of(symbols: Symbols) -> float:
+    """Empirical entropy, channel by channel, in bits."""
+    total = 0.0
+    for channel in symbols:
+        _, counts = np.unique(channel, return_counts=True)
+        total -= (counts * np.log2(counts / counts.sum())).sum()
+    return total
+
+
+def test_tables_cost_what_the_symbols_entropy_says() -> None:
+    symbols = draw(channels=4, size=64)
+    tables = fit_tables([symbols], ContextModel(), FactorizedPrior(4))
+    ideal = entropy.ideal_bits(symbols, tables)
+    assert entropy_of(symbols) <= ideal < 1.01 * entropy_of(symbols)
+
+
+def test_contexts_save_bits_on_symbols_of_the_same_kind() -> None:
+    calibration = [draw(channels=4, size=64, seed=seed) for seed in range(4)]
+    fresh = draw(channels=4, size=64, seed=9)
+    costs = [
+        entropy.ideal_bits(fresh, fit_tables(calibration, contexts, FactorizedPrior(4)))
+        for contexts in (ContextModel(), ContextModel(own=(1, 3, 6)))
+    ]
+    assert costs[1] < 0.97 * costs[0]
+
+
+def test_latents_of_any_sizes_are_counted_together() -> None:
+    whole = draw(channels=2, size=64)
+    parts = [whole[:, :, :24], whole[:, :8, 24:]]
+    tables = fit_tables(parts, ContextModel(), FactorizedPrior(2))
+    assert tables.channels == 2
+    assert (tables.minimum, tables.maximum) == (
+        min(int(part.min()) for part in parts),
+        max(int(part.max()) for part in parts),
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "minimum", "symbols"),
+    [
+        ([0, 0], 0, 3),
+        ([0, 1], 0, 3),
+        ([-3, 4], -3, 9),
+        ([0, 100_000], 0, 256),
+        ([-100_000, 0], -128, 130),
+        ([-100_000, 100_000], -128, 256),
+        ([500, 501], 500, 3),
+        ([-500, -499], -128, 3),
+    ],
+)
+def test_tables_stay_short_and_code_everything(
+    values: list[int], minimum: int, symbols: int
+) -> None:
+    latent = np.array(values * 8, np.int32).reshape(1, 4, 4)
+    tables = fit_tables([latent], ContextModel(), FactorizedPrior(1))
+    assert (tables.minimum, tables.frequencies.shape) == (minimum, (1, 1, symbols))
+    payload = entropy.encode(latent, tables)
+    np.testing.assert_array_equal(entropy.decode(payload, (1, 4, 4), tables), latent)
+
+
+# --- Exporting ------------------------------------------------------------------------------------
+
+CLASSES = ("blue", "green", "red")
+
+
+def small_head(classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=4, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, classes),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_head_is_known() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(heads.KINDS, "small", heads.HeadKind(small_head, 32))
+        yield
+
+
+class Made(NamedTuple):
+    network: TacticNetwork
+    model: Model
+    export: Callable[..., Model]
+
+
+def trained() -> TacticNetwork:
+    torch.manual_seed(1)
+    network = TacticNetwork(TransformConfig(4, 6, (6, 4)), small_head(len(CLASSES)))
+    with torch.no_grad():
+        network.analysis.layers[3].weight *= 8  # type: ignore[operator]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.train()
+
+
+def export_of(network: TacticNetwork, out: Path, **changes: Any) -> Model:
+    assert network.head is not None
+    ones = np.ones(4, np.float32)
+    arguments: dict[str, Any] = {
+        "name": "exported",
+        "description": "A model for one test.",
+        "levels": [LevelExport(ones * gain, ones / gain, network.prior) for gain in (0.5, 1, 2)],
+        "calibration": [image.load(path) for path in PHOTOGRAPHS[:2]],
+        "contexts": ContextModel((1, 3), (4,)),
+        "head": HeadExport("small", network.head, 32, ("Blue", "Green", "Red"), CLASSES),
+        "training": {"seed": 1},
+        "documents": {"log.jsonl": b"{}\n"},
+    }
+    return export(network, out, **(arguments | changes))
+
+
+def snapshot(module: nn.Module) -> list[tuple[str, str, bool, torch.Tensor]]:
+    return [
+        (name, f"{value.dtype} {value.device} {value.stride()}", module.training, value.clone())
+        for name, value in module.state_dict(keep_vars=False).items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, small_head_is_known: None) -> Model:
+    return export_of(trained(), tmp_path_factory.mktemp("models") / "exported")
+
+
+def test_an_exported_model_is_whole(exported: Model) -> None:
+    exported.verify()
+    assert {path.name for path in exported.path.iterdir()} == {
+        *("model.json", "tables.npz", "weights.safetensors", "log.jsonl"),
+        *("analysis.onnx", "synthesis.onnx", "classify.onnx"),
+    }
+    assert (exported.name, exported.channels, exported.stride, exported.halo) == (
+        *("exported", 4, 8),
+        4,
+    )
+    assert len(exported.levels) == 3
+    assert exported.default_level == 2
+    assert exported.level(3).contexts == ContextModel((1, 3), (4,))
+    head = exported.head("classify")
+    assert (head.file, head.network, head.input_size) == ("classify.onnx", "small", 32)
+    assert (head.labels, head.classes) == (("Blue", "Green", "Red"), CLASSES)
+    manifest = exported.manifest
+    assert manifest["network"] == {"latent": 4, "analysis": 6, "synthesis": [6, 4]}
+    assert manifest["training"] == {"seed": 1}
+    assert manifest["complexity"] == {
+        # 5·5·3·6 weights at a quarter of the pixels, 5·5·6·4 at a sixteenth.
+        "analysis_macs_per_pixel": 450 / 4 + 600 / 16,
+        # 4·4·4·6 at a 64th, 4·4·6·4 at a sixteenth, 4·4·4·3 at a quarter.
+        "synthesis_macs_per_pixel": 384 / 64 + 384 / 16 + 192 / 4,
+    }
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (8, 8), (304, 136)])
+def test_both_runtimes_of_an_exported_model_agree(exported: Model, shape: tuple[int, int]) -> None:
+    onnx, other = (open_runtime(exported, device, threads=1) for device in ("cpu", "torch-cpu"))
+    random = np.random.default_rng(1)
+    rows, columns = shape
+    for network, array in {
+        "analysis": random.random((1, 3, rows, columns), np.float32),
+        "synthesis": random.integers(0, 9, (1, 4, rows // 8, columns // 8)).astype(np.float32),
+        "classify": random.random((1, 3, 32, 32), np.float32),
+    }.items():
+        expected = other.run(network, array)
+        assert expected.any()
+        np.testing.assert_allclose(
+            onnx.run(network, array), expected, atol=1e-4 * np.abs(expected).max()
+        )
+
+
+def test_an_exported_model_codes_and_classifies(exported: Model) -> None:
+    codec = load_model(exported.path, device="cpu", threads=1)
+    for level in (1, 2, 3):
+        data = codec.compress(PHOTOGRAPHS[0], level)
+        frame = container.parse(data)
+        ideal = entropy.ideal_bits(codec.symbols(frame), codec.model.tables(level))
+        assert 8 * len(frame.payload) <= 1.005 * ideal + 64
+        assert codec.symbols(frame).any()
+        assert codec.decode(frame).shape == image.load(PHOTOGRAPHS[0]).shape
+        assert {p.label for p in tasks.classify(data, codec=codec)} == {"Blue", "Green", "Red"}
+
+
+def test_an_exported_folder_does_not_name_its_machine(exported: Model, tmp_path: Path) -> None:
+    assert_no_traces(exported.path, tmp_path)
+
+
+def assert_no_traces(folder: Path, *paths: Path) -> None:
+    traces = [
+        str(p) for p in (folder.parent, *paths, ROOT, Path.home(), Path(torch.__file__).parent)
+    ]
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        for trace in [*traces, "site-packages", '.py"', "Traceback", "stack_trace", "namespace"]:
+            assert trace.encode() not in data, (path.name, trace)
+
+
+@pytest.fixture(scope="module")
+def again(exported: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same networks exported again with a changed analysis and head, over another folder."""
+    network = trained()
+    with torch.no_grad():
+        for module in (network.analysis, network.head):
+            assert module is not None
+            for parameter in module.parameters():
+                parameter += 1e-3 * parameter.abs().max() if module is network.head else 1e-7
+    out = tmp_path_factory.mktemp("again") / "exported"
+    out.mkdir()
+    (out / "stale.onnx").write_bytes(b"of the folder that was here")
+    before = snapshot(network)
+    model = export_of(network, out, overwrite=True)
+    return {"model": model, "before": before, "after": snapshot(network), "network": network}
+
+
+def hashes(model: Model) -> dict[str, str]:
+    return {name: file["sha256"] for name, file in model.manifest["files"].items()}
+
+
+def test_the_fingerprint_leaves_the_encoder_and_the_heads_free(
+    exported: Model, again: dict[str, Any]
+) -> None:
+    changed = {
+        name for name, digest in hashes(again["model"]).items() if digest != hashes(exported)[name]
+    }
+    assert changed == {"analysis.onnx", "classify.onnx", "weights.safetensors"}
+    assert again["model"].fingerprint == exported.fingerprint
+    assert not (again["model"].path / "stale.onnx").exists()
+
+
+def test_exporting_leaves_the_networks_as_they_were(again: dict[str, Any]) -> None:
+    for (name, form, training, value), after in zip(again["before"], again["after"], strict=True):
+        assert after[:3] == (name, form, training)
+        assert torch.equal(after[3], value), name
+    assert again["network"].training
+
+
+def test_the_fingerprint_changes_with_the_synthesis(exported: Model, tmp_path: Path) -> None:
+    network = trained()
+    with torch.no_grad():
+        network.synthesis.layers[0].bias[0] += 1e-3  # type: ignore[operator, index]
+    # One level and no head: what most runs export.
+    model = export_of(network, tmp_path / "other", levels=one_level(network), head=None)
+    changed = model.manifest["normative"]["files"]["synthesis.onnx"]
+    assert changed != exported.manifest["normative"]["files"]["synthesis.onnx"]
+    assert model.fingerprint != exported.fingerprint
+    assert len(model.levels) == model.default_level == 1
+    assert model.heads == {}
+    np.testing.assert_array_equal(model.level(1).gain, 1)
+
+
+def test_a_folder_that_is_there_is_kept(exported: Model, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear")
+    with pytest.raises(OutputExists, match="mine exists; choose another name, or overwrite"):
+        export_of(trained(), tmp_path / "mine")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "diary.txt"]
+
+
+def test_networks_that_onnx_computes_otherwise_are_not_written(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    from tactic_codec.runtime.onnx import OnnxRuntime
+
+    run = OnnxRuntime.run
+    monkeypatch.setattr(
+        OnnxRuntime, "run", lambda self, network, array: run(self, network, array) * 1.01
+    )
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").write_text("stays")
+    network = trained()
+    with pytest.raises(TacError, match="the exported analysis differs from torch's by"):
+        export_of(network, tmp_path / "model", levels=one_level(network), head=None, overwrite=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
+
+
+def test_metrics_do_not_change_the_fingerprint(spoilt: Any) -> None:
+    before = spoilt.model
+    add_metrics(spoilt.path, {"photos": {"bpp": 0.25, "label": "é"}})
+    after = spoilt.model
+    after.verify()
+    assert after.fingerprint == before.fingerprint
+    assert after.manifest == before.manifest | {"metrics": {"photos": {"bpp": 0.25, "label": "é"}}}
+
+
+# --- A whole run ----------------------------------------------------------------------------------
+
+CONFIGURATION = """
+name = "mine"
+description = "Colours."
+seed = 3
+checkpoint_every = 2
+network = {latent = 4, analysis = 6, synthesis = [6, 4]}
+task = {network = "small"}
+data = {size = 40, test = 0.25, calibration = 0.1}
+entropy = {own = [1, 2]}
+evaluation = {every = 100, images = 1}
+[[stage]]
+steps = 3
+beta = 0.1
+batch = 4
+size = 32
+learning_rate = 1e-2
+pixel_scale = 10.0
+"""
+
+
+class Run(NamedTuple):
+    folder: Path  # holds everything
+    model: Model
+    said: list[str]
+    steps: list[tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory, small_head_is_known: None) -> Run:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole")
+    random = np.random.default_rng(1)
+    for number, name in enumerate(CLASSES):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i in range(5):
+            pixels = random.integers(0, 80, (48, 56, 3), dtype=np.uint8)
+            pixels[:, :, 2 - number] += 150
+            Image.fromarray(pixels).save(folder / "photos" / name / f"{i}.png")
+    (folder / "photos" / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "mine.toml").write_text(CONFIGURATION)
+    said: list[str] = []
+    steps: list[tuple[int, int]] = []
+    model = train_command(
+        folder / "mine.toml",
+        [folder / "photos"],
+        folder / "mine",
+        run=folder / "run",
+        command="tactic train mine.toml --data photos --out mine",
+        progress=lambda step, count: steps.append((step.step, count)),
+        say=said.append,
+    )
+    return Run(folder, model, said, steps)
+
+
+def test_examples_of(run: Run) -> tuple[Example, ...]:
+    config = load_config(run.folder / "mine.toml")
+    return scan([run.folder / "photos"], config.data, config.seed).parts[0].test
+
+
+test_examples_of.__test__ = False  # type: ignore[attr-defined]
+
+
+def test_a_run_ends_with_a_model(whole_run: Run) -> None:
+    model = whole_run.model
+    model.verify()
+    assert model.path == whole_run.folder / "mine"
+    assert (model.name, model.manifest["description"]) == ("mine", "Colours.")
+    assert model.head("classify").labels == CLASSES
+    assert model.level(1).contexts == ContextModel((1, 2))
+    training = model.manifest["training"]
+    assert training["command"] == "tactic train mine.toml --data photos --out mine"
+    assert training["config"]["stage"][0]["learning_rate"] == 1e-2
+    (described,) = training["data"]
+    assert described["folder"] == "photos"
+    assert [described[key] for key in ("train", "calibration", "test")] == [9, 2, 4]
+    assert whole_run.steps == [(1, 3), (2, 3), (3, 3)]
+    assert_no_traces(model.path, whole_run.folder)
+
+
+def test_a_run_says_what_it_left_out(whole_run: Run) -> None:
+    text = "\n".join(whole_run.said)
+    broken = whole_run.folder / "photos" / "red" / "broken.png"
+    assert f"skipped {broken}: " in text
+    assert "1 files skipped" in text
+    assert "9 to train, 2 to calibrate, 4 to test" in text
+
+
+def test_the_figures_of_a_run_are_those_of_its_files(whole_run: Run) -> None:
+    codec = load_model(whole_run.model.path, device="cpu")
+    examples = test_examples_of(whole_run)
+    assert len(examples) == 4
+    ((name, figures),) = whole_run.model.manifest["metrics"].items()
+    assert name == "photos"
+    pictures = [image.square(image.load(example.path), 40) for example in examples]
+    files = [codec.compress(picture) for picture in pictures]
+    right = [
+        tasks.classify(file, 1, codec=codec)[0].index == example.label
+        for file, example in zip(files, examples, strict=True)
+    ]
+    psnrs = [
+        metrics.psnr(picture, np.asarray(codec.decompress(file)))
+        for picture, file in zip(pictures, files, strict=True)
+    ]
+    assert figures["images"] == 4
+    assert figures["bpp"] == round(np.mean([8 * len(file) / 1600 for file in files]), 4)
+    assert figures["accuracy"] == np.mean(right)
+    assert figures["psnr"] == pytest.approx(np.mean(psnrs), abs=1e-3)
+    # The coder's last byte may be a few bits short or long.
+    assert figures["payload_bpp"] == pytest.approx(figures["ideal_bpp"], abs=8 / 1600)
+    assert figures["payload_bpp"] < figures["bpp"]
+    assert f"{figures['bpp']:.4f} bpp" in whole_run.said[-1]
+
+
+def test_the_run_s_log_ends_with_an_evaluation_on_files(whole_run: Run) -> None:
+    lines = [
+        json.loads(line) for line in (whole_run.folder / "run/log.jsonl").read_text().splitlines()
+    ]
+    assert [line["step"] for line in lines] == [1, 2, 3, 3]
+    (figures,) = lines[-1]["evaluation"].values()
+    assert figures["images"] == 1
+    assert 0 < figures["bpp"] < 24
+    terms = {"distortion", "task", "rate", "loss", "psnr", "accuracy", "learning_rate", "seconds"}
+    assert all(terms <= set(line) for line in lines[:3])
+
+
+def test_a_run_is_exported_again_to_the_same_model(whole_run: Run) -> None:
+    said: list[str] = []
+    model = export_command(whole_run.folder / "run", whole_run.folder / "later", say=said.append)
+    assert model.path == whole_run.folder / "later"
+    assert model.fingerprint == whole_run.model.fingerprint
+    assert hashes(model) == hashes(whole_run.model)
+    assert model.manifest["metrics"] == whole_run.model.manifest["metrics"]
+    assert model.manifest["training"]["command"] == whole_run.model.manifest["training"]["command"]
+    with pytest.raises(OutputExists, match="later exists"):
+        export_command(whole_run.folder / "run", whole_run.folder / "later", say=said.append)
+
+
+def test_a_model_that_is_there_stops_a_run_before_it_begins(whole_run: Run) -> None:
+    with pytest.raises(OutputExists, match="mine exists"):
+        train_command(
+            whole_run.folder / "mine.toml",
+            [whole_run.folder / "photos"],
+            whole_run.folder / "mine",
+            run=whole_run.folder / "never",
+            progress=lambda *_: pytest.fail("began"),
+        )
+    assert not (whole_run.folder / "never").exists()
+
+
+BAD = [
+    ('{network = "small"}', '{network = "vgg"}', ConfigError, "no task network is called 'vgg'"),
+    ('"small"}', '"small", learn = false}', ConfigError, "set learn = true"),
+    (
+        '{network = "small"}',
+        '{network = "small", weights = "published"}',
+        ConfigError,
+        "small has no published weights",
+    ),
+    ("size = 40,", "size = 40, draw = [1, 1],", DataError, "draws from 2 folders, 1 were given"),
+    ("steps = 3", "steps = 0", ConfigError, "steps must be positive"),
+    ("seed = 3", "sed = 3", ConfigError, "unknown setting sed"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "error", "reason"), BAD, ids=[case[3] for case in BAD])
+def test_a_configuration_that_cannot_be_run_takes_no_step(
+    whole_run: Run, tmp_path: Path, old: str, new: str, error: type[TacError], reason: str
+) -> None:
+    assert old in CONFIGURATION
+    (tmp_path / "bad.toml").write_text(CONFIGURATION.replace(old, new))
+    with pytest.raises(error, match=reason):
+        train_command(
+            tmp_path / "bad.toml",
+            [whole_run.folder / "photos"],
+            tmp_path / "out",
+            run=tmp_path / "run",
+            progress=lambda *_: pytest.fail("began"),
+            say=lambda _: None,
+        )
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"garbage", b"\xff", b"[]", b"{}", b'{"config": {}}']
+)
+def test_a_folder_that_holds_no_run_is_not_exported(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        export_command(tmp_path, tmp_path / "out", say=lambda _: None)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_run_whose_pictures_are_gone_says_so(whole_run: Run, tmp_path: Path) -> None:
+    described = json.loads((whole_run.folder / "run" / "run.json").read_text())
+    described["folders"] = [str(tmp_path / "gone")]
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    with pytest.raises(DataError, match="gone is not a folder"):
+        export_command(tmp_path, tmp_path / "out", say=lambda _: None)
+
+
+def test_a_run_with_a_stage_of_constant_learning_rate_is_read_back(whole_run: Run) -> None:
+    described = json.loads((whole_run.folder / "run" / "run.json").read_text())
+    assert described["config"]["stage"][0]["final_learning_rate"] is None
+    config = command_room.parse_config(described["config"])
+    assert config == load_config(whole_run.folder / "mine.toml")
+    assert replace(config, seed=4) != config
