@@ -50,7 +50,7 @@ ENVIRONMENT = {
     "TACTIC_MODELS": str(MODELS),
     "OMP_NUM_THREADS": "1",
 }
-TIMEOUT = 120  # seconds, after which a hang is called a hang
+TIMEOUT = 600  # seconds, after which a hang is called a hang, on a busy machine too
 
 
 def tactic(
@@ -87,7 +87,7 @@ def picture(seed: int = 1, side: int = 24) -> Image.Image:
 
 # --- Sizes that are declared ----------------------------------------------------------------------
 
-# Prints seconds and megabytes beyond the idle process, and what became of it.
+# Prints seconds of computing, megabytes beyond the idle process, and what became of it.
 MEASURED = """
 import sys, time
 from tactic_codec import container
@@ -102,14 +102,14 @@ codec = load_model(sys.argv[1], device="cpu", threads=1)
 for level in (1, 2, 3):
     codec.decode(container.Frame(codec.model.fingerprint, level, 8, 8, b""))
 idle = status("VmRSS")
-data = sys.stdin.buffer.read() if sys.argv[2] == "-" else open(sys.argv[2], "rb").read()
-start = time.perf_counter()
+data = open(sys.argv[2], "rb").read()
+start = time.process_time()
 try:
     codec.decompress(container.parse(data, max_pixels=int(sys.argv[3])))
     ending = "a picture"
 except TacError as error:
     ending = type(error).__name__
-print(time.perf_counter() - start, status("VmHWM") - idle, ending)
+print(time.process_time() - start, status("VmHWM") - idle, ending)
 """
 
 
@@ -181,7 +181,7 @@ def test_random_payloads_end_as_a_picture_or_as_corrupt(tiny: Codec) -> None:
     endings = {"a picture": 0, "Corrupt": 0}
     for _ in range(300):
         payload = source.randbytes(source.randrange(200)).rstrip(b"\0")
-        width, height = source.randrange(1, 60), source.randrange(1, 60)
+        width, height = source.randrange(1, 150), source.randrange(1, 150)
         level = source.randrange(1, 4)
         frame = Frame(tiny.model.fingerprint, level, width, height, payload)
         try:
@@ -455,18 +455,19 @@ def test_a_file_of_a_model_that_is_no_file(forger: Forger, name: str, kind: str)
         path.symlink_to(path)
     else:
         os.mkfifo(path)
-    code = """
-import sys
-from tactic_codec.errors import DamagedModel
-from tactic_codec.model import find
-try:
-    find(sys.argv[1]).read_file(sys.argv[2])
-except DamagedModel:
-    print("refused")
-"""
-    command = [sys.executable, "-c", code, str(forger.path), name]
-    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=10)
-    assert run.stdout == "refused\n", run.stderr
+    endings: list[str] = []
+
+    def read() -> None:
+        try:
+            load_model(forger.path).model.read_file(name)
+        except DamagedModel:
+            endings.append("refused")
+
+    # A pipe that nobody writes to would be waited for without end.
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(timeout=5)
+    assert endings == ["refused"]
 
 
 @pytest.mark.parametrize("name", ["../tiny", "tiny/..", "..", "/", "a/../../b", "tiny\n", "\x1b[2J"])
@@ -573,12 +574,12 @@ def test_what_was_there_survives_a_disk_that_is_full(tmp_path: Path) -> None:
 # --- Killed ---------------------------------------------------------------------------------------
 
 # Imports once, then for each line of its input forks a child that decompresses and prints its id.
+# ONNX Runtime is left to the child, because its threads would not live through the fork.
 SERVER = """
 import os, sys
-import PIL.PngImagePlugin
-from tactic_codec import codec, image
+import numpy, PIL.PngImagePlugin
+from tactic_codec import image, model
 from tactic_codec.cli import coding, main
-import tactic_codec.runtime.onnx
 for line in sys.stdin:
     child = os.fork()
     if child == 0:

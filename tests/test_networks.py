@@ -356,7 +356,7 @@ with torch.no_grad():
 """
     command = [sys.executable, "-c", program]
     run = subprocess.run(
-        command, env=checkout_on_path, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        command, env=checkout_on_path, cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout == "1000\n"
