@@ -12,6 +12,7 @@ import json
 import zlib
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,9 +109,8 @@ def fingerprint_of(name: str) -> bytes:
 
 def coded(name: str, level: int, symbols: Symbols, *, limit: int = entropy.SYMBOL_LIMIT) -> bytes:
     """Return a frame of symbols, clamped at another limit than writers do if one is given."""
-    coding.SYMBOL_LIMIT = limit
-    payload = entropy.encode(symbols, tables_of(name, level))
-    coding.SYMBOL_LIMIT = entropy.SYMBOL_LIMIT
+    with mock.patch.object(coding, "SYMBOL_LIMIT", limit):
+        payload = entropy.encode(symbols, tables_of(name, level))
     _, rows, columns = symbols.shape
     stride = stride_of(name)
     width, height = min(columns * stride, 65535), min(rows * stride, 65535)
@@ -245,9 +245,7 @@ def faulty() -> dict[str, bytes]:
         "Truncated-inside-payload": good[: 12 + len(payload) // 2],
         "Truncated-before-checksum": good[:-4],
         "Truncated-inside-checksum": good[:-1],
-        "Truncated-length-one-too-large": sealed(
-            good[:11] + bytes([len(payload) + 1]) + payload
-        ),
+        "Truncated-length-one-too-large": sealed(good[:11] + bytes([len(payload) + 1]) + payload),
         "Truncated-length-of-four-gigabytes": sealed(head + one + one + b"\xfb" + b"\xff" * 4),
         "NotATacFile-text": b"TAC, in plain text\n",
         "NotATacFile-png": b"\x89PNG\r\n\x1a\n" + good,

@@ -1,8 +1,8 @@
 """Make the files of ``valid/`` beside this script, see README.md.
 
 They were made once and are committed: what a release wrote, every later one decodes to the same
-symbols. No test runs this script. It refuses to replace a vector; remove one by hand only where no
-release has been made with it.
+symbols. No test runs this script. It makes the vectors that are missing and leaves the others as
+they are; remove one by hand only where no release has been made with it.
 
     python tests/vectors/make_vectors.py
 """
@@ -16,17 +16,26 @@ import numpy as np
 from tactic_codec import container, entropy, image, metrics
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
+from tactic_codec.model import MANIFEST
 
 HERE = Path(__file__).parent
 VALID = HERE / "valid"
 MODEL = HERE.parent / "models" / "tiny"
+BUNDLED = HERE.parents[1] / "models"
 PHOTOGRAPH = HERE.parents[1] / "examples" / "cat.jpg"
 
 
-def vectors(codec: Codec) -> dict[str, bytes]:
-    """Return the frames by name."""
+def photographs(codec: Codec) -> dict[str, bytes]:
+    """Return a photograph at every level of a model, by name."""
     pixels = image.load(PHOTOGRAPH)
-    frames = {f"tiny-level{level}": codec.compress(pixels, level) for level in (1, 2, 3)}
+    levels = range(1, len(codec.model.levels) + 1)
+    return {f"{codec.model.name}-level{n}": codec.compress(pixels, n) for n in levels}
+
+
+def rarities(codec: Codec) -> dict[str, bytes]:
+    """Return what photographs do not show, by name."""
+    pixels = image.load(PHOTOGRAPH)
+    frames = {}
     frames["tiny-1x1"] = codec.compress(pixels[:1, :1])
     # Symbols that no network gives: outside the tables, up to the limit, next to empty channels.
     random = np.random.default_rng(1)
@@ -52,24 +61,29 @@ def describe(codec: Codec, name: str, data: bytes) -> dict[str, object]:
         "symbols": list(symbols.shape),
         "symbols_sha256": hashlib.sha256(symbols.astype("<i4").tobytes()).hexdigest(),
     }
-    if name.startswith("tiny-level"):
+    if "-level" in name:
         decoded = codec.synthesise(symbols, frame)
         facts["psnr"] = round(metrics.psnr(image.load(PHOTOGRAPH), decoded), 2)
     return facts
 
 
 def main() -> None:
-    """Write the vectors and ``expected.json``."""
-    codec = load_model(MODEL, threads=1)
+    """Write the vectors that are missing, and what is expected of them."""
     VALID.mkdir(exist_ok=True)
-    expected = {}
-    for name, data in vectors(codec).items():
-        with (VALID / f"{name}.tac").open("xb") as stream:
-            stream.write(data)
-        expected[f"{name}.tac"] = describe(codec, name, data)
-        print(f"{name}.tac: {len(data)} bytes")
-    text = json.dumps(expected, indent=1) + "\n"
-    (VALID / "expected.json").write_text(text, encoding="utf-8")
+    known = VALID / "expected.json"
+    expected = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
+    bundled = sorted(path.parent for path in BUNDLED.glob(f"*/{MANIFEST}"))
+    for folder in [MODEL, *bundled]:
+        codec = load_model(folder, threads=1)
+        frames = photographs(codec) | (rarities(codec) if folder == MODEL else {})
+        for name, data in frames.items():
+            if f"{name}.tac" in expected:
+                continue
+            with (VALID / f"{name}.tac").open("xb") as stream:
+                stream.write(data)
+            expected[f"{name}.tac"] = describe(codec, name, data)
+            print(f"{name}.tac: {len(data)} bytes")
+    known.write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
