@@ -1,12 +1,14 @@
 """tactic-codec: a learned image codec whose bits go to what a machine needs to see.
 
 >>> import tactic_codec
->>> codec = tactic_codec.load_model()
->>> data = codec.compress(picture)
->>> tactic_codec.decompress(data).size == picture.size
-True
+>>> from PIL import Image
+>>> picture = Image.new("RGB", (40, 30), "orange")
+>>> data = tactic_codec.load_model().compress(picture)
+>>> tactic_codec.decompress(data).size
+(40, 30)
 >>> best = tactic_codec.classify(data, top_k=1)[0]
->>> best.label, round(best.probability, 2)  # doctest: +SKIP
+>>> 0 <= best.probability <= 1
+True
 
 Names are loaded when they are first used, so that importing the package costs nothing.
 """

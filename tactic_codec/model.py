@@ -39,6 +39,7 @@ from tactic_codec.errors import DamagedModel, UnknownLevel, UnknownModel, Unknow
 DEFAULT_MODEL = "paper"
 MANIFEST = "model.json"
 TABLES = "tables.npz"
+SYNTHESIS = "synthesis.onnx"
 MANIFEST_VERSION = 1
 FINGERPRINT_BYTES = 4
 MAX_MANIFEST_BYTES = 1 << 22
@@ -174,7 +175,9 @@ class Model:
             name: _File(_of_type(int, file["bytes"]), _of_type(str, file["sha256"]))
             for name, file in _of_type(dict, manifest["files"]).items()
         }
-        for name, digest in _of_type(dict, normative["files"]).items():
+        if set(_of_type(dict, normative["files"])) != {TABLES, SYNTHESIS}:
+            raise ValueError(f"the fingerprint must cover {TABLES} and {SYNTHESIS}")
+        for name, digest in normative["files"].items():
             if self._files[name].sha256 != digest:
                 raise ValueError(f"two hashes are given for {name}")
 

@@ -15,6 +15,7 @@ from tactic_codec import entropy, image
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame, parse
+from tactic_codec.errors import Corrupt
 
 TINY = Path(__file__).parent / "models" / "tiny"
 THREADS = 8
@@ -82,7 +83,7 @@ def test_a_thread_that_fails_disturbs_no_other(fresh: Codec) -> None:
     def work(index: int) -> object:
         if index % 2:
             return fresh.decompress(good).tobytes() == whole
-        with pytest.raises(entropy.coders.Corrupt):
+        with pytest.raises(Corrupt):
             fresh.decompress(bad)
         return True
 

@@ -185,9 +185,7 @@ COMMANDS: dict[str, tuple[type[TacError], Callable[[], list[str]]]] = {
 
 
 def configuration() -> str:
-    """One of the project's own configurations."""
-    experiments = Path(__file__).parents[1] / "experiments"
-    return str(sorted(experiments.glob("*.toml"))[0])
+    return write("b.toml", b'name = "a"\n[[stage]]\nsteps = 1\nbeta = 1.0\n')
 
 
 @pytest.mark.parametrize(("error", "command"), COMMANDS.values(), ids=COMMANDS.keys())

@@ -36,7 +36,9 @@ from tactic_codec.training.export import (
     LevelExport,
     add_metrics,
     export,
+    latent_of,
     one_level,
+    used_channels,
 )
 from tactic_codec.training.tables import fit_tables, freeze, smooth
 
@@ -597,3 +599,31 @@ def test_a_run_with_a_stage_of_constant_learning_rate_is_read_back(whole_run: Ru
     config = command_room.parse_config(described["config"])
     assert config == load_config(whole_run.folder / "mine.toml")
     assert replace(config, seed=4) != config
+
+
+def test_channels_without_a_use_are_left_out(tmp_path: Path, small_head_is_known: None) -> None:
+    network = trained()
+    dead = 1
+    with torch.no_grad():
+        network.analysis.layers[3].bias[dead] = -1e6  # type: ignore[index]
+    model = export_of(network, tmp_path / "pruned", levels=one_level(network))
+    pixels = image.load(PHOTOGRAPHS[0])
+    network = network.eval()
+    whole = latent_of(network, pixels).round().astype(np.int32)
+    assert not whole[dead].any()
+    kept = np.delete(whole, dead, axis=0)
+    assert model.channels == len(kept) == 3
+
+    codec = load_model(model.path, device="cpu", threads=1)
+    np.testing.assert_array_equal(codec.quantise(codec.analyse(pixels), 1), kept)
+    with torch.inference_mode():
+        expected = network.synthesis(torch.from_numpy(whole[np.newaxis]).float()).numpy()
+    found = codec.runtime.run("synthesis", kept[np.newaxis].astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_one_channel_is_left_where_none_is_used() -> None:
+    assert used_channels([[np.zeros((4, 2, 2), np.int32)]]) == [0]
+    symbols = np.zeros((4, 2, 2), np.int32)
+    symbols[2, 0, 1] = -1
+    assert used_channels([[np.zeros_like(symbols)], [symbols]]) == [2]

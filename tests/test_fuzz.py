@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
-import targets  # type: ignore[import-not-found]  # noqa: E402
+import targets
 
 EXAMPLES = {"parser": 1200, "decoder": 250, "picture": 1500, "folder": 600, "network": 150}
 
@@ -58,9 +58,7 @@ def test_no_input_breaks_a_promise(name: str) -> None:
         max_examples=EXAMPLES[name],
         suppress_health_check=[HealthCheck.too_slow],
     )
-    @given(
-        st.one_of(st.builds(changed, st.sampled_from(seeds), changes), st.binary(max_size=60))
-    )
+    @given(st.one_of(st.builds(changed, st.sampled_from(seeds), changes), st.binary(max_size=60)))
     def run(data: bytes) -> None:
         target(data)
 

@@ -53,9 +53,7 @@ ENVIRONMENT = {
 TIMEOUT = 600  # seconds, after which a hang is called a hang, on a busy machine too
 
 
-def tactic(
-    *args: str | Path, cwd: Path, **options: Any
-) -> "subprocess.CompletedProcess[bytes]":
+def tactic(*args: str | Path, cwd: Path, **options: Any) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
         [sys.executable, "-m", "tactic_codec", *args],
         cwd=cwd,
@@ -173,7 +171,8 @@ def test_the_limit_on_pixels_bounds_memory_and_time(
     seconds, megabytes, ending = measured(data, tmp_path, ALLOWED)
     assert ending in ("a picture", "Corrupt")
     assert seconds < 5
-    assert megabytes < 40 + 9 * ALLOWED / 2**20
+    # The networks' share, which the tiles bound, and the picture's.
+    assert megabytes < 200 + 8 * ALLOWED / 2**20
 
 
 def test_random_payloads_end_as_a_picture_or_as_corrupt(tiny: Codec) -> None:
@@ -332,29 +331,27 @@ except DamagedModel:
     assert int(python(code, str(forger.path))) < 300
 
 
-VALUES: list[tuple[str, tuple[str | int, ...], Any]] = [
-    (f"{'.'.join(map(str, keys))} = {value}"[:60], keys, value)
-    for keys, values in [
-        (("normative", "stride"), [0, -1, 7, 1024, 1025, 2**20, 2**40, 10**30, True, 8.0, "8"]),
-        (("normative", "channels"), [0, 7, 2**31, None]),
-        (("normative", "levels", 0, "minimum"), [2**31, -(10**30), 0.5]),
-        (("normative", "levels", 0, "own"), [[0], [3, 1], [1, 1], "135", None, [10**30]]),
-        (("normative", "levels", 0, "inverse_gain"), [[], [0.0] * 8, [1e400] * 8, ["1"] * 8]),
-        (("normative", "levels"), [[], {}, None]),
-        (("halo",), [0, -4, "4"]),
-        (("encoder", "default_level"), [0, 4, 2**64]),
-        (("files", "tables.npz", "bytes"), [0, 2**62, -1]),
-    ]
-    for value in values
+Keys = tuple[str | int, ...]
+VALUES: list[tuple[Keys, list[Any]]] = [
+    (("normative", "stride"), [0, -1, 7, 1024, 1025, 2**20, 2**40, 10**30, True, 8.0, "8"]),
+    (("normative", "channels"), [0, 7, 2**31, None]),
+    (("normative", "levels", 0, "minimum"), [2**31, -(10**30), 0.5]),
+    (("normative", "levels", 0, "own"), [[0], [3, 1], [1, 1], "135", None, [10**30]]),
+    (("normative", "levels", 0, "inverse_gain"), [[], [0.0] * 8, [1e400] * 8, ["1"] * 8]),
+    (("normative", "levels"), [[], {}, None]),
+    (("halo",), [0, -4, "4"]),
+    (("encoder", "default_level"), [0, 4, 2**64]),
+    (("files", "tables.npz", "bytes"), [0, 2**62, -1]),
 ]
+FORGED_VALUES = {
+    f"{'.'.join(map(str, keys))} = {value}"[:60]: (keys, value)
+    for keys, values in VALUES
+    for value in values
+}
 
 
-@pytest.mark.parametrize(
-    ("keys", "value"), [case[1:] for case in VALUES], ids=[case[0] for case in VALUES]
-)
-def test_a_forged_manifest_is_a_damaged_model(
-    forger: Forger, keys: tuple[str | int, ...], value: Any
-) -> None:
+@pytest.mark.parametrize(("keys", "value"), FORGED_VALUES.values(), ids=FORGED_VALUES.keys())
+def test_a_forged_manifest_is_a_damaged_model(forger: Forger, keys: Keys, value: Any) -> None:
     def change(manifest: Any) -> None:
         for key in keys[:-1]:
             manifest = manifest[key]
@@ -408,12 +405,8 @@ FORGED_NETWORKS = {
     "a shape of its own": graph(IDENTITY),
     "a picture of another size": constant(np.zeros((1, 3, 8, 8), np.float32)),
     "a number": graph([helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)]),
-    "no input": graph(
-        [helper.make_node("Constant", [], ["y"], value_float=1.0)], inputs=[]
-    ),
-    "two inputs": graph(
-        [helper.make_node("Add", ["x", "z"], ["y"])], inputs=[COLOURS, SECOND]
-    ),
+    "no input": graph([helper.make_node("Constant", [], ["y"], value_float=1.0)], inputs=[]),
+    "two inputs": graph([helper.make_node("Add", ["x", "z"], ["y"])], inputs=[COLOURS, SECOND]),
     "integers as input": graph(
         [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)], inputs=[INTEGERS]
     ),
@@ -470,7 +463,9 @@ def test_a_file_of_a_model_that_is_no_file(forger: Forger, name: str, kind: str)
     assert endings == ["refused"]
 
 
-@pytest.mark.parametrize("name", ["../tiny", "tiny/..", "..", "/", "a/../../b", "tiny\n", "\x1b[2J"])
+@pytest.mark.parametrize(
+    "name", ["../tiny", "tiny/..", "..", "/", "a/../../b", "tiny\n", "\x1b[2J"]
+)
 def test_a_model_name_that_climbs_is_a_path_or_nothing(name: str, tmp_path: Path) -> None:
     picture().save(tmp_path / "a.png")
     result = tactic("compress", "-m", name, "a.png", "a.tac", cwd=tmp_path)
@@ -737,7 +732,7 @@ def test_a_file_that_appears_at_the_last_moment_is_not_overwritten(
     monkeypatch.setattr(os.path, "exists", look)
     with pytest.raises(OutputExists):
         outputs.write(str(path), b"ours", force=False)
-        # Where nobody looks, the other's file is simply there.
+        # A writer that never looks has overwritten nothing so far; now there is another's file.
         path.write_bytes(b"another's")
         outputs.write(str(path), b"ours", force=False)
     monkeypatch.undo()

@@ -517,3 +517,10 @@ def test_a_damaged_model_hides_no_other(
 def test_the_manifest_is_kept_whole(spoilt: Spoilt) -> None:
     spoilt.set("metrics", to={"imagenette": {"bpp": 0.25}})
     assert spoilt.model.manifest == json.loads((spoilt.path / "model.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["tables.npz", "synthesis.onnx"])
+def test_the_fingerprint_covers_tables_and_synthesis(spoilt: Spoilt, name: str) -> None:
+    spoilt.set("normative", "files", name, to=...)
+    with pytest.raises(DamagedModel, match=r"must cover tables\.npz and synthesis\.onnx"):
+        Model(spoilt.path)

@@ -25,11 +25,6 @@ DOCUMENTS = [
     "examples/README.md",
 ]
 
-needs_model = pytest.mark.skipif(
-    not (ROOT / "models/paper/model.json").is_file(),
-    reason="the default model is not in models/ yet",
-)
-
 
 def blocks(text: str, language: str) -> list[str]:
     """Return the fenced blocks of a language, except those marked ``<!-- not run: why -->``."""
@@ -124,7 +119,6 @@ def test_blocks_leaves_out_what_is_marked() -> None:
     assert blocks(text, "python") == ["c\n"]
 
 
-@needs_model
 def test_readme_python_examples_run(elsewhere: Path) -> None:
     examples = blocks(README, "python")
     assert examples
@@ -136,7 +130,6 @@ def test_readme_python_examples_run(elsewhere: Path) -> None:
         assert decoded.size == cat.size
 
 
-@needs_model
 def test_readme_commands_run(elsewhere: Path) -> None:
     examples = blocks(README, "sh")
     assert examples
@@ -260,3 +253,13 @@ def test_the_licence_is_whole() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["license"] == "Apache-2.0"
     assert all((ROOT / name).is_file() for name in project["license-files"])
+
+
+def test_the_package_s_own_example_runs() -> None:
+    import doctest
+
+    import tactic_codec
+
+    results = doctest.testmod(tactic_codec)
+    assert results.attempted >= 7
+    assert results.failed == 0

@@ -1,5 +1,6 @@
 """The networks that are trained together: analysis, prior, synthesis and the task network."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -53,3 +54,19 @@ class TacticNetwork(nn.Module):
         if quantisation == "mixed":
             y_hat_BCHW = y_BCHW + (y_BCHW.round() - y_BCHW).detach()
         return Coded(self.synthesis(y_hat_BCHW), self.prior.bits(noisy_BCHW))
+
+    def pruned(self, keep: Sequence[int]) -> "TacticNetwork":
+        """Return a copy whose latent has only some of the channels, in the order given.
+
+        Where the channels left out are zero, the copy computes what this network does. The task
+        network is shared, not copied.
+        """
+        index = torch.tensor(keep)
+        copy = TacticNetwork(self.transforms._replace(latent=len(keep)), self.head)
+        state = self.state_dict()
+        for name, wanted in copy.state_dict().items():
+            # A parameter has the latent's channels along the first axis or does not know them.
+            if state[name].shape != wanted.shape:
+                state[name] = state[name][index]
+        copy.load_state_dict(state)
+        return copy

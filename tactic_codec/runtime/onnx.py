@@ -29,7 +29,15 @@ class OnnxRuntime:
     def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
         session = self._session(network)
-        result: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: array})[0]
+        try:
+            result: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: array})[
+                0
+            ]
+        # Its exception classes share no base below Exception.
+        except Exception as exc:
+            raise DamagedModel(
+                f"{self._model.path}: the network {network} does not fit the manifest: {exc}"
+            ) from exc
         return result
 
     def _session(self, network: str) -> ort.InferenceSession:

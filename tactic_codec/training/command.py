@@ -75,6 +75,7 @@ def train_command(
     if threads is not None:
         torch.set_num_threads(threads)
     run = run or Path("runs") / config.name
+    _check_folders(config, folders)
     data = _scan(config, folders, say)
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
@@ -133,12 +134,21 @@ def _scan(config: TrainingConfig, folders: Sequence[Path], say: Say) -> ImageFol
     return data
 
 
-def _check_task(config: TrainingConfig, data: ImageFolders) -> None:
-    """Refuse a task network that can neither learn nor know the classes."""
+def _check_folders(config: TrainingConfig, folders: Sequence[Path]) -> None:
+    """Refuse, before every image is read, what does not depend on them."""
     if config.task.network not in KINDS:
         raise ConfigError(
             f"no task network is called {config.task.network!r}; there are: {', '.join(KINDS)}"
         )
+    if config.data.draw and len(config.data.draw) != len(folders):
+        raise ConfigError(
+            f"data draw has {len(config.data.draw)} weights for {len(folders)} folders; "
+            "give one for each --data"
+        )
+
+
+def _check_task(config: TrainingConfig, data: ImageFolders) -> None:
+    """Refuse a task network that can neither learn nor know the classes."""
     knows = config.task.weights == "published" and _is_imagenet(data.classes)
     if config.uses_task and not config.task.learn and not knows:
         raise ConfigError(

@@ -31,7 +31,7 @@ from tactic_codec import codec, image
 from tactic_codec.entropy import ContextModel, FrequencyTables
 from tactic_codec.errors import OutputExists, TacError
 from tactic_codec.image import Pixels
-from tactic_codec.model import MANIFEST, MANIFEST_VERSION, TABLES, Model
+from tactic_codec.model import MANIFEST, MANIFEST_VERSION, SYNTHESIS, TABLES, Model
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import WEIGHTS
 from tactic_codec.networks.prior import FactorizedPrior
@@ -115,12 +115,17 @@ def export(
     # A copy: the run that this is an evaluation of goes on with its networks as they are.
     network = copy.deepcopy(network).cpu().float().eval()
     latents = [latent_of(network, pixels) for pixels in calibration]
+    symbols = [[quantise(y, level.gain) for y in latents] for level in levels]
     tables = [
-        fit_tables(
-            [quantise(y, level.gain) for y in latents], contexts, copy.deepcopy(level.prior).cpu()
-        )
-        for level in levels
+        fit_tables(found, contexts, copy.deepcopy(level.prior).cpu())
+        for found, level in zip(symbols, levels, strict=True)
     ]
+    keep = used_channels(symbols)
+    network = network.pruned(keep).eval()
+    levels = [
+        LevelExport(level.gain[keep], level.inverse_gain[keep], level.prior) for level in levels
+    ]
+    tables = [FrequencyTables(table.minimum, table.frequencies[keep], contexts) for table in tables]
     files, weights = _networks(network, head)
     files[TABLES] = _npz({f"level_{i}": table.frequencies for i, table in enumerate(tables, 1)})
     files[WEIGHTS] = safetensors.torch.save(weights)
@@ -166,6 +171,16 @@ def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32]) -> NDArray[
     return symbols
 
 
+def used_channels(symbols: Sequence[Sequence[NDArray[np.int32]]]) -> list[int]:
+    """Return the channels that are not zero in all latents [C, h, w] of all levels.
+
+    Rate pressure early in training leaves some channels without a use. They cost no bits, but the
+    time of coding their zeros and of computing them, which is most of it where few are used.
+    """
+    used = np.any([(y != 0).any(axis=(1, 2)) for level in symbols for y in level], axis=0)
+    return np.flatnonzero(used).tolist() or [0]
+
+
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write measured figures into the manifest of a model folder; its fingerprint stays."""
     path = folder / MANIFEST
@@ -186,7 +201,7 @@ def _networks(
     y_BCHW = torch.rand(1, latent, rows, columns)
     files = {
         "analysis.onnx": _onnx(network.analysis, x_BCHW, any_size),
-        "synthesis.onnx": _onnx(network.synthesis, y_BCHW, any_size),
+        SYNTHESIS: _onnx(network.synthesis, y_BCHW, any_size),
     }
     weights = {f"analysis.{k}": v for k, v in network.analysis.state_dict().items()}
     weights |= {f"synthesis.{k}": v for k, v in network.synthesis.state_dict().items()}
@@ -294,7 +309,7 @@ def _manifest(
                 }
                 for level, table in zip(levels, tables, strict=True)
             ],
-            "files": {file: described[file]["sha256"] for file in (TABLES, "synthesis.onnx")},
+            "files": {file: described[file]["sha256"] for file in (TABLES, SYNTHESIS)},
         },
         "halo": HALO,
         "encoder": {

@@ -31,7 +31,6 @@ from tactic_codec import container, entropy, image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import Corrupt, FormatError, ImageError, LimitExceeded, ModelError
-from tactic_codec.model import Model
 
 TESTS = Path(__file__).parents[1]
 TINY = TESTS / "models" / "tiny"
@@ -120,7 +119,7 @@ def _stream(data: bytes) -> None:
 
 
 def decoder(data: bytes) -> None:
-    """Decode a payload in a well-formed frame: the first three bytes are level, width and height."""
+    """Decode a payload in a well-formed frame: level, width and height are the first bytes."""
     head = data[:3].ljust(3, b"\0")
     level, width, height = 1 + head[0] % 3, 1 + head[1], 1 + head[2]
     payload = data[3:].rstrip(b"\0")
@@ -131,7 +130,7 @@ def decoder(data: bytes) -> None:
     shape = (codec.model.channels, -(-height // 8), -(-width // 8))
     tables = codec.model.tables(level)
     read = {
-        coder.name: _outcome(lambda coder=coder: entropy.decode(payload, shape, tables, coder))
+        coder.name: _outcome(functools.partial(entropy.decode, payload, shape, tables, coder))
         for coder in (entropy.CONSTRICTION, entropy.PURE)
     }
     check(read["constriction"] == read["pure"], "both coders read the same")
@@ -244,12 +243,11 @@ def folder(data: bytes) -> None:
     else:
         forge(path, "tables.npz", rest)
     try:
-        model = Model(path)
-        model.verify()
-        for level in range(1, len(model.levels) + 1):
-            shape = (model.channels, 2, 2)
-            with_tables = entropy.decode(b"", shape, model.tables(level))
-            check(with_tables.shape == shape, "tables that were read can decode")
+        codec = load_model(path, device="cpu", threads=1)
+        codec.model.verify()
+        for level in range(1, len(codec.model.levels) + 1):
+            frame = Frame(codec.model.fingerprint, level, 9, 5, b"")
+            check(codec.decode(frame).shape == (5, 9, 3), "a model that was verified decodes")
     except (ModelError, Corrupt):
         pass
 
