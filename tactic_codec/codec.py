@@ -15,7 +15,7 @@ from tactic_codec import container, entropy, image
 from tactic_codec import model as models
 from tactic_codec.container import Frame
 from tactic_codec.entropy import SYMBOL_LIMIT
-from tactic_codec.errors import LimitExceeded
+from tactic_codec.errors import DamagedModel, LimitExceeded
 from tactic_codec.image import Pixels
 from tactic_codec.model import Model
 from tactic_codec.runtime import Runtime, open_runtime
@@ -120,8 +120,16 @@ class Codec:
         pixels = np.empty((latent_height * stride, latent_width * stride, 3), np.uint8)
         for tile in tiles(latent_height, latent_width, size=TILE // stride, halo=self.model.halo):
             y_hat = symbols[:, *tile.padded].astype(np.float32) * inverse_gain
-            x_hat = self.runtime.run("synthesis", y_hat[np.newaxis])[0]
-            block = np.rint(np.clip(x_hat * 255, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+            x_hat = self.runtime.run("synthesis", y_hat[np.newaxis])
+            expected = (1, 3, y_hat.shape[1] * stride, y_hat.shape[2] * stride)
+            if x_hat.shape != expected:
+                raise DamagedModel(
+                    f"the synthesis network of {self.model.path} makes {list(x_hat.shape)} of "
+                    f"{list(y_hat.shape)} at a stride of {stride}; install the model again"
+                )
+            # NaN is none of the 256 values, and casting it would warn: it becomes black.
+            levels = np.nan_to_num(np.clip(x_hat[0] * 255, 0, 255))
+            block = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.core)
             inner = [slice(s.start * stride, s.stop * stride) for s in tile.inner]
             pixels[rows, columns] = block[*inner]

@@ -16,12 +16,12 @@ Models are looked for in ``$TACTIC_MODELS`` (folders of model folders, separated
 then in the user's data folder, then among those bundled with the package. Only NumPy is needed.
 """
 
+import errno
 import hashlib
 import io
 import json
 import os
-import zipfile
-import zlib
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,12 +44,10 @@ MANIFEST_VERSION = 1
 FINGERPRINT_BYTES = 4
 MAX_MANIFEST_BYTES = 1 << 22
 MAX_LEVELS = 255
+MAX_STRIDE = 256  # pixels; the codec cuts pictures into tiles of 1024
 
 _BUNDLED = Path(__file__).parent / "models"
 _CHECKOUT = Path(__file__).parent.parent / "models"
-
-# What np.load and the archive that it returns raise on damaged bytes.
-_NUMPY_ERRORS = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 T = TypeVar("T")
 
@@ -139,6 +137,8 @@ class Model:
         normative, encoder = manifest["normative"], manifest["encoder"]
         self.name = _of_type(str, manifest["name"])
         self.stride = _positive(normative["stride"])
+        if self.stride > MAX_STRIDE:
+            raise ValueError(f"expected a stride of at most {MAX_STRIDE}, found {self.stride}")
         self.channels = _positive(normative["channels"])
         self.halo = _positive(manifest["halo"])
         self.fingerprint = fingerprint(normative)
@@ -213,7 +213,11 @@ class Model:
         if number not in self._tables:
             try:
                 frequencies = self._table_file[f"level_{number}"]
-            except (KeyError, *_NUMPY_ERRORS) as exc:
+            except DamagedModel:
+                raise
+            # NumPy and zipfile let slip whatever they trip over: tokenize.TokenError, LZMAError,
+            # RuntimeError of a password, MemoryError of a shape that was declared.
+            except Exception as exc:
                 raise DamagedModel(f"{self.path / TABLES} has no tables of level {number}") from exc
             tables = FrequencyTables(level.minimum, frequencies, level.contexts)
             if tables.channels != self.channels:
@@ -247,9 +251,10 @@ class Model:
 
     @cached_property
     def _table_file(self) -> Any:
+        data = self.read_file(TABLES)
         try:
-            tables = np.load(io.BytesIO(self.read_file(TABLES)), allow_pickle=False)
-        except _NUMPY_ERRORS as exc:
+            tables = np.load(io.BytesIO(data), allow_pickle=False)
+        except Exception as exc:  # whatever NumPy trips over, as in `tables`
             raise DamagedModel(f"{self.path / TABLES} is not a NumPy archive: {exc}") from exc
         if not isinstance(tables, np.lib.npyio.NpzFile):
             raise DamagedModel(f"{self.path / TABLES} is not a NumPy archive but a single array")
@@ -279,6 +284,9 @@ class Model:
         path = self.path / name
         expected = self._files[name]
         try:
+            # A pipe would be waited for, and a device may never end.
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise OSError(errno.EINVAL, "this is no file")
             with path.open("rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
                 if size != expected.bytes:

@@ -715,7 +715,7 @@ def test_no_temporary_file_is_left(monkeypatch: pytest.MonkeyPatch, error: BaseE
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(type(error)) as caught:
-        outputs.write("a.tac", b"data", force=False)
+        outputs.write("a.tac", b"data", force=True)
     assert all_files() == set()
     if isinstance(caught.value, OSError):
         assert console.reason(caught.value) == "No space left on device: a.tac"

@@ -719,21 +719,13 @@ def test_of_two_processes_without_leave_to_overwrite_one_wins(tmp_path: Path) ->
 def test_a_file_that_appears_at_the_last_moment_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between looking whether an output is there and putting it there, another may come."""
+    """Looking whether an output is there is not enough: another's may come behind the look."""
     path = tmp_path / "out.tac"
+    path.write_bytes(b"another's")
     looked = os.path.exists
-
-    def look(name: Any) -> bool:
-        found = looked(name)
-        if os.fspath(name) == str(path):
-            path.write_bytes(b"another's")
-        return found
-
-    monkeypatch.setattr(os.path, "exists", look)
+    too_early = lambda name: os.fspath(name) != str(path) and looked(name)  # noqa: E731
+    monkeypatch.setattr(os.path, "exists", too_early)
     with pytest.raises(OutputExists):
-        outputs.write(str(path), b"ours", force=False)
-        # A writer that never looks has overwritten nothing so far; now there is another's file.
-        path.write_bytes(b"another's")
         outputs.write(str(path), b"ours", force=False)
     monkeypatch.undo()
     assert path.read_bytes() == b"another's"

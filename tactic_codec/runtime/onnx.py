@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU, the runtime of the edge."""
 
+import os
 import threading
 
 import numpy as np
@@ -23,6 +24,10 @@ class OnnxRuntime:
             self._options.intra_op_num_threads = threads
         # Without the arena memory goes back after each run, which bounds what tiles add up to.
         self._options.enable_cpu_mem_arena = False
+        # Weights outside the file would be read from the folder the command runs in, unhashed.
+        self._options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", os.devnull
+        )
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._lock = threading.Lock()
 
@@ -38,6 +43,10 @@ class OnnxRuntime:
             raise DamagedModel(
                 f"{self._model.path}: the network {network} does not fit the manifest: {exc}"
             ) from exc
+        if not isinstance(result, np.ndarray) or result.dtype != np.float32:
+            raise DamagedModel(
+                f"{self._model.path}: the network {network} gives no float32 numbers"
+            )
         return result
 
     def _session(self, network: str) -> ort.InferenceSession:
