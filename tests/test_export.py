@@ -549,7 +549,7 @@ BAD = [
         ConfigError,
         "small has no published weights",
     ),
-    ("size = 40,", "size = 40, draw = [1, 1],", DataError, "draws from 2 folders, 1 were given"),
+    ("size = 40,", "size = 40, draw = [1, 1],", ConfigError, "draw has 2 weights for 1 folders"),
     ("steps = 3", "steps = 0", ConfigError, "steps must be positive"),
     ("seed = 3", "sed = 3", ConfigError, "unknown setting sed"),
 ]
