@@ -1,6 +1,6 @@
 """Fuzz one target with Atheris, see README.md.
 
-python tests/fuzz/run.py parser /tmp/corpus -max_total_time=1800
+python tests/fuzz/run.py parser runs/corpus-parser -max_total_time=1800
 """
 
 import hashlib
