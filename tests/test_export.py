@@ -37,7 +37,7 @@ from tactic_codec.training.export import (
     add_metrics,
     export,
     latent_of,
-    one_level,
+    levels_of,
     used_channels,
 )
 from tactic_codec.training.tables import fit_tables, freeze, smooth
@@ -117,7 +117,7 @@ def entropy_of(symbols: Symbols) -> float:
 
 def test_tables_cost_what_the_symbols_entropy_says() -> None:
     symbols = draw(channels=4, size=64)
-    tables = fit_tables([symbols], ContextModel(), FactorizedPrior(4))
+    tables = fit_tables([symbols], ContextModel(), FactorizedPrior(4).likelihood)
     ideal = entropy.ideal_bits(symbols, tables)
     assert entropy_of(symbols) <= ideal < 1.01 * entropy_of(symbols)
 
@@ -126,7 +126,7 @@ def test_contexts_save_bits_on_symbols_of_the_same_kind() -> None:
     calibration = [draw(channels=4, size=64, seed=seed) for seed in range(4)]
     fresh = draw(channels=4, size=64, seed=9)
     costs = [
-        entropy.ideal_bits(fresh, fit_tables(calibration, contexts, FactorizedPrior(4)))
+        entropy.ideal_bits(fresh, fit_tables(calibration, contexts, FactorizedPrior(4).likelihood))
         for contexts in (ContextModel(), ContextModel(own=(1, 3, 6)))
     ]
     assert costs[1] < 0.97 * costs[0]
@@ -135,7 +135,7 @@ def test_contexts_save_bits_on_symbols_of_the_same_kind() -> None:
 def test_latents_of_any_sizes_are_counted_together() -> None:
     whole = draw(channels=2, size=64)
     parts = [whole[:, :, :24], whole[:, :8, 24:]]
-    tables = fit_tables(parts, ContextModel(), FactorizedPrior(2))
+    tables = fit_tables(parts, ContextModel(), FactorizedPrior(2).likelihood)
     assert tables.channels == 2
     assert (tables.minimum, tables.maximum) == (
         min(int(part.min()) for part in parts),
@@ -160,7 +160,7 @@ def test_tables_stay_short_and_code_everything(
     values: list[int], minimum: int, symbols: int
 ) -> None:
     latent = np.array(values * 8, np.int32).reshape(1, 4, 4)
-    tables = fit_tables([latent], ContextModel(), FactorizedPrior(1))
+    tables = fit_tables([latent], ContextModel(), FactorizedPrior(1).likelihood)
     assert (tables.minimum, tables.frequencies.shape) == (minimum, (1, 1, symbols))
     payload = entropy.encode(latent, tables)
     np.testing.assert_array_equal(entropy.decode(payload, (1, 4, 4), tables), latent)
@@ -210,7 +210,9 @@ def export_of(network: TacticNetwork, out: Path, **changes: Any) -> Model:
     arguments: dict[str, Any] = {
         "name": "exported",
         "description": "A model for one test.",
-        "levels": [LevelExport(ones * gain, ones / gain, network.prior) for gain in (0.5, 1, 2)],
+        "levels": [
+            LevelExport(ones * gain, ones / gain, network.prior.likelihood) for gain in (0.5, 1, 2)
+        ],
         "calibration": [image.load(path) for path in PHOTOGRAPHS[:2]],
         "contexts": ContextModel((1, 3), (4,)),
         "head": HeadExport("small", network.head, 32, ("Blue", "Green", "Red"), CLASSES),
@@ -249,7 +251,10 @@ def test_an_exported_model_is_whole(exported: Model) -> None:
     assert (head.file, head.network, head.input_size) == ("classify.onnx", "small", 32)
     assert (head.labels, head.classes) == (("Blue", "Green", "Red"), CLASSES)
     manifest = exported.manifest
-    assert manifest["network"] == {"latent": 4, "analysis": 6, "synthesis": [6, 4]}
+    assert manifest["network"] == {
+        "kind": "paper",
+        **{"latent": 4, "analysis": 6, "synthesis": [6, 4]},
+    }
     assert manifest["training"] == {"seed": 1}
     assert manifest["complexity"] == {
         # 5·5·3·6 weights at a quarter of the pixels, 5·5·6·4 at a sixteenth.
@@ -346,7 +351,7 @@ def test_the_fingerprint_changes_with_the_synthesis(exported: Model, tmp_path: P
     with torch.no_grad():
         network.synthesis.layers[0].bias[0] += 1e-3  # type: ignore[operator, index]
     # One level and no head: what most runs export.
-    model = export_of(network, tmp_path / "other", levels=one_level(network), head=None)
+    model = export_of(network, tmp_path / "other", levels=levels_of(network), head=None)
     changed = model.manifest["normative"]["files"]["synthesis.onnx"]
     assert changed != exported.manifest["normative"]["files"]["synthesis.onnx"]
     assert model.fingerprint != exported.fingerprint
@@ -376,7 +381,7 @@ def test_networks_that_onnx_computes_otherwise_are_not_written(
     (tmp_path / "model" / "old").write_text("stays")
     network = trained()
     with pytest.raises(TacError, match="the exported analysis differs from torch's by"):
-        export_of(network, tmp_path / "model", levels=one_level(network), head=None, overwrite=True)
+        export_of(network, tmp_path / "model", levels=levels_of(network), head=None, overwrite=True)
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 
@@ -549,7 +554,7 @@ BAD = [
         ConfigError,
         "small has no published weights",
     ),
-    ("size = 40,", "size = 40, draw = [1, 1],", ConfigError, "draw has 2 weights for 1 folders"),
+    ("size = 40,", "size = 40, draw = [1, 1],", ConfigError, "draw has 2 values for 1 folders"),
     ("steps = 3", "steps = 0", ConfigError, "steps must be positive"),
     ("seed = 3", "sed = 3", ConfigError, "unknown setting sed"),
 ]
@@ -606,7 +611,7 @@ def test_channels_without_a_use_are_left_out(tmp_path: Path, small_head_is_known
     dead = 1
     with torch.no_grad():
         network.analysis.layers[3].bias[dead] = -1e6  # type: ignore[index]
-    model = export_of(network, tmp_path / "pruned", levels=one_level(network))
+    model = export_of(network, tmp_path / "pruned", levels=levels_of(network))
     pixels = image.load(PHOTOGRAPHS[0])
     network = network.eval()
     whole = latent_of(network, pixels).round().astype(np.int32)

@@ -10,10 +10,12 @@ import pytest
 from conftest import ROOT
 
 from tactic_codec.errors import ConfigError
+from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training.config import (
     DataConfig,
     EntropyConfig,
     EvaluationConfig,
+    LevelsConfig,
     NetworkConfig,
     StageConfig,
     TaskConfig,
@@ -61,28 +63,39 @@ def test_every_setting_can_be_set() -> None:
         seed = 7
         checkpoint_every = 3
         network = {latent = 4, analysis = 5, synthesis = [6, 7]}
-        task = {network = "resnet18", weights = "published", learn = false}
+        ema = 0.5
+        residual = {latent = 4, sixteenth = 5, eighth = 6, quarter = 7, analysis_blocks = [1, 2]}
+        levels = {count = 3, first_gain = 1, last_gain = 4}
+        task = {network = "efficientnet_lite0", weights = "published", learn = true, speed = 0.5}
         evaluation = {every = 2, images = 3}
         entropy = {own = [1, 4], shared = [3]}
         [data]
         test = 0.3
         calibration = 0.1
         draw = [1, 2.5]
+        test_shares = [0.2, 0.3]
         scale = [0.5, 1]
+        colour = 0.1
         size = 64
         workers = 2
         [[stage]]
         steps = 5
         beta = 2
+        beta_ratio = 0.5
         alpha = 0
+        label = 0
+        distill = 1
+        features = 2
         name = "first"
         batch = 4
         size = 32
         learning_rate = 1
+        warmup = 2
         final_learning_rate = 0
         pixel_scale = 10
         quantisation = "mixed"
-        precision = "bfloat16"
+        precision = "auto"
+        clip = 1
         [[stage]]
         steps = 6
         beta = 0.5
@@ -94,17 +107,24 @@ def test_every_setting_can_be_set() -> None:
         seed=7,
         checkpoint_every=3,
         network=NetworkConfig(4, 5, (6, 7)),
-        task=TaskConfig("resnet18", "published", learn=False),
+        ema=0.5,
+        residual=ResidualConfig(4, 5, 6, 7, analysis_blocks=(1, 2)),
+        levels=LevelsConfig(3, 1.0, 4.0),
+        task=TaskConfig("efficientnet_lite0", "published", learn=True, speed=0.5),
         evaluation=EvaluationConfig(2, 3),
         entropy=EntropyConfig((1, 4), (3,)),
-        data=DataConfig(0.3, 0.1, (1.0, 2.5), (0.5, 1.0), 64, 2),
+        data=DataConfig(0.3, 0.1, (1.0, 2.5), (0.2, 0.3), (0.5, 1.0), 0.1, 64, 2),
         stage=(
-            StageConfig(5, 2.0, 0.0, "first", 4, 32, 1.0, 0.0, 10.0, "mixed", "bfloat16"),
+            StageConfig(
+                *(5, 2.0, 0.5, 0.0, 0.0, 1.0, 2.0, "first", 4, 32, 1.0, 2, 0.0, 10.0, "mixed"),
+                *("auto", 1.0),
+            ),
             StageConfig(6, 0.5),
         ),
     )
     assert config.steps == 11
     assert config.uses_task
+    assert config.gains == (1.0, 2.0, 4.0)
     # Integers where numbers are meant become floats, so that both spellings are one configuration.
     stage = config.stage[0]
     assert {type(v) for v in (stage.beta, stage.alpha, stage.final_learning_rate)} == {float}
@@ -158,7 +178,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (with_setting("network", "synthesis", to=[8, 8, 8]), "expected 2 values, found 3"),
     (with_setting("data", "scale", to=[]), "scale: expected 2 values, found 0"),
     (with_setting("task", "weights", to="best"), "one of 'published', 'random', found 'best'"),
-    (with_setting("stage", "quantisation", to="round"), "one of 'noise', 'mixed', 'rounded'"),
+    (with_setting("stage", "quantisation", to="round"), "one of 'noise', 'mixed', "),
     (with_setting("stage", "precision", to="float16"), "one of 'float32', 'bfloat16'"),
     (with_setting("stage", "precision", to=["float32"]), "one of 'float32', 'bfloat16'"),
     # Ranges.

@@ -35,6 +35,12 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
     required=True,
     help="Folder with one folder of pictures for each class; may be given several times.",
 )
+@click.option(
+    "--unlabelled",
+    type=_FOLDER,
+    multiple=True,
+    help="Likewise, where the folders' names are no classes: for what the teacher sees in them.",
+)
 @click.option("--out", type=_FOLDER, required=True, help="The model folder to make.")
 @click.option(
     "--run", type=_FOLDER, help="Folder of checkpoint and log; by default runs/NAME of the config."
@@ -52,6 +58,7 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
 def train(
     config: Path,
     folders: tuple[Path, ...],
+    unlabelled: tuple[Path, ...],
     out: Path,
     run: Path | None,
     device: str,
@@ -71,6 +78,7 @@ def train(
                 config,
                 folders,
                 out,
+                unlabelled=unlabelled,
                 run=run,
                 device=device,
                 threads=threads,

@@ -7,6 +7,7 @@ and folds every batch normalisation into the convolution before it, because the 
 published: folded it computes the same with half the operations of a layer.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -41,6 +42,15 @@ STAGES = (
     Stage(3, 5, 1, 6, 112),
     Stage(4, 5, 2, 6, 192),
     Stage(1, 3, 1, 6, 320),
+)
+
+FEATURE_STAGES = (1, 2, 4, 6)
+"""Stages whose results distillation compares: 24, 40, 112, 320 channels at 1/4, 1/8, 1/16, 1/32."""
+
+FEATURE_BLOCKS = frozenset(
+    end - 1
+    for stage, end in enumerate(itertools.accumulate(stage.repeats for stage in STAGES))
+    if stage in FEATURE_STAGES
 )
 
 
@@ -102,11 +112,18 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Map images, float in [0, 1] with 1 white, 224×224, to logits [B, classes]."""
+        return self.with_features(x_BCHW)[0]
+
+    def with_features(self, x_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return logits, and what the stages in ``FEATURE_STAGES`` end with, each [B, C, h, w]."""
+        taps = []
         features = F.relu6(self.stem((x_BCHW * 255 - 127) / 128))
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
             features = block(features)
+            if i in FEATURE_BLOCKS:
+                taps.append(features)
         logits: Tensor = self.classifier(F.relu6(self.head(features)).mean(dim=(2, 3)))
-        return logits
+        return logits, taps
 
 
 def published_weights() -> dict[str, Tensor]:

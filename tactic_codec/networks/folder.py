@@ -1,13 +1,17 @@
 """The networks of a model folder as torch modules, with the weights of its safetensors file."""
 
+import dataclasses
+from typing import Any
+
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tactic_codec.errors import ConfigError, DamagedModel
 from tactic_codec.model import MANIFEST, Model
 from tactic_codec.networks.heads import build_head
+from tactic_codec.networks.residual import ResidualAnalysis, ResidualConfig, ResidualSynthesis
 from tactic_codec.networks.transforms import Analysis, Synthesis, TransformConfig
 
 WEIGHTS = "weights.safetensors"
@@ -44,13 +48,61 @@ def load_network(model: Model, network: str) -> nn.Module:
     return module.eval()
 
 
+def load_start(model: Model, task: str) -> dict[str, Tensor]:
+    """Return all weights of a model by the names of `TacticNetwork`, to train on from there.
+
+    Args:
+        model: the folder.
+        task: the task whose network becomes the head.
+
+    Raises:
+        DamagedModel: the weights are damaged.
+    """
+    try:
+        weights = safetensors.torch.load(model.read_file(WEIGHTS))
+    except safetensors.SafetensorError as exc:
+        raise DamagedModel(f"{model.path / WEIGHTS} cannot be read: {exc}") from exc
+    prefix = f"{task}."
+    return {
+        f"head.{k.removeprefix(prefix)}" if k.startswith(prefix) else k: v.to(_single(v.dtype))
+        for k, v in weights.items()
+    }
+
+
 def _build(model: Model, network: str) -> nn.Module:
     if network not in ("analysis", "synthesis"):
         head = model.head(network)
         return build_head(head.network, len(head.labels))
-    widths = model.manifest["network"]
-    config = TransformConfig(widths["latent"], widths["analysis"], tuple(widths["synthesis"]))
-    return (Analysis if network == "analysis" else Synthesis)(config)
+    transforms = transforms_of(model)
+    if isinstance(transforms, ResidualConfig):
+        return (ResidualAnalysis if network == "analysis" else ResidualSynthesis)(transforms)
+    return (Analysis if network == "analysis" else Synthesis)(transforms)
+
+
+def describe(transforms: TransformConfig | ResidualConfig) -> dict[str, Any]:
+    """Return the manifest's description of transforms."""
+    if isinstance(transforms, ResidualConfig):
+        return {"kind": "residual", **dataclasses.asdict(transforms)}
+    return {"kind": "paper", **transforms._asdict()}
+
+
+def transforms_of(model: Model) -> TransformConfig | ResidualConfig:
+    """Read the manifest's description of a model's transforms.
+
+    Raises:
+        KeyError, TypeError, ValueError: it describes none.
+    """
+    given = model.manifest["network"]
+    # The first models were written before there was a second kind.
+    kind = given.get("kind", "paper")
+    widths: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k != "kind"
+    }
+    if kind == "residual":
+        return ResidualConfig(**widths)
+    if kind == "paper":
+        return TransformConfig(**widths)
+    raise ValueError(f"expected paper or residual transforms, found {kind!r}")
 
 
 def _single(dtype: torch.dtype) -> torch.dtype:

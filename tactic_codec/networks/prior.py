@@ -15,6 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+CAP = 15
+"""Where contexts cap magnitudes, as the format says."""
+
+BROAD, BROAD_SHARE = 2.0, 1e-4
+"""Scale in symbols, and share, of the logistic that is mixed into densities with contexts."""
+
 LIKELIHOOD_FLOOR = 2.0**-24
 """The rarest symbol that a 24-bit table can hold; less would promise bits nobody pays."""
 
@@ -54,12 +60,19 @@ class FactorizedPrior(nn.Module):
                 logits = logits + torch.tanh(self.factors[i]) * torch.tanh(logits)
         return logits
 
-    def likelihood(self, y_BCHW: Tensor) -> Tensor:
-        """Return the probability of each latent's unit interval, in [2⁻²⁴, 1], same shape."""
+    def likelihood(self, y_BCHW: Tensor, shrink_BCHW: Tensor | None = None) -> Tensor:
+        """Return the probability of each latent's unit interval, in [2⁻²⁴, 1], same shape.
+
+        Args:
+            y_BCHW: latents in units of their quantisation.
+            shrink_BCHW: what takes the interval to the density's own units; 1 by default.
+        """
         batch, channels, height, width = y_BCHW.shape
-        values_C1N = y_BCHW.float().transpose(0, 1).reshape(channels, 1, -1)
-        lower = self._logits_of_cumulative(values_C1N - 0.5)
-        upper = self._logits_of_cumulative(values_C1N + 0.5)
+        below, above = y_BCHW.float() - 0.5, y_BCHW.float() + 0.5
+        if shrink_BCHW is not None:
+            below, above = below * shrink_BCHW, above * shrink_BCHW
+        lower = self._logits_of_cumulative(below.transpose(0, 1).reshape(channels, 1, -1))
+        upper = self._logits_of_cumulative(above.transpose(0, 1).reshape(channels, 1, -1))
         # Far right both sigmoids round to one and their difference to zero; mirrored to the left
         # tail the difference keeps its digits.
         sign = -torch.sign(lower + upper).detach()
@@ -68,5 +81,82 @@ class FactorizedPrior(nn.Module):
         return mass_BCHW.clamp_min(LIKELIHOOD_FLOOR)
 
     def bits(self, y_BCHW: Tensor) -> Tensor:
-        """Return the information of all latents together, in bits (scalar)."""
-        return -self.likelihood(y_BCHW).log2().sum()
+        """Return the information of each image's latents, in bits [B]."""
+        return -self.likelihood(y_BCHW).log2().sum(dim=(1, 2, 3))
+
+
+class ContextPrior(nn.Module):
+    """A learned density of the symbols of several levels, given their coded neighbours.
+
+    The shape of a channel's density is one for all levels; a level and a context scale it::
+
+        p(q) = F((q + ½) / s) - F((q - ½) / s),    log s = a + b · log(1 + o) + d · log(1 + t)
+
+    with o and t the neighbours' magnitudes that `tactic_codec.entropy.ContextModel` looks at: o of
+    the channel itself, t of all channels. Training thus pays nearly what tables chosen by contexts
+    will charge, where a density without contexts would promise a quarter more.
+    """
+
+    def __init__(self, start: Tensor, channels: int) -> None:
+        """Start as wide as the levels' gains make the symbols.
+
+        Args:
+            start: [levels], the gain that each level's symbols start with.
+            channels: channels of the latent.
+        """
+        super().__init__()
+        self.channels = channels
+        self.density = FactorizedPrior(channels, widths=(3,))
+        self.scale = nn.Parameter(torch.log(start)[:, None].repeat(1, channels))  # a
+        levels = start.shape[0]
+        self.own = nn.Parameter(torch.zeros(levels, channels))  # b
+        self.shared = nn.Parameter(torch.zeros(levels, channels))  # d
+
+    def bits(self, y_BCHW: Tensor, symbols_BCHW: Tensor, level_B: Tensor) -> Tensor:
+        """Return the information of each image's latents, in bits [B].
+
+        Args:
+            y_BCHW: latents in units of their quantisation, with noise or rounded.
+            symbols_BCHW: what will be coded, whose neighbours are looked at.
+            level_B: each image's level, counted from 0.
+        """
+        own_BCHW, shared_B1HW = neighbours(symbols_BCHW)
+        log_scale_BCHW = (
+            self.scale[level_B, :, None, None]
+            + self.own[level_B, :, None, None] * torch.log1p(own_BCHW)
+            + self.shared[level_B, :, None, None] * torch.log1p(shared_B1HW)
+        )
+        return -self._mass(y_BCHW, log_scale_BCHW).log2().sum(dim=(1, 2, 3))
+
+    def likelihood(self, y_BCHW: Tensor, level: int) -> Tensor:
+        """Return the probability of each symbol at a level, counted from 0, beside zeros."""
+        return self._mass(y_BCHW, self.scale[level, :, None, None].expand_as(y_BCHW))
+
+    def _mass(self, y_BCHW: Tensor, log_scale_BCHW: Tensor) -> Tensor:
+        """Return the density's mass, mixed with a broad one's.
+
+        A channel that is zero for long would otherwise narrow its density until whatever comes
+        next has no probability, and no gradient.
+        """
+        narrow = self.density.likelihood(y_BCHW, torch.exp(-log_scale_BCHW))
+        magnitude = y_BCHW.abs()
+        broad = torch.sigmoid((0.5 - magnitude) / BROAD) - torch.sigmoid((-0.5 - magnitude) / BROAD)
+        return (1 - BROAD_SHARE) * narrow + BROAD_SHARE * broad
+
+
+@torch.no_grad()
+def neighbours(symbols_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what contexts are made of, see `tactic_codec.entropy.ContextModel`.
+
+    Args:
+        symbols_BCHW: integers.
+
+    Returns:
+        o [B, C, H, W], and t [B, 1, H, W] over all channels, of magnitudes capped at 15.
+    """
+    magnitude_BCHW = F.pad(symbols_BCHW.abs().clamp_max(CAP), (1, 1, 1, 0))
+    north_BCHW = magnitude_BCHW[:, :, :-1, 1:-1]
+    west_BCHW = magnitude_BCHW[:, :, 1:, :-2]
+    diagonal_BCHW = magnitude_BCHW[:, :, :-1, :-2] + magnitude_BCHW[:, :, :-1, 2:]
+    near_BCHW = north_BCHW + west_BCHW
+    return 2 * near_BCHW + diagonal_BCHW, near_BCHW.sum(dim=1, keepdim=True)

@@ -29,6 +29,16 @@ class TransformConfig(NamedTuple):
     analysis: int = 64
     synthesis: tuple[int, int] = (64, 48)
 
+    @property
+    def stride(self) -> int:
+        """Pixels of the image beside one latent position, in each direction."""
+        return STRIDE
+
+    @property
+    def halo(self) -> int:
+        """Latent positions around a tile that reach its result: a bound on both transforms."""
+        return HALO
+
 
 class Analysis(nn.Module):
     """Image to latent (equation 2, E)."""
@@ -74,14 +84,17 @@ class Synthesis(nn.Module):
         return x_hat_BCHW
 
 
-def macs_per_pixel(transform: nn.Module, *, latent: int | None = None) -> float:
+def macs_per_pixel(
+    transform: nn.Module, *, latent: int | None = None, stride: int = STRIDE
+) -> float:
     """Count the multiply–accumulates a transform spends on each pixel of the image.
 
     Args:
-        transform: an ``Analysis``, or a ``Synthesis`` together with ``latent``.
+        transform: an analysis, or a synthesis together with ``latent``.
         latent: channels of the latent when the transform starts there, else ``None``.
+        stride: pixels beside one latent position.
     """
-    size = 8 * STRIDE
+    size = 8 * stride
     total = 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -94,7 +107,7 @@ def macs_per_pixel(transform: nn.Module, *, latent: int | None = None) -> float:
 
     layers = [m for m in transform.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
-    shape = (1, 3, size, size) if latent is None else (1, latent, size // STRIDE, size // STRIDE)
+    shape = (1, 3, size, size) if latent is None else (1, latent, size // stride, size // stride)
     try:
         with torch.no_grad():
             transform(torch.zeros(shape))

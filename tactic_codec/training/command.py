@@ -26,10 +26,11 @@ from tactic_codec.networks.heads import KINDS, build_head
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
 from tactic_codec.training.data import ImageFolders, Part, scan
 from tactic_codec.training.evaluate import Figures, evaluate
-from tactic_codec.training.export import HeadExport, add_metrics, export, one_level
+from tactic_codec.training.export import HeadExport, add_metrics, export, levels_of
 from tactic_codec.training.loop import LOG, Step, load_trained, train
 
 RUN = "run.json"
+HELD_OUT = "held-out.txt"
 CALIBRATION_IMAGES = 500
 """Images that tables are counted on: 400,000 symbols a channel at 224×224."""
 
@@ -42,6 +43,7 @@ def train_command(
     folders: Sequence[Path],
     out: Path,
     *,
+    unlabelled: Sequence[Path] = (),
     run: Path | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -55,6 +57,7 @@ def train_command(
     Args:
         config_path: TOML file, see `tactic_codec.training.config`.
         folders: each holds one folder of images a class.
+        unlabelled: likewise, where the folders name no classes.
         out: the model folder to make.
         run: folder of checkpoint and log; ``runs/<name>`` by default.
         device: ``cpu`` or ``cuda``.
@@ -75,13 +78,14 @@ def train_command(
     if threads is not None:
         torch.set_num_threads(threads)
     run = run or Path("runs") / config.name
-    _check_folders(config, folders)
-    data = _scan(config, folders, say)
+    _check_folders(config, [*folders, *unlabelled])
+    data = _scan(config, folders, unlabelled, say)
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
     described = {
         "config": asdict(config),
         "folders": [str(folder.resolve()) for folder in folders],
+        "unlabelled": [str(folder.resolve()) for folder in unlabelled],
         "command": command,
     }
 
@@ -112,18 +116,23 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     """
     try:
         described = json.loads((run / RUN).read_text(encoding="utf-8"))
-        raw, folders = described["config"], [Path(folder) for folder in described["folders"]]
+        raw = described["config"]
+        folders, unlabelled = (
+            [Path(folder) for folder in described[key]] for key in ("folders", "unlabelled")
+        )
     except (OSError, ValueError, KeyError, TypeError) as exc:
         reason = f"{type(exc).__name__} {exc}"
         raise ConfigError(f"{run} holds no training run: {reason}; train it first") from exc
     config = parse_config(raw, str(run / RUN))
-    data = _scan(config, folders, say)
+    data = _scan(config, folders, unlabelled, say)
     network = load_trained(config, len(data.classes), run)
     return _finish(config, data, network, out, run, described["command"], force=force, say=say)
 
 
-def _scan(config: TrainingConfig, folders: Sequence[Path], say: Say) -> ImageFolders:
-    data = scan(folders, config.data, config.seed)
+def _scan(
+    config: TrainingConfig, folders: Sequence[Path], unlabelled: Sequence[Path], say: Say
+) -> ImageFolders:
+    data = scan(folders, config.data, config.seed, unlabelled=unlabelled)
     for path, reason in data.skipped:
         say(f"skipped {path}: {reason}")
     for part in data.parts:
@@ -140,11 +149,13 @@ def _check_folders(config: TrainingConfig, folders: Sequence[Path]) -> None:
         raise ConfigError(
             f"no task network is called {config.task.network!r}; there are: {', '.join(KINDS)}"
         )
-    if config.data.draw and len(config.data.draw) != len(folders):
-        raise ConfigError(
-            f"data draw has {len(config.data.draw)} weights for {len(folders)} folders; "
-            "give one for each --data"
-        )
+    given = {"draw": config.data.draw, "test_shares": config.data.test_shares}
+    for name, values in given.items():
+        if values and len(values) != len(folders):
+            raise ConfigError(
+                f"data {name} has {len(values)} values for {len(folders)} folders; "
+                "give one for each --data and --unlabelled"
+            )
 
 
 def _check_task(config: TrainingConfig, data: ImageFolders) -> None:
@@ -192,7 +203,7 @@ def _export(
         out,
         name=config.name,
         description=config.description,
-        levels=one_level(network),
+        levels=levels_of(network),
         calibration=[image.square(image.load(path), config.data.size) for path in chosen],
         contexts=ContextModel(config.entropy.own, config.entropy.shared),
         head=_head(config, data, network),
@@ -204,9 +215,21 @@ def _export(
             "torch": torch.__version__,
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         },
-        documents={LOG: (run / LOG).read_bytes()} if (run / LOG).exists() else {},
+        documents=_documents(data, run),
         overwrite=force,
     )
+
+
+def _documents(data: ImageFolders, run: Path) -> dict[str, bytes]:
+    """Return the log, and a list of the images that training never saw."""
+    lines = ["# Images that training kept out, by their place in their data folder."]
+    for part in data.parts:
+        lines.append(f"# {_name(part.folder)}")
+        lines += sorted(e.path.relative_to(part.folder).as_posix() for e in part.test)
+    documents = {HELD_OUT: ("\n".join(lines) + "\n").encode()}
+    if (run / LOG).exists():
+        documents[LOG] = (run / LOG).read_bytes()
+    return documents
 
 
 def _head(config: TrainingConfig, data: ImageFolders, network: TacticNetwork) -> HeadExport | None:

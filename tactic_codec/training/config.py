@@ -3,7 +3,8 @@
     name = "mine"            the model's name
     seed = 1                 of the split, the augmentation, the noise and the initial weights
 
-    [network]                widths of the transforms, in channels
+    [network]                widths of the paper's transforms, in channels
+    [residual]               or: the residual transforms with several quality levels
     [task]                   which task network, and whether it learns
     [data]                   the split and how often each folder is drawn
     [entropy]                contexts of the tables
@@ -25,9 +26,17 @@ from typing import Any, Literal, TypeVar
 
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import ConfigError, DamagedModel
+from tactic_codec.model import MAX_LEVELS
 from tactic_codec.networks.codec import Quantisation
+from tactic_codec.networks.residual import ResidualConfig
 
 T = TypeVar("T")
+
+Uncoded = Literal["none"]
+"""The task network learns alone, on images that are not coded. It then is the teacher."""
+
+Precision = Literal["float32", "bfloat16", "auto"]
+"""``auto`` is bfloat16 on CUDA, and float32 on the CPU, where few can compute with it."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,22 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
+class LevelsConfig:
+    """Quality levels of one network."""
+
+    count: int = 8
+    first_gain: float = 0.1  # what level 1 starts to multiply latents by
+    last_gain: float = 2.0  # the same of the last level; those between in equal ratios
+
+
+@dataclass(frozen=True)
 class TaskConfig:
     """The task network T of equation 3."""
 
     network: str = "efficientnet_lite0"
     weights: Literal["published", "random"] = "random"
     learn: bool = True  # False keeps it as it starts; gradients still pass through to the codec
+    speed: float = 1.0  # its learning rate over the codec's
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,9 @@ class DataConfig:
     test: float = 0.2  # share of each folder that training never sees and results are given on
     calibration: float = 0.05  # share that training never sees and tables are counted on
     draw: tuple[float, ...] = ()  # how often each folder is drawn; empty: by number of images
+    test_shares: tuple[float, ...] = ()  # a test share for each folder, where they differ
     scale: tuple[float, float] = (0.35, 1.0)  # share of the image's area that a crop covers
+    colour: float = 0.0  # brightness, contrast and saturation vary by up to this share
     size: int = 224  # side of images in evaluation, in pixels
     workers: int = 0  # processes that read images; 0 reads in the training process
 
@@ -81,16 +102,22 @@ class StageConfig:
     """A stretch of training with one objective: L = L_D + alpha · L_T + beta · L_R (eq 9)."""
 
     steps: int
-    beta: float  # weight of the rate, per bit a pixel
+    beta: float  # weight of the rate, per bit a pixel, at level 1
+    beta_ratio: float = 1.0  # a level's beta over that of the level below it
     alpha: float = 1.0  # weight of the task loss; 0 trains without the task network
+    label: float = 1.0  # weight in the task loss of the cross-entropy with the true label
+    distill: float = 0.0  # of the divergence from the teacher's prediction
+    features: float = 0.0  # of the error of the teacher's features
     name: str = "joint"
     batch: int = 32
     size: int = 224  # side of the training crops, in pixels; a multiple of 8
     learning_rate: float = 1e-3
+    warmup: int = 0  # steps in which the learning rate rises to its first value
     final_learning_rate: float | None = None  # reached along a half cosine; None: constant
     pixel_scale: float = 1.0  # L_D is the mean squared error of pixels in [0, pixel_scale]
-    quantisation: Quantisation = "noise"  # see TacticNetwork.forward
-    precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions; losses keep float32
+    quantisation: Quantisation | Uncoded = "noise"  # see TacticNetwork.forward
+    precision: Precision = "float32"  # of convolutions; losses keep float32
+    clip: float | None = None  # longest gradient; None: any
 
 
 @dataclass(frozen=True)
@@ -102,7 +129,10 @@ class TrainingConfig:
     description: str = ""  # a sentence on what the model is for
     seed: int = 1
     checkpoint_every: int = 200  # steps
+    ema: float = 0.0  # decay of the moving average of weights that is exported; 0: the weights
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    residual: ResidualConfig | None = None
+    levels: LevelsConfig | None = None
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     entropy: EntropyConfig = field(default_factory=EntropyConfig)
@@ -112,6 +142,19 @@ class TrainingConfig:
     def steps(self) -> int:
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.stage)
+
+    @property
+    def gains(self) -> tuple[float, ...]:
+        """What the gains of the quality levels start with."""
+        if self.levels is None:
+            return (1.0,)
+        first, last, count = self.levels.first_gain, self.levels.last_gain, self.levels.count
+        return tuple(first * (last / first) ** (i / max(count - 1, 1)) for i in range(count))
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether any stage distils."""
+        return any(stage.alpha * (stage.distill + stage.features) > 0 for stage in self.stage)
 
     @property
     def uses_task(self) -> bool:
@@ -170,6 +213,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type[Any], hint), value, where)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Union and all(typing.get_origin(a) is Literal for a in arguments):
+        origin, arguments = Literal, tuple(v for a in arguments for v in typing.get_args(a))
     if origin is tuple:
         if not isinstance(value, list):
             raise ConfigError(f"{where}: expected a list, found {value!r}")
@@ -192,7 +237,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is types.UnionType:
         if value is None:  # TOML has no such value, but a run's own record is JSON
             return None
-        hint = next(a for a in arguments if a is not type(None))
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     # bool is an int to isinstance, but seed = true is a mistake.
@@ -215,17 +260,39 @@ def _check(config: TrainingConfig, where: str) -> None:
     )
     require(0 <= config.seed < 2**32, f"seed must be 0 to {2**32 - 1}, found {config.seed}")
     require(len(config.stage) > 0, "at least one [[stage]] is needed")
+    require(config.task.speed > 0, "task speed must be positive")
     require(config.checkpoint_every > 0, "checkpoint_every must be positive")
     widths = (network.latent, network.analysis, *network.synthesis)
     require(min(widths) > 0, "network widths must be positive")
-    shares = (data.test, data.calibration)
     require(
-        min(shares) > 0 and sum(shares) < 1,
+        all(
+            min(share, data.calibration) > 0 and share + data.calibration < 1
+            for share in (data.test, *data.test_shares)
+        ),
         "data test and calibration must be shares above 0 that leave some to train on",
     )
     require(all(weight > 0 for weight in data.draw), "data draw must be positive weights")
     require(0 < data.scale[0] <= data.scale[1] <= 1, "data scale must be a range within 0 to 1")
     require(data.size > 0 and data.size % 8 == 0, "data size must be a multiple of 8")
+    require(0 <= data.colour < 1, "data colour must be 0 or more and below 1")
+    require(0 <= config.ema < 1, "ema must be 0 or more and below 1")
+    residual, levels = config.residual, config.levels
+    if residual:
+        blocks = (*residual.analysis_blocks, *residual.synthesis_blocks)
+        wide = (residual.latent, residual.sixteenth, residual.eighth, residual.quarter)
+        require(min(*blocks, *wide) > 0, "residual widths and blocks must be positive")
+        require(
+            data.size % residual.stride == 0, f"data size must be a multiple of {residual.stride}"
+        )
+    if levels:
+        require(residual is not None, "levels need the residual transforms: add [residual]")
+        require(1 <= levels.count <= MAX_LEVELS, f"levels count must be 1 to {MAX_LEVELS}")
+        require(0 < levels.first_gain <= levels.last_gain, "levels gains must be positive and rise")
+    require(
+        not any(stage.features for stage in config.stage)
+        or config.task.network == "efficientnet_lite0",
+        "features are distilled from efficientnet_lite0 only",
+    )
     require(data.workers >= 0, "data workers must not be negative")
     evaluation = (config.evaluation.every, config.evaluation.images)
     require(min(evaluation) > 0, "evaluation every and images must be positive")
@@ -234,20 +301,26 @@ def _check(config: TrainingConfig, where: str) -> None:
     except DamagedModel as exc:
         raise ConfigError(f"{where}: {exc}") from exc
     for i, stage in enumerate(config.stage, 1):
-        _check_stage(stage, f"{where}, stage {i} ({stage.name})")
+        _check_stage(stage, config.task.learn, f"{where}, stage {i} ({stage.name})")
 
 
-def _check_stage(stage: StageConfig, where: str) -> None:
+def _check_stage(stage: StageConfig, learn: bool, where: str) -> None:
     positive = {
         "steps": stage.steps,
         "batch": stage.batch,
         "size": stage.size,
         "learning_rate": stage.learning_rate,
         "pixel_scale": stage.pixel_scale,
+        "beta_ratio": stage.beta_ratio,
+        "clip": stage.clip or 1.0,
     }
     not_negative = {
         "alpha": stage.alpha,
         "beta": stage.beta,
+        "label": stage.label,
+        "distill": stage.distill,
+        "features": stage.features,
+        "warmup": stage.warmup,
         "final_learning_rate": stage.final_learning_rate or 0.0,
     }
     for name, value in positive.items():
@@ -256,5 +329,10 @@ def _check_stage(stage: StageConfig, where: str) -> None:
     for name, value in not_negative.items():
         if not 0 <= value < math.inf:
             raise ConfigError(f"{where}: {name} must not be negative, found {value}")
+    if stage.quantisation == "none" and not (learn and stage.alpha > 0):
+        raise ConfigError(
+            f"{where}: without coding only the task network can learn: set alpha above 0, and "
+            "learn = true under [task]"
+        )
     if stage.size % 8:
         raise ConfigError(f"{where}: size must be a multiple of 8, found {stage.size}")

@@ -17,19 +17,20 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tactic_codec import image
 from tactic_codec.errors import DataError, ImageError, LimitExceeded
 from tactic_codec.training.config import DataConfig
+from tactic_codec.training.loss import UNLABELLED
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif"})
 
 
 class Example(NamedTuple):
-    """A labelled image on disk."""
+    """An image on disk; its label is `UNLABELLED` where only its looks are of use."""
 
     path: Path
     label: int
@@ -39,6 +40,7 @@ class Part(NamedTuple):
     """One folder's share of each set."""
 
     folder: Path
+    labelled: bool
     train: tuple[Example, ...]
     calibration: tuple[Example, ...]
     test: tuple[Example, ...]
@@ -65,6 +67,7 @@ def scan(
     config: DataConfig,
     seed: int,
     *,
+    unlabelled: Sequence[Path] = (),
     classes: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageFolders:
@@ -74,6 +77,8 @@ def scan(
         folders: each holds one folder a class.
         config: shares of the split.
         seed: of the split: the same seed and files give the same sets.
+        unlabelled: folders of images whose class folders name no classes, in the same layout; they
+            come behind the others, and each of their class folders is split by itself.
         classes: the class names in the order of their labels; by default the sorted union.
         progress: called with (files read, files in all).
 
@@ -81,9 +86,10 @@ def scan(
         DataError: a folder is missing, holds no class folders or images, or a class of its is
             not among ``classes``.
     """
-    files = [(folder, *_list_images(folder)) for folder in folders]
-    names = tuple(classes or sorted({name for _, _, found in files for name in found}))
-    for folder, _, found in files:
+    files = [(folder, *_list_images(folder)) for folder in (*folders, *unlabelled)]
+    labelled = files[: len(folders)]
+    names = tuple(classes or sorted({name for _, _, found in labelled for name in found}))
+    for folder, _, found in labelled:
         strangers = sorted(set(found) - set(names))
         if strangers:
             raise DataError(
@@ -95,7 +101,8 @@ def scan(
     skipped: list[Skipped] = []
     parts = []
     with ThreadPoolExecutor() as pool:
-        for folder, paths, _ in files:
+        for number, (folder, paths, _) in enumerate(files):
+            has_labels = number < len(folders)
             good = []
             for path, reason in zip(paths, pool.map(_reason_to_skip, paths), strict=True):
                 done += 1
@@ -104,8 +111,10 @@ def scan(
                 if reason:
                     skipped.append(Skipped(path, reason))
                 else:
-                    good.append(Example(path, names.index(path.relative_to(folder).parts[0])))
-            parts.append(_split(folder, good, config, seed))
+                    name = path.relative_to(folder).parts[0]
+                    good.append(Example(path, names.index(name) if has_labels else UNLABELLED))
+            test = config.test_shares[number] if config.test_shares else config.test
+            parts.append(_split(folder, good, test, config.calibration, seed, has_labels))
     return ImageFolders(names, tuple(parts), tuple(skipped))
 
 
@@ -130,19 +139,34 @@ def _reason_to_skip(path: Path) -> str | None:
     return None
 
 
-def _split(folder: Path, examples: list[Example], config: DataConfig, seed: int) -> Part:
-    order = np.random.default_rng(seed).permutation(len(examples))
-    test = round(config.test * len(examples))
-    calibration = test + max(1, round(config.calibration * len(examples)))
-    if test == 0 or calibration >= len(examples):
+def _split(
+    folder: Path,
+    examples: list[Example],
+    test: float,
+    calibration: float,
+    seed: int,
+    labelled: bool,
+) -> Part:
+    groups = {"": examples}
+    if not labelled:
+        # Kinds of pictures that no class names are each held out in their share.
+        groups = {}
+        for example in examples:
+            groups.setdefault(example.path.relative_to(folder).parts[0], []).append(example)
+    random = np.random.default_rng(seed)
+    sets: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
+    for group in groups.values():
+        shuffled = [group[i] for i in random.permutation(len(group))]
+        first = round(test * len(group))
+        second = first + max(1, round(calibration * len(group)))
+        for part, share in zip(
+            sets, (shuffled[second:], shuffled[first:second], shuffled[:first]), strict=True
+        ):
+            part.extend(share)
+    split = Part(folder, labelled, *map(tuple, sets))
+    if not split.test or not split.train:
         raise DataError(f"{folder}: {len(examples)} readable images are too few to split")
-    shuffled = [examples[i] for i in order]
-    return Part(
-        folder,
-        train=tuple(shuffled[calibration:]),
-        calibration=tuple(shuffled[test:calibration]),
-        test=tuple(shuffled[:test]),
-    )
+    return split
 
 
 class Crops(Dataset[tuple[Tensor, int]]):
@@ -157,6 +181,7 @@ class Crops(Dataset[tuple[Tensor, int]]):
         self.probabilities = weights / weights.sum()
         self.parts = parts
         self.scale = config.scale
+        self.colour = config.colour
         self.size = size
         self.seed = seed
 
@@ -170,6 +195,9 @@ class Crops(Dataset[tuple[Tensor, int]]):
         crop = picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
         if random.random() < 0.5:
             crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.colour:
+            for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+                crop = change(crop).enhance(1 + random.uniform(-self.colour, self.colour))
         return torch.from_numpy(np.array(crop)).permute(2, 0, 1), example.label
 
     def _box(

@@ -16,6 +16,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,9 @@ from tactic_codec.errors import OutputExists, TacError
 from tactic_codec.image import Pixels
 from tactic_codec.model import MANIFEST, MANIFEST_VERSION, SYNTHESIS, TABLES, Model
 from tactic_codec.networks.codec import TacticNetwork
-from tactic_codec.networks.folder import WEIGHTS
-from tactic_codec.networks.prior import FactorizedPrior
-from tactic_codec.networks.transforms import HALO, STRIDE, macs_per_pixel
-from tactic_codec.training.tables import fit_tables
+from tactic_codec.networks.folder import WEIGHTS, describe
+from tactic_codec.networks.transforms import macs_per_pixel
+from tactic_codec.training.tables import Likelihood, fit_tables
 
 TOLERANCE = 1e-3
 """Largest difference between ONNX Runtime and torch, relative to the largest value."""
@@ -48,12 +48,12 @@ class LevelExport(NamedTuple):
     Attributes:
         gain: [C], what the encoder multiplies latents by before it rounds.
         inverse_gain: [C], what the decoder multiplies symbols by.
-        prior: the density of the level's symbols.
+        likelihood: the density of the level's symbols.
     """
 
     gain: NDArray[np.float32]
     inverse_gain: NDArray[np.float32]
-    prior: FactorizedPrior
+    likelihood: Likelihood
 
 
 class HeadExport(NamedTuple):
@@ -117,13 +117,14 @@ def export(
     latents = [latent_of(network, pixels) for pixels in calibration]
     symbols = [[quantise(y, level.gain) for y in latents] for level in levels]
     tables = [
-        fit_tables(found, contexts, copy.deepcopy(level.prior).cpu())
+        fit_tables(found, contexts, level.likelihood)
         for found, level in zip(symbols, levels, strict=True)
     ]
     keep = used_channels(symbols)
     network = network.pruned(keep).eval()
     levels = [
-        LevelExport(level.gain[keep], level.inverse_gain[keep], level.prior) for level in levels
+        level._replace(gain=level.gain[keep], inverse_gain=level.inverse_gain[keep])
+        for level in levels
     ]
     tables = [FrequencyTables(table.minimum, table.frequencies[keep], contexts) for table in tables]
     files, weights = _networks(network, head)
@@ -150,15 +151,23 @@ def export(
     return Model(out)
 
 
-def one_level(network: TacticNetwork) -> list[LevelExport]:
-    """Return the only level of networks that were trained for one rate: unit gains."""
-    ones = np.ones(network.transforms.latent, np.float32)
-    return [LevelExport(ones, ones, network.prior)]
+def levels_of(network: TacticNetwork) -> list[LevelExport]:
+    """Return the quality levels of a network, the smallest files first."""
+    network = copy.deepcopy(network).cpu()
+    ones = np.ones((1, network.transforms.latent), np.float32)
+    gain = inverse = ones
+    if network.gains:
+        gain = network.gains.gain.detach().numpy()
+        inverse = network.gains.inverse_gain.detach().numpy()
+    return [
+        LevelExport(gain[i], inverse[i], partial(network.likelihood, level=i))
+        for i in range(network.levels)
+    ]
 
 
 def latent_of(network: TacticNetwork, pixels: Pixels) -> NDArray[np.float32]:
     """Return the latent [C, h, w] of a picture uint8 [H, W, 3], by torch."""
-    x_HWC = codec.pad(pixels, STRIDE)
+    x_HWC = codec.pad(pixels, network.transforms.stride)
     x_BCHW = torch.from_numpy(x_HWC).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         latent: NDArray[np.float32] = network.analysis(x_BCHW)[0].numpy()
@@ -194,17 +203,17 @@ def _networks(
 ) -> tuple[dict[str, bytes], dict[str, Tensor]]:
     """Return ONNX files and named weights."""
     any_size = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
-    latent = network.transforms.latent
+    latent, stride = network.transforms.latent, network.transforms.stride
     # Sides that differ from each other and from 1, so that none is taken for a constant.
     rows, columns = 6, 4
-    x_BCHW = torch.rand(1, 3, rows * STRIDE, columns * STRIDE)
+    x_BCHW = torch.rand(1, 3, rows * stride, columns * stride)
     y_BCHW = torch.rand(1, latent, rows, columns)
     files = {
         "analysis.onnx": _onnx(network.analysis, x_BCHW, any_size),
         SYNTHESIS: _onnx(network.synthesis, y_BCHW, any_size),
     }
-    weights = {f"analysis.{k}": v for k, v in network.analysis.state_dict().items()}
-    weights |= {f"synthesis.{k}": v for k, v in network.synthesis.state_dict().items()}
+    # Beside what coding runs, the learned density and the gains: whoever trains on starts there.
+    weights = {k: v for k, v in network.state_dict().items() if not k.startswith("head.")}
     if head:
         module = copy.deepcopy(head.module).cpu().float().eval()
         half = {k: v.half() if v.is_floating_point() else v for k, v in module.state_dict().items()}
@@ -298,7 +307,7 @@ def _manifest(
         "name": name,
         "description": description,
         "normative": {
-            "stride": STRIDE,
+            "stride": transforms.stride,
             "channels": transforms.latent,
             "levels": [
                 {
@@ -311,15 +320,17 @@ def _manifest(
             ],
             "files": {file: described[file]["sha256"] for file in (TABLES, SYNTHESIS)},
         },
-        "halo": HALO,
+        "halo": transforms.halo,
         "encoder": {
             "default_level": (len(levels) + 1) // 2,
             "gain": [level.gain.tolist() for level in levels],
         },
-        "network": transforms._asdict(),
+        "network": describe(transforms),
         "complexity": {
-            "analysis_macs_per_pixel": macs_per_pixel(network.analysis),
-            "synthesis_macs_per_pixel": macs_per_pixel(network.synthesis, latent=transforms.latent),
+            "analysis_macs_per_pixel": macs_per_pixel(network.analysis, stride=transforms.stride),
+            "synthesis_macs_per_pixel": macs_per_pixel(
+                network.synthesis, latent=transforms.latent, stride=transforms.stride
+            ),
         },
         "heads": heads,
         "files": described,
@@ -332,10 +343,12 @@ def _check_runtimes(model: Model, pixels: Pixels) -> None:
     from tactic_codec.runtime import open_runtime
 
     reference, exported = open_runtime(model, "torch-cpu"), open_runtime(model, "cpu")
-    height, width = (side // STRIDE * STRIDE for side in pixels.shape[:2])
-    x_HWC = pixels[:height, :width]
+    x_HWC = codec.pad(pixels, model.stride)
     x = np.divide(x_HWC.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
-    arrays = {"analysis": x, "synthesis": np.rint(reference.run("analysis", x))}
+    level = model.level(model.default_level)
+    symbols = quantise(reference.run("analysis", x)[0], level.gain)
+    y_hat = symbols.astype(np.float32) * level.inverse_gain[:, np.newaxis, np.newaxis]
+    arrays = {"analysis": x, "synthesis": y_hat[np.newaxis]}
     for task, head in model.heads.items():
         square = image.square(x_HWC, head.input_size).transpose(2, 0, 1)[np.newaxis]
         arrays[task] = np.divide(square, 255, dtype=np.float32)

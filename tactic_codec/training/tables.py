@@ -7,14 +7,17 @@ and rounded latents. Where counts are few they lean on something broader: a chan
 learned density, and a context's table on its channel's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tactic_codec.entropy import TOTAL, ContextModel, FrequencyTables, count_symbols
-from tactic_codec.networks.prior import FactorizedPrior
+
+Likelihood = Callable[[Tensor], Tensor]
+"""From symbols [1, C, h, w] to their probabilities, of the same shape."""
 
 MAX_SYMBOLS = 256
 """Longest table; values beyond the calibration images' go by the escape anyway."""
@@ -30,21 +33,21 @@ ESCAPE_SHARE = 1e-6
 
 
 def fit_tables(
-    latents: Sequence[NDArray[np.int32]], contexts: ContextModel, prior: FactorizedPrior
+    latents: Sequence[NDArray[np.int32]], contexts: ContextModel, likelihood: Likelihood
 ) -> FrequencyTables:
     """Count symbols and freeze them as the tables of one quality level.
 
     Args:
         latents: symbols [C, h, w] of calibration images, of any sizes.
         contexts: chooses among the tables of a channel.
-        prior: the learned density of the same latents, on the CPU.
+        likelihood: the learned density of the same latents, on the CPU.
     """
     minimum = max(min(int(y.min()) for y in latents), -MAX_SYMBOLS // 2)
     maximum = min(max(int(y.max()) for y in latents), minimum + MAX_SYMBOLS - 2)
     escape = max(maximum - minimum + 1, 2)
     counts = sum(count_symbols(y, contexts, minimum, escape) for y in latents)
     assert not isinstance(counts, int)
-    density = _density(prior, minimum, escape)
+    density = _density(likelihood, latents[0].shape[0], minimum, escape)
     return FrequencyTables(minimum, freeze(smooth(counts, density)), contexts)
 
 
@@ -71,10 +74,12 @@ def freeze(probabilities: NDArray[np.float64]) -> NDArray[np.uint32]:
     return frequencies.astype(np.uint32)
 
 
-def _density(prior: FactorizedPrior, minimum: int, escape: int) -> NDArray[np.float64]:
+def _density(
+    likelihood: Likelihood, channels: int, minimum: int, escape: int
+) -> NDArray[np.float64]:
     """Return the learned probability of each table index, [C, N]."""
     values = torch.arange(minimum, minimum + escape, dtype=torch.float32)
-    grid = values.expand(1, prior.channels, 1, -1)
+    grid = values.expand(1, channels, 1, -1)
     with torch.no_grad():
-        inside = prior.likelihood(grid)[0, :, 0].double().numpy()
+        inside = likelihood(grid)[0, :, 0].double().numpy()
     return np.pad(inside, ((0, 0), (0, 1)), constant_values=ESCAPE_SHARE)

@@ -66,14 +66,14 @@ def main() -> None:
         x_BCHW = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
         coded = network(x_BCHW, "mixed")
         terms = loss.Terms(
-            distortion=loss.distortion(coded.x_hat_BCHW, x_BCHW, 10.0),
-            task=torch.zeros(()),
-            rate=loss.rate(coded.bits, x_BCHW),
+            distortion_B=loss.distortion(coded.x_hat_BCHW, x_BCHW, 10.0),
+            task_B=torch.zeros(16),
+            rate_B=loss.rate(coded.bits_B, x_BCHW),
         )
         optimizer.zero_grad()
-        terms.total(0.0, 1.0).backward()
+        terms.total(0.0, torch.ones(16)).mean().backward()
         optimizer.step()
-    print({name: round(value.item(), 3) for name, value in terms._asdict().items()})
+    print({name: round(value.mean().item(), 3) for name, value in terms._asdict().items()})
 
     ones = np.ones(8, np.float32)
     model = export(
@@ -81,7 +81,7 @@ def main() -> None:
         FOLDER / "tiny",
         name="tiny",
         description="A model for tests; of no use for pictures.",
-        levels=[LevelExport(ones * gain, ones / gain, network.prior) for gain in GAINS],
+        levels=[LevelExport(ones * gain, ones / gain, network.prior.likelihood) for gain in GAINS],
         calibration=photographs,
         contexts=ContextModel(own=(1, 3, 6), shared=(4,)),
         head=HeadExport("tiny", tiny_head(len(LABELS)), SIZE, LABELS, LABELS),

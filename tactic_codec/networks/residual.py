@@ -1,0 +1,119 @@
+"""The transforms of the flagship: residual bottlenecks at 1/8 and 1/16 of the image.
+
+    x_BCHW ─ 8×8 patches ─ blocks at 1/8 ─ step to 1/16 ─ blocks ─▶ y_BCHW
+    ŷ_BCHW ─ blocks at 1/16 ─ shuffle to 1/8 ─ blocks ─ shuffle to 1/4 ─ blocks ─ shuffle ─▶ x̂_BCHW
+
+The image leaves full resolution with the first layer and comes back to it with the last, so that
+an encoder at the edge spends a few thousand operations a pixel (the shape of Duan & Zhu, PCS 2022,
+with the sub-pixel synthesis of Shi et al., CVPR 2016).
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+STRIDE = 16
+"""Pixels of the image beside one latent position, in each direction."""
+
+PATCH = 8
+"""Side in pixels of the patches that the first layer reads."""
+
+
+@dataclass(frozen=True)
+class ResidualConfig:
+    """Widths in channels, and how many blocks stand at each resolution."""
+
+    latent: int = 128
+    sixteenth: int = 192
+    eighth: int = 128
+    quarter: int = 64
+    analysis_blocks: tuple[int, int] = (4, 4)  # at 1/8, 1/16
+    synthesis_blocks: tuple[int, int, int] = (4, 4, 4)  # at 1/16, 1/8, 1/4
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image beside one latent position, in each direction."""
+        return STRIDE
+
+    @property
+    def halo(self) -> int:
+        """Latent positions around a tile that reach its result: a bound on both transforms."""
+        analysis = self.analysis_blocks[1] + self.analysis_blocks[0] / 2
+        at_sixteenth, at_eighth, at_quarter = self.synthesis_blocks
+        # A block reaches one position of its own resolution further, and so does the last layer.
+        synthesis = at_sixteenth + at_eighth / 2 + (at_quarter + 1) / 4
+        return math.ceil(max(analysis, synthesis)) + 1
+
+
+class Bottleneck(nn.Module):
+    """Halve the channels, filter 3×3, restore the channels, add the input (He et al., CVPR 2016).
+
+    Without normalisation: statistics of a batch have no place in a codec that must give one image
+    the same latent in any company.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        narrow = channels // 2
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, narrow, 1),
+            nn.ReLU(),
+            nn.Conv2d(narrow, narrow, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(narrow, channels, 1),
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map features to features of the same shape."""
+        out: Tensor = x_BCHW + self.layers(x_BCHW)
+        return out
+
+
+def _blocks(count: int, channels: int) -> list[nn.Module]:
+    return [Bottleneck(channels) for _ in range(count)]
+
+
+class ResidualAnalysis(nn.Module):
+    """Image to latent (equation 2, E)."""
+
+    def __init__(self, config: ResidualConfig) -> None:
+        super().__init__()
+        at_eighth, at_sixteenth = config.analysis_blocks
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, config.eighth, PATCH, stride=PATCH),
+            *_blocks(at_eighth, config.eighth),
+            nn.Conv2d(config.eighth, config.sixteenth, 2, stride=2),
+            *_blocks(at_sixteenth, config.sixteenth),
+            nn.Conv2d(config.sixteenth, config.latent, 1),
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map images, float in [0, 1] with sides that 16 divides, to latents at 1/16."""
+        y_BCHW: Tensor = self.layers(x_BCHW - 0.5)
+        return y_BCHW
+
+
+class ResidualSynthesis(nn.Module):
+    """Latent to image (equation 2, D)."""
+
+    def __init__(self, config: ResidualConfig) -> None:
+        super().__init__()
+        at_sixteenth, at_eighth, at_quarter = config.synthesis_blocks
+        self.layers = nn.Sequential(
+            nn.Conv2d(config.latent, config.sixteenth, 1),
+            *_blocks(at_sixteenth, config.sixteenth),
+            nn.Conv2d(config.sixteenth, 4 * config.eighth, 1),
+            nn.PixelShuffle(2),
+            *_blocks(at_eighth, config.eighth),
+            nn.Conv2d(config.eighth, 4 * config.quarter, 1),
+            nn.PixelShuffle(2),
+            *_blocks(at_quarter, config.quarter),
+            nn.Conv2d(config.quarter, 4 * 4 * 3, 3, padding=1),
+            nn.PixelShuffle(4),
+        )
+
+    def forward(self, y_hat_BCHW: Tensor) -> Tensor:
+        """Map latents at 1/16 to images, float around [0, 1] where 1 is white."""
+        x_hat_BCHW: Tensor = self.layers(y_hat_BCHW) + 0.5
+        return x_hat_BCHW
