@@ -33,7 +33,7 @@ from tactic_codec.training.data import Crops, ImageFolders, batches
 from tactic_codec.training.objective import Objective
 
 FAST = 10
-"""Density and gains learn this many times faster than the rest. A prior that lags behind the latents
+"""Density and gains learn this many times faster than the rest. A prior that lags behind latents
 charges bits that no file will hold, and gains that lag behind keep levels from their rates."""
 
 
