@@ -97,8 +97,10 @@ class Codec:
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
             block = padded[rows, columns].transpose(2, 0, 1)
             x = np.divide(block[np.newaxis], 255, dtype=np.float32)
-            y = self.runtime.run("analysis", x)[0]
-            latent[:, *tile.core] = y[:, *tile.inner]
+            y = self.runtime.run("analysis", x)
+            expected = (1, self.model.channels, x.shape[2] // stride, x.shape[3] // stride)
+            self._check_shape("analysis", x, y, expected)
+            latent[:, *tile.core] = y[0][:, *tile.inner]
         return latent
 
     def quantise(self, latent: NDArray[np.float32], level: int) -> Symbols:
@@ -119,21 +121,32 @@ class Codec:
         _, latent_height, latent_width = symbols.shape
         pixels = np.empty((latent_height * stride, latent_width * stride, 3), np.uint8)
         for tile in tiles(latent_height, latent_width, size=TILE // stride, halo=self.model.halo):
-            y_hat = symbols[:, *tile.padded].astype(np.float32) * inverse_gain
-            x_hat = self.runtime.run("synthesis", y_hat[np.newaxis])
-            expected = (1, 3, y_hat.shape[1] * stride, y_hat.shape[2] * stride)
-            if x_hat.shape != expected:
-                raise DamagedModel(
-                    f"the synthesis network of {self.model.path} makes {list(x_hat.shape)} of "
-                    f"{list(y_hat.shape)} at a stride of {stride}; install the model again"
-                )
-            # NaN is none of the 256 values, and casting it would warn: it becomes black.
-            levels = np.nan_to_num(np.clip(x_hat[0] * 255, 0, 255))
+            with np.errstate(over="ignore"):  # an escaped symbol times a large gain
+                y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32) * inverse_gain
+            x_hat = self.runtime.run("synthesis", y_hat)
+            expected = (1, 3, y_hat.shape[2] * stride, y_hat.shape[3] * stride)
+            self._check_shape("synthesis", y_hat, x_hat, expected)
+            # Clipped before it is scaled, which might overflow. NaN is none of the 256 values, and
+            # casting it would warn: it becomes black.
+            levels = np.nan_to_num(np.clip(x_hat[0], 0, 1)) * 255
             block = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.core)
             inner = [slice(s.start * stride, s.stop * stride) for s in tile.inner]
             pixels[rows, columns] = block[*inner]
         return pixels[: frame.height, : frame.width]
+
+    def _check_shape(
+        self,
+        network: str,
+        array: NDArray[np.float32],
+        result: NDArray[np.float32],
+        expected: tuple[int, ...],
+    ) -> None:
+        if result.shape != expected:
+            raise DamagedModel(
+                f"the {network} network of {self.model.path} makes {list(result.shape)} of "
+                f"{list(array.shape)}, expected {list(expected)}; install the model again"
+            )
 
 
 def pad(pixels: Pixels, stride: int) -> Pixels:

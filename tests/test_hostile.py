@@ -28,7 +28,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from tactic_codec import container, entropy
+from tactic_codec import container, entropy, tasks
 from tactic_codec.cli import outputs
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
@@ -376,10 +376,10 @@ def graph(
     return bytes(model.SerializeToString())
 
 
-def constant(array: Any) -> bytes:
+def constant(array: Any, inputs: list[Any] | None = None) -> bytes:
     """An ONNX file whose y is always the same."""
     value = numpy_helper.from_array(array)
-    return graph([helper.make_node("Constant", [], ["y"], value=value)])
+    return graph([helper.make_node("Constant", [], ["y"], value=value)], inputs=inputs)
 
 
 def external(location: str) -> bytes:
@@ -415,12 +415,17 @@ FORGED_NETWORKS = {
     "a pipe as weights": external("/dev/stdin"),
     "weights in a folder above": external("../weights.bin"),
     "weights in the folder in which it runs": external("weights.bin"),
+    # Reporting it, ONNX Runtime trips over the name, which is not UTF-8.
+    "an operator without a name": graph(IDENTITY).replace(b"Identity", b"\xffdentity"),
 }
 
 
 @pytest.mark.parametrize("data", FORGED_NETWORKS.values(), ids=FORGED_NETWORKS.keys())
 def test_a_forged_network_is_a_damaged_model(
-    forger: Forger, data: bytes, monkeypatch: pytest.MonkeyPatch
+    forger: Forger,
+    data: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     for folder in (forger.path.parent, forger.path):
         (folder / "weights.bin").write_bytes(np.zeros(768, np.float32).tobytes())
@@ -428,11 +433,65 @@ def test_a_forged_network_is_a_damaged_model(
     forger.put("synthesis.onnx", data)
     with pytest.raises(DamagedModel):
         forger.decode()
+    # Standard output may be a picture on its way; nobody but the command line writes there.
+    assert capfd.readouterr().out == ""
 
 
-def test_a_network_of_no_numbers_gives_a_picture_and_no_warning(forger: Forger) -> None:
-    forger.put("synthesis.onnx", constant(np.full((1, 3, 16, 16), np.nan, np.float32)))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38], ids=str)
+def test_a_network_of_no_numbers_gives_a_picture_and_no_warning(
+    forger: Forger, value: float
+) -> None:
+    forger.put("synthesis.onnx", constant(np.full((1, 3, 16, 16), value, np.float32)))
     assert forger.decode().size == (9, 9)
+
+
+def test_gains_that_overflow_give_a_picture_and_no_warning(forger: Forger) -> None:
+    def change(manifest: Any) -> None:
+        manifest["normative"]["levels"][0].update(minimum=1000, inverse_gain=[3e38] * 8)
+
+    forger.edit(change)
+    assert forger.decode().size == (9, 9)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38], ids=str)
+def test_an_analysis_of_no_numbers_gives_a_frame_and_no_warning(
+    forger: Forger, value: float
+) -> None:
+    latent = np.full((1, 8, 3, 3), value, np.float32)
+    forger.put("analysis.onnx", constant(latent, [COLOURS]))
+    codec = load_model(forger.path, device="cpu", threads=1)
+    assert codec.symbols(container.parse(codec.compress(picture()))).shape == (8, 3, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3, 3), (1, 8, 9, 9), (1, 8, 3), (8, 3, 3), ()], ids=str)
+def test_an_analysis_of_another_shape_is_a_damaged_model(
+    forger: Forger, shape: tuple[int, ...]
+) -> None:
+    forger.put("analysis.onnx", constant(np.zeros(shape, np.float32), [COLOURS]))
+    with pytest.raises(DamagedModel):
+        load_model(forger.path, device="cpu", threads=1).compress(picture())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+def test_a_classifier_of_no_numbers_is_a_damaged_model(forger: Forger, value: float) -> None:
+    """Its probabilities would be none, and no JSON could hold them."""
+    codec = load_model(forger.path, device="cpu", threads=1)
+    logits = np.zeros((1, len(codec.model.heads["classify"].labels)), np.float32)
+    logits[0, 0] = value
+    forger.put("classify.onnx", constant(logits, [COLOURS]))
+    codec = load_model(forger.path, device="cpu", threads=1)
+    with pytest.raises(DamagedModel):
+        tasks.classify(codec.compress(picture()), codec=codec)
+
+
+@pytest.mark.parametrize("shape", [(1,), (), (1, 4), (5,), (0, 5)], ids=str)
+def test_a_classifier_of_another_shape_is_a_damaged_model(
+    forger: Forger, shape: tuple[int, ...]
+) -> None:
+    forger.put("classify.onnx", constant(np.zeros(shape, np.float32), [COLOURS]))
+    codec = load_model(forger.path, device="cpu", threads=1)
+    with pytest.raises(DamagedModel):
+        tasks.classify(codec.compress(picture()), codec=codec)
 
 
 @pytest.mark.parametrize("name", ["tables.npz", "synthesis.onnx"])

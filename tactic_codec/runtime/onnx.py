@@ -13,6 +13,22 @@ from tactic_codec.model import Model
 _ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 warns, on standard error, of what users cannot mend
 
 
+class _Session(ort.InferenceSession):  # type: ignore[misc]
+    """A session that fails where it cannot be made or run, and says so by its exception alone.
+
+    Its base tries again with other providers, there is but one, and tells standard output of it,
+    where a picture may be on its way. In 1.20, which is allowed, no argument turns that off.
+    """
+
+    @property
+    def _enable_fallback(self) -> bool:
+        return False
+
+    @_enable_fallback.setter
+    def _enable_fallback(self, wanted: bool) -> None:
+        pass
+
+
 class OnnxRuntime:
     """Networks as ONNX Runtime sessions, made when they are first run."""
 
@@ -62,7 +78,7 @@ class OnnxRuntime:
             file = self._model.head(network).file
         data = self._model.read_file(file)
         try:
-            return ort.InferenceSession(data, self._options, providers=["CPUExecutionProvider"])
+            return _Session(data, self._options, providers=["CPUExecutionProvider"])
         # Its exception classes share no base below Exception.
         except Exception as exc:
             raise DamagedModel(
