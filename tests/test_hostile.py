@@ -537,8 +537,8 @@ def test_a_model_name_that_climbs_is_a_path_or_nothing(name: str, tmp_path: Path
 def test_a_manifest_cannot_speak_to_the_terminal(forger: Forger, tmp_path: Path) -> None:
     forger.edit(lambda manifest: manifest.update(name="\x1b[2Jtiny\r\nOK"))
     picture().save(tmp_path / "a.png")
-    data = load_model(TINY).compress(picture())
-    (tmp_path / "a.tac").write_bytes(data[:8] + b"\x09" + data[9:])
+    model = load_model(forger.path).model
+    (tmp_path / "a.tac").write_bytes(container.pack(Frame(model.fingerprint, 9, 8, 8, b"")))
     for args in (("decompress", "-m", forger.path, "a.tac", "b.png"), ("models", "list")):
         environment = ENVIRONMENT | {"TACTIC_MODELS": str(tmp_path)}
         run = subprocess.run(
@@ -549,6 +549,22 @@ def test_a_manifest_cannot_speak_to_the_terminal(forger: Forger, tmp_path: Path)
             timeout=TIMEOUT,
         )
         assert re.search(rb"[\x00-\x09\x0b-\x1f]", run.stdout + run.stderr) is None
+        assert b"tiny" in run.stdout + run.stderr
+
+
+def test_a_network_cannot_speak_to_the_terminal(forger: Forger, tmp_path: Path) -> None:
+    """What ONNX Runtime says of a network that fails holds the names of its nodes."""
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value_ints=[7]),
+        helper.make_node("Reshape", ["x", "shape"], ["y"], name="\x1b[2J\r\nOK"),
+    ]
+    forger.put("synthesis.onnx", graph(nodes))
+    frame = Frame(load_model(forger.path).model.fingerprint, 1, 8, 8, b"")
+    (tmp_path / "a.tac").write_bytes(container.pack(frame))
+    result = tactic("decompress", "-m", forger.path, "a.tac", "-", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stdout == b""
+    assert re.fullmatch(rb"tactic: a\.tac: [\x20-\x7e]+\n", result.stderr), result.stderr
 
 
 # --- Files that are none --------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from tactic_codec.errors import DamagedModel
 from tactic_codec.model import Model
 
-_ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 warns, on standard error, of what users cannot mend
+# ONNX Runtime's highest severity. Errors come as exceptions too, and what it warns of, on standard
+# error, users cannot mend.
+_FATAL = 4
 
 
 class _Session(ort.InferenceSession):  # type: ignore[misc]
@@ -35,7 +37,7 @@ class OnnxRuntime:
     def __init__(self, model: Model, threads: int | None) -> None:
         self._model = model
         self._options = ort.SessionOptions()
-        self._options.log_severity_level = _ERRORS_ONLY
+        self._options.log_severity_level = _FATAL
         if threads is not None:
             self._options.intra_op_num_threads = threads
         # Without the arena memory goes back after each run, which bounds what tiles add up to.
@@ -57,7 +59,7 @@ class OnnxRuntime:
         # Its exception classes share no base below Exception.
         except Exception as exc:
             raise DamagedModel(
-                f"{self._model.path}: the network {network} does not fit the manifest: {exc}"
+                f"{self._model.path}: the network {network} does not fit the manifest: {_line(exc)}"
             ) from exc
         if not isinstance(result, np.ndarray) or result.dtype != np.float32:
             raise DamagedModel(
@@ -82,5 +84,9 @@ class OnnxRuntime:
         # Its exception classes share no base below Exception.
         except Exception as exc:
             raise DamagedModel(
-                f"{self._model.path / file} is not a network that ONNX Runtime reads: {exc}"
+                f"{self._model.path / file} is not a network that ONNX Runtime reads: {_line(exc)}"
             ) from exc
+
+
+def _line(exc: Exception) -> str:
+    return " ".join(str(exc).split())
