@@ -21,8 +21,11 @@ from tactic_codec.model import Model
 from tactic_codec.runtime import Runtime, open_runtime
 from tactic_codec.tiling import tiles
 
-TILE = 1024
-"""Side of a tile's core in pixels: bounds the memory of networks, whatever the picture's size."""
+TILE = 384
+"""Side of a tile's core in pixels: bounds the memory of networks, whatever the picture's size.
+
+Larger tiles repeat fewer halos, smaller ones fit into caches: docs/decisions.md has the figures.
+"""
 
 Symbols = NDArray[np.int32]
 
@@ -119,7 +122,7 @@ class Codec:
         stride = self.model.stride
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
         _, latent_height, latent_width = symbols.shape
-        pixels = np.empty((latent_height * stride, latent_width * stride, 3), np.uint8)
+        pixels = np.empty((frame.height, frame.width, 3), np.uint8)
         for tile in tiles(latent_height, latent_width, size=TILE // stride, halo=self.model.halo):
             with np.errstate(over="ignore"):  # an escaped symbol times a large gain
                 y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32) * inverse_gain
@@ -131,9 +134,10 @@ class Codec:
             levels = np.nan_to_num(np.clip(x_hat[0], 0, 1)) * 255
             block = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.core)
-            inner = [slice(s.start * stride, s.stop * stride) for s in tile.inner]
-            pixels[rows, columns] = block[*inner]
-        return pixels[: frame.height, : frame.width]
+            core = pixels[rows, columns]  # ends with the picture, where the latent goes on
+            top, left = (s.start * stride for s in tile.inner)
+            core[...] = block[top : top + core.shape[0], left : left + core.shape[1]]
+        return pixels
 
     def _check_shape(
         self,

@@ -40,8 +40,9 @@ class OnnxRuntime:
         self._options.log_severity_level = _FATAL
         if threads is not None:
             self._options.intra_op_num_threads = threads
-        # Without the arena memory goes back after each run, which bounds what tiles add up to.
-        self._options.enable_cpu_mem_arena = False
+        # The arena keeps the memory of a run for the next one: asking the system for it anew each
+        # time, page by page, takes as long as the network itself. Tiles bound what it grows to.
+        self._options.enable_cpu_mem_arena = True
         # Weights outside the file would be read from the folder the command runs in, unhashed.
         self._options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", os.devnull
