@@ -27,6 +27,9 @@ TILE = 384
 Larger tiles repeat fewer halos, smaller ones fit into caches: docs/decisions.md has the figures.
 """
 
+HALOS_PER_TILE = 6
+"""A core is at least so many halos wide, so that halos at most double the work: (8 / 6)² = 1.8."""
+
 Symbols = NDArray[np.int32]
 
 
@@ -72,15 +75,21 @@ class Codec:
         payload = entropy.encode(symbols, self.model.tables(level))
         return container.pack(Frame(self.model.fingerprint, level, width, height, payload))
 
-    def decompress(self, data: bytes | Frame) -> Image.Image:
+    def decompress(self, data: bytes | Frame, *, max_pixels: int | None = None) -> Image.Image:
         """Decode one frame to a Pillow image of mode RGB and of the original's size.
+
+        Args:
+            data: the frame, or its bytes.
+            max_pixels: the largest picture that is read from bytes; by default 8.4 megapixels
+                where the payload has up to 64 KiB, and 1024 more for each byte beyond.
 
         Raises:
             FormatError: the bytes are not one frame.
+            LimitExceeded: the picture is larger than that.
             UnknownModel: the frame names another model.
             UnknownLevel: the frame names a level that the model does not have.
         """
-        return image.to_pillow(self.decode(as_frame(data)))
+        return image.to_pillow(self.decode(as_frame(data, max_pixels=max_pixels)))
 
     def decode(self, frame: Frame) -> Pixels:
         """Decode a frame to uint8 [H, W, 3]; errors as `decompress`."""
@@ -96,7 +105,7 @@ class Codec:
         padded = pad(pixels, stride)
         latent_height, latent_width = (side // stride for side in padded.shape[:2])
         latent = np.empty((self.model.channels, latent_height, latent_width), np.float32)
-        for tile in tiles(latent_height, latent_width, size=TILE // stride, halo=self.model.halo):
+        for tile in tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo):
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
             block = padded[rows, columns].transpose(2, 0, 1)
             x = np.divide(block[np.newaxis], 255, dtype=np.float32)
@@ -123,7 +132,7 @@ class Codec:
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
         _, latent_height, latent_width = symbols.shape
         pixels = np.empty((frame.height, frame.width, 3), np.uint8)
-        for tile in tiles(latent_height, latent_width, size=TILE // stride, halo=self.model.halo):
+        for tile in tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo):
             with np.errstate(over="ignore"):  # an escaped symbol times a large gain
                 y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32) * inverse_gain
             x_hat = self.runtime.run("synthesis", y_hat)
@@ -138,6 +147,11 @@ class Codec:
             top, left = (s.start * stride for s in tile.inner)
             core[...] = block[top : top + core.shape[0], left : left + core.shape[1]]
         return pixels
+
+    @property
+    def _tile(self) -> int:
+        """Side of a tile's core in latent positions."""
+        return max(TILE // self.model.stride, HALOS_PER_TILE * self.model.halo)
 
     def _check_shape(
         self,
@@ -170,9 +184,9 @@ def as_pixels(picture: Image.Image | Pixels | Path | bytes) -> Pixels:
     return picture
 
 
-def as_frame(data: bytes | Frame) -> Frame:
-    """Parse bytes that are exactly one frame; pass a frame through."""
-    return data if isinstance(data, Frame) else container.parse(data)
+def as_frame(data: bytes | Frame, *, max_pixels: int | None = None) -> Frame:
+    """Parse bytes that are exactly one frame, within a limit; pass a frame through."""
+    return data if isinstance(data, Frame) else container.parse(data, max_pixels=max_pixels)
 
 
 def load_model(
@@ -205,7 +219,9 @@ def load_model_of(fingerprint: bytes, *, device: str = "auto") -> Codec:
     return Codec(model, open_runtime(model, device))
 
 
-def decompress(data: bytes | Frame, *, device: str = "auto") -> Image.Image:
-    """Decode one frame with the installed model that it names; errors as `Codec.decompress`."""
-    frame = as_frame(data)
+def decompress(
+    data: bytes | Frame, *, device: str = "auto", max_pixels: int | None = None
+) -> Image.Image:
+    """Decode one frame with the installed model that it names; the rest as `Codec.decompress`."""
+    frame = as_frame(data, max_pixels=max_pixels)
     return load_model_of(frame.fingerprint, device=device).decompress(frame)

@@ -61,7 +61,12 @@ def classify_pixels(codec: Codec, pixels: Pixels, top_k: int = 5) -> list[Predic
 
 
 def classify(
-    data: bytes | Frame, top_k: int = 5, *, codec: Codec | None = None, device: str = "auto"
+    data: bytes | Frame,
+    top_k: int = 5,
+    *,
+    codec: Codec | None = None,
+    device: str = "auto",
+    max_pixels: int | None = None,
 ) -> list[Prediction]:
     """Classify a coded picture; most likely class first.
 
@@ -70,12 +75,14 @@ def classify(
         top_k: how many classes to return, at most as many as there are.
         codec: decodes and classifies; by default the installed model that the frame names.
         device: where ``codec`` is not given.
+        max_pixels: the largest picture that is read, see `Codec.decompress`.
 
     Raises:
         FormatError: the bytes are not one frame.
+        LimitExceeded: the picture is too large.
         UnknownModel: the model is not installed, or ``codec`` is of another.
         UnknownTask: the model has no classifier.
     """
-    frame = as_frame(data)
+    frame = as_frame(data, max_pixels=max_pixels)
     codec = codec or load_model_of(frame.fingerprint, device=device)
     return classify_pixels(codec, codec.decode(frame), top_k)
