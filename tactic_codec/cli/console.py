@@ -84,8 +84,8 @@ def reason(exc: BaseException, name: str = "") -> str:
 
 
 def complain(message: str) -> None:
-    """Print a line of ours on standard error."""
-    click.echo(f"tactic: {message}", err=True)
+    """Print a line of ours on standard error; it may quote what files and models say."""
+    click.echo(f"tactic: {display(message)}", err=True)
 
 
 def clear_line() -> None:
