@@ -2,12 +2,11 @@
 
 import csv
 import io
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tactic_codec.evaluation.curves import Curve, Point, Share
+from tactic_codec.evaluation.curves import Point, Share
 from tactic_codec.evaluation.evaluate import Comparison, FolderResult
 
 Cell = str | int | float | None
