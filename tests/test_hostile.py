@@ -209,7 +209,7 @@ def test_a_small_file_of_a_bundled_model_is_as_cheap(folder: Path, tmp_path: Pat
     assert frame.size < 1 << 16
     seconds, megabytes, ending = measured(container.pack(frame), tmp_path, folder)
     assert ending == "a picture"
-    assert seconds < 15  # 3 to 7 where nothing else runs, on one thread
+    assert seconds < 15  # 3 with paper, on one thread; the rest is for busy machines
     assert megabytes < 300
 
 
