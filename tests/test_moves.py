@@ -23,7 +23,12 @@ def latent(seed: int, shape: tuple[int, int, int] = (3, 4, 5), spread: float = 1
     return np.rint(random.laplace(0, spread, shape)).astype(np.int32)
 
 
-CONTEXTS = [ContextModel(), ContextModel((1, 3, 6)), ContextModel((), (2, 4)), ContextModel((1, 4, 20), (2, 5, 40))]
+CONTEXTS = [
+    ContextModel(),
+    ContextModel((1, 3, 6)),
+    ContextModel((), (2, 4)),
+    ContextModel((1, 4, 20), (2, 5, 40)),
+]
 
 
 @pytest.mark.parametrize("contexts", CONTEXTS)

@@ -9,7 +9,7 @@ are those of the symbols as they stand, so a change is exact for one move alone;
 neighbouring positions it is an estimate.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,9 +73,7 @@ class Prices:
 
         return Moves(moved(-1), moved(1))
 
-    def _sums(
-        self, symbols: NDArray[np.int32]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _sums(self, symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the sums that choose contexts: own [C, h, w] and shared [h, w]."""
         m = np.pad(capped_magnitudes(symbols).astype(np.int32), ((0, 0), (1, 0), (1, 1)))
         near = m[:, 1:, :-2] + m[:, :-1, 1:-1]

@@ -16,8 +16,11 @@ _ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 warns, on standard error, of wh
 class OnnxRuntime:
     """Networks as ONNX Runtime sessions, made when they are first run."""
 
+    torch_device = "cpu"
+
     def __init__(self, model: Model, threads: int | None) -> None:
         self._model = model
+        self.threads = threads
         self._options = ort.SessionOptions()
         self._options.log_severity_level = _ERRORS_ONLY
         if threads is not None:
