@@ -172,8 +172,9 @@ class Model:
             raise ValueError(f"expected 1 to {MAX_LEVELS} levels, and a gain for each")
         # The first models were written before there were offsets and objectives.
         offsets = encoder.get("offset", [PLAIN_OFFSET] * count)
-        if len(offsets) != count:
-            raise ValueError(f"expected {count} offsets, one for each level")
+        objectives = encoder.get("objective")
+        if len(offsets) != count or (objectives is not None and len(objectives) != count):
+            raise ValueError(f"expected {count} offsets and objectives, one for each level")
         self.levels = tuple(
             Level(
                 minimum=_of_type(int, level["minimum"]),
@@ -184,14 +185,10 @@ class Model:
                 gain=self._gains(gain),
                 inverse_gain=self._gains(level["inverse_gain"]),
                 offset=_offset(offset),
-                objective=objective,
+                objective=None if objectives is None else _objective(objectives[i]),
             )
-            for level, gain, offset, objective in zip(
-                normative["levels"],
-                gains,
-                offsets,
-                _objectives(encoder.get("objective"), count),
-                strict=True,
+            for i, (level, gain, offset) in enumerate(
+                zip(normative["levels"], gains, offsets, strict=True)
             )
         )
         self.default_level = _positive(encoder["default_level"])
@@ -482,15 +479,11 @@ def _offset(value: Any) -> float:
     return offset
 
 
-def _objectives(given: Any, levels: int) -> list[Objective | None]:
-    """Read the objective of each level, which share all but beta."""
-    if given is None:
-        return [None] * levels
-    shared = [_number(given[key]) for key in ("pixel_scale", "alpha", "features")]
-    found = [Objective(*shared, _number(beta)) for beta in _of_type(list, given["beta"])]
-    if len(found) != levels or min(min(weights) for weights in found) < 0:
-        raise ValueError(f"expected an objective of weights not below 0, and {levels} of beta")
-    return [*found]
+def _objective(given: Any) -> Objective:
+    objective = Objective(*(_number(given[weight]) for weight in Objective._fields))
+    if min(objective) < 0:
+        raise ValueError(f"expected an objective of weights that are not below 0, found {given}")
+    return objective
 
 
 def _number(value: Any) -> float:
