@@ -253,7 +253,9 @@ def test_an_exported_model_is_whole(exported: Model) -> None:
     manifest = exported.manifest
     assert manifest["network"] == {
         "kind": "paper",
-        **{"latent": 4, "analysis": 6, "synthesis": [6, 4]},
+        "latent": 4,
+        "analysis": 6,
+        "synthesis": [6, 4],
     }
     assert manifest["training"] == {"seed": 1}
     assert manifest["complexity"] == {

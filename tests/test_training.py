@@ -20,6 +20,7 @@ from tactic_codec.networks import heads
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.heads import Logits
 from tactic_codec.training import loss
+from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import (
     DataConfig,
     EvaluationConfig,
@@ -30,7 +31,7 @@ from tactic_codec.training.config import (
 )
 from tactic_codec.training.data import Crops, Example, ImageFolders, Part, batches, scan
 from tactic_codec.training.evaluate import evaluate
-from tactic_codec.training.loop import CHECKPOINT, LOG, Step, build_network, load_trained, train
+from tactic_codec.training.loop import Step, build_network, load_trained, train
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -388,7 +389,7 @@ def test_the_loss_falls(
         assert (step.task is None) == (step.accuracy is None) == (alpha == 0)
         # The mean of the images' own, which the mean error's is a lower bound of.
         bound = -10 * math.log10(step.distortion / 100)
-        assert bound - 1e-6 <= step.psnr < bound + 0.5
+        assert bound - 1e-6 <= step.psnr < bound + 2
         assert step.rate > 0
         assert step.learning_rate == 5e-3
     if alpha:

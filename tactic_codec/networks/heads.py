@@ -19,6 +19,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+LAST_LAYER = "head.classifier."
+"""Prefix, in a `TacticNetwork`, of the layer of efficientnet_lite0 that knows the classes."""
+
+
 class Logits(NamedTuple):
     """What a classifier says: logits [B, classes], and an auxiliary branch's in training."""
 

@@ -15,19 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tactic_codec import image
 from tactic_codec.codec import load_model
 from tactic_codec.entropy import ContextModel
-from tactic_codec.errors import ConfigError, DataError, OutputExists
-from tactic_codec.model import Model
+from tactic_codec.errors import ConfigError, OutputExists
+from tactic_codec.model import Model, find
 from tactic_codec.networks.codec import TacticNetwork
-from tactic_codec.networks.heads import KINDS, build_head
+from tactic_codec.networks.folder import load_start
+from tactic_codec.networks.heads import KINDS, LAST_LAYER, build_head
+from tactic_codec.training import parallel
+from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
 from tactic_codec.training.data import ImageFolders, Part, scan
-from tactic_codec.training.evaluate import Figures, evaluate
+from tactic_codec.training.evaluate import evaluate
 from tactic_codec.training.export import HeadExport, add_metrics, export, levels_of
-from tactic_codec.training.loop import LOG, Step, load_trained, train
+from tactic_codec.training.loop import Step, load_trained, train
+from tactic_codec.training.specialise import TASK, specialist_config
 
 RUN = "run.json"
 HELD_OUT = "held-out.txt"
@@ -39,11 +44,12 @@ Progress = Callable[[Step, int], None]
 
 
 def train_command(
-    config_path: Path,
+    config_path: Path | None,
     folders: Sequence[Path],
     out: Path,
     *,
     unlabelled: Sequence[Path] = (),
+    start: str | Path | None = None,
     run: Path | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -51,14 +57,16 @@ def train_command(
     force: bool = False,
     progress: Progress | None = None,
     say: Say = print,
-) -> Model:
+) -> Model | None:
     """Train a model from a configuration and folders, or go on with an interrupted run.
 
     Args:
-        config_path: TOML file, see `tactic_codec.training.config`.
+        config_path: TOML file, see `tactic_codec.training.config`; it may be left out where
+            there is a model to start from.
         folders: each holds one folder of images a class.
         unlabelled: likewise, where the folders name no classes.
         out: the model folder to make.
+        start: name or folder of the model whose weights a new run starts from.
         run: folder of checkpoint and log; ``runs/<name>`` by default.
         device: ``cpu`` or ``cuda``.
         threads: of torch; its own choice by default.
@@ -67,16 +75,26 @@ def train_command(
         progress: called with each step and the number of all steps.
         say: receives lines for people.
 
+    Returns:
+        The model; None in all processes but the first where ``torchrun`` started several.
+
     Raises:
         ConfigError: the configuration cannot be run, or the run folder belongs to another.
         DataError: the folders hold no images in class folders.
         OutputExists: ``out`` is there; found out before training, not after.
     """
-    config = load_config(config_path)
+    model = None if start is None else find(start)
+    if config_path is not None:
+        config = load_config(config_path)
+    elif model is not None:
+        config = specialist_config(model, out.name)
+    else:
+        raise ConfigError("give a configuration file, a model to start from, or both")
     if out.exists() and not force:
         raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
     if threads is not None:
         torch.set_num_threads(threads)
+    parallel.join(device)
     run = run or Path("runs") / config.name
     _check_folders(config, [*folders, *unlabelled])
     data = _scan(config, folders, unlabelled, say)
@@ -87,22 +105,27 @@ def train_command(
         "folders": [str(folder.resolve()) for folder in folders],
         "unlabelled": [str(folder.resolve()) for folder in unlabelled],
         "command": command,
+        "start": None if model is None else model.name,
     }
 
     def assess(network: TacticNetwork) -> dict[str, Any]:
-        model = _export(config, data, network, run / "candidate", run, command, force=True)
-        figures = _evaluate(config, data, model, limit=config.evaluation.images, say=say)
-        return {name: f.as_json() for name, f in figures.items()}
+        candidate = _export(config, data, network, run / "candidate", run, command, force=True)
+        return _evaluate(config, data, candidate, limit=config.evaluation.images, say=say)
 
+    first = parallel.share().first
     network = train(
         config,
         data,
         run,
         device=device,
+        start=_start(model, data),
         on_start=lambda: _write_json(run / RUN, described),
         on_step=(lambda step: progress(step, config.steps)) if progress else None,
         evaluate=assess,
     )
+    parallel.leave()
+    if not first:  # of several processes one writes the folder
+        return None
     return _finish(config, data, network, out, run, command, force=force, say=say)
 
 
@@ -127,6 +150,16 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     data = _scan(config, folders, unlabelled, say)
     network = load_trained(config, len(data.classes), run)
     return _finish(config, data, network, out, run, described["command"], force=force, say=say)
+
+
+def _start(model: Model | None, data: ImageFolders) -> dict[str, Tensor]:
+    """Return the weights of a model, without what its classifier knows of other classes."""
+    if model is None:
+        return {}
+    start = load_start(model, TASK)
+    if TASK in model.heads and model.heads[TASK].classes != data.classes:
+        start = {k: v for k, v in start.items() if not k.startswith(LAST_LAYER)}
+    return start
 
 
 def _scan(
@@ -180,8 +213,7 @@ def _finish(
     say: Say,
 ) -> Model:
     model = _export(config, data, network, out, run, command, force=force)
-    figures = _evaluate(config, data, model, limit=None, say=say)
-    add_metrics(out, {name: f.as_json() for name, f in figures.items()})
+    add_metrics(out, _evaluate(config, data, model, limit=config.evaluation.final, say=say))
     return Model(out)
 
 
@@ -281,18 +313,25 @@ def _describe(part: Part) -> dict[str, Any]:
 
 def _evaluate(
     config: TrainingConfig, data: ImageFolders, model: Model, *, limit: int | None, say: Say
-) -> dict[str, Figures]:
+) -> dict[str, Any]:
+    """Return the figures of each folder: an object, or a list of one for each level."""
     codec = load_model(model.path)
-    figures = {}
+    found: dict[str, Any] = {}
     for part in data.parts:
         name = _name(part.folder)
-        found = evaluate(codec, part.test[:limit], config.data.size)
-        figures[name] = found
-        accuracy = "" if found.accuracy is None else f", accuracy {100 * found.accuracy:.1f} %"
-        say(f"{name}: {found.bpp:.4f} bpp, {found.psnr:.2f} dB{accuracy} ({found.images} images)")
-    if not figures:
-        raise DataError("no test images")
-    return figures
+        rows = []
+        for level in range(1, len(model.levels) + 1):
+            figures = evaluate(codec, part.test[:limit], config.data.size, quality=level)
+            rows.append({"level": level, **figures.as_json()})
+            said = f"{figures.bpp:.4f} bpp, {figures.psnr:.2f} dB"
+            if figures.accuracy is not None:
+                said += f", accuracy {100 * figures.accuracy:.1f} %"
+            if figures.agreement is not None:
+                said += f", agreement {100 * figures.agreement:.1f} %"
+            where = f"{name} -q {level}" if len(model.levels) > 1 else name
+            say(f"{where}: {said} ({figures.images} images)")
+        found[name] = rows if len(rows) > 1 else rows[0]
+    return found
 
 
 def _write_json(path: Path, value: Any) -> None:

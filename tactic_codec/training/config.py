@@ -95,6 +95,7 @@ class EvaluationConfig:
 
     every: int = 500  # steps
     images: int = 200  # test images of each folder
+    final: int | None = None  # likewise of each level when training has ended; None: all
 
 
 @dataclass(frozen=True)

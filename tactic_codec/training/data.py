@@ -25,6 +25,10 @@ from tactic_codec import image
 from tactic_codec.errors import DataError, ImageError, LimitExceeded
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.loss import UNLABELLED
+from tactic_codec.training.parallel import Share
+
+ALL = Share()
+"""Of a batch."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif"})
 
@@ -163,6 +167,9 @@ def _split(
             sets, (shuffled[second:], shuffled[first:second], shuffled[:first]), strict=True
         ):
             part.extend(share)
+    if not labelled:
+        # Whoever takes the first few is not to get one kind alone.
+        sets[2][:] = [sets[2][i] for i in random.permutation(len(sets[2]))]
     split = Part(folder, labelled, *map(tuple, sets))
     if not split.test or not split.train:
         raise DataError(f"{folder}: {len(examples)} readable images are too few to split")
@@ -213,17 +220,17 @@ class Crops(Dataset[tuple[Tensor, int]]):
 
 
 def batches(
-    crops: Crops, *, batch: int, first: int, last: int, workers: int
+    crops: Crops, *, batch: int, first: int, last: int, workers: int, share: Share = ALL
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of crops numbered from ``first`` up to ``last``, in order.
 
     Yields:
-        Images as uint8 [batch, 3, size, size] and labels as int64 [batch].
+        Images as uint8 [batch, 3, size, size] and labels as int64 [batch], or a share of them.
     """
+    numbers = [range(start, start + batch)[share.slice] for start in range(first, last, batch)]
     loader: DataLoader[tuple[Tensor, int]] = DataLoader(
         crops,
-        batch_size=batch,
-        sampler=range(first, last),
+        batch_sampler=numbers,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
     )

@@ -12,6 +12,7 @@ import numpy as np
 from tactic_codec import container, entropy, image, metrics, tasks
 from tactic_codec.codec import Codec
 from tactic_codec.training.data import Example
+from tactic_codec.training.loss import UNLABELLED
 
 LOSSLESS_PSNR = 100.0
 """dB that stand for infinity; one value of a 224×224 picture that is off by one makes 99.9."""
@@ -28,7 +29,8 @@ class Figures:
         payload_bpp: likewise of the payload alone.
         ideal_bpp: what the tables say that the symbols cost.
         psnr: dB, the mean of the images' own; 100 for one that came back exactly.
-        accuracy: share whose most likely class is right; None without a task network.
+        accuracy: share of the labelled images whose most likely class is right; None where there
+            is none, or no task network.
         accuracy_interval: its 95 % Wilson interval.
         uncompressed_accuracy: of the same network on the images themselves.
         agreement: share with the same most likely class as the uncompressed image.
@@ -69,7 +71,7 @@ def evaluate(
     """
     has_head = "classify" in codec.model.heads
     sizes, payloads, ideals, psnrs = [], [], [], []
-    right = right_before = agreed = 0
+    labelled = right = right_before = agreed = 0
     for done, example in enumerate(examples, 1):
         pixels = image.square(image.load(example.path), size)
         data = codec.compress(pixels, quality)
@@ -83,6 +85,7 @@ def evaluate(
         if has_head:
             before = tasks.classify_pixels(codec, pixels, 1)[0].index
             after = tasks.classify_pixels(codec, decoded, 1)[0].index
+            labelled += example.label != UNLABELLED
             right_before += before == example.label
             right += after == example.label
             agreed += after == before
@@ -97,8 +100,8 @@ def evaluate(
         payload_bpp=8 * float(np.mean(payloads)) / area,
         ideal_bpp=float(np.mean(ideals)) / area,
         psnr=float(np.mean(psnrs)),
-        accuracy=right / count if has_head else None,
-        accuracy_interval=metrics.wilson_interval(right, count) if has_head else None,
-        uncompressed_accuracy=right_before / count if has_head else None,
+        accuracy=right / labelled if labelled else None,
+        accuracy_interval=metrics.wilson_interval(right, labelled) if labelled else None,
+        uncompressed_accuracy=right_before / labelled if labelled else None,
         agreement=agreed / count if has_head else None,
     )

@@ -1,0 +1,146 @@
+"""A run's checkpoint: everything that the next step depends on, written as a whole or not at all.
+
+run/checkpoint.pt    networks, optimizer, moving average, teacher, the step, the configuration
+run/log.jsonl        cut back to where it was when the checkpoint was written
+"""
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.swa_utils import AveragedModel
+
+from tactic_codec.errors import ConfigError
+from tactic_codec.networks.codec import TacticNetwork
+from tactic_codec.training.config import TrainingConfig, parse_config
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.jsonl"
+
+
+class Learner(NamedTuple):
+    """What a run consists of while it trains."""
+
+    network: TacticNetwork
+    optimizer: Adam
+    average: AveragedModel | None  # of the network's weights
+    teacher: nn.Module | None  # sees the uncompressed images; learns in stages without coding only
+
+    @property
+    def trained(self) -> TacticNetwork:
+        """The networks as they are exported: the average, where one is kept."""
+        network = self.average.module if self.average else self.network
+        assert isinstance(network, TacticNetwork)
+        return network.eval()
+
+
+def save(run: Path, config: TrainingConfig, learner: Learner, step: int) -> None:
+    """Replace the run's checkpoint; its log must have been flushed."""
+    state = {
+        "config": json.dumps(asdict(config)),
+        "step": step,
+        "network": _learned_state(learner.network),
+        "optimizer": learner.optimizer.state_dict(),
+        "log_bytes": (run / LOG).stat().st_size,
+    }
+    if learner.average:
+        state["average"] = _learned_state(learner.trained)
+        state["averaged"] = int(learner.average.n_averaged)
+    if learner.teacher and config.task.learn:
+        state["teacher"] = learner.teacher.state_dict()
+    sibling = run / f"{CHECKPOINT}.new"
+    torch.save(state, sibling)
+    os.replace(sibling, run / CHECKPOINT)
+
+
+def resume(run: Path, config: TrainingConfig, learner: Learner, device: str) -> int:
+    """Load the checkpoint, if there is one, and return how many steps it has behind it.
+
+    Raises:
+        ConfigError: it belongs to another configuration.
+    """
+    path = run / CHECKPOINT
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location=device, weights_only=True)
+    step: int = state["step"]
+    if not _continues(parse_config(json.loads(state["config"]), str(path)), config, step):
+        raise ConfigError(
+            f"{run} holds a run of another configuration; give another --run folder, or the "
+            "configuration that it began with: only what lies ahead of it may be changed"
+        )
+    _load_state(learner.network, state["network"], path)
+    learner.optimizer.load_state_dict(state["optimizer"])
+    if learner.average:
+        _load_state(learner.trained, state["average"], path)
+        learner.average.n_averaged.fill_(state["averaged"])
+    if learner.teacher and config.task.learn:
+        learner.teacher.load_state_dict(state["teacher"])
+    return step
+
+
+def cut_log(run: Path) -> None:
+    """Drop the log's lines behind the checkpoint: their steps will be taken again."""
+    path = run / CHECKPOINT
+    if not path.exists():
+        (run / LOG).unlink(missing_ok=True)
+        return
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    with (run / LOG).open("r+b") as log:
+        log.truncate(state["log_bytes"])
+
+
+def load_trained(network: TacticNetwork, run: Path) -> TacticNetwork:
+    """Load what a run's newest checkpoint would export into networks on the CPU.
+
+    Raises:
+        ConfigError: there is no checkpoint, or not one of such networks.
+    """
+    path = run / CHECKPOINT
+    if not path.exists():
+        raise ConfigError(f"{run} has no checkpoint yet; train it first")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    _load_state(network, state.get("average", state["network"]), path)
+    return network.eval()
+
+
+def _learned_state(network: TacticNetwork) -> dict[str, Tensor]:
+    """Leave out a task network that is kept as it starts: it is built again."""
+    kept = network.head is not None and not any(p.requires_grad for p in network.head.parameters())
+    return {k: v for k, v in network.state_dict().items() if not (kept and k.startswith("head."))}
+
+
+def _load_state(network: TacticNetwork, state: dict[str, Tensor], path: Path) -> None:
+    if state.keys() != _learned_state(network).keys():
+        raise ConfigError(f"{path} holds other networks than the configuration describes")
+    network.load_state_dict(state, strict=False)
+
+
+def _continues(before: TrainingConfig, now: TrainingConfig, step: int) -> bool:
+    """Tell whether a run may go on under another configuration.
+
+    Stages that are not begun may change, and so may the length of the one under way where its
+    learning rate is constant; of what was trained, everything has to be as it was.
+    """
+    begun, first = 1, 0
+    while begun < len(before.stage) and first + before.stage[begun - 1].steps < step:
+        first += before.stage[begun - 1].steps
+        begun += 1
+    if len(now.stage) < begun:
+        return False
+    then, today = before.stage[begun - 1], now.stage[begun - 1]
+    if then.final_learning_rate is None and first + today.steps >= step:
+        then = replace(then, steps=today.steps)
+    return replace(before, stage=(*before.stage[: begun - 1], then)) == replace(
+        now,
+        stage=now.stage[:begun],
+        description=before.description,
+        checkpoint_every=before.checkpoint_every,
+        evaluation=before.evaluation,
+        entropy=before.entropy,
+    )

@@ -1,0 +1,114 @@
+"""One batch through all networks to the terms of equation 9.
+
+    x ─ codec ─ x̂ ─ task network ─▶ L_T ◀─ teacher ─ x
+          └─ prior ─▶ L_R    └─▶ L_D ◀─ x
+
+It is one module so that its forward pass is one call, which is what DistributedDataParallel wraps.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tactic_codec.networks.codec import Coded, TacticNetwork
+from tactic_codec.networks.efficientnet_lite import EfficientNetLite0
+from tactic_codec.networks.heads import KINDS, Logits, classify
+from tactic_codec.training import loss
+from tactic_codec.training.config import StageConfig, TaskConfig
+
+LEVEL_BALANCE = 0.35
+"""Power of 1/β that weighs the levels in a batch. Losses shrink as levels rise, in the end about as
+√β: without weights the high levels would be lost beside the low ones."""
+
+
+class Outcome(NamedTuple):
+    """What a batch costs, and what task network and teacher take its images for."""
+
+    total: Tensor  # scalar, to be minimised
+    terms: loss.Terms
+    answer_B: Tensor | None
+    teacher_answer_B: Tensor | None
+
+
+class Objective(nn.Module):
+    """Equation 9 of a batch whose images may have different quality levels."""
+
+    def __init__(self, network: TacticNetwork, teacher: nn.Module | None, task: TaskConfig) -> None:
+        """Take the networks.
+
+        Args:
+            network: what learns.
+            teacher: sees the uncompressed images; it never learns here.
+            task: describes both task networks.
+        """
+        super().__init__()
+        self.network = network
+        self.teacher = teacher
+        self.task = task
+
+    def forward(
+        self, x_BCHW: Tensor, labels_B: Tensor, level_B: Tensor, stage: StageConfig
+    ) -> Outcome:
+        """Code images in [0, 1] at levels counted from 0 and weigh what comes of it."""
+        device = x_BCHW.device.type
+        beta_B = stage.beta * stage.beta_ratio**level_B
+        low = stage.precision == "bfloat16" or (stage.precision == "auto" and device == "cuda")
+        answer_B = teacher_answer_B = None
+        with torch.autocast(device, torch.bfloat16, enabled=low):
+            if stage.quantisation == "none":
+                coded = Coded(x_BCHW, torch.zeros_like(beta_B))
+            else:
+                coded = self.network(x_BCHW, stage.quantisation, level_B)
+            task_B = torch.zeros_like(beta_B)
+            if self.network.head is not None and stage.alpha > 0:
+                x_hat_BCHW = coded.x_hat_BCHW.float()
+                task_B, answer_B, teacher_answer_B = self._see(x_hat_BCHW, x_BCHW, labels_B, stage)
+        terms = loss.Terms(
+            distortion_B=loss.distortion(coded.x_hat_BCHW, x_BCHW, stage.pixel_scale),
+            task_B=task_B,
+            rate_B=loss.rate(coded.bits_B, x_BCHW),
+        )
+        # Of level 1 it is 1, and so it is of whatever has one level.
+        weight_B = stage.beta_ratio ** (-LEVEL_BALANCE * level_B)
+        total = (weight_B * terms.total(stage.alpha, beta_B)).mean()
+        return Outcome(total, terms, answer_B, teacher_answer_B)
+
+    def _see(
+        self, x_hat_BCHW: Tensor, x_BCHW: Tensor, labels_B: Tensor, stage: StageConfig
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return L_T of each image, what it is taken for, and what the teacher takes it for."""
+        head = self.network.head
+        assert head is not None
+        if stage.features == 0:
+            size = KINDS[self.task.network].input_size
+            x_BCHW, x_hat_BCHW = _fit(x_BCHW, size), _fit(x_hat_BCHW, size)
+        # A picture file holds no more than black and white.
+        logits, features = _look(head, x_hat_BCHW.clamp(0, 1))
+        loss_B = stage.label * loss.cross_entropy(logits, labels_B)
+        answer_B = logits.main.argmax(1)
+        if self.teacher is None or stage.quantisation == "none":
+            return loss_B, answer_B, None
+        with torch.no_grad():
+            target, wanted = _look(self.teacher, x_BCHW)
+        loss_B = loss_B + stage.distill * loss.divergence(logits.main, target.main)
+        if stage.features > 0:
+            loss_B = loss_B + stage.features * loss.feature_error(features, wanted)
+        return loss_B, answer_B, target.main.argmax(1)
+
+
+def _look(network: nn.Module, x_BCHW: Tensor) -> tuple[Logits, list[Tensor]]:
+    """Return logits, and the features that can be distilled where a network gives them."""
+    if isinstance(network, EfficientNetLite0):
+        main, features = network.with_features(x_BCHW)
+        return Logits(main), features
+    return classify(network, x_BCHW), []
+
+
+def _fit(x_hat_BCHW: Tensor, size: int) -> Tensor:
+    """Scale images to the size that the task network reads."""
+    if x_hat_BCHW.shape[-1] == size:
+        return x_hat_BCHW
+    return nn.functional.interpolate(
+        x_hat_BCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+    )

@@ -1,0 +1,77 @@
+"""A codec of one's own from one that exists: the configuration behind ``tactic train --from``.
+
+    head on images ─▶ teacher ─▶ codec and head together ─▶ synthesis and head on rounded latents
+
+The task network learns the folder's classes first, on images that are not coded. What it then says
+of an image is what codec and head, trained together, have to keep.
+"""
+
+from dataclasses import replace
+
+from tactic_codec.errors import ConfigError
+from tactic_codec.model import Model
+from tactic_codec.networks.folder import transforms_of
+from tactic_codec.networks.residual import ResidualConfig
+from tactic_codec.training.config import (
+    DataConfig,
+    EvaluationConfig,
+    LevelsConfig,
+    TaskConfig,
+    TrainingConfig,
+    parse_config,
+)
+
+TASK = "classify"
+
+
+def specialist_config(model: Model, name: str) -> TrainingConfig:
+    """Return the configuration that makes a specialist of a model with quality levels.
+
+    Args:
+        model: with residual transforms and a classifier.
+        name: of the specialist.
+
+    Raises:
+        ConfigError: the model has other transforms, or no classifier.
+    """
+    transforms = transforms_of(model)
+    if not isinstance(transforms, ResidualConfig) or TASK not in model.heads:
+        raise ConfigError(
+            f"model {model.name} has no quality levels or no classifier to start from; "
+            "start from imagenet, or give a configuration file"
+        )
+    try:
+        made = parse_config(dict(model.manifest["training"]["config"]), str(model.path))
+    except (KeyError, TypeError) as exc:
+        raise ConfigError(f"{model.path} does not say how the model was trained: {exc}") from exc
+    # As it stood when latents still moved: what comes behind only settles the synthesis.
+    objective = [stage for stage in made.stage if stage.quantisation not in ("none", "rounded")][-1]
+    joint = replace(
+        objective,
+        name="joint",
+        steps=350,
+        batch=16,
+        size=192,
+        alpha=2.0,
+        label=0.5,
+        distill=1.0,
+        features=1.0,
+        learning_rate=4e-4,
+        final_learning_rate=4e-5,
+        warmup=20,
+    )
+    head = replace(joint, name="head", steps=150, learning_rate=2e-3, quantisation="none")
+    rounded = replace(joint, name="rounded", steps=80, warmup=0, quantisation="rounded")
+    return TrainingConfig(
+        name=name,
+        description=f"Made from {model.name} for the classes of its own folder.",
+        seed=made.seed,
+        ema=0.98,
+        residual=transforms,
+        levels=replace(made.levels or LevelsConfig(), count=len(model.levels)),
+        task=TaskConfig(model.heads[TASK].network, speed=0.2),
+        data=DataConfig(colour=0.2),
+        entropy=made.entropy,
+        evaluation=EvaluationConfig(every=10**6, images=50, final=100),
+        stage=(head, joint, rounded),
+    )
