@@ -59,8 +59,11 @@ STEPS = {2: 16, 3: 96}
 LEARNING_RATE = 0.05
 """Length of a first step of Adam, where 1 lies between neighbouring symbols."""
 
-FINAL_LEARNING_RATE = 0.01
+FINAL_LEARNING_RATE = 0.02
 """Length of the last one; those between follow half a cosine."""
+
+BETAS = (0.8, 0.99)
+"""How fast Adam forgets: faster than in training, since all is over after a few steps."""
 
 SHARES = (1.0, 0.25, 0.0625, 0.015625)
 """Shares of the promising moves that effort 1 tries: a gradient holds for a few moves, not for
@@ -355,7 +358,7 @@ class _Search:
     def descend(self, v_CHW: Tensor, steps: int) -> None:
         """Efforts 2 and 3: let Adam move the latent, and keep the best symbols on the way."""
         v_CHW = v_CHW.clone().requires_grad_()
-        optimizer = torch.optim.Adam([v_CHW], LEARNING_RATE)
+        optimizer = torch.optim.Adam([v_CHW], LEARNING_RATE, BETAS)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, FINAL_LEARNING_RATE)
         for step in range(steps + 1):
             at = v_CHW.detach().numpy()
