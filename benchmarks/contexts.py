@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tactic_codec import entropy, image
+from tactic_codec import codec, entropy, image
 from tactic_codec.entropy import ContextModel
+from tactic_codec.model import PLAIN_OFFSET
 from tactic_codec.training.command import RUN
 from tactic_codec.training.config import parse_config
 from tactic_codec.training.data import scan
-from tactic_codec.training.export import latent_of, quantise
+from tactic_codec.training.export import latent_of
 from tactic_codec.training.loop import load_trained
 from tactic_codec.training.tables import fit_tables
 
@@ -49,7 +50,7 @@ def main() -> None:
 
     def latents(paths: list[Path]) -> list[np.ndarray[tuple[int, ...], np.dtype[np.int32]]]:
         pictures = (image.square(image.load(path), config.data.size) for path in paths)
-        return [quantise(latent_of(network, picture), unit) for picture in pictures]
+        return [codec.quantise(latent_of(network, p), unit, PLAIN_OFFSET) for p in pictures]
 
     calibration = [e.path for part in data.parts for e in part.calibration][:CALIBRATION]
     test = [e.path for part in data.parts for e in part.test[: TEST // len(data.parts)]]

@@ -1,11 +1,12 @@
 """Compress and decompress: the order of the stages and nothing else.
 
-pixels ─ pad ─ analysis, tile by tile ─ gain ─ round ─ entropy coder ─ frame ─▶ bytes
+pixels ─ pad ─ analysis, tile by tile ─ gain ─ round ─ (refine) ─ entropy coder ─ frame ─▶ bytes
 bytes ─ frame ─ entropy decoder ─ inverse gain ─ synthesis, tile by tile ─ crop ─▶ pixels
 """
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,12 @@ from tactic_codec.container import Frame
 from tactic_codec.entropy import SYMBOL_LIMIT
 from tactic_codec.errors import DamagedModel, LimitExceeded
 from tactic_codec.image import Pixels
-from tactic_codec.model import Model
+from tactic_codec.model import PLAIN_OFFSET, Model
 from tactic_codec.runtime import Runtime, open_runtime
 from tactic_codec.tiling import tiles
+
+if TYPE_CHECKING:
+    from tactic_codec.refinement import Refiner
 
 TILE = 384
 """Side of a tile's core in pixels: bounds the memory of networks, whatever the picture's size.
@@ -29,6 +33,9 @@ Larger tiles repeat fewer halos, smaller ones fit into caches: docs/decisions.md
 
 HALOS_PER_TILE = 6
 """A core is at least so many halos wide, so that halos at most double the work: (8 / 6)² = 1.8."""
+
+MAX_EFFORT = 3
+"""What `Codec.compress` takes at most, see `tactic_codec.refinement`."""
 
 Symbols = NDArray[np.int32]
 
@@ -46,7 +53,10 @@ class Codec:
         self.runtime = runtime
 
     def compress(
-        self, picture: Image.Image | Pixels | Path | bytes, quality: int | None = None
+        self,
+        picture: Image.Image | Pixels | Path | bytes,
+        quality: int | None = None,
+        effort: int = 0,
     ) -> bytes:
         """Code a picture as one frame.
 
@@ -54,6 +64,9 @@ class Codec:
             picture: a Pillow image, uint8 [H, W, 3] in sRGB, the path of a picture file, or its
                 bytes.
             quality: level of the model, 1 for the smallest files; by default the model's own.
+            effort: 0 rounds latents; 1 to 3 search ever longer for symbols that cost fewer bits and
+                show more, for people and for the model's own classifier: see
+                `tactic_codec.refinement`, also on what another classifier sees of it.
 
         Returns:
             The frame, the content of a ``.tac`` file.
@@ -62,7 +75,11 @@ class Codec:
             ImageError: the picture cannot be read.
             LimitExceeded: it is too large.
             UnknownLevel: the model has no such level.
+            BackendUnavailable: effort above 0 needs torch, which is not installed.
+            ValueError: effort is not 0 to 3.
         """
+        if not 0 <= effort <= MAX_EFFORT:
+            raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
         pixels = as_pixels(picture)
         height, width, _ = pixels.shape
         if max(height, width) > container.MAX_SIDE:
@@ -71,9 +88,24 @@ class Codec:
                 f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
             )
         level = self.model.default_level if quality is None else quality
-        symbols = self.quantise(self.analyse(pixels), level)
+        latent = self.analyse(pixels)
+        symbols = self.quantise(latent, level)
+        if effort:
+            symbols = self.refiner.refine(pixels, latent, symbols, level, effort)
         payload = entropy.encode(symbols, self.model.tables(level))
         return container.pack(Frame(self.model.fingerprint, level, width, height, payload))
+
+    @cached_property
+    def refiner(self) -> "Refiner":
+        """What makes an effort, loaded when it is first asked for.
+
+        Raises:
+            BackendUnavailable: torch is not installed.
+            DamagedModel: the networks cannot be built.
+        """
+        from tactic_codec.refinement import Refiner
+
+        return Refiner(self.model, self.runtime.torch_device, self.runtime.threads)
 
     def decompress(self, data: bytes | Frame, *, max_pixels: int | None = None) -> Image.Image:
         """Decode one frame to a Pillow image of mode RGB and of the original's size.
@@ -117,14 +149,8 @@ class Codec:
 
     def quantise(self, latent: NDArray[np.float32], level: int) -> Symbols:
         """Round a latent [C, h, w] to symbols at a quality level (equation 6)."""
-        # A network may overflow on a picture unlike any other; the coder takes integers only.
-        with np.errstate(over="ignore"):
-            scaled = latent * self.model.level(level).gain[:, np.newaxis, np.newaxis]
-        # A network may overflow on a picture unlike any other; the coder takes integers only.
-        np.nan_to_num(scaled, copy=False, nan=0, posinf=SYMBOL_LIMIT, neginf=-SYMBOL_LIMIT)
-        np.clip(scaled, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=scaled)
-        symbols: Symbols = np.rint(scaled, out=scaled).astype(np.int32)
-        return symbols
+        coded = self.model.level(level)
+        return quantise(latent, coded.gain, coded.offset)
 
     def synthesise(self, symbols: Symbols, frame: Frame) -> Pixels:
         """Return the picture of a frame's symbols (equation 2, D), uint8 [H, W, 3]."""
@@ -165,6 +191,32 @@ class Codec:
                 f"the {network} network of {self.model.path} makes {list(result.shape)} of "
                 f"{list(array.shape)}, expected {list(expected)}; install the model again"
             )
+
+
+def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32], offset: float) -> Symbols:
+    """Round a latent to symbols, with a dead zone around zero where the offset is below 0.5.
+
+    Magnitudes are rounded down unless their fraction reaches 1 - ``offset``: sign(v) · ⌊|v| +
+    offset⌋ for v = latent · gain. Where v lies on the threshold the even neighbour is taken, so
+    that 0.5 is IEEE rounding to nearest (equation 6) to the bit.
+
+    Args:
+        latent: [C, h, w].
+        gain: [C].
+        offset: above 0, at most 0.5.
+
+    Returns:
+        int32 [C, h, w], within ±2^20.
+    """
+    # A network may overflow on a picture unlike any other; the coder takes integers only.
+    with np.errstate(over="ignore"):
+        scaled = latent * gain[:, np.newaxis, np.newaxis]
+    np.nan_to_num(scaled, copy=False, nan=0, posinf=SYMBOL_LIMIT, neginf=-SYMBOL_LIMIT)
+    np.clip(scaled, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=scaled)
+    magnitudes = np.abs(scaled)
+    magnitudes -= np.float32(PLAIN_OFFSET - offset)
+    np.rint(magnitudes, out=magnitudes)
+    return np.copysign(magnitudes, scaled).astype(np.int32)
 
 
 def pad(pixels: Pixels, stride: int) -> Pixels:

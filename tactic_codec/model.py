@@ -20,6 +20,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -45,11 +46,31 @@ FINGERPRINT_BYTES = 4
 MAX_MANIFEST_BYTES = 1 << 22
 MAX_LEVELS = 255
 MAX_STRIDE = 256  # pixels; the codec cuts pictures into tiles of 384
+PLAIN_OFFSET = 0.5
+"""What rounds latents to the nearest integer, see `Level`."""
 
 _BUNDLED = Path(__file__).parent / "models"
 _CHECKOUT = Path(__file__).parent.parent / "models"
 
 T = TypeVar("T")
+
+
+class Objective(NamedTuple):
+    """What a level was trained to make small of a picture (equation 9), for whoever codes to it.
+
+    J = L_D + alpha · divergence + features · feature error + beta · bits a pixel.
+
+    Attributes:
+        pixel_scale: L_D is the mean squared error of pixels in [0, pixel_scale].
+        alpha: weight of the divergence from what the task network says of the original, in nats.
+        features: weight of the error of the task network's features.
+        beta: weight of a bit a pixel.
+    """
+
+    pixel_scale: float
+    alpha: float
+    features: float
+    beta: float
 
 
 class Level(NamedTuple):
@@ -60,12 +81,16 @@ class Level(NamedTuple):
         contexts: how neighbours choose a table.
         gain: float32 [C], what the encoder multiplies latents by before rounding.
         inverse_gain: float32 [C], what the decoder multiplies symbols by.
+        offset: what the encoder adds to a magnitude before it rounds down; 0.5 rounds to nearest.
+        objective: what the level was trained for; None where the model does not tell.
     """
 
     minimum: int
     contexts: ContextModel
     gain: NDArray[np.float32]
     inverse_gain: NDArray[np.float32]
+    offset: float
+    objective: Objective | None
 
 
 class Head(NamedTuple):
@@ -142,11 +167,14 @@ class Model:
         self.channels = _positive(normative["channels"])
         self.halo = _positive(manifest["halo"])
         self.fingerprint = fingerprint(normative)
-        gains = encoder["gain"]
-        if not 1 <= len(normative["levels"]) <= MAX_LEVELS or len(gains) != len(
-            normative["levels"]
-        ):
+        gains, count = encoder["gain"], len(normative["levels"])
+        if not 1 <= count <= MAX_LEVELS or len(gains) != count:
             raise ValueError(f"expected 1 to {MAX_LEVELS} levels, and a gain for each")
+        # The first models were written before there were offsets and objectives.
+        offsets = encoder.get("offset", [PLAIN_OFFSET] * count)
+        objectives = encoder.get("objective")
+        if len(offsets) != count or (objectives is not None and len(objectives) != count):
+            raise ValueError(f"expected {count} offsets and objectives, one for each level")
         self.levels = tuple(
             Level(
                 minimum=_of_type(int, level["minimum"]),
@@ -156,8 +184,12 @@ class Model:
                 ),
                 gain=self._gains(gain),
                 inverse_gain=self._gains(level["inverse_gain"]),
+                offset=_offset(offset),
+                objective=None if objectives is None else _objective(objectives[i]),
             )
-            for level, gain in zip(normative["levels"], gains, strict=True)
+            for i, (level, gain, offset) in enumerate(
+                zip(normative["levels"], gains, offsets, strict=True)
+            )
         )
         self.default_level = _positive(encoder["default_level"])
         self.level(self.default_level)
@@ -438,6 +470,26 @@ def _of_type(kind: type[T], value: Any) -> T:
 
 def _names(values: Any) -> tuple[str, ...]:
     return tuple(_of_type(str, value) for value in _of_type(list, values))
+
+
+def _offset(value: Any) -> float:
+    offset = _number(value)
+    if not 0 < offset <= PLAIN_OFFSET:
+        raise ValueError(f"expected offsets above 0 and at most {PLAIN_OFFSET}, found {offset}")
+    return offset
+
+
+def _objective(given: Any) -> Objective:
+    objective = Objective(*(_number(given[weight]) for weight in Objective._fields))
+    if min(objective) < 0:
+        raise ValueError(f"expected an objective of weights that are not below 0, found {given}")
+    return objective
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise TypeError(f"expected a number, found {value!r}")
+    return float(value)
 
 
 def _positive(value: Any) -> int:

@@ -250,6 +250,43 @@ def test_halves_are_rounded_to_even(tiny: Codec) -> None:
     assert tiny.quantise(latent, 2)[:, 0, 0].tolist() == [-2, 0, 0, 2, 2, 2, 4, 0]
 
 
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [
+        (0.5, [0, 0, 0, 1, 1, 2, 2, 2, 3, -1, -2, -3]),
+        (0.4, [0, 0, 0, 0, 1, 1, 2, 2, 3, 0, -1, -3]),
+        (0.3, [0, 0, 0, 0, 0, 1, 1, 2, 3, 0, -1, -3]),
+    ],
+)
+def test_an_offset_below_a_half_makes_a_dead_zone(offset: float, expected: list[int]) -> None:
+    v = [0, 0.29, 0.49, 0.59, 0.61, 1.59, 1.65, 1.71, 3.0, -0.55, -1.55, -3.0]
+    latent = np.array(v, np.float32)[:, None, None] / 2
+    found = codec_room.quantise(latent, np.full(12, 2, np.float32), offset)
+    assert found[:, 0, 0].tolist() == expected
+    assert found.dtype == np.int32
+
+
+def test_an_offset_of_a_half_rounds_as_ieee_754_does_to_the_bit() -> None:
+    random = np.random.default_rng(1)
+    v = np.concatenate([random.normal(0, 3, 4000), np.arange(-9, 9.5, 0.5), [1e-40, -0.0, 2.0**20]])
+    latent = v.astype(np.float32)[np.newaxis, np.newaxis]
+    found = codec_room.quantise(latent, np.ones(1, np.float32), 0.5)
+    np.testing.assert_array_equal(found, np.rint(latent).astype(np.int32))
+
+
+def test_the_codec_rounds_with_its_levels_offset(spoilt: Spoilt, tiny: Codec) -> None:
+    spoilt.set("encoder", "offset", to=[0.5, 0.35, 0.5])
+    codec = Codec(spoilt.model, tiny.runtime)
+    pixels = cat()
+    latent = tiny.analyse(pixels)
+    assert np.count_nonzero(codec.quantise(latent, 2)) < np.count_nonzero(tiny.quantise(latent, 2))
+    np.testing.assert_array_equal(codec.quantise(latent, 3), tiny.quantise(latent, 3))
+    data = codec.compress(pixels, 2)
+    assert len(data) < len(tiny.compress(pixels, 2))
+    # The decoder is the same: files of either encoder are read by both.
+    np.testing.assert_array_equal(tiny.symbols(container.parse(data)), codec.quantise(latent, 2))
+
+
 def test_reconstructions_beyond_black_and_white_are_clipped(tiny: Codec) -> None:
     shades = np.array([-1e30, -0.1, 0.0, 0.5, 1.0, 1.1, 1e30, np.inf], np.float32)
     x_hat = np.broadcast_to(shades, (1, 3, 8, 8))

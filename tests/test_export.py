@@ -21,13 +21,15 @@ from tactic_codec import container, entropy, image, metrics, tasks
 from tactic_codec.codec import load_model
 from tactic_codec.entropy import TOTAL, ContextModel
 from tactic_codec.errors import ConfigError, DataError, OutputExists, TacError
-from tactic_codec.model import Model
+from tactic_codec.model import Model, Objective
 from tactic_codec.networks import heads
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.prior import FactorizedPrior
 from tactic_codec.networks.transforms import TransformConfig
+from tactic_codec.refinement import Networks
 from tactic_codec.runtime import open_runtime
 from tactic_codec.training import command as command_room
+from tactic_codec.training import offsets
 from tactic_codec.training.command import export_command, train_command
 from tactic_codec.training.config import load_config
 from tactic_codec.training.data import Example, scan
@@ -40,6 +42,7 @@ from tactic_codec.training.export import (
     levels_of,
     used_channels,
 )
+from tactic_codec.training.offsets import tune_offset
 from tactic_codec.training.tables import fit_tables, freeze, smooth
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -627,6 +630,40 @@ def test_channels_without_a_use_are_left_out(tmp_path: Path, small_head_is_known
         expected = network.synthesis(torch.from_numpy(whole[np.newaxis]).float()).numpy()
     found = codec.runtime.run("synthesis", kept[np.newaxis].astype(np.float32))
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_offsets_and_objectives_are_written_where_a_model_is_trained_for_them(
+    tmp_path: Path, small_head_is_known: None
+) -> None:
+    objectives = [Objective(10.0, 1.0, 0.0, beta) for beta in (4.0, 2.0, 1.0)]
+    model = export_of(trained(), tmp_path / "tuned", objectives=objectives)
+    assert [level.objective for level in model.levels] == objectives
+    assert all(offsets.LEAST <= level.offset <= 0.5 for level in model.levels)
+    plain = export_of(trained(), tmp_path / "plain")
+    assert [(level.offset, level.objective) for level in plain.levels] == [(0.5, None)] * 3
+
+
+@pytest.mark.parametrize(("beta", "expected"), [(0.0, 0.5), (1e6, offsets.LEAST)])
+def test_the_offset_follows_the_price_of_a_bit(beta: float, expected: float) -> None:
+    # A codec whose latent is the picture, so that what rounds best is known: without a price the
+    # nearest, and where only bits count the widest dead zone.
+    random = np.random.default_rng(1)
+    shades = np.minimum(random.exponential(30, (3, 32, 32, 3)), 255).astype(np.uint8)
+    latents = [(pixels.transpose(2, 0, 1) / 255).astype(np.float32) for pixels in shades]
+    synthesis = nn.Conv2d(3, 3, 1, bias=False)
+    with torch.no_grad():
+        synthesis.weight.copy_(torch.eye(3)[:, :, None, None])
+    found = tune_offset(
+        Networks(synthesis, None, 0, stride=1, halo=1),
+        list(shades),
+        latents,
+        gain=np.full(3, 8, np.float32),
+        inverse_gain=np.full(3, 1 / 8, np.float32),
+        likelihood=FactorizedPrior(3).likelihood,
+        contexts=ContextModel((1, 3)),
+        objective=Objective(10.0, 0.0, 0.0, beta),
+    )
+    assert found == expected
 
 
 def test_one_channel_is_left_where_none_is_used() -> None:

@@ -379,6 +379,7 @@ VALUES: list[tuple[Keys, list[Any]]] = [
     (("normative", "levels"), [[], {}, None]),
     (("halo",), [0, -4, "4"]),
     (("encoder", "default_level"), [0, 4, 2**64]),
+    (("encoder", "offset"), [[0] * 3, [1e400] * 3, [0.5]]),
     (("files", "tables.npz", "bytes"), [0, 2**62, -1]),
 ]
 FORGED_VALUES = {

@@ -18,7 +18,7 @@ MODELS = ROOT / "tests" / "models"
 # --- By source ------------------------------------------------------------------------------------
 
 CODING = {"container", "entropy", "errors", "image", "model"}
-RUNNING = CODING | {"codec", "metrics", "runtime", "tasks", "tiling"}
+RUNNING = CODING | {"codec", "metrics", "refinement", "runtime", "tasks", "tiling"}
 
 ROOMS = {
     "errors": set(),
@@ -29,7 +29,8 @@ ROOMS = {
     "image": {"errors"},
     "model": {"container", "entropy", "errors"},
     "runtime": {"errors", "model", "networks"},
-    "codec": CODING | {"runtime", "tiling"},
+    "codec": CODING | {"refinement", "runtime", "tiling"},
+    "refinement": {"entropy", "errors", "model", "networks", "tiling"},
     "tasks": CODING | {"codec"},
     "report": CODING | {"codec", "metrics", "tasks"},
     "networks": {"errors", "model"},
@@ -39,7 +40,7 @@ ROOMS = {
 }
 """Which rooms a room may import, wherever in its files."""
 
-LEARNING = {"runtime", "networks", "training", "evaluation"}
+LEARNING = {"runtime", "refinement", "networks", "training", "evaluation"}
 LIBRARIES = {
     "click": {"cli"},
     "constriction": {"entropy"},

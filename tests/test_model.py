@@ -15,7 +15,7 @@ from conftest import TINY, TINY_FINGERPRINT, Spoilt
 from tactic_codec import model as models
 from tactic_codec.codec import load_model, load_model_of
 from tactic_codec.errors import DamagedModel, UnknownLevel, UnknownModel, UnknownTask
-from tactic_codec.model import Damaged, Model, find, find_fingerprint, installed
+from tactic_codec.model import Damaged, Model, Objective, find, find_fingerprint, installed
 
 TOTAL = 2**24
 
@@ -107,12 +107,28 @@ def test_the_fingerprint_is_that_of_the_canonical_json() -> None:
     assert digest.hex() == "1d5aa48e"
 
 
+OBJECTIVE = {"pixel_scale": 10.0, "alpha": 1, "features": 2.0, "beta": 0.5}
+
+
+def test_models_may_tell_how_they_round_and_what_for(spoilt: Spoilt) -> None:
+    assert [(level.offset, level.objective) for level in spoilt.model.levels] == [(0.5, None)] * 3
+    spoilt.set("encoder", "offset", to=[0.5, 0.4, 1e-3])
+    spoilt.set("encoder", "objective", to=[OBJECTIVE | {"beta": beta} for beta in (2, 1.0, 0)])
+    levels = spoilt.model.levels
+    assert [level.offset for level in levels] == [0.5, 0.4, 1e-3]
+    assert [level.objective for level in levels] == [
+        Objective(pixel_scale=10, alpha=1, features=2, beta=beta) for beta in (2, 1, 0)
+    ]
+
+
 ENCODER_SIDE: dict[str, Callable[[Spoilt], None]] = {
     "analysis": lambda s: s.put("analysis.onnx", b"another"),
     "head": lambda s: s.put("classify.onnx", b"another"),
     "weights": lambda s: s.put("weights.safetensors", b"another"),
     "gains of the encoder": lambda s: s.set("encoder", "gain", 0, to=[0.25] * 8),
     "default level": lambda s: s.set("encoder", "default_level", to=1),
+    "rounding offsets": lambda s: s.set("encoder", "offset", to=[0.5, 0.4, 0.3]),
+    "objective": lambda s: s.set("encoder", "objective", to=[OBJECTIVE] * 3),
     "name": lambda s: s.set("name", to="other"),
     "no heads": lambda s: s.set("heads", to={}),
     "metrics": lambda s: s.set("metrics", to={"bpp": 1.0}),
@@ -202,6 +218,18 @@ BROKEN: list[tuple[tuple[str | int, ...], list[Any]]] = [
     (("encoder", "gain"), [..., [], [[1.0] * 8] * 2, [[1.0] * 8] * 4, None]),
     (("encoder", "gain", 0), NOT_GAINS),
     (("encoder", "default_level"), [..., *NOT_POSITIVE, 4, 256]),
+    (("encoder", "offset"), [None, 0.5, "555", {}, [], [0.5] * 2, [0.5] * 4]),
+    *(
+        (("encoder", "offset"), [[0.5, 0.5, bad]])
+        for bad in (0, 0.0, -0.1, 0.51, 1, float("nan"), float("inf"), "0.5", True, None, [0.5])
+    ),
+    (("encoder", "objective"), [5, "abc", {}, [], [OBJECTIVE] * 2, [OBJECTIVE] * 4, [None] * 3]),
+    *(
+        (("encoder", "objective"), [[OBJECTIVE, OBJECTIVE, OBJECTIVE | {weight: bad}]])
+        for weight in OBJECTIVE
+        for bad in (-1, float("nan"), float("inf"), 10**400, "1", True, None)
+    ),
+    (("encoder", "objective"), [[{k: v for k, v in OBJECTIVE.items() if k != "beta"}] * 3]),
     (("heads",), [..., None, [], "text", {"classify": {}}, {"classify": None}]),
     (("heads", "classify", "file"), [..., 5, None]),
     (("heads", "classify", "input_size"), [..., *NOT_POSITIVE]),

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 from tactic_codec.errors import ConfigError
+from tactic_codec.model import Objective
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training.config import (
     DataConfig,
@@ -137,6 +138,26 @@ def test_a_run_s_own_record_is_a_configuration_again() -> None:
     config = parse_config(LEAST | {"entropy": {"own": [1, 2]}, "data": {"draw": [1.0]}})
     again = json.loads(json.dumps(asdict(config)))
     assert parse_config(again) == config
+
+
+def test_the_last_stage_that_codes_says_what_levels_are_for() -> None:
+    joint = STAGE | {
+        "beta": 8.0,
+        "beta_ratio": 0.5,
+        "alpha": 2.0,
+        "label": 0.5,
+        "distill": 1.0,
+        "features": 3.0,
+        "pixel_scale": 10.0,
+    }
+    head = STAGE | {"quantisation": "none"}
+    levels = {"residual": {}, "levels": {"count": 3}}
+    raw = LEAST | levels | {"stage": [STAGE, joint, head]}
+    assert parse_config(raw).objectives == [
+        Objective(pixel_scale=10.0, alpha=3.0, features=6.0, beta=beta) for beta in (8.0, 4.0, 2.0)
+    ]
+    assert parse_config(LEAST).objectives == [Objective(1.0, 1.0, 0.0, 1.0)]
+    assert parse_config(LEAST | {"stage": [head]}).objectives is None
 
 
 def test_a_run_without_a_task_loss_uses_no_task_network() -> None:

@@ -5,6 +5,7 @@
     symbols    encode, decode, ideal_bits, count_symbols: the order of the stages
     contexts   coding order, and the neighbours that choose a table
     tables     integer frequencies of 2^24
+    moves      what symbols cost, and what moving one would change
     escapes    Exp-Golomb codes for values outside a table
     coders     the range coder, by constriction where it is installed
     pure       the same range coder in plain Python
@@ -16,6 +17,7 @@ their rules with `DamagedModel`.
 
 from tactic_codec.entropy.coders import CONSTRICTION, PURE, Coder, default_coder
 from tactic_codec.entropy.contexts import ContextModel
+from tactic_codec.entropy.moves import Moves, Prices
 from tactic_codec.entropy.pure import TOTAL
 from tactic_codec.entropy.symbols import count_symbols, decode, encode, ideal_bits
 from tactic_codec.entropy.tables import SYMBOL_LIMIT, FrequencyTables
@@ -28,6 +30,8 @@ __all__ = [
     "Coder",
     "ContextModel",
     "FrequencyTables",
+    "Moves",
+    "Prices",
     "count_symbols",
     "decode",
     "default_coder",

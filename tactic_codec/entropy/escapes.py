@@ -35,12 +35,17 @@ def unfold(number: int, tables: FrequencyTables) -> int:
 def code_bits(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the codes of [E] numbers behind each other, one array element per bit."""
     plus_one = numbers + 1
-    # Exact: float64 holds these integers, and frexp takes its exponent apart.
-    zeros = np.frexp(plus_one)[1].astype(np.int64) - 1
-    # n zeros and n + 1 bits are the same as the number written in 2n + 1 bits.
-    lengths = 2 * zeros + 1
+    lengths = code_lengths(numbers)
     bits_left = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(lengths.sum())
     return np.repeat(plus_one, lengths) >> bits_left & 1
+
+
+def code_lengths(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many bits the code of each of [E] numbers has."""
+    # Exact: float64 holds these integers, and frexp takes its exponent apart.
+    zeros = np.frexp(numbers + 1)[1].astype(np.int64) - 1
+    # n zeros and n + 1 bits are the same as the number written in 2n + 1 bits.
+    return 2 * zeros + 1
 
 
 def read_code(read_bit: Callable[[], int]) -> int:

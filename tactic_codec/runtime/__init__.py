@@ -20,7 +20,15 @@ DEVICES = ("auto", "cpu", "cuda", "torch-cpu")
 
 
 class Runtime(Protocol):
-    """Runs the networks of one model; may be used from several threads at once."""
+    """Runs the networks of one model; may be used from several threads at once.
+
+    Attributes:
+        torch_device: where torch runs, for what needs it whatever the runtime: ``cpu``, ``cuda``.
+        threads: how many one network may use; None for as many as there are processors.
+    """
+
+    torch_device: str
+    threads: int | None
 
     def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run a network, loading it when it is first asked for.

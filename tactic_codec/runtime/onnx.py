@@ -34,8 +34,11 @@ class _Session(ort.InferenceSession):  # type: ignore[misc]
 class OnnxRuntime:
     """Networks as ONNX Runtime sessions, made when they are first run."""
 
+    torch_device = "cpu"
+
     def __init__(self, model: Model, threads: int | None) -> None:
         self._model = model
+        self.threads = threads
         self._options = ort.SessionOptions()
         self._options.log_severity_level = _FATAL
         if threads is not None:

@@ -31,7 +31,8 @@ class TorchRuntime:
         if threads is not None:
             torch.set_num_threads(threads)
         self._model = model
-        self._device = device
+        self.torch_device = device
+        self.threads = threads
         self._networks: dict[str, nn.Module] = {}
         self._lock = threading.Lock()
 
@@ -39,10 +40,12 @@ class TorchRuntime:
         """Run a network on one array, see `Runtime`."""
         with self._lock:
             if network not in self._networks:
-                self._networks[network] = folder.load_network(self._model, network).to(self._device)
+                self._networks[network] = folder.load_network(self._model, network).to(
+                    self.torch_device
+                )
             module = self._networks[network]
         with torch.inference_mode():
             result: NDArray[np.float32] = (
-                module(torch.from_numpy(array).to(self._device)).cpu().numpy()
+                module(torch.from_numpy(array).to(self.torch_device)).cpu().numpy()
             )
         return result

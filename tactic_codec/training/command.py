@@ -239,6 +239,7 @@ def _export(
         calibration=[image.square(image.load(path), config.data.size) for path in chosen],
         contexts=ContextModel(config.entropy.own, config.entropy.shared),
         head=_head(config, data, network),
+        objectives=config.objectives,
         training={
             "config": asdict(config),
             "seed": config.seed,

@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeVar
 
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import ConfigError, DamagedModel
-from tactic_codec.model import MAX_LEVELS
+from tactic_codec.model import MAX_LEVELS, Objective
 from tactic_codec.networks.codec import Quantisation
 from tactic_codec.networks.residual import ResidualConfig
 
@@ -151,6 +151,26 @@ class TrainingConfig:
             return (1.0,)
         first, last, count = self.levels.first_gain, self.levels.last_gain, self.levels.count
         return tuple(first * (last / first) ** (i / max(count - 1, 1)) for i in range(count))
+
+    @property
+    def objectives(self) -> list[Objective] | None:
+        """What the last stage that codes makes small at each level; None where none codes.
+
+        An encoder knows no labels: what the task network says of the original stands for them.
+        """
+        coding = [stage for stage in self.stage if stage.quantisation != "none"]
+        if not coding:
+            return None
+        stage = coding[-1]
+        return [
+            Objective(
+                pixel_scale=stage.pixel_scale,
+                alpha=stage.alpha * (stage.label + stage.distill),
+                features=stage.alpha * stage.features,
+                beta=stage.beta * stage.beta_ratio**level,
+            )
+            for level in range(len(self.gains))
+        ]
 
     @property
     def uses_teacher(self) -> bool:

@@ -32,10 +32,20 @@ from tactic_codec import codec, image
 from tactic_codec.entropy import ContextModel, FrequencyTables
 from tactic_codec.errors import OutputExists, TacError
 from tactic_codec.image import Pixels
-from tactic_codec.model import MANIFEST, MANIFEST_VERSION, SYNTHESIS, TABLES, Model
+from tactic_codec.model import (
+    MANIFEST,
+    MANIFEST_VERSION,
+    PLAIN_OFFSET,
+    SYNTHESIS,
+    TABLES,
+    Model,
+    Objective,
+)
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import WEIGHTS, describe
 from tactic_codec.networks.transforms import macs_per_pixel
+from tactic_codec.refinement import Networks
+from tactic_codec.training.offsets import tune_offset
 from tactic_codec.training.tables import Likelihood, fit_tables
 
 TOLERANCE = 1e-3
@@ -85,6 +95,7 @@ def export(
     contexts: ContextModel,
     head: HeadExport | None,
     training: Mapping[str, Any],
+    objectives: Sequence[Objective] | None = None,
     documents: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
 ) -> Model:
@@ -100,6 +111,8 @@ def export(
         contexts: how neighbours choose a table.
         head: the classifier, if the model has one.
         training: what the model was made from, for the manifest.
+        objectives: of each level, what it was trained for; rounding offsets are tuned to it, and
+            without it latents are rounded to nearest.
         documents: further files for people, such as the configuration and the log.
         overwrite: replace a folder that is there.
 
@@ -115,7 +128,13 @@ def export(
     # A copy: the run that this is an evaluation of goes on with its networks as they are.
     network = copy.deepcopy(network).cpu().float().eval()
     latents = [latent_of(network, pixels) for pixels in calibration]
-    symbols = [[quantise(y, level.gain) for y in latents] for level in levels]
+    offsets = [PLAIN_OFFSET] * len(levels)
+    if objectives:
+        offsets = _tune_offsets(network, head, levels, objectives, calibration, latents, contexts)
+    symbols = [
+        [codec.quantise(y, level.gain, offset) for y in latents]
+        for level, offset in zip(levels, offsets, strict=True)
+    ]
     tables = [
         fit_tables(found, contexts, level.likelihood)
         for found, level in zip(symbols, levels, strict=True)
@@ -132,6 +151,9 @@ def export(
     files[WEIGHTS] = safetensors.torch.save(weights)
     files |= documents or {}
     manifest = _manifest(network, name, description, levels, tables, head, files, training)
+    manifest["encoder"]["offset"] = offsets
+    if objectives:
+        manifest["encoder"]["objective"] = [objective._asdict() for objective in objectives]
     files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
 
     sibling = out.with_name(f"{out.name}.new")
@@ -174,10 +196,35 @@ def latent_of(network: TacticNetwork, pixels: Pixels) -> NDArray[np.float32]:
     return latent
 
 
-def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return the symbols of a latent (equation 6), both [C, h, w], with gains [C]."""
-    symbols: NDArray[np.int32] = np.rint(latent * gain[:, np.newaxis, np.newaxis]).astype(np.int32)
-    return symbols
+def _tune_offsets(
+    network: TacticNetwork,
+    head: HeadExport | None,
+    levels: Sequence[LevelExport],
+    objectives: Sequence[Objective],
+    calibration: Sequence[Pixels],
+    latents: Sequence[NDArray[np.float32]],
+    contexts: ContextModel,
+) -> list[float]:
+    networks = Networks(
+        synthesis=network.synthesis,
+        head=copy.deepcopy(head.module).cpu().float().eval() if head else None,
+        input_size=head.input_size if head else 0,
+        stride=network.transforms.stride,
+        halo=network.transforms.halo,
+    )
+    return [
+        tune_offset(
+            networks,
+            calibration,
+            latents,
+            gain=level.gain,
+            inverse_gain=level.inverse_gain,
+            likelihood=level.likelihood,
+            contexts=contexts,
+            objective=objective,
+        )
+        for level, objective in zip(levels, objectives, strict=True)
+    ]
 
 
 def used_channels(symbols: Sequence[Sequence[NDArray[np.int32]]]) -> list[int]:
@@ -346,7 +393,7 @@ def _check_runtimes(model: Model, pixels: Pixels) -> None:
     x_HWC = codec.pad(pixels, model.stride)
     x = np.divide(x_HWC.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
     level = model.level(model.default_level)
-    symbols = quantise(reference.run("analysis", x)[0], level.gain)
+    symbols = codec.quantise(reference.run("analysis", x)[0], level.gain, level.offset)
     y_hat = symbols.astype(np.float32) * level.inverse_gain[:, np.newaxis, np.newaxis]
     arrays = {"analysis": x, "synthesis": y_hat[np.newaxis]}
     for task, head in model.heads.items():
