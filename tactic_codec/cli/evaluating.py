@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from tactic_codec.cli import files, options, outputs, work
+from tactic_codec.cli.coding import MAX_EFFORT
 from tactic_codec.cli.console import Console, display, opened
 from tactic_codec.cli.files import PICTURES, Source
 from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
-    from tactic_codec.evaluation.coders import Coder
+    from tactic_codec.evaluation.coders import Coder, ModelCoder
     from tactic_codec.evaluation.curves import Setting
     from tactic_codec.evaluation.pictures import Folder, Picture
     from tactic_codec.evaluation.retrain import Retrainer
@@ -139,6 +140,16 @@ def _number(text: str) -> "Setting":
     "levels; may be given several times.",
 )
 @click.option(
+    "--effort",
+    "efforts",
+    type=click.IntRange(0, MAX_EFFORT),
+    default=(0,),
+    metavar="N",
+    multiple=True,
+    help="Compress with the models at this effort, by default 0; given several times, each is a "
+    "curve of its own.",
+)
+@click.option(
     "--size",
     type=click.IntRange(16, 4096),
     default=224,
@@ -189,6 +200,7 @@ def eval(
     out: str,
     codecs: tuple[str, ...],
     grids: "tuple[tuple[str, tuple[Setting, ...]], ...]",
+    efforts: tuple[int, ...],
     size: int,
     held_out: bool,
     limit: int | None,
@@ -198,7 +210,7 @@ def eval(
     force: bool,
     device: str,
     jobs: int,
-    max_pixels: int,
+    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -232,11 +244,13 @@ def eval(
 
         _check_out(out, force)
         work.collect_warnings(image.ImageWarning)
+        models = tuple(dict.fromkeys(models))
         loaded = [load_model(name, device=device, threads=threads) for name in models]
         reference = loaded[0]
         head = reference.model.head("classify")
         notes: list[str] = []
-        coders = _coders(console, models, loaded, codecs, dict(grids), device, notes)
+        own = _models(models, loaded, device, efforts)
+        coders = _coders(console, own, codecs, dict(grids), notes)
         compare = _has_scipy(console, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None
 
@@ -311,13 +325,29 @@ def _check_out(out: str, force: bool) -> None:
 # --- Coders ---------------------------------------------------------------------------------------
 
 
+def _models(
+    names: Sequence[str], loaded: Sequence["Codec"], device: str, efforts: Sequence[int]
+) -> list["ModelCoder"]:
+    """Return every model at every effort."""
+    from tactic_codec.evaluation.coders import ModelCoder
+
+    titles = [codec.model.name for codec in loaded]
+    found = []
+    for name, codec in zip(names, loaded, strict=True):
+        # Two versions of a model may share its name.
+        own = codec.model.name
+        title = own if titles.count(own) == 1 else f"{own} ({name})"
+        for effort in dict.fromkeys(efforts):
+            suffix = f" effort {effort}" if effort else ""
+            found.append(ModelCoder(codec, device, name=title + suffix, effort=effort))
+    return found
+
+
 def _coders(
     console: Console,
-    names: Sequence[str],
-    loaded: Sequence["Codec"],
+    models: Sequence["ModelCoder"],
     codecs: Sequence[str],
     grids: Grids,
-    device: str,
     notes: list[str],
 ) -> list["Coder"]:
     """Return the coders that were asked for, models first.
@@ -328,13 +358,7 @@ def _coders(
     """
     from tactic_codec.evaluation import coders
 
-    titles = [codec.model.name for codec in loaded]
-    found: list[coders.ModelCoder | coders.Conventional] = []
-    for name, codec in zip(names, loaded, strict=True):
-        # Two versions of a model may share its name.
-        own = codec.model.name
-        title = own if titles.count(own) == 1 else f"{own} ({name})"
-        found.append(coders.ModelCoder(codec, device, title))
+    found: list[coders.ModelCoder | coders.Conventional] = list(models)
     for name in dict.fromkeys(codecs) or coders.CONVENTIONAL:
         try:
             found.append(coders.conventional(name))
@@ -415,16 +439,18 @@ def _thinned(listed: Sequence[_Listed]) -> list[_Listed]:
 
 
 def _load(
-    console: Console, listed: Sequence[_Listed], size: int, jobs: int, max_pixels: int
+    console: Console, listed: Sequence[_Listed], size: int, jobs: int, max_pixels: int | None
 ) -> list["Picture"]:
     """Read pictures and cut them to squares; report those that cannot be read."""
     from tactic_codec import image
     from tactic_codec.evaluation import pictures
 
+    limit = max_pixels or image.DEFAULT_MAX_PIXELS
+
     def read(item: _Listed) -> "Picture":
         if item.source.problem:
             raise item.source.problem
-        pixels = image.load(Path(item.source.path), max_pixels=max_pixels)
+        pixels = image.load(Path(item.source.path), max_pixels=limit)
         return pictures.picture(item.name, pixels, size)
 
     found = [picture for _, picture, _ in console.each(read, listed, jobs=jobs, total=len(listed))]

@@ -85,41 +85,56 @@ class ModelCoder(Coder):
     kind = "model"
     open_ended = False
 
-    def __init__(self, codec: Codec, device: str = "auto", name: str | None = None) -> None:
+    def __init__(
+        self, codec: Codec, device: str = "auto", *, name: str | None = None, effort: int = 0
+    ) -> None:
         """Take every level of a model.
 
         Args:
             codec: the model with its runtime.
             device: that the runtime was opened for; pixels may differ by a rounding between two.
             name: the model's own by default.
+            effort: see `Codec.compress`.
+
+        Raises:
+            BackendUnavailable: effort above 0 needs torch, which is not installed.
         """
+        if effort:
+            _ = codec.refiner  # what is missing is said at once, not hours later
         self.codec = codec
         self.device = device
+        self.effort = effort
         self.name = name or codec.model.name
-        self.settings = f"fingerprint {codec.model.fingerprint.hex()}, setting = quality level"
+        told = f"fingerprint {codec.model.fingerprint.hex()}, setting = quality level"
+        self.settings = f"{told}, effort {effort}" if effort else told
         self.grid = tuple(range(1, len(codec.model.levels) + 1))
 
     def at(self, levels: tuple[Setting, ...]) -> "ModelCoder":
         """Return the same coder at other levels.
 
         Raises:
-            UnknownLevel: the model does not have one of them.
+            ConfigError: a level is no whole number.
+            UnknownLevel: the model does not have it.
         """
         for level in levels:
-            self.codec.model.level(int(level))
-        other = ModelCoder(self.codec, self.device, self.name)
+            if not isinstance(level, int):
+                raise ConfigError(f"{self.name} has whole numbers as levels, not {level:g}")
+            self.codec.model.level(level)
+        other = ModelCoder(self.codec, self.device, name=self.name, effort=self.effort)
         other.grid = tuple(int(level) for level in levels)
         return other
 
     def code(self, pixels: Pixels, setting: Setting) -> Coded:
         """Code a picture as one frame, see `Coder`."""
-        data = self.codec.compress(pixels, int(setting))
-        return Coded(len(data), self.codec.decode(container.parse(data)))
+        data = self.codec.compress(pixels, int(setting), self.effort)
+        height, width, _ = pixels.shape
+        frame = container.parse(data, max_pixels=height * width)
+        return Coded(len(data), self.codec.decode(frame))
 
     def identity(self, setting: Setting) -> Identity:
         """Return level, fingerprint, the encoder and what runs it, see `Coder`."""
         manifest = self.codec.model.manifest
-        return {
+        identity = {
             "coder": "tactic",
             "level": int(setting),
             "fingerprint": self.codec.model.fingerprint.hex(),
@@ -128,6 +143,12 @@ class ModelCoder(Coder):
             "analysis": manifest["files"]["analysis.onnx"]["sha256"],
             **runtime_identity(self.device),
         }
+        if self.effort:
+            # It asks the networks as torch knows them, the classifier among them.
+            weights = manifest["files"]["weights.safetensors"]["sha256"]
+            torch = metadata.version("torch")
+            identity |= {"effort": self.effort, "weights": weights, "torch": torch}
+        return identity
 
 
 def head_identity(codec: Codec, device: str = "auto") -> Identity:
@@ -348,7 +369,7 @@ CONVENTIONAL = {
         Conventional(
             name="jpeg",
             settings="4:2:0, optimised Huffman tables, baseline or progressive, the smaller",
-            grid=(1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 22, 30, 40, 55),
+            grid=(1, 3, 4, 5, 6, 8, 10, 13, 17, 22, 30, 40, 55),
             bounds=(1, 100),
             pillow_name="JPEG",
             options=_jpeg,

@@ -20,6 +20,9 @@ _CODECS = ("#7f7f7f", "#56b4e9", "#e69f00", "#8c6bb1", "#4d9a3f", "#b15928")
 _MARKERS = ("s", "^", "D", "v", "P", "X")
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
+_LEGEND_INCHES = 1.5
+"""Room for a name of the legend."""
+
 _LABELS = {
     "agreement": "same label as uncompressed, %",
     "retrained agreement": "same label, head retrained, %",
@@ -63,9 +66,8 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
         qualities.insert(1, "retrained agreement")
     columns = len(report.folders)
     with mpl.rc_context({"svg.hashsalt": "tactic", "font.size": 9}):
-        figure = Figure(
-            figsize=(max(6.4, 4.6 * columns), 3.2 * len(qualities) + 0.8), layout="constrained"
-        )
+        width = max(6.4, 4.6 * columns)
+        figure = Figure(figsize=(width, 3.2 * len(qualities) + 0.8), layout="constrained")
         panels = figure.subplots(len(qualities), columns, squeeze=False, sharex=True, sharey="row")
         for row, quality in zip(panels, qualities, strict=True):
             for axes, result in zip(row, report.folders, strict=True):
@@ -76,7 +78,12 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
         for axes in panels[-1]:
             axes.set_xlabel("bits a pixel, of whole files")
         handles, names = panels[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7))
+        figure.legend(
+            *(handles, names),
+            loc="outside lower center",
+            ncols=min(len(names), int(width / _LEGEND_INCHES)),
+            frameon=False,
+        )
         files = {}
         for form in formats:
             stream = io.BytesIO()
@@ -106,6 +113,8 @@ def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:
         if quality != "psnr":
             low, high = _interval(curve, quality)
             axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+            if len(x) == 1:  # there is nothing between one point and the next
+                axes.vlines(x, low, high, color=colour, alpha=0.5)
     for number, curve in enumerate(codecs):
         x, y = zip(*rates(curve, quality), strict=True)
         axes.plot(

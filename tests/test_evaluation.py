@@ -1,0 +1,615 @@
+"""The evaluation room: curves from real bytes, what is kept of them, and how they are compared."""
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import PHOTOGRAPHS, TINY, Spoilt
+from numpy.typing import NDArray
+from PIL import Image
+
+from tactic_codec import image, metrics, tasks
+from tactic_codec.codec import Codec, load_model
+from tactic_codec.errors import (
+    BackendUnavailable,
+    ConfigError,
+    DamagedModel,
+    DataError,
+    UnknownLevel,
+    UnsupportedImage,
+)
+from tactic_codec.evaluation import coders, equal, plot, tables
+from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope
+from tactic_codec.evaluation.cache import Cache, picture_hash
+from tactic_codec.evaluation.coders import CONVENTIONAL, ModelCoder, conventional
+from tactic_codec.evaluation.curves import Curve, Point, Share, share
+from tactic_codec.evaluation.evaluate import BEST_CODEC, FolderResult, evaluate, work_of
+from tactic_codec.evaluation.pictures import (
+    Folder,
+    Picture,
+    folder,
+    held_out,
+    keep_held_out,
+    picture,
+    spread,
+)
+
+Pixels = NDArray[np.uint8]
+SIZE = 64
+
+
+def photographs() -> list[Picture]:
+    return [picture(f"cat/{path.name}", image.load(path), SIZE) for path in PHOTOGRAPHS]
+
+
+@pytest.fixture(scope="module")
+def cats(tiny: Codec) -> Folder:
+    return folder("cats", photographs(), tiny.model.head("classify").classes)
+
+
+# --- BD-rate --------------------------------------------------------------------------------------
+
+CURVE: list[RatePoint] = [(0.05, 0.3), (0.1, 0.45), (0.2, 0.6), (0.4, 0.8), (0.9, 0.9)]
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.25, 4.0])
+def test_bd_rate_of_a_curve_at_a_multiple_of_the_rate(factor: float) -> None:
+    found = bd_rate(CURVE, [(rate * factor, quality) for rate, quality in CURVE])
+    assert found is not None
+    assert found.change == pytest.approx(factor - 1, abs=1e-12)
+    assert (found.low, found.high) == (0.3, 0.9)
+
+
+def test_bd_rate_by_hand_of_two_straight_lines() -> None:
+    # ln rate = q against ln rate = 2q: their difference is q, its mean over 0 to 1 is a half.
+    anchor = [(math.exp(q), q) for q in (0, 0.25, 0.5, 1)]
+    test = [(math.exp(2 * q), q) for q in (0, 0.4, 1)]
+    found = bd_rate(anchor, test)
+    assert found is not None
+    assert found.change == pytest.approx(math.exp(0.5) - 1)
+    # Over 0.5 to 1 the mean is three quarters.
+    found = bd_rate(anchor, test, (0.5, 3))
+    assert found == pytest.approx((math.exp(0.75) - 1, 0.5, 1))
+
+
+def test_bd_rate_against_swapped_curves_is_the_inverse() -> None:
+    other = [(0.07, 0.4), (0.15, 0.5), (0.3, 0.85)]
+    there, back = bd_rate(CURVE, other), bd_rate(other, CURVE)
+    assert there is not None
+    assert back is not None
+    assert (1 + there.change) * (1 + back.change) == pytest.approx(1)
+
+
+def test_bd_rate_never_extrapolates() -> None:
+    above = [(0.1, 0.9), (0.2, 0.95)]
+    assert bd_rate(CURVE, above) is None  # they touch in one quality
+    assert bd_rate(CURVE, CURVE, (0.91, 1)) is None
+    assert bd_rate(CURVE, [(0.1, 0.5)]) is None
+    assert bd_rate(CURVE, [(0.1, 0.5), (0.2, 0.5)]) is None
+    assert bd_rate([], CURVE) is None
+
+
+def test_envelope_keeps_what_nothing_cheaper_reaches() -> None:
+    noisy = [(0.3, 0.55), (0.1, 0.5), (0.1, 0.4), (0.2, 0.6), (0.4, 0.7), (0.05, 0.2)]
+    assert envelope(noisy) == [(0.05, 0.2), (0.1, 0.5), (0.2, 0.6), (0.4, 0.7)]
+    with pytest.raises(ValueError, match="above 0"):
+        envelope([(0, 0.5)])
+    with pytest.raises(ValueError, match="above 0"):
+        envelope([(math.nan, 0.5)])
+
+
+def test_bd_rate_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.interpolate", None)
+    with pytest.raises(BackendUnavailable, match=r'pip install "tactic-codec\[eval\]"'):
+        bd_rate(CURVE, CURVE)
+
+
+# --- Cache ----------------------------------------------------------------------------------------
+
+FACTS: dict[str, int | float] = {"bytes": 3, "psnr": 0.1 + 0.2}
+
+
+def test_the_cache_gives_back_what_it_got_under_the_same_key_only(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    cache.shelf({"coder": "a", "version": 1}).put("x", FACTS)
+    again = cache.shelf({"version": 1, "coder": "a"})
+    assert "x" in again
+    assert again["x"] == FACTS
+    assert "y" not in again
+    assert "x" not in cache.shelf({"coder": "a", "version": 2})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[: len(line) // 2],
+        lambda line: line.replace('"bytes":3', '"bytes":4'),
+        lambda line: line.replace('"check"', '"chick"'),
+        lambda line: "[" * 100_000,
+        lambda line: "[1, 2]",
+        lambda line: "\udcff",
+    ],
+)
+def test_damaged_lines_of_the_cache_count_as_absent(
+    tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    cache = Cache(tmp_path)
+    shelf = cache.shelf({})
+    shelf.put("x", FACTS)
+    (path,) = tmp_path.iterdir()
+    spoilt = damage(path.read_text().rstrip("\n"))
+    path.write_bytes(spoilt.encode("utf-8", "surrogateescape"))  # cut: no end of line either
+    after = cache.shelf({})
+    assert "x" not in after
+    after.put("y", FACTS)
+    assert "y" in cache.shelf({})
+
+
+def test_the_cache_does_not_believe_the_file_of_another_key(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.shelf({"coder": "a"}).put("x", FACTS)
+    (first,) = tmp_path.iterdir()
+    cache.shelf({"coder": "b"}).put("y", FACTS)
+    (second,) = set(tmp_path.iterdir()) - {first}
+    first.replace(second)
+    assert "x" not in cache.shelf({"coder": "b"})
+
+
+def test_the_hash_of_a_picture_is_of_its_shape_and_values() -> None:
+    flat = np.zeros((2, 8, 3), np.uint8)
+    assert picture_hash(flat) == picture_hash(flat.copy())
+    assert picture_hash(flat) != picture_hash(flat.reshape(4, 4, 3))
+    assert picture_hash(flat) != picture_hash(flat + np.uint8(1))
+
+
+# --- Which pictures -------------------------------------------------------------------------------
+
+
+def test_folders_are_labelled_only_if_all_are_classes() -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+
+    def labels(*names: str) -> tuple[int, ...] | None:
+        found = folder("f", [picture(name, pixels, 16) for name in names], ("cat", "cup"))
+        assert [p.name for p in found.pictures] == sorted(names)
+        return found.labels
+
+    assert labels("cup/b.jpg", "cat/a.jpg", "cat/deeper/a.jpg") == (0, 0, 1)
+    assert labels("cup/b.jpg", "dog/a.jpg") is None
+    assert labels("cup/b.jpg", "a.jpg") is None
+    assert labels("cup.jpg") is None
+    with pytest.raises(DataError, match="no picture is left"):
+        labels()
+
+
+def test_held_out_reads_the_model_s_list(spoilt: Spoilt) -> None:
+    with pytest.raises(DataError, match=r"has no held-out\.txt"):
+        held_out(spoilt.model)
+    spoilt.put("held-out.txt", b"# of cats\n\ncat/a.jpg\n#\ncup/b c.jpg\r\n")
+    assert held_out(spoilt.model) == {"cat/a.jpg", "cup/b c.jpg"}
+    spoilt.put("held-out.txt", b"\xff\n")
+    with pytest.raises(DamagedModel, match="not UTF-8"):
+        held_out(spoilt.model)
+    (spoilt.path / "held-out.txt").write_bytes(b"x")
+    with pytest.raises(DamagedModel):
+        held_out(spoilt.model)
+
+
+def test_keep_held_out_says_what_to_do_where_nothing_is_left() -> None:
+    names = ["cat/a.jpg", "cat/b.jpg"]
+    assert keep_held_out("d", names, {"cat/b.jpg", "cup/x.jpg"}) == ["cat/b.jpg"]
+    with pytest.raises(DataError, match=r"none of its 2 .* found cat/a\.jpg, the list has b\.jpg"):
+        keep_held_out("d", names, {"b.jpg"})
+    with pytest.raises(DataError, match=r"found no pictures, the list is empty"):
+        keep_held_out("d", [], set())
+
+
+def test_spread_takes_pictures_evenly() -> None:
+    names = [str(i) for i in range(10)]
+    assert spread(names, None) == names
+    assert spread(names, 10) == spread(names, 11) == names
+    assert spread(names, 4) == ["0", "2", "5", "7"]
+    assert spread(names, 1) == ["0"]
+
+
+# --- Coders ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONVENTIONAL)
+def test_codecs_make_real_files_of_rising_size(name: str) -> None:
+    codec = conventional(name)
+    pixels = image.square(image.load(PHOTOGRAPHS[0]), 96)
+    sizes, psnrs = [], []
+    for setting in (codec.grid[0], codec.grid[-1]):
+        data = codec.encode(pixels, setting)
+        coded = codec.code(pixels, setting)
+        assert coded.bytes == len(data)
+        assert coded.decoded.shape == pixels.shape
+        with Image.open(io.BytesIO(data)) as opened:
+            assert opened.format == codec.pillow_name
+            assert opened.size == (96, 96)
+            assert not {"icc_profile", "exif", "xmp"} & {k for k, v in opened.info.items() if v}
+        sizes.append(len(data))
+        psnrs.append(metrics.psnr(pixels, coded.decoded))
+    assert sizes[0] < sizes[1]
+    assert psnrs[0] < psnrs[1]
+    assert psnrs[1] > 28
+    assert len(set(codec.grid)) == len(codec.grid)
+    assert json.loads(json.dumps(codec.identity(codec.grid[0])))
+    assert codec.identity(codec.grid[0]) != codec.identity(codec.grid[1])
+    assert codec.describe().startswith(codec.settings)
+
+
+def test_jpeg_counts_the_smaller_of_two_files() -> None:
+    pixels = image.square(image.load(PHOTOGRAPHS[0]), 224)
+    for quality in (3, 90):
+        sizes = []
+        for options in CONVENTIONAL["jpeg"].options(quality):
+            stream = io.BytesIO()
+            image.to_pillow(pixels).save(stream, "JPEG", **options)
+            sizes.append(stream.tell())
+        assert len(sizes) == 2
+        assert conventional("jpeg").code(pixels, quality).bytes == min(sizes)
+
+
+def test_codecs_take_chosen_qualities_within_their_bounds() -> None:
+    chosen = conventional("webp").at((10, 50.0))
+    assert chosen.grid == (10, 50)
+    assert not chosen.open_ended
+    assert conventional("jpeg2000").at((12.5,)).grid == (12.5,)
+    for grid in ((101,), (-1,), (10.5,), (math.nan,), (math.inf,)):
+        with pytest.raises(ConfigError, match="webp takes whole numbers of 0 to 100"):
+            conventional("webp").at(grid)
+    with pytest.raises(ConfigError, match="there are: jpeg, webp"):
+        conventional("gif")
+
+
+def test_a_missing_plugin_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    coders._register.cache_clear()
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
+    with pytest.raises(BackendUnavailable, match="pip install pillow-jxl-plugin"):
+        conventional("jpegxl")
+    monkeypatch.setattr("PIL.features.check", lambda feature: False)
+    with pytest.raises(BackendUnavailable, match="this Pillow was built without avif"):
+        conventional("avif")
+
+
+def test_what_a_codec_cannot_hold_is_refused_by_name() -> None:
+    wide = np.zeros((1, 20_000, 3), np.uint8)
+    with pytest.raises(UnsupportedImage, match="webp at 50 cannot hold a picture of 20000 x 1"):
+        conventional("webp").encode(wide, 50)
+
+
+def test_models_are_coders_of_real_frames(tiny: Codec) -> None:
+    coder = ModelCoder(tiny)
+    assert coder.grid == (1, 2, 3)
+    pixels = photographs()[0].pixels
+    for level in coder.grid:
+        data = tiny.compress(pixels, int(level))
+        coded = coder.code(pixels, level)
+        assert coded.bytes == len(data)
+        assert np.array_equal(coded.decoded, np.asarray(tiny.decompress(data)))
+    assert coder.at((3, 1)).grid == (3, 1)
+    with pytest.raises(UnknownLevel):
+        coder.at((4,))
+    with pytest.raises(ConfigError, match="whole numbers"):
+        coder.at((1.5,))
+
+
+def test_the_identity_of_a_model_covers_encoder_head_and_level(tiny: Codec, spoilt: Spoilt) -> None:
+    before = ModelCoder(tiny).identity(1)
+    head = coders.head_identity(tiny)
+    assert before != ModelCoder(tiny).identity(2)
+    assert before != ModelCoder(tiny, "torch-cpu").identity(1)
+
+    spoilt.set("encoder", "gain", 0, 0, to=0.75)
+    changed = load_model(spoilt.path, device="cpu", threads=1)
+    assert changed.model.fingerprint == tiny.model.fingerprint
+    assert ModelCoder(changed).identity(1) != before
+    assert coders.head_identity(changed) == head
+
+    spoilt.put("classify.onnx", (TINY / "classify.onnx").read_bytes() + b"\0")
+    assert coders.head_identity(load_model(spoilt.path, device="cpu")) != head
+
+
+@pytest.mark.usefixtures("tiny_head", "one_torch_thread")
+def test_effort_is_a_coder_of_its_own(tiny: Codec) -> None:
+    plain, searching = ModelCoder(tiny), ModelCoder(tiny, effort=1)
+    assert searching.identity(2) != plain.identity(2)
+    pixels = photographs()[0].pixels
+    assert searching.code(pixels, 2).bytes == len(tiny.compress(pixels, 2, 1))
+    assert searching.at((2,)).effort == 1
+
+
+# --- Evaluate -------------------------------------------------------------------------------------
+
+
+class Counting(coders.Coder):
+    """A coder that notes what it codes: each setting halves the contrast less."""
+
+    name = "counting"
+    kind = "codec"
+    settings = "for tests"
+    open_ended = True
+
+    def __init__(self, grid: tuple[int, ...] = (1, 2, 3), fail_at: int | None = None) -> None:
+        self.grid = grid
+        self.coded: list[int | float] = []
+        self.fail_at = fail_at
+
+    def code(self, pixels: Pixels, setting: int | float) -> coders.Coded:
+        if len(self.coded) == self.fail_at:
+            raise UnsupportedImage("enough")
+        self.coded.append(setting)
+        return coders.Coded(int(100 * setting), (pixels // 16 * 16).astype(np.uint8))
+
+    def identity(self, setting: int | float) -> dict[str, Any]:
+        return {"coder": self.name, "setting": setting}
+
+
+def test_a_point_is_what_its_pictures_say(tiny: Codec, cats: Folder, tmp_path: Path) -> None:
+    coder = ModelCoder(tiny)
+    (result,) = evaluate([cats], [coder], tiny, Cache(tmp_path), compare=False)
+    (curve,) = result.curves
+    assert (result.images, result.labelled, curve.kind) == (len(PHOTOGRAPHS), True, "model")
+    assert result.uncompressed.bpp == 24
+    assert result.uncompressed.agreement.share == 1
+
+    pixels = [p.pixels for p in cats.pictures]
+    before = [tasks.classify_pixels(tiny, p, 1)[0].index for p in pixels]
+    for point in curve.points:
+        coded = [coder.code(p, point.setting) for p in pixels]
+        answers = [tasks.classify_pixels(tiny, c.decoded, 1)[0].index for c in coded]
+        assert point.bytes == np.mean([c.bytes for c in coded])
+        assert point.bpp == 8 * point.bytes / SIZE**2
+        decoded = [c.decoded for c in coded]
+        assert point.psnr == pytest.approx(np.mean(list(map(metrics.psnr, pixels, decoded))))
+        assert point.ms_ssim == pytest.approx(np.mean(list(map(metrics.ms_ssim, pixels, decoded))))
+        agreed = sum(a == b for a, b in zip(answers, before, strict=True))
+        assert point.agreement == (agreed / 4, *metrics.wilson_interval(agreed, 4))
+        assert point.accuracy == share(answers, [0] * 4)
+    rates = [point.bpp for point in curve.points]
+    assert rates == sorted(rates)
+
+
+def test_an_interrupted_evaluation_goes_on(tiny: Codec, cats: Folder, tmp_path: Path) -> None:
+    first = Counting(fail_at=6)
+    with pytest.raises(UnsupportedImage):
+        evaluate([cats], [first], tiny, Cache(tmp_path), compare=False)
+    second = Counting()
+    results = evaluate([cats], [second], tiny, Cache(tmp_path), compare=False)
+    assert second.coded == [2, 2, 3, 3, 3, 3]
+    third = Counting()
+    assert evaluate([cats], [third], tiny, Cache(tmp_path), compare=False, jobs=2) == results
+    assert third.coded == []
+    fresh = Counting()
+    with_threads = evaluate([cats], [fresh], tiny, Cache(tmp_path / "2"), compare=False, jobs=2)
+    assert with_threads == results
+    assert sorted(fresh.coded) == [1] * 4 + [2] * 4 + [3] * 4
+
+
+def test_a_codec_s_own_grid_ends_where_files_are_too_large(
+    tiny: Codec, cats: Folder, tmp_path: Path
+) -> None:
+    coder = Counting((1, 6, 7, 8, 9))  # 100 bytes of 64×64 pixels are 0.195 bpp
+    done = 0
+
+    def advance(work: int) -> None:
+        nonlocal done
+        done += work
+
+    (result,) = evaluate([cats], [coder], tiny, Cache(tmp_path), compare=False, advance=advance)
+    assert [point.setting for point in result.curves[0].points] == [1, 6, 7]
+    assert done == work_of([cats], [coder])
+
+
+def test_models_are_compared_with_every_other_curve(
+    tiny: Codec, cats: Folder, tmp_path: Path
+) -> None:
+    rivals = [conventional(name).at((10, 60)) for name in ("jpeg", "webp")]
+    twin = ModelCoder(tiny, name="twin")
+    (result,) = evaluate([cats], [ModelCoder(tiny), twin, *rivals], tiny, Cache(tmp_path))
+    found = {(c.test, c.anchor, c.quality): c.bd_rate for c in result.comparisons}
+    assert {anchor for test, anchor, _ in found if test == "tiny"} == {
+        *("twin", "jpeg", "webp"),
+        BEST_CODEC,
+    }
+    assert {test for test, _, _ in found} == {"tiny", "twin"}
+    same = found["tiny", "twin", "psnr"]
+    assert same is not None
+    assert same.change == pytest.approx(0)
+
+
+# --- At equal bytes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 1, 37, 99, 100])
+def test_first_that_finds_where_something_begins(first: int) -> None:
+    assert equal.first_that(lambda q: q >= first, 0, 100) == first
+    assert equal.first_that(lambda q: False, 0, 100) == 100
+
+
+def test_find_quality_is_the_lowest_that_reaches_the_bytes() -> None:
+    webp = conventional("webp")
+    pixels = [p.pixels for p in photographs()]
+
+    def mean(quality: int) -> float:
+        return float(np.mean([len(webp.encode(p, quality)) for p in pixels]))
+
+    found = equal.find_quality(webp, pixels, 700)
+    assert mean(found) >= 700 > mean(found - 1)
+    assert equal.find_quality(webp, pixels, 1) == 0
+    assert equal.find_quality(webp, pixels, 10**6) == 100
+
+
+def test_a_table_at_equal_bytes(tiny: Codec) -> None:
+    pixels = [p.pixels for p in photographs()]
+    others = [conventional("webp"), conventional("jpeg")]
+    rows = equal.beside_others(ModelCoder(tiny).at((3,)), tiny, pixels, [0, 0, 1, 2], others)
+    assert [(row.name, row.beside) for row in rows] == [
+        ("uncompressed", None),
+        *((name, 3) for name in ("tiny", "webp", "jpeg")),
+    ]
+    itself, own, *rivals = (row.point for row in rows)
+    assert itself.agreement.share == 1
+    assert all(rival.bytes >= own.bytes for rival in rivals)
+    assert all(row.point.accuracy is not None for row in rows)
+
+
+# --- Retrained heads ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("tiny_head", "one_torch_thread")
+@pytest.mark.parametrize("labelled", [True, False])
+def test_heads_are_retrained_on_what_a_coder_gives_back(
+    tiny: Codec, cats: Folder, tmp_path: Path, labelled: bool
+) -> None:
+    from tactic_codec.evaluation.retrain import Retrainer
+
+    # Four plain colours, each of its own class, as training sees them and slightly changed.
+    def plain(shade: int) -> list[Picture]:
+        squares = [np.full((SIZE, SIZE, 3), 60 * i + shade, np.uint8) for i in range(4)]
+        names = ("cat", "cup", "flower", "person")
+        return [picture(f"{n}/a.png", s, SIZE) for n, s in zip(names, squares, strict=True)]
+
+    classes = tiny.model.head("classify").classes
+    test, training = folder("test", plain(20), classes), folder("training", plain(25), classes)
+    if not labelled:
+        training = replace(training, labels=None)
+    cache = Cache(tmp_path)
+    heads = Retrainer(tiny, {"test": training}, cache, steps=30)
+    coder = Counting((2,))
+    (result,) = evaluate([test], [coder], tiny, Cache(tmp_path), heads=heads, compare=False)
+    (point,) = result.curves[0].points
+    assert point.retrained is not None
+    assert point.retrained.accuracy is not None
+    assert result.uncompressed.retrained is not None
+    # 4 to measure, at most 4 to learn from, 4 to ask about.
+    assert 8 < len(coder.coded) <= 12
+
+    again = Counting((2,))
+    later = Retrainer(tiny, {"test": training}, cache, steps=30)
+    assert evaluate([test], [again], tiny, cache, heads=later, compare=False) == [result]
+    assert again.coded == []
+    with pytest.raises(DataError, match="keep the two apart"):
+        Retrainer(tiny, {"test": test}, cache, steps=1).shares(test, again, 2, [0] * 4)
+
+
+@pytest.mark.usefixtures("tiny_head", "one_torch_thread")
+def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tactic_codec.evaluation import retrain
+
+    random = np.random.default_rng(0)
+    names = ("cat", "cup", "flower")
+    shades = {"cat": 20, "cup": 120, "flower": 220}
+
+    def some(count: int) -> Folder:
+        squares = [
+            picture(
+                f"{name}/{count}{i}.png",
+                np.clip(random.normal(shades[name], 15, (SIZE, SIZE, 3)), 0, 255).astype(np.uint8),
+                SIZE,
+            )
+            for name in names
+            for i in range(count)
+        ]
+        return folder("shades", squares, tiny.model.head("classify").classes)
+
+    monkeypatch.setattr(retrain, "LEARNING_RATE", 3e-2)
+    training, test = some(6), some(3)
+    heads = retrain.Retrainer(tiny, {"shades": training}, Cache(tmp_path), steps=150)
+    (result,) = evaluate([test], [], tiny, Cache(tmp_path), heads=heads, compare=False)
+    before, after = result.uncompressed.accuracy, result.uncompressed.retrained
+    assert before is not None
+    assert after is not None
+    assert after.accuracy is not None
+    assert after.accuracy.share > max(before.share, 0.6)
+
+
+# --- Tables and plots -----------------------------------------------------------------------------
+
+
+def made_up_report() -> tables.Report:
+    def a_point(setting: int, bpp: float, psnr: float, agreement: float) -> Point:
+        known = Share(agreement, agreement - 0.05, min(agreement + 0.05, 1))
+        return Point(setting, 100, bpp * 50176 / 8, bpp, psnr, 0.9, known, known)
+
+    ours = Curve(
+        "ours", "model", "s", tuple(a_point(i, 0.05 * i, 20 + i, 0.4 + 0.1 * i) for i in (1, 2, 3))
+    )
+    theirs = Curve(
+        "webp",
+        "codec",
+        "method 6",
+        tuple(a_point(i, 0.1 * i, 20 + i, 0.4 + 0.1 * i) for i in (1, 2, 3)),
+    )
+    from tactic_codec.evaluation.evaluate import _comparisons
+
+    result = FolderResult(
+        "some | where/a",
+        100,
+        True,
+        a_point(0, 24, 100, 1),
+        (ours, theirs),
+        tuple(_comparisons((ours, theirs), (0.55, 0.65))),
+    )
+    return tables.Report(
+        224,
+        ("ours", "01020304"),
+        "tiny",
+        True,
+        None,
+        (0.55, 0.65),
+        None,
+        ("A note.",),
+        (result, replace(result, folder="b", labelled=False)),
+    )
+
+
+def test_tables_hold_the_same_figures() -> None:
+    report = made_up_report()
+    facts = tables.as_json(report)
+    json.dumps(facts, allow_nan=False)
+    rates = facts["folders"][0]["bd_rates"]
+    assert [r["bd_rate"] for r in rates] == [-0.5, -0.5]
+    assert rates[0]["range"] == [0.55, 0.65]
+
+    rows = list(csv.DictReader(io.StringIO(tables.as_csv(report))))
+    assert len(rows) == 2 * (1 + 3 + 3)
+    assert rows[1]["coder"] == "ours"
+    assert float(rows[1]["bpp"]) == 0.05
+    assert (rows[1]["agreement"], rows[1]["agreement_low"]) == ("0.5", "0.45")
+
+    text = tables.as_text(report)
+    assert "-50.0 % over 55.0–65.0 %" in text
+    assert "50.0 % (45.0–55.0)" in text
+    assert text.rstrip().endswith("A note.")
+    markdown = tables.as_markdown(report)
+    assert "## some | where/a: 100 pictures of 224 × 224" in markdown
+    widths = {
+        line.replace("\\|", "").count("|") for line in markdown.splitlines() if line[:1] == "|"
+    }
+    assert widths == {9, 8, 4}  # with top-1, without, and the comparison
+
+
+def test_plots_are_pictures_and_the_same_every_time() -> None:
+    report = made_up_report()
+    first, second = plot.draw(report), plot.draw(report)
+    with Image.open(io.BytesIO(first["png"])) as drawn:
+        assert drawn.format == "PNG"
+        assert drawn.width > 1000
+    assert first["svg"] == second["svg"]
+    assert b"<svg" in first["svg"]
+
+
+def test_plots_name_the_extra_that_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(BackendUnavailable, match=r'pip install "tactic-codec\[eval\]"'):
+        plot.draw(made_up_report())
