@@ -261,6 +261,7 @@ def eval(
         listed = {path: _list(path) for path in dict.fromkeys(data)}
         chosen = {p: _choose(p, found, kept_out, limit) for p, found in listed.items()}
         folders = [folder(path, found) for path, found in chosen.items()]
+        os.makedirs(out, exist_ok=True)
         cache = Cache(Path(out, _CACHE))
         heads = None
         if steps:
@@ -319,7 +320,6 @@ def _check_out(out: str, force: bool) -> None:
             f"{display(out)} holds other files than those of tactic eval; choose another folder, "
             "or use it with -f"
         )
-    os.makedirs(out, exist_ok=True)
 
 
 # --- Coders ---------------------------------------------------------------------------------------

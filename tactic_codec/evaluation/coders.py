@@ -355,6 +355,8 @@ def _jpeg_2000(ratio: Setting) -> tuple[Mapping[str, Any], ...]:
         "mct": 1,
         "no_jp2": True,
         "num_resolutions": 5,
+        # Without one, OpenJPEG writes its name and version, 33 bytes.
+        "comment": "\0",
     }
     return (options,)
 
