@@ -124,7 +124,7 @@ def evaluate(
                 labelled=folder.labels is not None,
                 uncompressed=uncompressed,
                 curves=curves,
-                comparisons=tuple(_comparisons(curves, within)) if compare else (),
+                comparisons=tuple(comparisons(curves, within)) if compare else (),
             )
         )
     return results
@@ -224,7 +224,18 @@ def _mapped(
 # --- Comparisons ----------------------------------------------------------------------------------
 
 
-def _comparisons(curves: Sequence[Curve], within: tuple[float, float]) -> Iterator[Comparison]:
+def comparisons(
+    curves: Sequence[Curve], within: tuple[float, float] = (0.0, 1.0)
+) -> Iterator[Comparison]:
+    """Compare every model with every other curve, and with all codecs taken together.
+
+    Args:
+        curves: of one folder.
+        within: the agreements over which its BD-rate is taken.
+
+    Raises:
+        BackendUnavailable: SciPy is missing.
+    """
     rivals = [curve for curve in curves if curve.kind == "codec"]
     anchors = list(curves)
     if len(rivals) > 1:

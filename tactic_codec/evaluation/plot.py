@@ -52,7 +52,7 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
         formats: of the files: ``png``, ``svg``.
 
     Returns:
-        A file for each format; the same report gives the same SVG.
+        A file for each format; the same report and formats give the same SVG.
 
     Raises:
         BackendUnavailable: matplotlib is missing.
