@@ -198,7 +198,7 @@ def eval(
     force: bool,
     device: str,
     jobs: int,
-    max_pixels: int,
+    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -415,16 +415,18 @@ def _thinned(listed: Sequence[_Listed]) -> list[_Listed]:
 
 
 def _load(
-    console: Console, listed: Sequence[_Listed], size: int, jobs: int, max_pixels: int
+    console: Console, listed: Sequence[_Listed], size: int, jobs: int, max_pixels: int | None
 ) -> list["Picture"]:
     """Read pictures and cut them to squares; report those that cannot be read."""
     from tactic_codec import image
     from tactic_codec.evaluation import pictures
 
+    limit = max_pixels or image.DEFAULT_MAX_PIXELS
+
     def read(item: _Listed) -> "Picture":
         if item.source.problem:
             raise item.source.problem
-        pixels = image.load(Path(item.source.path), max_pixels=max_pixels)
+        pixels = image.load(Path(item.source.path), max_pixels=limit)
         return pictures.picture(item.name, pixels, size)
 
     found = [picture for _, picture, _ in console.each(read, listed, jobs=jobs, total=len(listed))]
