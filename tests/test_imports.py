@@ -44,7 +44,7 @@ LEARNING = {"runtime", "refinement", "networks", "training", "evaluation"}
 LIBRARIES = {
     "click": {"cli"},
     "constriction": {"entropy"},
-    "matplotlib": {"evaluation"},
+    "matplotlib": {"evaluation", "training"},
     "numpy": set(ROOMS) - {"errors", "container", "tiling", "cli"},
     "onnx": {"training"},
     "onnxruntime": {"runtime"},
