@@ -37,7 +37,7 @@ from tactic_codec.container import Frame
 from tactic_codec.entropy import ContextModel, FrequencyTables
 from tactic_codec.errors import DamagedModel, UnknownLevel, UnknownModel, UnknownTask
 
-DEFAULT_MODEL = "paper"
+DEFAULT_MODEL = "imagenet"
 MANIFEST = "model.json"
 TABLES = "tables.npz"
 SYNTHESIS = "synthesis.onnx"

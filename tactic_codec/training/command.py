@@ -3,6 +3,7 @@
 runs/<name>/run.json        the configuration and the folders, so that export needs no others
 runs/<name>/checkpoint.pt   see `tactic_codec.training.loop`
 runs/<name>/log.jsonl
+runs/<name>/learning.png    the log as a picture
 runs/<name>/candidate/      the model folder of the newest evaluation
 """
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from tactic_codec import image
 from tactic_codec.codec import load_model
 from tactic_codec.entropy import ContextModel
-from tactic_codec.errors import ConfigError, OutputExists
+from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists
 from tactic_codec.model import Model, find
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import load_start
@@ -28,6 +29,7 @@ from tactic_codec.networks.heads import KINDS, LAST_LAYER, build_head
 from tactic_codec.training import parallel
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
+from tactic_codec.training.curve import draw_curve
 from tactic_codec.training.data import ImageFolders, Part, scan
 from tactic_codec.training.evaluate import evaluate
 from tactic_codec.training.export import HeadExport, add_metrics, export, levels_of
@@ -36,6 +38,7 @@ from tactic_codec.training.specialise import TASK, specialist_config
 
 RUN = "run.json"
 HELD_OUT = "held-out.txt"
+CURVE = "learning.png"
 CALIBRATION_IMAGES = 500
 """Images that tables are counted on: 400,000 symbols a channel at 224×224."""
 
@@ -126,7 +129,16 @@ def train_command(
     parallel.leave()
     if not first:  # of several processes one writes the folder
         return None
+    _draw_curve(run, say)
     return _finish(config, data, network, out, run, command, force=force, say=say)
+
+
+def _draw_curve(run: Path, say: Say) -> None:
+    """Leave a picture of the log in the run's folder, where there is something to draw with."""
+    try:
+        (run / CURVE).write_bytes(draw_curve(run / LOG))
+    except BackendUnavailable as exc:
+        say(str(exc))
 
 
 def export_command(run: Path, out: Path, *, force: bool = False, say: Say = print) -> Model:

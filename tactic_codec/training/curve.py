@@ -15,8 +15,8 @@ PANELS = (
     ("loss", "loss (eq 9)", "log"),
     ("rate", "rate, bits a pixel", "log"),
     ("psnr", "PSNR, dB", "linear"),
-    ("task", "task loss", "log"),
-    ("agreement", "agreement with the teacher", "linear"),
+    ("task", "task loss", "linear"),
+    ("agreement", "agreement", "linear"),
 )
 """Fields of a log line, what they are, and the scale of their axis."""
 
