@@ -184,6 +184,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("decompress -f a.tac b.png", (*LEARNING_LIBRARIES, *TRAINING)),
         ("classify a.tac", (*LEARNING_LIBRARIES, *TRAINING)),
         ("bpp-report a.tac cat", (*LEARNING_LIBRARIES, *TRAINING)),
+        ("eval --help", (*HEAVY, *TRAINING)),
+        (
+            "eval -m tiny --data . --out report --size 32 --codec jpeg --qualities jpeg=50",
+            (*LEARNING_LIBRARIES, "tactic_codec.training", "tactic_codec.networks"),
+        ),
     ],
 )
 def test_what_commands_load(folder: Path, command: str, absent: tuple[str, ...]) -> None:
