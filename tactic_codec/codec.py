@@ -185,7 +185,8 @@ def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32], offset: flo
     magnitudes = np.abs(scaled)
     magnitudes -= np.float32(PLAIN_OFFSET - offset)
     np.rint(magnitudes, out=magnitudes)
-    return np.copysign(magnitudes, scaled).astype(np.int32)
+    symbols: Symbols = np.copysign(magnitudes, scaled).astype(np.int32)
+    return symbols
 
 
 def pad(pixels: Pixels, stride: int) -> Pixels:
