@@ -25,8 +25,14 @@ from tactic_codec.tiling import tiles
 if TYPE_CHECKING:
     from tactic_codec.refinement import Refiner
 
-TILE = 1024
-"""Side of a tile's core in pixels: bounds the memory of networks, whatever the picture's size."""
+TILE = 384
+"""Side of a tile's core in pixels: bounds the memory of networks, whatever the picture's size.
+
+Larger tiles repeat fewer halos, smaller ones fit into caches: docs/decisions.md has the figures.
+"""
+
+HALOS_PER_TILE = 6
+"""A core is at least so many halos wide, so that halos at most double the work: (8 / 6)² = 1.8."""
 
 MAX_EFFORT = 3
 """What `Codec.compress` takes at most, see `tactic_codec.refinement`."""
@@ -101,15 +107,21 @@ class Codec:
 
         return Refiner(self.model, self.runtime.torch_device, self.runtime.threads)
 
-    def decompress(self, data: bytes | Frame) -> Image.Image:
+    def decompress(self, data: bytes | Frame, *, max_pixels: int | None = None) -> Image.Image:
         """Decode one frame to a Pillow image of mode RGB and of the original's size.
+
+        Args:
+            data: the frame, or its bytes.
+            max_pixels: the largest picture that is read from bytes; by default 8.4 megapixels
+                where the payload has up to 64 KiB, and 1024 more for each byte beyond.
 
         Raises:
             FormatError: the bytes are not one frame.
+            LimitExceeded: the picture is larger than that.
             UnknownModel: the frame names another model.
             UnknownLevel: the frame names a level that the model does not have.
         """
-        return image.to_pillow(self.decode(as_frame(data)))
+        return image.to_pillow(self.decode(as_frame(data, max_pixels=max_pixels)))
 
     def decode(self, frame: Frame) -> Pixels:
         """Decode a frame to uint8 [H, W, 3]; errors as `decompress`."""
@@ -125,12 +137,14 @@ class Codec:
         padded = pad(pixels, stride)
         latent_height, latent_width = (side // stride for side in padded.shape[:2])
         latent = np.empty((self.model.channels, latent_height, latent_width), np.float32)
-        for tile in tiles(latent_height, latent_width, size=TILE // stride, halo=self.model.halo):
+        for tile in tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo):
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
             block = padded[rows, columns].transpose(2, 0, 1)
             x = np.divide(block[np.newaxis], 255, dtype=np.float32)
-            y = self.runtime.run("analysis", x)[0]
-            latent[:, *tile.core] = y[:, *tile.inner]
+            y = self.runtime.run("analysis", x)
+            expected = (1, self.model.channels, x.shape[2] // stride, x.shape[3] // stride)
+            self._check_shape("analysis", x, y, expected)
+            latent[:, *tile.core] = y[0][:, *tile.inner]
         return latent
 
     def quantise(self, latent: NDArray[np.float32], level: int) -> Symbols:
@@ -143,23 +157,40 @@ class Codec:
         stride = self.model.stride
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
         _, latent_height, latent_width = symbols.shape
-        pixels = np.empty((latent_height * stride, latent_width * stride, 3), np.uint8)
-        for tile in tiles(latent_height, latent_width, size=TILE // stride, halo=self.model.halo):
-            y_hat = symbols[:, *tile.padded].astype(np.float32) * inverse_gain
-            x_hat = self.runtime.run("synthesis", y_hat[np.newaxis])
-            expected = (1, 3, y_hat.shape[1] * stride, y_hat.shape[2] * stride)
-            if x_hat.shape != expected:
-                raise DamagedModel(
-                    f"the synthesis network of {self.model.path} makes {list(x_hat.shape)} of "
-                    f"{list(y_hat.shape)} at a stride of {stride}; install the model again"
-                )
-            # NaN is none of the 256 values, and casting it would warn: it becomes black.
-            levels = np.nan_to_num(np.clip(x_hat[0] * 255, 0, 255))
+        pixels = np.empty((frame.height, frame.width, 3), np.uint8)
+        for tile in tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo):
+            with np.errstate(over="ignore"):  # an escaped symbol times a large gain
+                y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32) * inverse_gain
+            x_hat = self.runtime.run("synthesis", y_hat)
+            expected = (1, 3, y_hat.shape[2] * stride, y_hat.shape[3] * stride)
+            self._check_shape("synthesis", y_hat, x_hat, expected)
+            # Clipped before it is scaled, which might overflow. NaN is none of the 256 values, and
+            # casting it would warn: it becomes black.
+            levels = np.nan_to_num(np.clip(x_hat[0], 0, 1)) * 255
             block = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.core)
-            inner = [slice(s.start * stride, s.stop * stride) for s in tile.inner]
-            pixels[rows, columns] = block[*inner]
-        return pixels[: frame.height, : frame.width]
+            core = pixels[rows, columns]  # ends with the picture, where the latent goes on
+            top, left = (s.start * stride for s in tile.inner)
+            core[...] = block[top : top + core.shape[0], left : left + core.shape[1]]
+        return pixels
+
+    @property
+    def _tile(self) -> int:
+        """Side of a tile's core in latent positions."""
+        return max(TILE // self.model.stride, HALOS_PER_TILE * self.model.halo)
+
+    def _check_shape(
+        self,
+        network: str,
+        array: NDArray[np.float32],
+        result: NDArray[np.float32],
+        expected: tuple[int, ...],
+    ) -> None:
+        if result.shape != expected:
+            raise DamagedModel(
+                f"the {network} network of {self.model.path} makes {list(result.shape)} of "
+                f"{list(array.shape)}, expected {list(expected)}; install the model again"
+            )
 
 
 def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32], offset: float) -> Symbols:
@@ -206,9 +237,9 @@ def as_pixels(picture: Image.Image | Pixels | Path | bytes) -> Pixels:
     return picture
 
 
-def as_frame(data: bytes | Frame) -> Frame:
-    """Parse bytes that are exactly one frame; pass a frame through."""
-    return data if isinstance(data, Frame) else container.parse(data)
+def as_frame(data: bytes | Frame, *, max_pixels: int | None = None) -> Frame:
+    """Parse bytes that are exactly one frame, within a limit; pass a frame through."""
+    return data if isinstance(data, Frame) else container.parse(data, max_pixels=max_pixels)
 
 
 def load_model(
@@ -241,7 +272,9 @@ def load_model_of(fingerprint: bytes, *, device: str = "auto") -> Codec:
     return Codec(model, open_runtime(model, device))
 
 
-def decompress(data: bytes | Frame, *, device: str = "auto") -> Image.Image:
-    """Decode one frame with the installed model that it names; errors as `Codec.decompress`."""
-    frame = as_frame(data)
+def decompress(
+    data: bytes | Frame, *, device: str = "auto", max_pixels: int | None = None
+) -> Image.Image:
+    """Decode one frame with the installed model that it names; the rest as `Codec.decompress`."""
+    frame = as_frame(data, max_pixels=max_pixels)
     return load_model_of(frame.fingerprint, device=device).decompress(frame)

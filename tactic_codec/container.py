@@ -35,6 +35,12 @@ MAX_SIDE = 65_535  # pixels
 MAX_PAYLOAD = 2**32 - 1  # bytes
 DEFAULT_MAX_PIXELS = 1 << 28  # 268 megapixels: 0.8 GB once decoded to RGB
 
+# A payload may be empty, whatever the picture's size. So that a few bytes cannot cost minutes,
+# pictures of up to 64 KiB are limited to what decodes in seconds; larger ones earn more.
+SMALL_PAYLOAD = 1 << 16  # bytes
+SMALL_MAX_PIXELS = 1 << 23  # 8.4 megapixels
+PIXELS_PER_BYTE = 1 << 10  # of the payload beyond 64 KiB: 24 megapixels at 0.03 bits a pixel
+
 # A hostile length must not be allocated before the bytes are there.
 _READ_CHUNK = 1 << 20
 
@@ -102,12 +108,25 @@ def pack(frame: Frame) -> bytes:
     return body + zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def parse(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Frame:
+def default_max_pixels(payload_bytes: int) -> int:
+    """Return how many pixels a picture may have by default, by the length of its payload.
+
+    8.4 megapixels up to 64 KiB, 1024 pixels more for every byte beyond, 268 megapixels at most.
+    """
+    earned = PIXELS_PER_BYTE * max(0, payload_bytes - SMALL_PAYLOAD)
+    return min(DEFAULT_MAX_PIXELS, SMALL_MAX_PIXELS + earned)
+
+
+def parse(data: bytes, *, max_pixels: int | None = None) -> Frame:
     """Read bytes that are exactly one frame.
+
+    Args:
+        data: the bytes.
+        max_pixels: the largest width x height that is read; by default `default_max_pixels`.
 
     Raises:
         FormatError: the subclass that names the cause; bytes behind the frame are `Corrupt`.
-        LimitExceeded: the image has more than ``max_pixels`` pixels.
+        LimitExceeded: the image has more pixels than that.
     """
     frame = read_frame(io.BytesIO(data), max_pixels=max_pixels)
     if frame is None:
@@ -118,16 +137,20 @@ def parse(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Frame:
     return frame
 
 
-def read_frame(stream: BinaryIO, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Frame | None:
+def read_frame(stream: BinaryIO, *, max_pixels: int | None = None) -> Frame | None:
     """Read the next frame of a stream, or None where the stream ends cleanly between frames.
 
     Takes no byte beyond the frame, and accepts short reads, so the stream may be a pipe.
     After `ChecksumMismatch` the stream stands behind the damaged frame and the next one can be
     read; after any other error the place of the next frame is not known.
 
+    Args:
+        stream: the bytes.
+        max_pixels: the largest width x height that is read; by default `default_max_pixels`.
+
     Raises:
         FormatError: the subclass that names the cause.
-        LimitExceeded: the image has more than ``max_pixels`` pixels.
+        LimitExceeded: the image has more pixels than that.
     """
     source = _Source(stream)
     magic = source.read(len(MAGIC))
@@ -152,12 +175,11 @@ def read_frame(stream: BinaryIO, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Fra
         raise Corrupt(f"quality level 0; expected 1 to {MAX_LEVEL}")
     width = _read_side(source, "width")
     height = _read_side(source, "height")
-    if width * height > max_pixels:
-        raise LimitExceeded(
-            f"{width} x {height} is {width * height} pixels; the limit is {max_pixels}: raise it "
-            "if you trust the source"
-        )
-    payload = source.exactly(source.varint("payload length"), "payload")
+    _check_limit(width, height, DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels, "")
+    length = source.varint("payload length")
+    if max_pixels is None:
+        _check_limit(width, height, default_max_pixels(length), f" for {length} bytes of payload")
+    payload = source.exactly(length, "payload")
 
     expected = source.crc
     found = int.from_bytes(source.exactly(CHECKSUM_BYTES, "checksum"), "little")
@@ -224,6 +246,15 @@ def _read_side(source: _Source, field: str) -> int:
     if not 1 <= value <= MAX_SIDE:
         raise Corrupt(f"{field} {value}; expected 1 to {MAX_SIDE} pixels")
     return value
+
+
+def _check_limit(width: int, height: int, limit: int, reason: str) -> None:
+    pixels = width * height
+    if pixels > limit:
+        raise LimitExceeded(
+            f"{width} x {height} is {pixels} pixels; the limit is {limit}{reason}: if you trust "
+            f"the source, raise it with --max-pixels {pixels}, in Python max_pixels={pixels}"
+        )
 
 
 def _pack_varint(value: int) -> bytes:

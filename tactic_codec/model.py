@@ -45,7 +45,7 @@ MANIFEST_VERSION = 1
 FINGERPRINT_BYTES = 4
 MAX_MANIFEST_BYTES = 1 << 22
 MAX_LEVELS = 255
-MAX_STRIDE = 256  # pixels; the codec cuts pictures into tiles of 1024
+MAX_STRIDE = 256  # pixels; the codec cuts pictures into tiles of 384
 PLAIN_OFFSET = 0.5
 """What rounds latents to the nearest integer, see `Level`."""
 

@@ -34,7 +34,7 @@ def classify_pixels(codec: Codec, pixels: Pixels, top_k: int = 5) -> list[Predic
 
     Raises:
         UnknownTask: the model has no classifier.
-        DamagedModel: its network does not have a logit for each label.
+        DamagedModel: its network does not have a finite logit for each label.
         ValueError: ``top_k`` is below 1.
     """
     if top_k < 1:
@@ -42,11 +42,17 @@ def classify_pixels(codec: Codec, pixels: Pixels, top_k: int = 5) -> list[Predic
     head = codec.model.head("classify")
     square = image.square(pixels, head.input_size)
     x = np.divide(square.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
-    logits = codec.runtime.run("classify", x)[0].astype(np.float64)
-    if logits.shape != (len(head.labels),):
+    result = codec.runtime.run("classify", x)
+    if result.shape != (1, len(head.labels)):
         raise DamagedModel(
             f"model {codec.model.name} names {len(head.labels)} classes, its network "
-            f"returns {list(logits.shape)}; install the model again"
+            f"returns {list(result.shape)}; install the model again"
+        )
+    logits = result[0].astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise DamagedModel(
+            f"the task network of model {codec.model.name} returns infinities; install the model "
+            "again"
         )
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
@@ -55,7 +61,12 @@ def classify_pixels(codec: Codec, pixels: Pixels, top_k: int = 5) -> list[Predic
 
 
 def classify(
-    data: bytes | Frame, top_k: int = 5, *, codec: Codec | None = None, device: str = "auto"
+    data: bytes | Frame,
+    top_k: int = 5,
+    *,
+    codec: Codec | None = None,
+    device: str = "auto",
+    max_pixels: int | None = None,
 ) -> list[Prediction]:
     """Classify a coded picture; most likely class first.
 
@@ -64,12 +75,14 @@ def classify(
         top_k: how many classes to return, at most as many as there are.
         codec: decodes and classifies; by default the installed model that the frame names.
         device: where ``codec`` is not given.
+        max_pixels: the largest picture that is read, see `Codec.decompress`.
 
     Raises:
         FormatError: the bytes are not one frame.
+        LimitExceeded: the picture is too large.
         UnknownModel: the model is not installed, or ``codec`` is of another.
         UnknownTask: the model has no classifier.
     """
-    frame = as_frame(data)
+    frame = as_frame(data, max_pixels=max_pixels)
     codec = codec or load_model_of(frame.fingerprint, device=device)
     return classify_pixels(codec, codec.decode(frame), top_k)

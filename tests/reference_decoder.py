@@ -19,9 +19,9 @@ class Refused(Exception):
     """The page tells a reader to refuse this frame; the text names the error in brackets there."""
 
 
-def decode(data: bytes, model: dict[str, Any]) -> Symbols:
+def decode(data: bytes, model: dict[str, Any], max_pixels: int | None = None) -> Symbols:
     """Return the symbols of the one frame in ``data``."""
-    frame = parse(data)
+    frame = parse(data, max_pixels)
     width, height, stride = frame["width"], frame["height"], model["stride"]
     if str(frame["level"]) not in model["levels"]:
         raise Refused("UnknownLevel")
@@ -29,8 +29,8 @@ def decode(data: bytes, model: dict[str, Any]) -> Symbols:
     return decode_symbols(frame["payload"], rows, columns, model["levels"][str(frame["level"])])
 
 
-def parse(data: bytes, max_pixels: int = 2**28) -> dict[str, Any]:
-    """Return the fields of the one frame in ``data``."""
+def parse(data: bytes, max_pixels: int | None = None) -> dict[str, Any]:
+    """Return the fields of the one frame in ``data``; by default the limit is the page's."""
     place = 0
 
     def take(count: int) -> bytes:
@@ -78,9 +78,13 @@ def parse(data: bytes, max_pixels: int = 2**28) -> dict[str, Any]:
         if not 1 <= side <= 65535:
             raise Refused("Corrupt")
         sides.append(side)
-    if sides[0] * sides[1] > max_pixels:
+    pixels = sides[0] * sides[1]
+    if pixels > (2**28 if max_pixels is None else max_pixels):
         raise Refused("LimitExceeded")
-    payload = take(varint())
+    length = varint()
+    if max_pixels is None and pixels > 2**23 + 1024 * max(0, length - 2**16):
+        raise Refused("LimitExceeded")
+    payload = take(length)
     computed = crc32(data[:place])
     if int.from_bytes(take(4), "little") != computed:
         raise Refused("ChecksumMismatch")

@@ -241,6 +241,24 @@ def test_limit_on_pixels(tactic: Tactic) -> None:
     assert "960" in tactic("info", "--max-pixels", 959, "a.tac", code=1).stderr
 
 
+def test_what_decoding_refuses_by_default_says_how_it_is_read(
+    tactic: Tactic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "SMALL_MAX_PIXELS", 959)
+    save("a.png")
+    written = tactic("compress", "-m", "tiny", "a.png", "a.tac")
+    assert "tactic: a.png: warning: 960 pixels in so few bytes" in written.stderr
+    assert "--max-pixels 960" in written.stderr
+    for command in (("decompress", "a.tac", "b.png"), ("classify", "a.tac")):
+        assert "raise it with --max-pixels 960" in tactic(*command, code=1).stderr
+        tactic(*command, "--max-pixels", 960)
+    # What decodes no picture has no reason to refuse it.
+    for command in (("info", "a.tac"), ("test", "a.tac")):
+        assert tactic(*command).stderr == ""
+    assert "--max-pixels 960" in tactic("test", "--symbols", "a.tac", code=1).stderr
+    tactic("test", "--symbols", "--max-pixels", 960, "a.tac")
+
+
 def test_unknown_model(tactic: Tactic) -> None:
     save("a.png")
     result = tactic("compress", "-m", "nobody", "a.png", "a.tac", code=1)

@@ -15,6 +15,7 @@ from tactic_codec.container import (
     MAX_PAYLOAD,
     MAX_SIDE,
     Frame,
+    default_max_pixels,
     pack,
     parse,
     read_frame,
@@ -65,7 +66,7 @@ frames = st.builds(
 @given(frames)
 def test_round_trip(frame: Frame) -> None:
     data = pack(frame)
-    assert parse(data) == frame
+    assert parse(data, max_pixels=DEFAULT_MAX_PIXELS) == frame
     assert frame.size == len(data) == frame.header_bytes + len(frame.payload)
     assert frame.pixels == frame.width * frame.height
 
@@ -156,6 +157,39 @@ def test_the_limit_on_pixels_is_the_callers() -> None:
     assert parse(data, max_pixels=FRAME.pixels) == FRAME
     with pytest.raises(LimitExceeded, match="300 x 200 is 60000 pixels; the limit is 59999"):
         parse(data, max_pixels=FRAME.pixels - 1)
+
+
+@pytest.mark.parametrize(
+    ("payload_bytes", "limit"),
+    [
+        (0, 1 << 23),
+        (1 << 16, 1 << 23),
+        ((1 << 16) + 1, (1 << 23) + 1024),
+        (90_000, 33_439_744),  # more than any camera's 24 megapixels
+        (1 << 20, 1 << 28),
+        ((1 << 32) - 1, 1 << 28),
+    ],
+)
+def test_few_bytes_are_few_pixels_by_default(payload_bytes: int, limit: int) -> None:
+    assert default_max_pixels(payload_bytes) == limit
+
+
+def test_the_default_limit_tells_how_to_raise_it() -> None:
+    just, above = (Frame(b"abcd", 1, 8192, height, b"x") for height in (1024, 1025))
+    assert parse(pack(just)) == just
+    with pytest.raises(LimitExceeded) as caught:
+        parse(pack(above))
+    assert str(caught.value) == (
+        "8192 x 1025 is 8396800 pixels; the limit is 8388608 for 1 bytes of payload: if you trust "
+        "the source, raise it with --max-pixels 8396800, in Python max_pixels=8396800"
+    )
+    assert parse(pack(above), max_pixels=8396800) == above
+
+
+def test_a_length_that_is_only_claimed_earns_nothing() -> None:
+    head = pack(Frame(b"abcd", 1, 16384, 16384, b""))[:-5]
+    with pytest.raises(Truncated):
+        parse(head + b"\xfb\xff\xff\xff\xff" + b"x" * 60_000)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import reference_decoder
 from numpy.typing import NDArray
 
 from tactic_codec import container, entropy, errors
-from tactic_codec.codec import Codec
+from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.entropy import CONSTRICTION, PURE, Coder, ContextModel, FrequencyTables
 from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded, TacError
@@ -77,7 +78,7 @@ def frames_of(data: bytes) -> list[Frame | ChecksumMismatch]:
     found: list[Frame | ChecksumMismatch] = []
     while True:
         try:
-            frame = container.read_frame(stream)
+            frame = container.read_frame(stream, max_pixels=container.DEFAULT_MAX_PIXELS)
         except ChecksumMismatch as error:
             found.append(error)
             continue
@@ -120,7 +121,7 @@ def test_the_reference_decoder_reads_the_same_symbols(file: str) -> None:
     data = (VECTORS / file).read_bytes()
     for frame, facts in zip(frames_of(data), expected, strict=True):
         if isinstance(frame, Frame):
-            symbols = reference_decoder.decode(container.pack(frame), PLAIN[model])
+            symbols = reference_decoder.decode(container.pack(frame), PLAIN[model], 2**28)
             assert sha256(np.array(symbols, np.int32)) == facts["symbols_sha256"]
 
 
@@ -130,6 +131,22 @@ def test_the_codec_shows_pictures_of_the_stated_sizes(file: str, tiny: Codec) ->
     for frame, facts in zip(frames_of((VECTORS / file).read_bytes()), expected, strict=True):
         if isinstance(frame, Frame):
             assert tiny.decompress(frame).size == (facts["width"], facts["height"])
+
+
+@pytest.mark.parametrize("name", ["tiny", *(folder.name for folder in BUNDLED)])
+def test_pictures_differ_by_what_the_page_allows(name: str) -> None:
+    """Between two runtimes, and between one tile and many."""
+    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{name}`[^|]*\| (\d+) \| ([\d.]+) \|", page, re.M)
+    assert row, f"docs/format.md states no tolerance for {name}"
+    folder = model_of(name).path
+    codecs = [load_model(folder, device=device, threads=1) for device in ("cpu", "torch-cpu")]
+    for file in (file for file, facts in VALID.items() if facts["model"] == name):
+        frame = container.parse((VECTORS / "valid" / file).read_bytes())
+        first, second = (codec.decode(frame).astype(np.int32) for codec in codecs)
+        difference = first - second
+        assert np.abs(difference).max() <= int(row[1])
+        assert np.sqrt(np.square(difference).mean()) <= float(row[2])
 
 
 def test_what_unusual_files_are_for() -> None:

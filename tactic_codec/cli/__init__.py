@@ -1,6 +1,6 @@
 """The command ``tactic``: parse, call, print.
 
-    main ─ one module a group of commands ─ files, outputs ─▶ codec, tasks, report, training
+    main ─ one module a group of commands ─ files, outputs ─▶ codec, tasks, report, training …
 
     coding      compress, decompress          console   what is printed, and where
     classifying classify                      files     inputs: names, folders, streams of frames
@@ -8,6 +8,7 @@
     reporting   bpp-report                    work      many items, in order, in threads
     models      models list, show, verify     options   options that several commands share
     learning    train, export
+    evaluating  eval
 
 Commands are imported when they are run, and import what they need when they need it, so that
 ``tactic --help`` loads neither NumPy nor any room but this one. No rule of the codec lives here.
@@ -39,6 +40,7 @@ _COMMANDS = {
     "bpp-report": "reporting",
     "models": "models",
     "train": "learning",
+    "eval": "evaluating",
     "export": "learning",
 }
 

@@ -41,7 +41,7 @@ def classify(
     recursive: bool,
     device: str,
     jobs: int,
-    max_pixels: int,
+    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,

@@ -1,5 +1,6 @@
 """``tactic compress`` and ``tactic decompress``."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from tactic_codec.cli import files, options, outputs, work
 from tactic_codec.cli.console import Console, display, opened
 from tactic_codec.cli.files import FRAMES, PICTURES, TAC, FrameItem, Source
 from tactic_codec.cli.outputs import Destination
+from tactic_codec.container import Frame, default_max_pixels, parse
 from tactic_codec.errors import TacError, UnknownLevel, UnsupportedImage
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ def compress(
     force: bool,
     device: str,
     jobs: int,
-    max_pixels: int,
+    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -160,11 +162,13 @@ def compress(
         def code(picture: _Picture) -> _Coded:
             if picture.problem:
                 raise picture.problem
-            pixels = image.load(_content(picture.source), max_pixels=max_pixels)
+            limit = max_pixels or image.DEFAULT_MAX_PIXELS
+            pixels = image.load(_content(picture.source), max_pixels=limit)
             data = codec.compress(pixels, level, effort)
             if picture.out is not None:
                 destination.write(picture.out, data)
             height, width, _ = pixels.shape
+            _warn_of_limit(parse(data, max_pixels=height * width), image.ImageWarning)
             return _Coded(data, len(data), width, height, level, codec.model.name)
 
         pictures = [_place(source, destination) for source in sources]
@@ -188,6 +192,18 @@ def _level(codec: "Codec", quality: int | None) -> int:
     except UnknownLevel as exc:
         raise click.BadParameter(str(exc), param_hint="'-q'") from exc
     return level
+
+
+def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
+    """Warn of a picture so plain that its readers will take it for an attack."""
+    limit = default_max_pixels(len(frame.payload))
+    if frame.pixels > limit:
+        warnings.warn(
+            f"{frame.pixels} pixels in so few bytes are more than readers take unasked ({limit}): "
+            f"they need --max-pixels {frame.pixels}",
+            category,
+            stacklevel=2,
+        )
 
 
 def _place(source: Source, destination: Destination) -> _Picture:
@@ -231,7 +247,7 @@ def decompress(
     force: bool,
     device: str,
     jobs: int,
-    max_pixels: int,
+    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -286,7 +302,7 @@ def _format_of(destination: Destination) -> str:
 
 
 def _decodings(
-    sources: Sequence[Source], destination: Destination, suffix: str, max_pixels: int
+    sources: Sequence[Source], destination: Destination, suffix: str, max_pixels: int | None
 ) -> Iterator[_Decoding]:
     for source in sources:
         items = files.frames_of(source, max_pixels=max_pixels)

@@ -84,8 +84,8 @@ def reason(exc: BaseException, name: str = "") -> str:
 
 
 def complain(message: str) -> None:
-    """Print a line of ours on standard error."""
-    click.echo(f"tactic: {message}", err=True)
+    """Print a line of ours on standard error; it may quote what files and models say."""
+    click.echo(f"tactic: {display(message)}", err=True)
 
 
 def clear_line() -> None:
@@ -199,9 +199,7 @@ class Console:
         Yields:
             An item, what the function returned, and the seconds it took.
         """
-        bar_wanted = total is not None and not self.quiet and not self.verbose
-        if bar_wanted and sys.stderr is not None and sys.stderr.isatty():
-            self._bar = _Bar(total or 0)
+        advance = self.progress(total)
         for outcome in work.in_order(function, items, jobs):
             for message in outcome.warnings:
                 self.warn(outcome.item.title, message)
@@ -209,8 +207,26 @@ class Console:
                 self.fail(outcome.item.title, outcome.result.error)
             else:
                 yield outcome.item, outcome.result, outcome.seconds
+            advance(outcome.item.weight)
+
+    def progress(self, total: int | None) -> Callable[[int], None]:
+        """Prepare a progress bar where one is wanted and can be seen.
+
+        Args:
+            total: all the work, or None where nobody knows.
+
+        Returns:
+            A function that is told how much of it was done.
+        """
+        wanted = total is not None and not self.quiet and not self.verbose
+        if wanted and sys.stderr is not None and sys.stderr.isatty():
+            self._bar = _Bar(total or 0)
+
+        def advance(work: int) -> None:
             if self._bar:
-                self._bar.advance(outcome.item.weight)
+                self._bar.advance(work)
+
+        return advance
 
     def close(self) -> None:
         """Take the progress bar away."""

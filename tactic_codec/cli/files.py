@@ -183,7 +183,7 @@ class FrameItem:
         raise self.found
 
 
-def frames(sources: Iterable[Source], *, max_pixels: int) -> Iterator[FrameItem]:
+def frames(sources: Iterable[Source], *, max_pixels: int | None) -> Iterator[FrameItem]:
     """Read the frames of all inputs, one behind the other.
 
     Behind a frame whose only fault is its checksum reading goes on; any other fault ends its input.
@@ -192,7 +192,7 @@ def frames(sources: Iterable[Source], *, max_pixels: int) -> Iterator[FrameItem]
         yield from frames_of(source, max_pixels=max_pixels)
 
 
-def frames_of(source: Source, *, max_pixels: int) -> Iterator[FrameItem]:
+def frames_of(source: Source, *, max_pixels: int | None) -> Iterator[FrameItem]:
     """Read the frames of one input; there is at least one item."""
     found = _read(source, max_pixels)
     ahead = [next(found)]
@@ -206,7 +206,7 @@ def frames_of(source: Source, *, max_pixels: int) -> Iterator[FrameItem]:
         yield FrameItem(source, number, several, item)
 
 
-def _read(source: Source, max_pixels: int) -> Iterator[Frame | TacError | OSError]:
+def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError | OSError]:
     empty = True
     try:
         with opened(source) as stream:

@@ -9,7 +9,7 @@ import click
 from tactic_codec.cli import files, options
 from tactic_codec.cli.console import Console, display, opened, reason
 from tactic_codec.cli.files import FRAMES, FrameItem, Source
-from tactic_codec.container import VERSION, Frame
+from tactic_codec.container import DEFAULT_MAX_PIXELS, VERSION, Frame
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _HEADINGS = (
 def info(
     paths: tuple[str, ...],
     recursive: bool,
-    max_pixels: int,
+    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -47,7 +47,7 @@ def info(
     """
     sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
     with opened(quiet=quiet, verbose=verbose) as console:
-        items = files.frames(sources, max_pixels=max_pixels)
+        items = files.frames(sources, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
         total = files.total_bytes(sources)
         names: dict[bytes, str] | None = None
         for item, frame, _ in console.each(lambda item: item.frame, items, total=total):
@@ -119,7 +119,7 @@ def test(
     symbols: bool,
     model: str | None,
     recursive: bool,
-    max_pixels: int,
+    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -134,7 +134,9 @@ def test(
     sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
     with opened(quiet=quiet, verbose=verbose) as console:
         tables = _Tables(model) if symbols else None
-        items = files.frames(sources, max_pixels=max_pixels)
+        # Only decoding costs more than its bytes.
+        limit = max_pixels if symbols else max_pixels or DEFAULT_MAX_PIXELS
+        items = files.frames(sources, max_pixels=limit)
         for source, group in groupby(items, key=lambda item: item.source):
             _test_file(console, source, group, tables, as_json)
 

@@ -61,10 +61,9 @@ jobs = click.option(
 max_pixels = click.option(
     "--max-pixels",
     type=click.IntRange(1),
-    default=DEFAULT_MAX_PIXELS,
-    show_default=True,
     metavar="N",
-    help="Refuse pictures with more pixels.",
+    help=f"Refuse pictures with more pixels.  [default: {DEFAULT_MAX_PIXELS}; of .tac files that "
+    "are decoded, less where they have few bytes]",
 )
 recursive = click.option("-r", "--recursive", is_flag=True, help="Take all files below folders.")
 force = click.option("-f", "--force", is_flag=True, help="Overwrite files that are there.")

@@ -57,7 +57,7 @@ def bpp_report(
     model: str | None,
     device: str,
     jobs: int,
-    max_pixels: int,
+    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -107,7 +107,9 @@ def bpp_report(
 class _RowBuilder:
     """Makes the row of a frame; used by several threads."""
 
-    def __init__(self, decoders: options.Decoders, originals: str | None, max_pixels: int) -> None:
+    def __init__(
+        self, decoders: options.Decoders, originals: str | None, max_pixels: int | None
+    ) -> None:
         self._decoders = decoders
         self._originals = originals
         self._max_pixels = max_pixels
@@ -150,7 +152,10 @@ class _RowBuilder:
     def _original(self, folder: str, item: FrameItem) -> "Pixels":
         from tactic_codec import image
 
-        return image.load(Path(find_original(folder, item)), max_pixels=self._max_pixels)
+        return image.load(
+            Path(find_original(folder, item)),
+            max_pixels=self._max_pixels or image.DEFAULT_MAX_PIXELS,
+        )
 
 
 def _folder_name(item: FrameItem) -> str:

@@ -16,8 +16,9 @@ distances from its index, and those outside the latent are zeros (the column on 
 also stands on the right of the row above it).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,9 +109,8 @@ class Scan(NamedTuple):
     pitch: int
 
 
-@lru_cache(maxsize=4)
 def scan(height: int, width: int) -> Scan:
-    """Return the coding order of a latent of ``height`` x ``width`` positions, cached."""
+    """Return the coding order of a latent of ``height`` x ``width`` positions."""
     pitch = width + 1
     y, x = np.divmod(np.arange(height * width), width)
     wavefront = x + 2 * y
@@ -119,6 +119,19 @@ def scan(height: int, width: int) -> Scan:
     board_index = (y + 1) * pitch + x + 1
     sizes = np.bincount(wavefront)
     return Scan(board_index[order], np.cumsum(sizes[sizes > 0]).tolist(), pitch)
+
+
+def wavefronts(height: int, width: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the board indices of each wavefront, the same ones as in `scan`, and keep none.
+
+    From a position of a wavefront to the next, y grows by 1 and x falls by 2.
+    """
+    pitch = width + 1
+    steps = np.arange(height) * (pitch - 2)
+    for t in range(width + 2 * (height - 1)):
+        first, last = max(0, (t - width + 2) // 2), min(height - 1, t // 2)
+        if first <= last:  # a latent of one column has no position in every second wavefront
+            yield steps[first : last + 1] + (pitch + t + 1)
 
 
 def empty_board(

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy.coders import Coder, default_coder
-from tactic_codec.entropy.contexts import ContextModel, capped_magnitudes, empty_board, scan
+from tactic_codec.entropy.contexts import (
+    ContextModel,
+    capped_magnitudes,
+    empty_board,
+    scan,
+    wavefronts,
+)
 from tactic_codec.entropy.escapes import code_bits, fold, read_code, unfold
 from tactic_codec.entropy.pure import PRECISION, TOTAL
 from tactic_codec.entropy.tables import SYMBOL_LIMIT, FrequencyTables
@@ -64,7 +70,7 @@ def decode(
         coder: `default_coder` if None; all coders read the same symbols.
 
     Returns:
-        int32 [C, h, w], contiguous.
+        int32 [C, h, w]; channels lie next to each other in memory, not rows.
 
     Raises:
         Corrupt: no encoder writes this payload. Most damage is not seen here but by the
@@ -73,16 +79,11 @@ def decode(
     """
     _check_shape(shape, tables)
     decoder = (coder or default_coder()).decoder(payload, tables)
-    order, ends, pitch = scan(shape[1], shape[2])
     board, latent = empty_board(shape, np.int32)
-    magnitudes, _ = empty_board(shape, np.uint8)
-    has_contexts = tables.contexts.count > 1
-    start = 0
-    for end in ends:
-        where = order[start:end]
-        start = end
-        if has_contexts:
-            rows = tables.contexts.contexts(magnitudes, where, pitch)
+    magnitudes = empty_board(shape, np.uint8)[0] if tables.contexts.count > 1 else None
+    for where in wavefronts(shape[1], shape[2]):
+        if magnitudes is not None:
+            rows = tables.contexts.contexts(magnitudes, where, shape[2] + 1)
             rows += tables.first_rows
         else:
             rows = np.broadcast_to(tables.first_rows, (where.size, tables.channels))
@@ -92,9 +93,9 @@ def decode(
             values[place] = unfold(read_code(decoder.bit), tables)
         values = values.reshape(where.size, tables.channels)
         board[where] = values
-        if has_contexts:
+        if magnitudes is not None:
             magnitudes[where] = capped_magnitudes(values)
-    return np.ascontiguousarray(latent)
+    return latent
 
 
 def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> float:

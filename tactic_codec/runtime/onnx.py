@@ -10,7 +10,25 @@ from numpy.typing import NDArray
 from tactic_codec.errors import DamagedModel
 from tactic_codec.model import Model
 
-_ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 warns, on standard error, of what users cannot mend
+# ONNX Runtime's highest severity. Errors come as exceptions too, and what it warns of, on standard
+# error, users cannot mend.
+_FATAL = 4
+
+
+class _Session(ort.InferenceSession):  # type: ignore[misc]
+    """A session that fails where it cannot be made or run, and says so by its exception alone.
+
+    Its base tries again with other providers, there is but one, and tells standard output of it,
+    where a picture may be on its way. In 1.20, which is allowed, no argument turns that off.
+    """
+
+    @property
+    def _enable_fallback(self) -> bool:
+        return False
+
+    @_enable_fallback.setter
+    def _enable_fallback(self, wanted: bool) -> None:
+        pass
 
 
 class OnnxRuntime:
@@ -22,11 +40,12 @@ class OnnxRuntime:
         self._model = model
         self.threads = threads
         self._options = ort.SessionOptions()
-        self._options.log_severity_level = _ERRORS_ONLY
+        self._options.log_severity_level = _FATAL
         if threads is not None:
             self._options.intra_op_num_threads = threads
-        # Without the arena memory goes back after each run, which bounds what tiles add up to.
-        self._options.enable_cpu_mem_arena = False
+        # The arena keeps the memory of a run for the next one: asking the system for it anew each
+        # time, page by page, takes as long as the network itself. Tiles bound what it grows to.
+        self._options.enable_cpu_mem_arena = True
         # Weights outside the file would be read from the folder the command runs in, unhashed.
         self._options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", os.devnull
@@ -44,7 +63,7 @@ class OnnxRuntime:
         # Its exception classes share no base below Exception.
         except Exception as exc:
             raise DamagedModel(
-                f"{self._model.path}: the network {network} does not fit the manifest: {exc}"
+                f"{self._model.path}: the network {network} does not fit the manifest: {_line(exc)}"
             ) from exc
         if not isinstance(result, np.ndarray) or result.dtype != np.float32:
             raise DamagedModel(
@@ -65,9 +84,13 @@ class OnnxRuntime:
             file = self._model.head(network).file
         data = self._model.read_file(file)
         try:
-            return ort.InferenceSession(data, self._options, providers=["CPUExecutionProvider"])
+            return _Session(data, self._options, providers=["CPUExecutionProvider"])
         # Its exception classes share no base below Exception.
         except Exception as exc:
             raise DamagedModel(
-                f"{self._model.path / file} is not a network that ONNX Runtime reads: {exc}"
+                f"{self._model.path / file} is not a network that ONNX Runtime reads: {_line(exc)}"
             ) from exc
+
+
+def _line(exc: Exception) -> str:
+    return " ".join(str(exc).split())

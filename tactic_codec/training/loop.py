@@ -32,9 +32,9 @@ from tactic_codec.training.config import StageConfig, TrainingConfig
 from tactic_codec.training.data import Crops, ImageFolders, batches
 from tactic_codec.training.objective import Objective
 
-PRIOR_SPEED = 10
-"""The density learns this many times faster than the rest: a prior that lags behind the latents
-charges them bits that no file will hold, and the codec is then trained on a wrong rate."""
+FAST = 10
+"""Density and gains learn this many times faster than the rest. A prior that lags behind latents
+charges bits that no file will hold, and gains that lag behind keep levels from their rates."""
 
 
 class Step(NamedTuple):
@@ -182,13 +182,15 @@ def _build_learner(
 
 def _build_optimizer(network: TacticNetwork, config: TrainingConfig) -> Adam:
     """Group what learns at a speed of its own; `_step` sets the learning rates."""
-    density = list(network.prior.parameters())
+    fast = list(network.prior.parameters())
+    if network.gains:
+        fast += network.gains.parameters()
     head = [p for p in network.head.parameters() if p.requires_grad] if network.head else []
-    theirs = {id(p) for p in (*density, *head)}
+    theirs = {id(p) for p in (*fast, *head)}
     others = [p for p in network.parameters() if p.requires_grad and id(p) not in theirs]
     groups = [
         {"params": others, "speed": 1.0},
-        {"params": density, "speed": PRIOR_SPEED},
+        {"params": fast, "speed": FAST},
         {"params": head, "speed": config.task.speed},
     ]
     return Adam([group for group in groups if group["params"]])

@@ -46,6 +46,7 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         raise ConfigError(f"{model.path} does not say how the model was trained: {exc}") from exc
     # As it stood when latents still moved: what comes behind only settles the synthesis.
     objective = [stage for stage in made.stage if stage.quantisation not in ("none", "rounded")][-1]
+    network = model.heads[TASK].network
     joint = replace(
         objective,
         name="joint",
@@ -55,7 +56,7 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         alpha=2.0,
         label=0.5,
         distill=1.0,
-        features=1.0,
+        features=1.0 if network == "efficientnet_lite0" else 0.0,
         learning_rate=4e-4,
         final_learning_rate=4e-5,
         warmup=20,
@@ -69,7 +70,7 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         ema=0.98,
         residual=transforms,
         levels=replace(made.levels or LevelsConfig(), count=len(model.levels)),
-        task=TaskConfig(model.heads[TASK].network, speed=0.2),
+        task=TaskConfig(network, speed=0.2),
         data=DataConfig(colour=0.2),
         entropy=made.entropy,
         evaluation=EvaluationConfig(every=10**6, images=50, final=100),

@@ -5,6 +5,7 @@ python tests/fuzz/run.py parser runs/corpus-parser -max_total_time=1800
 
 import hashlib
 import sys
+import warnings
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
@@ -22,6 +23,7 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in targets.seeds(name):
         (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
+    warnings.simplefilter("error")  # as in the suite: nothing may be warned of unasked
     atheris.Setup([sys.argv[0], str(corpus), *options], targets.TARGETS[name])
     atheris.Fuzz()
 

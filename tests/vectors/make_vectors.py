@@ -8,10 +8,12 @@ they are; remove one by hand only where no release has been made with it.
 """
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from tactic_codec import container, entropy, image, metrics
 from tactic_codec.codec import Codec, load_model
@@ -48,6 +50,31 @@ def rarities(codec: Codec) -> dict[str, bytes]:
     return frames
 
 
+def patterns(codec: Codec) -> dict[str, bytes]:
+    """Return pictures of every awkward size, and those that no camera takes, by name; level 2."""
+    pixels = image.load(PHOTOGRAPH)
+    y, x = np.mgrid[:24, :40]
+    colours = {
+        "black": np.zeros((24, 40, 3), np.uint8),
+        "white": np.full((24, 40, 3), 255, np.uint8),
+        "checkerboard": np.repeat(255 * ((x + y) % 2)[..., np.newaxis], 3, 2).astype(np.uint8),
+        "noise": np.random.default_rng(2).integers(0, 256, (24, 40, 3), np.uint8),
+        "8x8": pixels[100:108, 200:208],  # exactly one latent position
+        "9x8": pixels[100:108, 200:209],
+        "8x9": pixels[100:109, 200:208],
+        "9x9": pixels[100:109, 200:209],
+    }
+    frames = {f"tiny-{name}": codec.compress(picture, 2) for name, picture in colours.items()}
+    photograph = Image.open(PHOTOGRAPH).resize((48, 32))
+    frames["tiny-grey"] = codec.compress(photograph.convert("L"), 2)
+    lying = io.BytesIO()  # to be turned by a quarter, says its EXIF data
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph.save(lying, "PNG", exif=exif)
+    frames["tiny-oriented"] = codec.compress(lying.getvalue(), 2)
+    return frames
+
+
 def describe(codec: Codec, name: str, data: bytes) -> dict[str, object]:
     """Return what a reader must find in a frame."""
     frame = container.parse(data)
@@ -75,7 +102,9 @@ def main() -> None:
     bundled = sorted(path.parent for path in BUNDLED.glob(f"*/{MANIFEST}"))
     for folder in [MODEL, *bundled]:
         codec = load_model(folder, threads=1)
-        frames = photographs(codec) | (rarities(codec) if folder == MODEL else {})
+        frames = photographs(codec)
+        if folder == MODEL:
+            frames |= rarities(codec) | patterns(codec)
         for name, data in frames.items():
             if f"{name}.tac" in expected:
                 continue

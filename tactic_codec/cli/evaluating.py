@@ -1,0 +1,449 @@
+"""``tactic eval``."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+import click
+
+from tactic_codec.cli import files, options, outputs, work
+from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.cli.files import PICTURES, Source
+from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel
+
+if TYPE_CHECKING:
+    from tactic_codec.codec import Codec
+    from tactic_codec.evaluation.coders import Coder
+    from tactic_codec.evaluation.curves import Setting
+    from tactic_codec.evaluation.pictures import Folder, Picture
+    from tactic_codec.evaluation.retrain import Retrainer
+
+_CACHE = "cache"
+_TRAINING_PICTURES = 2000  # 150 kB each in memory at 224×224, and all are coded for every point
+
+Grids = dict[str, "tuple[Setting, ...]"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A picture of a folder; or why the folder cannot be read."""
+
+    source: Source
+    weight: int = 1
+
+    @property
+    def title(self) -> str:
+        return self.source.title
+
+    @property
+    def name(self) -> str:
+        return PurePath(self.source.relative).as_posix()
+
+
+class _Grids(click.ParamType["tuple[str, tuple[Setting, ...]]"]):
+    """``CODER=1,2,3``."""
+
+    name = "grid"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "tuple[str, tuple[Setting, ...]]":
+        coder, _, numbers = value.partition("=")
+        try:
+            return coder, tuple(dict.fromkeys(_number(text) for text in numbers.split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form avif=10,20,35", param, ctx)
+
+
+class _Range(click.ParamType[tuple[float, float]]):
+    """``LOW:HIGH``, two shares."""
+
+    name = "range"
+
+    def convert(
+        self,
+        value: str | tuple[float, float],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            low, high = (float(text) for text in value.split(":"))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form 0.5:0.85", param, ctx)
+        if not 0 <= low < high <= 1:
+            self.fail(f"0 <= LOW < HIGH <= 1 is expected, not {value}", param, ctx)
+        return low, high
+
+
+def _number(text: str) -> "Setting":
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+@click.command(
+    "eval",
+    short_help="Measure models against other codecs on your pictures.",
+    epilog=options.examples(
+        "tactic eval -m paper --data photos/ --out report/",
+        "tactic eval -m mine -m paper --data a/ --data b/ --codec webp --codec avif --out report/",
+        "tactic eval -m mine --data train/ --held-out --range 0.5:0.85 --out report/",
+        "tactic eval -m mine --data train/ --held-out --retrain-head 300 --out report/",
+    ),
+)
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    metavar="NAME|FOLDER",
+    multiple=True,
+    required=True,
+    help="A model to measure at each of its levels; may be given several times. The classifier of "
+    "the first is the reference network for all.",
+)
+@click.option(
+    "--data",
+    "data",
+    metavar="DIR",
+    multiple=True,
+    required=True,
+    help="A folder of pictures, at any depth; may be given several times. Folders are reported "
+    "apart.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    required=True,
+    type=click.Path(file_okay=False),
+    help="Where results go, and what was measured is kept for the next time.",
+)
+@click.option(
+    "--codec",
+    "codecs",
+    metavar="NAME",
+    multiple=True,
+    help="A codec to compare with: jpeg, webp, avif, heic, jpeg2000 or jpegxl; may be given "
+    "several times. By default all whose plugins are installed.",
+)
+@click.option(
+    "--qualities",
+    "grids",
+    type=_Grids(),
+    metavar="CODER=Q,Q...",
+    multiple=True,
+    help="Measure a codec at these qualities (jpeg2000: compression ratios), or a model at these "
+    "levels; may be given several times.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(16, 4096),
+    default=224,
+    show_default=True,
+    metavar="PIXELS",
+    help="Side of the square that pictures are scaled and cut to before they are coded.",
+)
+@click.option(
+    "--held-out",
+    is_flag=True,
+    help="Take only the pictures that the training of the first model kept out.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Take N pictures of each folder, spread evenly over it.",
+)
+@click.option(
+    "--range",
+    "within",
+    type=_Range(),
+    default=(0.0, 1.0),
+    metavar="LOW:HIGH",
+    help="Agreements over which its BD-rate is taken, as shares: 0.5:0.85. By default all that "
+    "both curves reach.",
+)
+@click.option(
+    "--retrain-head",
+    "steps",
+    type=click.IntRange(1),
+    metavar="STEPS",
+    help="Also fine-tune a classifier on the output of each coder at each setting, with so many "
+    "steps of 16 pictures. Needs --held-out or --train-data, and the extra [torch].",
+)
+@click.option(
+    "--train-data",
+    metavar="DIR",
+    multiple=True,
+    help="Pictures for --retrain-head; by default those of each folder that are not held out.",
+)
+@options.force
+@options.running
+@options.talking
+def eval(
+    models: tuple[str, ...],
+    data: tuple[str, ...],
+    out: str,
+    codecs: tuple[str, ...],
+    grids: "tuple[tuple[str, tuple[Setting, ...]], ...]",
+    size: int,
+    held_out: bool,
+    limit: int | None,
+    within: tuple[float, float],
+    steps: int | None,
+    train_data: tuple[str, ...],
+    force: bool,
+    device: str,
+    jobs: int,
+    max_pixels: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Measure models against JPEG, WebP, AVIF, HEIC, JPEG 2000 and JPEG XL, from real files.
+
+    Every picture becomes a square, is coded by every coder at every setting, and decoded. Of each
+    setting the table has mean bytes, bpp, PSNR, MS-SSIM, and the agreement: how often the
+    reference network finds the same class most likely as in the uncompressed picture. Where all
+    folders of DIR are classes of the reference network, it has the top-1 accuracy, too. BD-rates
+    say how much less (-) or more (+) rate each model needs than every other coder.
+
+    Codecs are counted in their smallest files, without metadata; what was chosen stands below the
+    table. --out gets results.json, results.csv, results.md, curves.png and curves.svg. The same
+    command given again goes on where it was interrupted, and measures only what is new.
+
+    Codecs beyond JPEG, WebP, AVIF and JPEG 2000, BD-rates and plots need:
+    pip install "tactic-codec[eval]".
+    """
+    if steps and not (held_out or train_data):
+        raise click.UsageError(
+            "--retrain-head needs other pictures than those that are evaluated: give --held-out "
+            "or --train-data DIR"
+        )
+    jobs, threads = options.threads_for(jobs)
+    with opened(quiet=quiet, verbose=verbose) as console:
+        from tactic_codec import image
+        from tactic_codec.codec import load_model
+        from tactic_codec.evaluation import evaluate, pictures, plot, tables
+        from tactic_codec.evaluation.cache import Cache
+
+        _check_out(out, force)
+        work.collect_warnings(image.ImageWarning)
+        loaded = [load_model(name, device=device, threads=threads) for name in models]
+        reference = loaded[0]
+        head = reference.model.head("classify")
+        notes: list[str] = []
+        coders = _coders(console, models, loaded, codecs, dict(grids), device, notes)
+        compare = _has_scipy(console, notes)
+        kept_out = pictures.held_out(reference.model) if held_out else None
+
+        def folder(path: str, listed: Sequence[_Listed]) -> "Folder":
+            found = _load(console, listed, size, jobs, max_pixels)
+            return pictures.folder(path, found, head.classes)
+
+        listed = {path: _list(path) for path in dict.fromkeys(data)}
+        chosen = {p: _choose(p, found, kept_out, limit) for p, found in listed.items()}
+        folders = [folder(path, found) for path, found in chosen.items()]
+        cache = Cache(Path(out, _CACHE))
+        heads = None
+        if steps:
+            training = {}
+            for path, found in _training(listed, kept_out, train_data).items():
+                training[path] = folder(path, found)
+            by_folder = {p: training[p if p in training else _POOLED] for p in listed}
+            heads = _retrainer()(reference, by_folder, cache, steps, device)
+        results = evaluate.evaluate(
+            folders,
+            coders,
+            reference,
+            cache,
+            device=device,
+            jobs=jobs,
+            within=within,
+            heads=heads,
+            compare=compare,
+            advance=console.progress(evaluate.work_of(folders, coders, heads)),
+        )
+        report = tables.Report(
+            size=size,
+            reference=(reference.model.name, reference.model.fingerprint.hex()),
+            network=head.network,
+            held_out=held_out,
+            limit=limit,
+            within=within,
+            retrained_steps=steps,
+            notes=tuple(notes),
+            folders=tuple(results),
+        )
+        console.close()
+        written = {
+            "results.json": json.dumps(tables.as_json(report), indent=1).encode() + b"\n",
+            "results.csv": tables.as_csv(report).encode("utf-8", "surrogateescape"),
+            "results.md": tables.as_markdown(report).encode("utf-8", "surrogateescape"),
+        }
+        try:
+            written |= {f"curves.{form}": drawn for form, drawn in plot.draw(report).items()}
+        except BackendUnavailable as exc:
+            console.warn("curves.png", f"not drawn: {exc}")
+        for name, content in written.items():
+            outputs.write(os.path.join(out, name), content, force=True)
+        if as_json:
+            console.json(tables.as_json(report))
+        else:
+            for line in tables.as_text(report).splitlines():
+                console.line(display(line))
+
+
+def _check_out(out: str, force: bool) -> None:
+    """Refuse a folder that holds other things than an earlier evaluation."""
+    ours = os.path.isdir(os.path.join(out, _CACHE))
+    if not force and not ours and os.path.isdir(out) and os.listdir(out):
+        raise OutputExists(
+            f"{display(out)} holds other files than those of tactic eval; choose another folder, "
+            "or use it with -f"
+        )
+    os.makedirs(out, exist_ok=True)
+
+
+# --- Coders ---------------------------------------------------------------------------------------
+
+
+def _coders(
+    console: Console,
+    names: Sequence[str],
+    loaded: Sequence["Codec"],
+    codecs: Sequence[str],
+    grids: Grids,
+    device: str,
+    notes: list[str],
+) -> list["Coder"]:
+    """Return the coders that were asked for, models first.
+
+    Raises:
+        click.BadParameter: ``--qualities`` names no coder, or has a setting that it does not take.
+        TacError: a codec that was asked for is not there.
+    """
+    from tactic_codec.evaluation import coders
+
+    titles = [codec.model.name for codec in loaded]
+    found: list[coders.ModelCoder | coders.Conventional] = []
+    for name, codec in zip(names, loaded, strict=True):
+        # Two versions of a model may share its name.
+        own = codec.model.name
+        title = own if titles.count(own) == 1 else f"{own} ({name})"
+        found.append(coders.ModelCoder(codec, device, title))
+    for name in dict.fromkeys(codecs) or coders.CONVENTIONAL:
+        try:
+            found.append(coders.conventional(name))
+        except BackendUnavailable as exc:
+            if codecs:
+                raise
+            notes.append(f"{name} is left out: {exc}")
+            console.warn(name, f"left out: {exc}")
+        except ConfigError as exc:
+            raise click.BadParameter(str(exc), param_hint="'--codec'") from exc
+    unknown = grids.keys() - {coder.name for coder in found}
+    if unknown:
+        known = ", ".join(coder.name for coder in found)
+        raise click.BadParameter(
+            f"there is no coder {min(unknown)!r} here; there are: {known}",
+            param_hint="'--qualities'",
+        )
+    try:
+        return [coder.at(grids[coder.name]) if coder.name in grids else coder for coder in found]
+    except (ConfigError, UnknownLevel) as exc:
+        raise click.BadParameter(str(exc), param_hint="'--qualities'") from exc
+
+
+def _has_scipy(console: Console, notes: list[str]) -> bool:
+    """Find out before hours of work, and not behind them, whether curves can be compared."""
+    from tactic_codec.evaluation.bdrate import bd_rate
+
+    try:
+        bd_rate([], [])
+    except BackendUnavailable as exc:
+        notes.append(f"There are no BD-rates: {exc}")
+        console.warn("BD-rates", str(exc))
+        return False
+    return True
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+
+_POOLED = "--train-data"
+
+
+def _list(folder: str) -> list[_Listed]:
+    sources = files.expand([folder], recursive=True, suffixes=PICTURES)
+    return sorted(map(_Listed, sources), key=lambda listed: listed.name)
+
+
+def _choose(
+    folder: str, listed: Sequence[_Listed], kept_out: frozenset[str] | None, limit: int | None
+) -> list[_Listed]:
+    """Apply ``--held-out`` and ``--limit``; what cannot be read stays, to be reported."""
+    from tactic_codec.evaluation import pictures
+
+    unreadable = [item for item in listed if item.source.problem]
+    readable = {item.name: item for item in listed if not item.source.problem}
+    names = list(readable)
+    if kept_out is not None:
+        names = pictures.keep_held_out(display(folder), names, kept_out)
+    return unreadable + [readable[name] for name in pictures.spread(names, limit)]
+
+
+def _training(
+    listed: dict[str, list[_Listed]], kept_out: frozenset[str] | None, train_data: Sequence[str]
+) -> dict[str, list[_Listed]]:
+    """Return the pictures to retrain heads on: of each folder, or all of ``--train-data``."""
+    if train_data:
+        pooled = [item for path in dict.fromkeys(train_data) for item in _list(path)]
+        return {_POOLED: _thinned(pooled)}
+    kept_out = kept_out or frozenset()
+    return {
+        path: _thinned([item for item in found if item.name not in kept_out])
+        for path, found in listed.items()
+    }
+
+
+def _thinned(listed: Sequence[_Listed]) -> list[_Listed]:
+    every = -(-len(listed) // _TRAINING_PICTURES) or 1
+    return list(listed[::every])
+
+
+def _load(
+    console: Console, listed: Sequence[_Listed], size: int, jobs: int, max_pixels: int
+) -> list["Picture"]:
+    """Read pictures and cut them to squares; report those that cannot be read."""
+    from tactic_codec import image
+    from tactic_codec.evaluation import pictures
+
+    def read(item: _Listed) -> "Picture":
+        if item.source.problem:
+            raise item.source.problem
+        pixels = image.load(Path(item.source.path), max_pixels=max_pixels)
+        return pictures.picture(item.name, pixels, size)
+
+    found = [picture for _, picture, _ in console.each(read, listed, jobs=jobs, total=len(listed))]
+    console.close()
+    return found
+
+
+def _retrainer() -> type["Retrainer"]:
+    """Import what retrains heads, which brings torch in.
+
+    Raises:
+        BackendUnavailable: torch is missing.
+    """
+    try:
+        from tactic_codec.evaluation.retrain import Retrainer
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith("tactic_codec"):
+            raise
+        raise BackendUnavailable(
+            f'--retrain-head needs {exc.name}; run: pip install "tactic-codec[torch]"'
+        ) from exc
+    return Retrainer

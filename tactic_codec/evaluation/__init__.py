@@ -1,0 +1,17 @@
+"""Rate–accuracy–distortion curves of models and of other codecs, from real bytes.
+
+    pictures    names ─ held-out list, limit ─▶ squares, with labels where folders are classes
+    coders      a model at every level; JPEG, WebP, AVIF, HEIC, JPEG 2000 and JPEG XL
+    measure     square ─ code ─ decode ─▶ bytes, PSNR, MS-SSIM, answer of the reference network
+    cache       what was measured once, on disk, so that an interrupted run goes on
+    curves      measurements ─▶ Point (means, 95 % intervals) ─▶ Curve of a coder on a folder
+    bdrate      two curves ─▶ how much less rate one needs for the same quality
+    equal       a model beside other codecs at the same mean bytes
+    retrain     heads fine-tuned on what each coder gives back, with equal budgets; needs torch
+    tables      results ─▶ JSON, CSV, Markdown, text
+    plot        results ─▶ PNG and SVG; needs matplotlib
+
+The reference network is the task network of the first model. It labels every picture before it is
+coded; agreement is the share of pictures that keep that label. bpp is 8 × bytes ÷ pixels of the
+square that was coded. Folders are never pooled.
+"""

@@ -1,0 +1,107 @@
+"""A model beside the codecs that people use instead, at the same mean bytes.
+
+level ─ mean bytes ─▶ the lowest quality of another codec that needs as many ─▶ a point of each
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tactic_codec.codec import Codec
+from tactic_codec.evaluation.coders import Coder, Conventional, ModelCoder, Uncompressed
+from tactic_codec.evaluation.curves import Point, Setting, point
+from tactic_codec.evaluation.measure import measure
+from tactic_codec.image import Pixels
+
+SAMPLE = 24
+"""Pictures on which a quality is looked for, before it is settled on all of them."""
+
+
+class Row(NamedTuple):
+    """A line of a table.
+
+    Attributes:
+        name: of the coder.
+        point: what it reaches.
+        beside: the model's level whose bytes it was given; None for the uncompressed pictures.
+    """
+
+    name: str
+    point: Point
+    beside: int | None
+
+
+def beside_others(
+    model: ModelCoder,
+    reference: Codec,
+    pictures: Sequence[Pixels],
+    labels: Sequence[int] | None,
+    others: Sequence[Conventional],
+) -> list[Row]:
+    """Compare a model at each of its levels with other codecs at equal bytes.
+
+    Another codec stands at the lowest quality whose mean size is at least the model's: it is given
+    the benefit of the step. Where even its lowest quality needs more, that one stands there.
+
+    Args:
+        model: at the levels that are compared.
+        reference: whose classifier answers.
+        pictures: uint8 [H, W, 3], all of one size, at least one.
+        labels: their classes, where they are known.
+        others: codecs whose settings are whole numbers that rise with the rate.
+
+    Returns:
+        The uncompressed pictures, then of each level the model and the others.
+
+    Raises:
+        TacError: a picture cannot be coded.
+    """
+    before: list[int] = []
+
+    def measured(coder: Coder, setting: Setting) -> Point:
+        measurements = []
+        for pixels in pictures:
+            size, decoded = coder.code(pixels, setting)
+            measurements.append(measure(reference, pixels, size, decoded))
+        height, width, _ = pictures[0].shape
+        answers = before or [m.answer for m in measurements]
+        return point(setting, measurements, height * width, before=answers, labels=labels)
+
+    before = [measure(reference, p, 0, p).answer for p in pictures]
+    rows = [Row("uncompressed", measured(Uncompressed(), 0), None)]
+    for level in model.grid:
+        own = measured(model, level)
+        rows.append(Row(model.name, own, int(level)))
+        for codec in others:
+            quality = find_quality(codec, pictures, own.bytes)
+            rows.append(Row(codec.name, measured(codec, quality), int(level)))
+    return rows
+
+
+def find_quality(codec: Conventional, pictures: Sequence[Pixels], target: float) -> int:
+    """Return the lowest quality whose mean bytes reach a target; the highest if none does."""
+    low, high = (int(bound) for bound in codec.bounds)
+    sample = pictures[:: -(-len(pictures) // SAMPLE)]
+    found = first_that(lambda q: _mean_bytes(codec, q, sample) >= target, low, high)
+    # The sample's mean is near that of all, not equal to it.
+    while found < high and _mean_bytes(codec, found, pictures) < target:
+        found += 1
+    while found > low and _mean_bytes(codec, found - 1, pictures) >= target:
+        found -= 1
+    return found
+
+
+def first_that(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """Return by bisection the lowest number at which something begins to hold; high if nowhere."""
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _mean_bytes(codec: Conventional, quality: int, pictures: Sequence[Pixels]) -> float:
+    return float(np.mean([len(codec.encode(picture, quality)) for picture in pictures]))

@@ -1,0 +1,129 @@
+"""The pictures of a folder that are evaluated: which, how they are cut, and what they show."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import NamedTuple
+
+from tactic_codec import image
+from tactic_codec.errors import DamagedModel, DataError
+from tactic_codec.evaluation.cache import picture_hash
+from tactic_codec.image import Pixels
+from tactic_codec.model import Model
+
+HELD_OUT = "held-out.txt"
+"""File of a model folder: the images that its training kept out, a path below the data folder a
+line; lines that begin with # are comments."""
+
+
+class Picture(NamedTuple):
+    """A square that is coded.
+
+    Attributes:
+        name: path below its folder.
+        pixels: uint8 [size, size, 3].
+        hash: of the pixels.
+    """
+
+    name: str
+    pixels: Pixels
+    hash: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The pictures of one folder.
+
+    Attributes:
+        name: the folder, as it was given.
+        pictures: in the order of their names, at least one.
+        labels: the class of each in the reference network's logits; None where that is not known.
+    """
+
+    name: str
+    pictures: tuple[Picture, ...]
+    labels: tuple[int, ...] | None
+
+
+def picture(name: str, pixels: Pixels, size: int) -> Picture:
+    """Scale and cut a picture, uint8 [H, W, 3], to the square that is coded."""
+    square = image.square(pixels, size)
+    return Picture(name, square, picture_hash(square))
+
+
+def folder(name: str, pictures: Sequence[Picture], classes: Sequence[str]) -> Folder:
+    """Put the pictures of a folder together.
+
+    Each picture's class is the first folder of its path. Only if every one of these is a class of
+    the reference network, the pictures count as labelled.
+
+    Args:
+        name: of the folder.
+        pictures: any order.
+        classes: the reference network's, in the order of its logits.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    if not pictures:
+        raise DataError(f"{name}: no picture is left to evaluate; give other pictures")
+    ordered = tuple(sorted(pictures, key=lambda picture: picture.name))
+    known = {name: index for index, name in enumerate(classes)}
+    labels = tuple(known.get(class_folder(p.name), -1) for p in ordered)
+    return Folder(name, ordered, None if -1 in labels else labels)
+
+
+def class_folder(name: str) -> str:
+    """Return the first folder of a picture's path, or "" where it lies in none."""
+    parts = PurePath(name).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def held_out(model: Model) -> frozenset[str]:
+    """Return the paths of the images that a model's training kept out.
+
+    Raises:
+        DataError: the model does not say.
+        DamagedModel: its list differs from its manifest, or is not text.
+    """
+    if HELD_OUT not in model.manifest["files"]:
+        raise DataError(
+            f"model {model.name} has no {HELD_OUT} that says which images its training kept out; "
+            "leave --held-out away, and give images that it never saw"
+        )
+    try:
+        text = model.read_file(HELD_OUT).decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise DamagedModel(f"{model.path / HELD_OUT} is not UTF-8: {exc}") from exc
+    lines = (line.strip() for line in text.splitlines())
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+def keep_held_out(folder: str, names: Sequence[str], kept_out: Collection[str]) -> list[str]:
+    """Return the names that training kept out, in their order.
+
+    Args:
+        folder: for the message.
+        names: paths below it, with "/" between their parts.
+        kept_out: see `held_out`.
+
+    Raises:
+        DataError: there are none.
+    """
+    chosen = [name for name in names if name in kept_out]
+    if not chosen:
+        found = f"found {names[0]}" if names else "found no pictures"
+        listed = f"the list has {min(kept_out)}" if kept_out else "the list is empty"
+        raise DataError(
+            f"{folder}: none of its {len(names)} pictures is among the {len(kept_out)} that the "
+            f"model's training kept out ({found}, {listed}); give the folder that the model was "
+            "trained from, or leave --held-out away if it saw none of these pictures"
+        )
+    return chosen
+
+
+def spread(names: Sequence[str], limit: int | None) -> list[str]:
+    """Return at most ``limit`` names, spread evenly over them in their order."""
+    if limit is None or limit >= len(names):
+        return list(names)
+    return [names[i * len(names) // limit] for i in range(limit)]

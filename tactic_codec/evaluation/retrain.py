@@ -1,0 +1,192 @@
+"""Task networks fine-tuned on what a coder gives back, so that none is judged by a stranger's eye.
+
+    training pictures ─ coder ─▶ decoded ─ steps of Adam ─▶ head ─ decoded pictures ─▶ shares
+
+Every row of a table, the uncompressed one among them, gets the same budget: the same start, the
+same pictures in the same order, the same flips, steps and learning rates. Only what the coder makes
+of the pictures differs.
+
+The start is EfficientNet-Lite0 with its published weights where the reference network is one of
+its kind, whatever it learned since, so that no coder's own head has an advantage; its last layer
+starts anew where the classes are not ImageNet's. Other networks start from the model's weights.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tactic_codec import image, tasks
+from tactic_codec.codec import Codec
+from tactic_codec.errors import DataError
+from tactic_codec.evaluation.cache import Cache
+from tactic_codec.evaluation.coders import Coder, head_identity
+from tactic_codec.evaluation.curves import Retrained, Setting, share
+from tactic_codec.evaluation.pictures import Folder, Picture
+from tactic_codec.image import Pixels
+from tactic_codec.networks.folder import load_network
+from tactic_codec.networks.heads import build_head, classify
+
+BATCH = 16
+LEARNING_RATE = 1e-4
+"""Of the first step; it falls to zero along a half cosine."""
+
+SEED = 1
+NEUTRAL_START = "efficientnet_lite0"
+
+
+class Retrainer:
+    """Fine-tunes and asks heads; for one thread.
+
+    Attributes:
+        steps: for each head, of 16 pictures.
+    """
+
+    def __init__(
+        self,
+        reference: Codec,
+        training: Mapping[str, Folder],
+        cache: Cache,
+        steps: int,
+        device: str = "auto",
+    ) -> None:
+        """Prepare for some folders.
+
+        Args:
+            reference: whose classifier teaches, and says what kind of network is trained.
+            training: the pictures to learn from, by the name of the folder that is evaluated.
+            cache: keeps the answers of heads that were trained before.
+            steps: at least 1.
+            device: ``cuda`` trains there, anything else on the CPU.
+        """
+        self.steps = steps
+        self._reference = reference
+        self._training = training
+        self._cache = cache
+        self._runtime = device
+        self._device = "cuda" if device == "cuda" else "cpu"
+        self._size = reference.model.head("classify").input_size
+        self._taught: dict[str, Tensor] = {}
+
+    def shares(
+        self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[int]
+    ) -> Retrained:
+        """Fine-tune a head on what a coder gives back, and ask it about a folder's pictures.
+
+        Args:
+            folder: the pictures that it is asked about.
+            coder: gives back both these and the training pictures.
+            setting: of the coder.
+            before: what the reference network says of the uncompressed pictures.
+
+        Raises:
+            DataError: a picture is among those to learn from.
+            TacError: a picture cannot be coded.
+        """
+        training = self._training[folder.name]
+        _check_apart(folder, training)
+        shelf = self._cache.shelf(
+            {
+                "coder": coder.identity(setting),
+                "teacher": head_identity(self._reference, self._runtime),
+                "retrained": [self.steps, BATCH, LEARNING_RATE, SEED, self._device],
+                "pictures": _digest(training),
+                "labelled": training.labels is not None,
+                "torch": torch.__version__,
+            }
+        )
+        if any(picture.hash not in shelf for picture in folder.pictures):
+            head = self._fine_tuned(training, coder, setting)
+            for picture in folder.pictures:
+                decoded = coder.code(picture.pixels, setting).decoded
+                with torch.inference_mode():
+                    logits = classify(head, self._batch([decoded])).main
+                shelf.put(picture.hash, {"answer": int(logits.argmax(1).item())})
+        answers = [int(shelf[picture.hash]["answer"]) for picture in folder.pictures]
+        labels = folder.labels
+        return Retrained(share(answers, before), None if labels is None else share(answers, labels))
+
+    def _fine_tuned(self, training: Folder, coder: Coder, setting: Setting) -> nn.Module:
+        """Train a head on decoded pictures against the reference's view of the originals.
+
+        Where the pictures are labelled, cross-entropy with the label is added to the divergence
+        from that view, in equal parts.
+        """
+        head = self._start()
+        optimizer = torch.optim.Adam(head.parameters(), LEARNING_RATE)
+        taught = self._teach(training)
+        labels = None if training.labels is None else torch.tensor(training.labels)
+        random = np.random.default_rng(SEED)
+        decoded: dict[int, Pixels] = {}
+        for step in range(self.steps):
+            chosen = random.integers(len(training.pictures), size=BATCH)
+            flips = random.random(BATCH) < 0.5
+            for index in set(chosen.tolist()) - decoded.keys():
+                decoded[index] = coder.code(training.pictures[index].pixels, setting).decoded
+            batch = [
+                decoded[index][:, ::-1] if flip else decoded[index]
+                for index, flip in zip(chosen.tolist(), flips, strict=True)
+            ]
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / self.steps)) / 2
+            log_p = F.log_softmax(classify(head, self._batch(batch)).main, dim=1)
+            loss = F.kl_div(log_p, taught[chosen].to(self._device), reduction="batchmean")
+            if labels is not None:
+                loss = loss + F.nll_loss(log_p, labels[chosen].to(self._device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return head
+
+    def _start(self) -> nn.Module:
+        """Return the head that every row starts from."""
+        model = self._reference.model
+        network, classes = model.head("classify").network, len(model.head("classify").labels)
+        torch.manual_seed(SEED)  # for a last layer that starts anew
+        if network == NEUTRAL_START:
+            head = build_head(network, classes, published=True)
+        else:
+            head = load_network(model, "classify")
+        # Evaluation mode throughout: statistics of normalisations stay, and nothing drops out.
+        return head.eval().to(self._device)
+
+    def _teach(self, training: Folder) -> Tensor:
+        """Return the reference's probabilities of the uncompressed pictures, [N, classes]."""
+        key = _digest(training)
+        if key not in self._taught:
+            classes = len(self._reference.model.head("classify").labels)
+            taught = torch.empty(len(training.pictures), classes)
+            for row, picture in zip(taught, training.pictures, strict=True):
+                for guess in tasks.classify_pixels(self._reference, picture.pixels, classes):
+                    row[guess.index] = guess.probability
+            self._taught[key] = taught
+        return self._taught[key]
+
+    def _batch(self, pictures: Sequence[Pixels]) -> Tensor:
+        """Turn pictures into float [B, 3, size, size] in 0 to 1, of the size that heads read."""
+        squares = np.stack([image.square(pixels, self._size) for pixels in pictures])
+        return torch.from_numpy(squares).permute(0, 3, 1, 2).to(self._device).float() / 255
+
+
+def _check_apart(folder: Folder, training: Folder) -> None:
+    known = {picture.hash: picture.name for picture in training.pictures}
+    for picture in folder.pictures:
+        if picture.hash in known:
+            raise DataError(
+                f"{folder.name}: {picture.name} is evaluated and also among the pictures that "
+                f"heads are trained on, as {known[picture.hash]}; keep the two apart"
+            )
+
+
+def _digest(folder: Folder) -> str:
+    names = "".join(f"{picture.hash} {label}\n" for picture, label in _labelled(folder))
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
+def _labelled(folder: Folder) -> list[tuple[Picture, int | None]]:
+    labels = folder.labels or (None,) * len(folder.pictures)
+    return list(zip(folder.pictures, labels, strict=True))

@@ -1,0 +1,271 @@
+"""The results of an evaluation as JSON, CSV, Markdown and text."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tactic_codec.evaluation.curves import Point, Share
+from tactic_codec.evaluation.evaluate import Comparison, FolderResult
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """An evaluation: how it was made, and what came out.
+
+    Attributes:
+        size: side of the squares that were coded, in pixels.
+        reference: name and fingerprint of the model whose classifier answered.
+        network: kind of that classifier.
+        held_out: whether only images were taken that training had kept out.
+        limit: most images of a folder; None for all.
+        within: agreements over which its BD-rate was taken.
+        retrained_steps: of each retrained head; None where there was none.
+        notes: what was left out, and why.
+        folders: the results.
+    """
+
+    size: int
+    reference: tuple[str, str]
+    network: str
+    held_out: bool
+    limit: int | None
+    within: tuple[float, float]
+    retrained_steps: int | None
+    notes: tuple[str, ...]
+    folders: tuple[FolderResult, ...]
+
+
+# --- JSON and CSV ---------------------------------------------------------------------------------
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return everything, with as many digits as its precision deserves."""
+    return {
+        "size": report.size,
+        "reference": {
+            "model": report.reference[0],
+            "fingerprint": report.reference[1],
+            "network": report.network,
+        },
+        "held_out": report.held_out,
+        "limit": report.limit,
+        "agreement_range": list(report.within),
+        "retrained_steps": report.retrained_steps,
+        "notes": list(report.notes),
+        "folders": [_json_folder(folder) for folder in report.folders],
+    }
+
+
+def _json_folder(result: FolderResult) -> dict[str, Any]:
+    return {
+        "folder": result.folder,
+        "images": result.images,
+        "labelled": result.labelled,
+        "uncompressed": _json_point(result.uncompressed),
+        "curves": [
+            {
+                "coder": curve.name,
+                "kind": curve.kind,
+                "settings": curve.settings,
+                "points": [_json_point(point) for point in curve.points],
+            }
+            for curve in result.curves
+        ],
+        "bd_rates": [_json_comparison(comparison) for comparison in result.comparisons],
+    }
+
+
+def _json_point(point: Point) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "setting": point.setting,
+        "images": point.images,
+        "bytes": round(point.bytes, 2),
+        "bpp": round(point.bpp, 5),
+        "psnr": round(point.psnr, 3),
+        "ms_ssim": round(point.ms_ssim, 5),
+        "agreement": _json_share(point.agreement),
+        "accuracy": _json_share(point.accuracy),
+    }
+    if point.retrained:
+        facts["retrained_agreement"] = _json_share(point.retrained.agreement)
+        facts["retrained_accuracy"] = _json_share(point.retrained.accuracy)
+    return facts
+
+
+def _json_share(share: Share | None) -> dict[str, float] | None:
+    return share and {name: round(value, 5) for name, value in share._asdict().items()}
+
+
+def _json_comparison(comparison: Comparison) -> dict[str, Any]:
+    found = comparison.bd_rate
+    return {
+        "test": comparison.test,
+        "anchor": comparison.anchor,
+        "quality": comparison.quality,
+        "bd_rate": found and round(found.change, 5),
+        "range": found and [round(found.low, 5), round(found.high, 5)],
+    }
+
+
+def as_csv(report: Report) -> str:
+    """Return the points, a line each; the uncompressed pictures come first in each folder."""
+    lines = [
+        {"folder": result.folder, "coder": name, "kind": kind, **_flat(_json_point(point))}
+        for result in report.folders
+        for name, kind, point in _all_points(result)
+    ]
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _all_points(result: FolderResult) -> Iterator[tuple[str, str, Point]]:
+    yield "uncompressed", "uncompressed", result.uncompressed
+    for curve in result.curves:
+        for point in curve.points:
+            yield curve.name, curve.kind, point
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, Cell]:
+    """Turn ``{"accuracy": {"share": 1, "low": 0}}`` into ``{"accuracy": 1, "accuracy_low": 0}``."""
+    cells: dict[str, Cell] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            cells[name] = value["share"]
+            cells |= {f"{name}_{end}": value[end] for end in ("low", "high")}
+        else:
+            cells[name] = value
+    return cells
+
+
+# --- For people -----------------------------------------------------------------------------------
+
+Table = list[list[str]]
+"""Rows of cells, the first with the names of the columns."""
+
+
+def as_text(report: Report) -> str:
+    """Return the tables in columns, for a terminal."""
+    return "\n".join(_document(report, _columns, heading="{}"))
+
+
+def as_markdown(report: Report) -> str:
+    """Return the tables in Markdown."""
+    return "\n".join(_document(report, _pipes, heading="## {}\n"))
+
+
+def _document(report: Report, layout: Any, *, heading: str) -> Iterator[str]:
+    for number, result in enumerate(report.folders):
+        if number:
+            yield ""
+        yield heading.format(
+            f"{result.folder}: {result.images} pictures of {report.size} × {report.size}"
+        )
+        yield from layout(point_table(result))
+        for table in comparison_tables(result):
+            yield ""
+            yield from layout(table)
+    yield ""
+    yield from _footnotes(report)
+
+
+def point_table(result: FolderResult) -> Table:
+    """Return a folder's points: one row a coder and setting, by coder and rising rate."""
+    labelled, retrained = result.labelled, result.uncompressed.retrained is not None
+    header = ["coder", "setting", "bytes", "bpp", "PSNR", "MS-SSIM", "agreement"]
+    header += ["top-1"] if labelled else []
+    header += ["agreement, retrained"] if retrained else []
+    header += ["top-1, retrained"] if labelled and retrained else []
+    table = [header]
+    for name, kind, point in _all_points(result):
+        coded = kind != "uncompressed"
+        row = [
+            name,
+            f"{point.setting:g}" if coded else "",
+            f"{point.bytes:.0f}",
+            f"{point.bpp:.4f}",
+            f"{point.psnr:.2f}" if coded else "",
+            f"{point.ms_ssim:.4f}" if coded else "",
+            percent(point.agreement),
+        ]
+        if labelled:
+            row.append(percent(point.accuracy))
+        if retrained:
+            row.append(percent(point.retrained and point.retrained.agreement))
+        if labelled and retrained:
+            row.append(percent(point.retrained and point.retrained.accuracy))
+        table.append(row)
+    return table
+
+
+def percent(share: Share | None) -> str:
+    """Return a share with its interval: ``81.5 % (75.6–86.3)``."""
+    if share is None:
+        return "-"
+    value, low, high = (100 * part for part in share)
+    return f"{value:.1f} % ({low:.1f}–{high:.1f})"
+
+
+def comparison_tables(result: FolderResult) -> Iterator[Table]:
+    """Yield a table a model: how its rate differs from that of each other curve."""
+    for model in dict.fromkeys(comparison.test for comparison in result.comparisons):
+        own = [comparison for comparison in result.comparisons if comparison.test == model]
+        qualities = list(dict.fromkeys(comparison.quality for comparison in own))
+        found = {(c.anchor, c.quality): c for c in own}
+        names = {"psnr": "PSNR"}
+        table = [
+            [f"BD-rate of {model} against", *(f"at equal {names.get(q, q)}" for q in qualities)]
+        ]
+        for anchor in dict.fromkeys(comparison.anchor for comparison in own):
+            table.append([anchor, *(_change(found[anchor, quality]) for quality in qualities)])
+        yield table
+
+
+def _change(comparison: Comparison) -> str:
+    found = comparison.bd_rate
+    if found is None:
+        return "no overlap"
+    if comparison.quality == "psnr":
+        ends = f"{found.low:.1f}–{found.high:.1f} dB"
+    else:
+        ends = f"{100 * found.low:.1f}–{100 * found.high:.1f} %"
+    return f"{100 * found.change:+.1f} % over {ends}"
+
+
+def _footnotes(report: Report) -> Iterator[str]:
+    name, fingerprint = report.reference
+    yield (
+        f"Agreement: the same most likely class as for the uncompressed picture, by the "
+        f"{report.network} of {name} ({fingerprint}). In brackets 95 % Wilson intervals. bpp: 8 × "
+        f"mean bytes of a file / {report.size * report.size} pixels."
+    )
+    if report.held_out:
+        yield f"Only pictures that the training of {name} kept out."
+    if report.retrained_steps is not None:
+        yield f"Retrained: the head after {report.retrained_steps} steps on each row's own output."
+    settings = {curve.name: curve.settings for f in report.folders for curve in f.curves}
+    yield from (f"{name}: {text}." for name, text in settings.items())
+    yield from report.notes
+
+
+def _columns(table: Table) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        first, *others = (
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join([first, *others]).rstrip()
+
+
+def _pipes(table: Table) -> Iterator[str]:
+    header, *rows = table
+    for row in [header, ["---", *("---:" for _ in header[1:])], *rows]:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"

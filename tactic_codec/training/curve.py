@@ -1,0 +1,77 @@
+"""A run's log as a picture: how loss, rate, distortion and task went, stage by stage."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec.errors import BackendUnavailable
+
+PANELS = (
+    ("loss", "loss (eq 9)", "log"),
+    ("rate", "rate, bits a pixel", "log"),
+    ("psnr", "PSNR, dB", "linear"),
+    ("task", "task loss", "log"),
+    ("agreement", "agreement with the teacher", "linear"),
+)
+"""Fields of a log line, what they are, and the scale of their axis."""
+
+WINDOW = 25
+"""Steps that one point of a line is the mean of."""
+
+
+def draw_curve(log: Path) -> bytes:
+    """Return the learning curve of a run's log as a PNG.
+
+    Raises:
+        BackendUnavailable: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as exc:
+        raise BackendUnavailable(
+            'a learning curve needs matplotlib; run: pip install "tactic-codec[eval]"'
+        ) from exc
+    steps = [line for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
+    panels = [panel for panel in PANELS if any(s[panel[0]] is not None for s in steps)]
+    figure = Figure(figsize=(8, 1.8 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (field, label, scale) in zip(axes, panels, strict=True):
+        known = [s for s in steps if s[field] is not None]
+        x = np.array([s["step"] for s in known])
+        y = np.array([s[field] for s in known], dtype=float)
+        axis.plot(x, y, color="0.85", linewidth=0.5)
+        axis.plot(*_smooth(x, y), color="C0", linewidth=1.5)
+        axis.set(ylabel=label, yscale=scale)
+        axis.grid(alpha=0.3)
+        for begin in _begins(steps):
+            axis.axvline(begin, color="0.5", linestyle=":", linewidth=1)
+    for begin, name in _begins(steps).items():
+        axes[0].annotate(name, (begin, 1.02), xycoords=("data", "axes fraction"), fontsize=8)
+    axes[-1].set_xlabel("step")
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=100)
+    return stream.getvalue()
+
+
+def _smooth(
+    x: NDArray[np.int64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return means over windows."""
+    starts = np.arange(0, len(x), WINDOW)
+    counts = np.diff(np.append(starts, len(x)))
+    return np.add.reduceat(x, starts) / counts, np.add.reduceat(y, starts) / counts
+
+
+def _begins(steps: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """Return the first step of every stage, and the stage's name."""
+    begins: dict[int, str] = {}
+    before = None
+    for step in steps:
+        if step["stage"] != before:
+            begins[step["step"]] = before = step["stage"]
+    return begins

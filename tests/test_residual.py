@@ -1,0 +1,173 @@
+"""The residual transforms, their levels, and the density that knows contexts."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tactic_codec.entropy import ContextModel
+from tactic_codec.entropy.contexts import capped_magnitudes, empty_board, scan
+from tactic_codec.networks.codec import TacticNetwork
+from tactic_codec.networks.prior import ContextPrior, neighbours
+from tactic_codec.networks.residual import (
+    STRIDE,
+    ResidualAnalysis,
+    ResidualConfig,
+    ResidualSynthesis,
+    cosine_basis,
+)
+from tactic_codec.networks.transforms import macs_per_pixel
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+SMALL = ResidualConfig(6, 8, 6, 4, analysis_blocks=(1, 2), synthesis_blocks=(2, 1, 1))
+GAINS = (1.0, 2.0, 4.0)
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """Weights that are not zero anywhere, as after training."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return module.eval()
+
+
+def test_training_starts_as_a_cosine_transform() -> None:
+    basis = cosine_basis(256).reshape(256, -1)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(256), rtol=0, atol=1e-5)
+    whole = cosine_basis(768).reshape(768, -1)
+    torch.testing.assert_close(whole @ whole.T, torch.eye(768), rtol=0, atol=1e-5)
+    # The first is the block's mean brightness: constant, and the same for red, green and blue.
+    assert basis[0].std() < 1e-6
+
+
+def test_untrained_transforms_give_smooth_pictures_back() -> None:
+    config = dataclasses.replace(SMALL, latent=256)
+    analysis, synthesis = ResidualAnalysis(config).eval(), ResidualSynthesis(config).eval()
+    places = torch.linspace(0, 1, 32)
+    x_BCHW = torch.stack(
+        [places[:, None] * places, places.expand(32, 32), 1 - places * places[:, None]]
+    )[None]
+    with torch.no_grad():
+        x_hat_BCHW = synthesis(analysis(x_BCHW))
+    assert (x_hat_BCHW - x_BCHW).abs().max() < 0.02
+
+
+def test_the_flagship_s_operations_a_pixel_are_within_their_bounds() -> None:
+    default = ResidualConfig()
+    analysis, synthesis = ResidualAnalysis(default), ResidualSynthesis(default)
+    assert macs_per_pixel(analysis, stride=STRIDE) < 10_000
+    assert macs_per_pixel(synthesis, latent=default.latent, stride=STRIDE) < 40_000
+
+
+@pytest.mark.parametrize("side", ["analysis", "synthesis"])
+def test_nothing_beyond_the_halo_reaches_a_place(side: str) -> None:
+    halo = SMALL.halo
+    rows = 2 * halo + 5
+    middle = rows // 2
+    transform: nn.Module
+    if side == "analysis":
+        transform, unit = shaken(ResidualAnalysis(SMALL)), STRIDE
+        given = torch.rand(1, 3, rows * STRIDE, rows * STRIDE)
+    else:
+        transform, unit = shaken(ResidualSynthesis(SMALL)), 1
+        given = torch.rand(1, SMALL.latent, rows, rows)
+    core = slice((middle - halo) * unit, (middle + halo + 1) * unit)
+    elsewhere = torch.full_like(given, 0.123)
+    elsewhere[:, :, core, core] = given[:, :, core, core]
+    scale = rows if side == "analysis" else rows * STRIDE
+    out = slice(middle * scale // rows, (middle + 1) * scale // rows)
+    with torch.no_grad():
+        whole, near = transform(given), transform(elsewhere)
+    torch.testing.assert_close(whole[..., out, out], near[..., out, out])
+    assert not torch.allclose(whole, near)
+
+
+@pytest.mark.parametrize("quantisation", ["noise", "mixed", "straight", "rounded"])
+def test_a_batch_may_mix_levels(quantisation: Any) -> None:
+    """An image's rate and reconstruction are those of its own level, whoever is beside it."""
+    torch.manual_seed(1)
+    network = shaken(TacticNetwork(SMALL, gains=GAINS))
+    assert isinstance(network, TacticNetwork)
+    assert network.levels == 3
+    x_BCHW = torch.rand(1, 3, 32, 48).expand(3, -1, -1, -1)
+    with torch.no_grad():
+        torch.manual_seed(2)
+        mixed = network(x_BCHW, quantisation, torch.tensor([0, 1, 2]))
+        if quantisation in ("straight", "rounded"):
+            for level in range(3):
+                alone = network(x_BCHW[:1], quantisation, torch.tensor([level]))
+                torch.testing.assert_close(alone.x_hat_BCHW[0], mixed.x_hat_BCHW[level])
+                torch.testing.assert_close(alone.bits_B[0], mixed.bits_B[level])
+    assert (mixed.bits_B.diff() > 0).all()
+
+
+def test_neighbours_are_those_of_the_format() -> None:
+    """Training pays for the contexts that the coder uses."""
+    symbols = np.random.default_rng(1).integers(-20, 21, (3, 5, 4)).astype(np.int32)
+    own_BCHW, shared_B1HW = neighbours(torch.from_numpy(symbols)[None].float())
+    own = tuple(range(1, 91))
+    shared = tuple(range(1, 2 * 15 * 3 + 1))
+    board, latent = empty_board((3, 5, 4), np.int32)
+    latent[...] = symbols
+    order, _, pitch = scan(5, 4)
+    found, place = empty_board((3, 5, 4), np.int32)
+    found[order] = ContextModel(own, shared).contexts(capped_magnitudes(board), order, pitch)
+    expected = own_BCHW[0].numpy() * (len(shared) + 1) + shared_B1HW[0].numpy()
+    np.testing.assert_array_equal(place, expected)
+
+
+def test_the_density_with_contexts_is_a_distribution_and_teaches_them() -> None:
+    torch.manual_seed(1)
+    prior = ContextPrior(torch.tensor(GAINS), 2)
+    values = torch.arange(-400.0, 401.0).expand(1, 2, 1, -1)
+    for level in range(3):
+        total = prior.likelihood(values, level).sum(dim=-1)
+        torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-3, atol=0)
+    # Large values come in company: the scales learn to follow the neighbours.
+    loud = torch.randn(64, 1, 8, 8) * torch.tensor([0.3, 6.0]).repeat(32)[:, None, None, None]
+    symbols = loud.expand(-1, 2, -1, -1).round()
+    level_B = torch.zeros(64, dtype=torch.int64)
+    optimizer = torch.optim.Adam(prior.parameters(), 0.05)
+    rates = []
+    for _ in range(60):
+        bits = prior.bits(symbols, symbols, level_B).sum() / symbols.numel()
+        optimizer.zero_grad()
+        bits.backward()
+        optimizer.step()
+        rates.append(bits.item())
+    assert prior.own[0].min() > 0 or prior.shared[0].min() > 0
+    without = torch.zeros_like(symbols)
+    assert rates[-1] < 0.9 * prior.bits(symbols, without, level_B).sum().item() / symbols.numel()
+
+
+def test_a_symbol_that_never_came_keeps_a_probability_and_a_gradient() -> None:
+    prior = ContextPrior(torch.tensor([1.0]), 1)
+    with torch.no_grad():
+        prior.scale -= 20
+    y_BCHW = torch.tensor([[[[3.0]]]], requires_grad=True)
+    bits = prior.bits(y_BCHW, y_BCHW.detach(), torch.tensor([0])).sum()
+    bits.backward()
+    assert bits.item() < 24
+    assert y_BCHW.grad is not None
+    assert y_BCHW.grad.item() > 0.1
+
+
+def test_channels_without_a_use_can_be_left_out() -> None:
+    network = shaken(TacticNetwork(SMALL, gains=GAINS))
+    assert isinstance(network, TacticNetwork)
+    with torch.no_grad():
+        for layer in (network.analysis.linear, network.analysis.layers[-1]):
+            layer.weight[[1, 4]] = 0
+        network.analysis.layers[-1].bias[[1, 4]] = 0
+        x_BCHW, level_B = torch.rand(2, 3, 32, 32), torch.tensor([0, 2])
+        narrow = network.pruned([0, 2, 3, 5]).eval()
+        assert narrow.transforms.latent == 4
+        torch.testing.assert_close(
+            narrow(x_BCHW, "rounded", level_B).x_hat_BCHW,
+            network(x_BCHW, "rounded", level_B).x_hat_BCHW,
+        )

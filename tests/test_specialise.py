@@ -1,0 +1,201 @@
+"""``tactic train --from``: a generalist of two levels, and a specialist that is made of it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tactic_codec import codec, model
+from tactic_codec.errors import ConfigError
+from tactic_codec.model import Model
+from tactic_codec.networks import heads
+from tactic_codec.networks.folder import load_start
+from tactic_codec.networks.residual import ResidualConfig
+from tactic_codec.training import command, specialise
+from tactic_codec.training.checkpoint import CHECKPOINT, LOG
+from tactic_codec.training.command import HELD_OUT, train_command
+from tactic_codec.training.config import TrainingConfig
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+GENERALIST = """
+name = "generalist"
+seed = 3
+ema = 0.5
+[residual]
+latent = 12
+sixteenth = 8
+eighth = 6
+quarter = 4
+analysis_blocks = [1, 1]
+synthesis_blocks = [1, 1, 1]
+[levels]
+count = 2
+first_gain = 1
+last_gain = 4
+[task]
+network = "small"
+[data]
+test = 0.25
+calibration = 0.2
+test_shares = [0.25, 0.4]
+size = 32
+[entropy]
+own = [1, 2]
+[[stage]]
+steps = 3
+beta = 2
+beta_ratio = 0.5
+batch = 4
+size = 32
+pixel_scale = 10
+distill = 1
+quantisation = "straight"
+"""
+
+COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
+
+
+def small_head(classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, classes),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_head_is_known() -> Iterator[None]:
+    heads.KINDS["small"] = heads.HeadKind(small_head, 32)
+    yield
+    del heads.KINDS["small"]
+
+
+def photographs(folder: Path, names: tuple[str, ...], count: int) -> Path:
+    random = np.random.default_rng(len(names))
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = random.integers(-30, 31, (40, 48, 3)) + COLOURS[name]
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generalist(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("generalist")
+    (folder / "generalist.toml").write_text(GENERALIST)
+    made = train_command(
+        folder / "generalist.toml",
+        [photographs(folder / "known", ("red", "green"), 5)],
+        folder / "generalist",
+        unlabelled=[photographs(folder / "unknown", ("blue",), 5)],
+        run=folder / "run",
+        say=lambda _: None,
+    )
+    assert made is not None
+    return made
+
+
+def test_a_model_of_several_levels_codes_at_each(generalist: Model) -> None:
+    generalist.verify()
+    assert [len(level.gain) for level in generalist.levels] == [generalist.channels] * 2
+    loaded = codec.load_model(generalist.path, device="cpu")
+    pixels = np.random.default_rng(1).integers(0, 256, (45, 70, 3), np.uint8)
+    sizes = []
+    for quality in (1, 2):
+        data = loaded.compress(pixels, quality)
+        assert np.asarray(loaded.decompress(data)).shape == pixels.shape
+        sizes.append(len(data))
+    assert sizes[0] < sizes[1]
+
+
+def test_figures_are_given_for_every_folder_and_level(generalist: Model) -> None:
+    figures = generalist.manifest["metrics"]
+    assert set(figures) == {"known", "unknown"}
+    for name, rows in figures.items():
+        assert [row["level"] for row in rows] == [1, 2]
+        assert rows[0]["bpp"] < rows[1]["bpp"]
+        # Where nobody knows the classes there is no accuracy, but agreement there is.
+        assert all((row["accuracy"] is None) == (name == "unknown") for row in rows)
+        assert all(0 <= row["agreement"] <= 1 for row in rows)
+
+
+def test_what_training_kept_out_is_written_down(generalist: Model) -> None:
+    lines = generalist.read_file(HELD_OUT).decode().splitlines()
+    named = [line for line in lines if not line.startswith("#")]
+    assert [line for line in lines[1:] if line.startswith("#")] == ["# known", "# unknown"]
+    # A quarter of ten, and two fifths of each kind without a label.
+    assert (len(named), sum(name.startswith("blue/") for name in named)) == (4, 2)
+
+
+def test_a_folder_holds_what_training_goes_on_from(generalist: Model) -> None:
+    start = load_start(generalist, "classify")
+    for name in ("analysis.linear.weight", "prior.scale", "gains.log_gain", "head.0.weight"):
+        assert start[name].dtype == torch.float32
+
+
+def brief(source: Model, name: str) -> TrainingConfig:
+    """The real configuration, for pictures of 32 pixels and a few steps."""
+    config = specialise.specialist_config(source, name)
+    return replace(
+        config,
+        data=replace(config.data, size=32, calibration=0.2),
+        stage=tuple(replace(stage, steps=2, batch=4, size=32, warmup=0) for stage in config.stage),
+    )
+
+
+def test_a_specialist_learns_head_then_both_then_what_decodes(
+    generalist: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = specialise.specialist_config(generalist, "mine")
+    assert [stage.quantisation for stage in config.stage] == ["none", "straight", "rounded"]
+    # The rate weighs what it weighed for the generalist; its levels are kept.
+    assert {(stage.beta, stage.beta_ratio) for stage in config.stage} == {(2.0, 0.5)}
+    assert config.residual == ResidualConfig(
+        generalist.channels, 8, 6, 4, analysis_blocks=(1, 1), synthesis_blocks=(1, 1, 1)
+    )
+    assert config.levels is not None
+    assert config.levels.count == 2
+
+    monkeypatch.setattr(command, "specialist_config", brief)
+    folder = photographs(tmp_path / "mine", ("red", "green", "blue"), 6)
+    made = train_command(
+        None,
+        [folder],
+        tmp_path / "special",
+        start=generalist.path,
+        run=tmp_path / "run",
+        say=lambda _: None,
+    )
+    assert made is not None
+    made.verify()
+    assert made.heads["classify"].classes == ("blue", "green", "red")
+    assert made.fingerprint != generalist.fingerprint
+    lines = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["stage"] for line in steps] == ["head"] * 2 + ["joint"] * 2 + ["rounded"] * 2
+    # Without coding there is no rate, and the head is nobody's pupil.
+    assert [line["rate"] == 0 for line in steps] == [True, True, False, False, False, False]
+    assert [line["agreement"] is None for line in steps] == [True, True] + [False] * 4
+
+    # The codec starts where the generalist ended; the head's last layer starts anew.
+    start, end = (load_start(m, "classify") for m in (generalist, made))
+    same = start["analysis.layers.0.weight"] - end["analysis.layers.0.weight"]
+    assert 0 < same.abs().max() < 0.01
+    stored = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    assert stored["teacher"]["4.weight"].shape == (3, 4)
+
+
+def test_without_a_configuration_there_must_be_a_model_with_levels(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a configuration file, a model to start from, or both"):
+        train_command(None, [tmp_path], tmp_path / "out")
+    tiny = model.find(Path(__file__).parent / "models" / "tiny")
+    with pytest.raises(ConfigError, match="no quality levels or no classifier to start from"):
+        specialise.specialist_config(tiny, "mine")
