@@ -227,7 +227,9 @@ def batches(
     Yields:
         Images as uint8 [batch, 3, size, size] and labels as int64 [batch], or a share of them.
     """
-    numbers = [range(start, start + batch)[share.slice] for start in range(first, last, batch)]
+    numbers = [
+        list(range(start, start + batch)[share.slice]) for start in range(first, last, batch)
+    ]
     loader: DataLoader[tuple[Tensor, int]] = DataLoader(
         crops,
         batch_sampler=numbers,

@@ -214,7 +214,7 @@ def _step(
     torch.manual_seed(config.seed * 1_000_003 + step)
     level_B = torch.randint(network.levels, (stage.batch,))[share.slice].to(device)
     if not share.first:
-        torch.manual_seed((config.seed * 1_000_003 + step) * share.of + share.index)
+        torch.manual_seed((config.seed * 1_000_003 + step) * share.of + share.rank)
     learning_rate = _learning_rate(stage, step - first - 1)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["speed"]

@@ -8,20 +8,20 @@ from torch import distributed
 
 
 class Share(NamedTuple):
-    """A process's share of every batch: the images ``index``, ``index + of`` and on."""
+    """A process's share of every batch: the images ``rank``, ``rank + of`` and on."""
 
-    index: int = 0
+    rank: int = 0
     of: int = 1
 
     @property
     def first(self) -> bool:
         """Whether this process speaks for all."""
-        return self.index == 0
+        return self.rank == 0
 
     @property
     def slice(self) -> slice:
         """The share of a sequence."""
-        return slice(self.index, None, self.of)
+        return slice(self.rank, None, self.of)
 
 
 def join(device: str) -> None:
