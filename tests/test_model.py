@@ -464,14 +464,14 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are(
 
 
 def test_the_default_model_is_asked_for_by_name(tiny_installed: None) -> None:
-    with pytest.raises(UnknownModel, match="there is no model 'paper'; installed: tiny"):
+    with pytest.raises(UnknownModel, match="there is no model 'imagenet'; installed: tiny"):
         load_model()
 
 
 def test_nothing_installed_is_said(nothing_installed: Path) -> None:
     assert list(installed()) == []
-    with pytest.raises(UnknownModel, match="there is no model 'paper'; installed: none"):
-        find("paper")
+    with pytest.raises(UnknownModel, match="there is no model 'imagenet'; installed: none"):
+        find("imagenet")
 
 
 def test_a_fingerprint_finds_its_model_under_any_name(

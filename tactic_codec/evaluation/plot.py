@@ -75,6 +75,8 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
             row[0].set_ylabel(_LABELS[quality])
         for axes, result in zip(panels[0], report.folders, strict=True):
             axes.set_title(f"{PurePath(result.folder).name}: {result.images} pictures")
+        rate = [p.bpp for result in report.folders for c in result.curves for p in c.points]
+        panels[0][0].set_xlim(min(rate) / 1.15, max(rate) * 1.15)  # of all, which share this axis
         for axes in panels[-1]:
             axes.set_xlabel("bits a pixel, of whole files")
         handles, names = panels[0][0].get_legend_handles_labels()
@@ -127,8 +129,6 @@ def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:
         )
     axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
     axes.minorticks_off()
-    rate = [point.bpp for curve in result.curves for point in curve.points]
-    axes.set_xlim(min(rate) / 1.15, max(rate) * 1.15)
     axes.grid(color="#e3e3e3", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -93,16 +93,20 @@ def transforms_of(model: Model) -> TransformConfig | ResidualConfig:
         KeyError, TypeError, ValueError: it describes none.
     """
     given = model.manifest["network"]
+    if not isinstance(given, dict):
+        raise TypeError(f"expected an object, found {given!r}")
     # The first models were written before there was a second kind.
     kind = given.get("kind", "paper")
     widths: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k != "kind"
     }
-    if kind == "residual":
-        return ResidualConfig(**widths)
-    if kind == "paper":
-        return TransformConfig(**widths)
-    raise ValueError(f"expected paper or residual transforms, found {kind!r}")
+    if kind not in ("paper", "residual"):
+        raise ValueError(f"expected paper or residual transforms, found {kind!r}")
+    known = TransformConfig() if kind == "paper" else ResidualConfig()
+    missing = describe(known).keys() - widths.keys() - {"kind"}
+    if missing:  # defaults are for whoever trains
+        raise KeyError(", ".join(sorted(missing)))
+    return TransformConfig(**widths) if kind == "paper" else ResidualConfig(**widths)
 
 
 def _single(dtype: torch.dtype) -> torch.dtype:
