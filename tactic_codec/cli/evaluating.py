@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 _CACHE = "cache"
 _TRAINING_PICTURES = 2000  # 150 kB each in memory at 224×224, and all are coded for every point
 
+_OF_EFFORT = (
+    "Effort above 0 asks the model's own classifier: where that is the reference network, its "
+    "agreement and accuracy are better than another classifier's would be."
+)
+
 Grids = dict[str, "tuple[Setting, ...]"]
 
 
@@ -90,8 +95,8 @@ def _number(text: str) -> "Setting":
     "eval",
     short_help="Measure models against other codecs on your pictures.",
     epilog=options.examples(
-        "tactic eval -m paper --data photos/ --out report/",
-        "tactic eval -m mine -m paper --data a/ --data b/ --codec webp --codec avif --out report/",
+        "tactic eval -m imagenet --data photos/ --out report/",
+        "tactic eval -m mine -m imagenet --data a/ --data b/ --codec webp --out report/",
         "tactic eval -m mine --data train/ --held-out --range 0.5:0.85 --out report/",
         "tactic eval -m mine --data train/ --held-out --retrain-head 300 --out report/",
     ),
@@ -248,7 +253,7 @@ def eval(
         loaded = [load_model(name, device=device, threads=threads) for name in models]
         reference = loaded[0]
         head = reference.model.head("classify")
-        notes: list[str] = []
+        notes = [_OF_EFFORT] if any(efforts) else []
         own = _models(models, loaded, device, efforts)
         coders = _coders(console, own, codecs, dict(grids), notes)
         compare = _has_scipy(console, notes)
