@@ -371,7 +371,7 @@ CONVENTIONAL = {
         Conventional(
             name="jpeg",
             settings="4:2:0, optimised Huffman tables, baseline or progressive, the smaller",
-            grid=(1, 3, 4, 5, 6, 8, 10, 13, 17, 22, 30, 40, 55),
+            grid=(1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 22, 30, 40, 55),
             bounds=(1, 100),
             pillow_name="JPEG",
             options=_jpeg,
