@@ -81,9 +81,9 @@ def train(
 ) -> None:
     """Train a model on your own pictures and write its model folder.
 
-    --from imagenet makes a specialist for the folder's classes in a quarter of an hour. For all
-    else a configuration says what is trained for how long; experiments/ has commented ones. A run
-    that was interrupted goes on where it was when the same command is given again. At the end the
+    --from imagenet makes a specialist for the folder's classes. For all else a configuration says
+    what is trained for how long; experiments/ has commented ones. A run that was interrupted goes
+    on where it was when the same command is given again. At the end the
     model is exported and evaluated on real files. Needs: pip install "tactic-codec[torch]".
     """
     with opened(quiet=quiet) as console:
