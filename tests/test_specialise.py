@@ -193,6 +193,22 @@ def test_a_specialist_learns_head_then_both_then_what_decodes(
     assert stored["teacher"]["4.weight"].shape == (3, 4)
 
 
+def test_a_codec_of_other_widths_is_no_start(generalist: Model, tmp_path: Path) -> None:
+    """It would train from random weights, and nobody would be told."""
+    (tmp_path / "wide.toml").write_text(GENERALIST.replace("eighth = 6", "eighth = 8"))
+    known, unknown = (generalist.path.parent / name for name in ("known", "unknown"))
+    with pytest.raises(ConfigError, match="does not fit; take widths and levels"):
+        train_command(
+            tmp_path / "wide.toml",
+            [known],
+            tmp_path / "out",
+            unlabelled=[unknown],
+            start=generalist.path,
+            run=tmp_path / "run",
+            say=lambda _: None,
+        )
+
+
 def test_without_a_configuration_there_must_be_a_model_with_levels(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a configuration file, a model to start from, or both"):
         train_command(None, [tmp_path], tmp_path / "out")

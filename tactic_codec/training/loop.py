@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from tactic_codec.errors import ConfigError
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.heads import build_head
 from tactic_codec.networks.transforms import TransformConfig
@@ -99,7 +100,7 @@ def train(
             process; what it returns goes to the log.
 
     Raises:
-        ConfigError: the folder holds a run of another configuration.
+        ConfigError: the folder holds a run of another configuration, or ``start`` does not fit.
     """
     run.mkdir(parents=True, exist_ok=True)
     learner = _build_learner(config, len(data.classes), device, start or {})
@@ -162,9 +163,15 @@ def _build_learner(
     config: TrainingConfig, classes: int, device: str, start: Mapping[str, Tensor]
 ) -> Learner:
     network = build_network(config, classes)
-    known = network.state_dict()
-    # A head for other classes has another last layer, which starts anew.
-    fitting = {k: v for k, v in start.items() if k in known and v.shape == known[k].shape}
+    shapes = {name: weight.shape for name, weight in network.state_dict().items()}
+    fitting = {k: v for k, v in start.items() if shapes.get(k) == v.shape}
+    # A head for other classes has another last layer, which starts anew; the codec is one or not.
+    strangers = [k for k in start if k not in fitting and not k.startswith("head.")]
+    if strangers:
+        raise ConfigError(
+            f"the model to start from has other networks than the configuration describes: "
+            f"{strangers[0]} does not fit; take widths and levels from its model.json"
+        )
     network.load_state_dict(fitting, strict=False)
     # Channels last is what convolutions are fastest in, on CPUs as on CUDA.
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
