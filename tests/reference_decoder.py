@@ -124,13 +124,14 @@ def decode_symbols(payload: bytes, rows: int, columns: int, tables: dict[str, An
         inside = 0 <= y < rows and 0 <= x < columns
         return min(abs(v[c][y][x]), 15) if inside else 0
 
-    def context(c: int, y: int, x: int) -> int:
+    def own_part(c: int, y: int, x: int) -> int:
         o = 2 * magnitude(c, y, x - 1) + 2 * magnitude(c, y - 1, x)
         o += magnitude(c, y - 1, x - 1) + magnitude(c, y - 1, x + 1)
+        return sum(threshold <= o for threshold in own) * (len(shared) + 1)
+
+    def shared_part(y: int, x: int) -> int:
         s = sum(magnitude(d, y, x - 1) + magnitude(d, y - 1, x) for d in range(channels))
-        a = sum(threshold <= o for threshold in own)
-        b = sum(threshold <= s for threshold in shared)
-        return a * (len(shared) + 1) + b
+        return sum(threshold <= s for threshold in shared)
 
     for t in range(columns + 2 * (rows - 1)):
         escaped = []
@@ -138,8 +139,9 @@ def decode_symbols(payload: bytes, rows: int, columns: int, tables: dict[str, An
             x = t - 2 * y
             if not 0 <= x < columns:
                 continue
+            b = shared_part(y, x)  # of earlier wavefronts, and so the same for all channels
             for c in range(channels):
-                index = coder.decode(frequencies[c][context(c, y, x)])
+                index = coder.decode(frequencies[c][own_part(c, y, x) + b])
                 if index == escape:
                     escaped.append((c, y, x))
                 else:
