@@ -177,6 +177,10 @@ def test_a_specialist_learns_head_then_both_then_what_decodes(
     assert made is not None
     made.verify()
     assert made.heads["classify"].classes == ("blue", "green", "red")
+    assert made.manifest["training"]["start"] == {
+        "name": "generalist",
+        "fingerprint": generalist.fingerprint.hex(),
+    }
     assert made.fingerprint != generalist.fingerprint
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
@@ -209,9 +213,13 @@ def test_a_codec_of_other_widths_is_no_start(generalist: Model, tmp_path: Path) 
         )
 
 
-def test_without_a_configuration_there_must_be_a_model_with_levels(tmp_path: Path) -> None:
+def test_without_a_configuration_there_must_be_a_model_with_levels(
+    generalist: Model, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="a configuration file, a model to start from, or both"):
         train_command(None, [tmp_path], tmp_path / "out")
+    with pytest.raises(ConfigError, match="name must be letters"):
+        specialise.specialist_config(generalist, "two words")
     tiny = model.find(Path(__file__).parent / "models" / "tiny")
-    with pytest.raises(ConfigError, match="no quality levels or no classifier to start from"):
+    with pytest.raises(ConfigError, match="does not say how the model was trained"):
         specialise.specialist_config(tiny, "mine")

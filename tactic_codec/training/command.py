@@ -10,7 +10,7 @@ runs/<name>/candidate/      the model folder of the newest evaluation
 import json
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -103,16 +103,16 @@ def train_command(
     data = _scan(config, folders, unlabelled, say)
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
+    origin = {"command": command, "start": None if model is None else _identify(model)}
     described = {
         "config": asdict(config),
         "folders": [str(folder.resolve()) for folder in folders],
         "unlabelled": [str(folder.resolve()) for folder in unlabelled],
-        "command": command,
-        "start": None if model is None else model.name,
+        "origin": origin,
     }
 
     def assess(network: TacticNetwork) -> dict[str, Any]:
-        candidate = _export(config, data, network, run / "candidate", run, command, force=True)
+        candidate = _export(config, data, network, run / "candidate", run, origin, force=True)
         return _evaluate(config, data, candidate, limit=config.evaluation.images, say=say)
 
     first = parallel.share().first
@@ -130,7 +130,7 @@ def train_command(
     if not first:  # of several processes one writes the folder
         return None
     _draw_curve(run, say)
-    return _finish(config, data, network, out, run, command, force=force, say=say)
+    return _finish(config, data, network, out, run, origin, force=force, say=say)
 
 
 def _draw_curve(run: Path, say: Say) -> None:
@@ -151,7 +151,7 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     """
     try:
         described = json.loads((run / RUN).read_text(encoding="utf-8"))
-        raw = described["config"]
+        raw, origin = described["config"], described["origin"]
         folders, unlabelled = (
             [Path(folder) for folder in described[key]] for key in ("folders", "unlabelled")
         )
@@ -161,7 +161,11 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     config = parse_config(raw, str(run / RUN))
     data = _scan(config, folders, unlabelled, say)
     network = load_trained(config, len(data.classes), run)
-    return _finish(config, data, network, out, run, described["command"], force=force, say=say)
+    return _finish(config, data, network, out, run, origin, force=force, say=say)
+
+
+def _identify(model: Model) -> dict[str, str]:
+    return {"name": model.name, "fingerprint": model.fingerprint.hex()}
 
 
 def _start(model: Model | None, data: ImageFolders) -> dict[str, Tensor]:
@@ -219,12 +223,12 @@ def _finish(
     network: TacticNetwork,
     out: Path,
     run: Path,
-    command: str,
+    origin: Mapping[str, Any],
     *,
     force: bool,
     say: Say,
 ) -> Model:
-    model = _export(config, data, network, out, run, command, force=force)
+    model = _export(config, data, network, out, run, origin, force=force)
     add_metrics(out, _evaluate(config, data, model, limit=config.evaluation.final, say=say))
     return Model(out)
 
@@ -235,7 +239,7 @@ def _export(
     network: TacticNetwork,
     out: Path,
     run: Path,
-    command: str,
+    origin: Mapping[str, Any],
     *,
     force: bool,
 ) -> Model:
@@ -255,7 +259,7 @@ def _export(
         training={
             "config": asdict(config),
             "seed": config.seed,
-            "command": command,
+            **origin,
             "data": [_describe(part) for part in data.parts],
             "torch": torch.__version__,
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",

@@ -202,7 +202,7 @@ def load_config(path: Path) -> TrainingConfig:
 def parse_config(raw: dict[str, Any], where: str = "the configuration") -> TrainingConfig:
     """Check a configuration that is already a dictionary; errors as ``load_config``."""
     config = _build(TrainingConfig, raw, where)
-    _check(config, where)
+    check(config, where)
     return config
 
 
@@ -267,8 +267,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _check(config: TrainingConfig, where: str) -> None:
-    """Refuse values that would only fail, or mislead, hours later."""
+def check(config: TrainingConfig, where: str) -> None:
+    """Refuse values that would only fail, or mislead, hours later.
+
+    Raises:
+        ConfigError: a value is out of range; the message begins with ``where``.
+    """
 
     def require(condition: bool, message: str) -> None:
         if not condition:

@@ -18,6 +18,7 @@ from tactic_codec.training.config import (
     LevelsConfig,
     TaskConfig,
     TrainingConfig,
+    check,
     parse_config,
 )
 
@@ -32,23 +33,24 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         name: of the specialist.
 
     Raises:
-        ConfigError: the model has other transforms, or no classifier.
+        ConfigError: the model has other transforms, no classifier, or a manifest that does not
+            tell how it was trained; or the name is none.
     """
-    transforms = transforms_of(model)
-    if not isinstance(transforms, ResidualConfig) or TASK not in model.heads:
+    try:
+        transforms = transforms_of(model)
+        made = parse_config(dict(model.manifest["training"]["config"]), str(model.path))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ConfigError(f"{model.path} does not say how the model was trained: {exc}") from exc
+    # As it stood when latents still moved: what comes behind only settles the synthesis.
+    moving = [stage for stage in made.stage if stage.quantisation not in ("none", "rounded")]
+    if not isinstance(transforms, ResidualConfig) or TASK not in model.heads or not moving:
         raise ConfigError(
             f"model {model.name} has no quality levels or no classifier to start from; "
             "start from imagenet, or give a configuration file"
         )
-    try:
-        made = parse_config(dict(model.manifest["training"]["config"]), str(model.path))
-    except (KeyError, TypeError) as exc:
-        raise ConfigError(f"{model.path} does not say how the model was trained: {exc}") from exc
-    # As it stood when latents still moved: what comes behind only settles the synthesis.
-    objective = [stage for stage in made.stage if stage.quantisation not in ("none", "rounded")][-1]
     network = model.heads[TASK].network
     joint = replace(
-        objective,
+        moving[-1],
         name="joint",
         steps=350,
         batch=16,
@@ -63,7 +65,7 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
     )
     head = replace(joint, name="head", steps=150, learning_rate=2e-3, quantisation="none")
     rounded = replace(joint, name="rounded", steps=80, warmup=0, quantisation="rounded")
-    return TrainingConfig(
+    config = TrainingConfig(
         name=name,
         description=f"Made from {model.name} for the classes of its own folder.",
         seed=made.seed,
@@ -76,3 +78,5 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         evaluation=EvaluationConfig(every=10**6, images=50, final=100),
         stage=(head, joint, rounded),
     )
+    check(config, f"a specialist of {model.name}")
+    return config
