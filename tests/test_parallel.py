@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tactic_codec.errors import ConfigError
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training import parallel
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
@@ -123,3 +124,14 @@ def test_two_processes_train_as_one(pictures: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(stored["average"][name], weight, rtol=1e-3, atol=1e-5)
     # One of them keeps the log.
     assert len((tmp_path / "shared" / LOG).read_text().splitlines()) == 3
+
+
+def test_a_batch_has_an_image_for_every_process(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process without an image would have a mean of nothing, and spoil the gradients of all."""
+    monkeypatch.setattr(parallel, "share", lambda: parallel.Share(0, 64))
+    data = scan([pictures], CONFIG.data, CONFIG.seed)
+    with pytest.raises(ConfigError, match=r"leaves nothing to some of 64 processes"):
+        train(CONFIG, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -100,13 +100,20 @@ def train(
             process; what it returns goes to the log.
 
     Raises:
-        ConfigError: the folder holds a run of another configuration, or ``start`` does not fit.
+        ConfigError: the folder holds a run of another configuration, ``start`` does not fit, or a
+            batch has fewer images than there are processes.
     """
+    share = parallel.share()
+    smallest = min(stage.batch for stage in config.stage)
+    if smallest < share.of:
+        raise ConfigError(
+            f"a batch of {smallest} leaves nothing to some of {share.of} processes; "
+            "start fewer, or enlarge batch"
+        )
     run.mkdir(parents=True, exist_ok=True)
     learner = _build_learner(config, len(data.classes), device, start or {})
     objective = Objective(learner.network, learner.teacher, config.task)
     done = checkpoint.resume(run, config, learner, device)
-    share = parallel.share()
     parallel.wait()  # for all to have read what the first one will change
     if share.first:
         checkpoint.cut_log(run)
