@@ -90,6 +90,19 @@ def test_the_split_follows_from_the_seed(pictures: Path) -> None:
     assert set(names(once.parts[0].test)) != set(names(other.parts[0].test))
 
 
+def test_what_a_start_kept_out_is_tested_on_first(pictures: Path) -> None:
+    config = DataConfig(test=0.5, calibration=0.2)
+    before = scan([pictures], config, seed=3)
+    kept_out = names(before.parts[0].test)
+    after = scan([pictures], config, seed=4, kept_out=kept_out)
+    assert set(names(after.parts[0].test)) == set(kept_out)
+    # Of more than the share, the rest may be trained on; of fewer, others join them.
+    few = scan([pictures], replace(config, test=0.25), seed=4, kept_out=kept_out)
+    assert set(names(few.parts[0].test)) < set(kept_out)
+    apart = scan([], config, seed=4, unlabelled=[pictures], kept_out=kept_out[:1])
+    assert kept_out[0] in names(apart.parts[0].test)
+
+
 def test_classes_are_the_union_over_folders(pictures: Path, tmp_path: Path) -> None:
     second = write_pictures(tmp_path / "more", {"amber": 3, "red": 3})
     found = scan([pictures, second], DataConfig(), seed=1)

@@ -2,6 +2,7 @@
 
 runs/<name>/run.json        the configuration and the folders, so that export needs no others
 runs/<name>/checkpoint.pt   see `tactic_codec.training.loop`
+runs/<name>/held-out.txt    the images that are tested on, likewise
 runs/<name>/log.jsonl
 runs/<name>/learning.png    the log as a picture
 runs/<name>/candidate/      the model folder of the newest evaluation
@@ -10,7 +11,7 @@ runs/<name>/candidate/      the model folder of the newest evaluation
 import json
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,10 @@ def train_command(
     parallel.join(device)
     run = run or Path("runs") / config.name
     _check_folders(config, [*folders, *unlabelled])
-    data = _scan(config, folders, unlabelled, say)
+    # What the start never saw is tested on first: a model that goes on from it is to be judged on
+    # images that neither of them was trained on.
+    kept_out = () if model is None else _read_held_out(model.path)
+    data = _scan(config, folders, unlabelled, kept_out, say)
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
     origin = {"command": command, "start": None if model is None else _identify(model)}
@@ -122,7 +126,7 @@ def train_command(
         run,
         device=device,
         start=_start(model, data),
-        on_start=lambda: _write_json(run / RUN, described),
+        on_start=lambda: _describe_run(run, described, data),
         on_step=(lambda step: progress(step, config.steps)) if progress else None,
         evaluate=assess,
     )
@@ -159,7 +163,7 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
         reason = f"{type(exc).__name__} {exc}"
         raise ConfigError(f"{run} holds no training run: {reason}; train it first") from exc
     config = parse_config(raw, str(run / RUN))
-    data = _scan(config, folders, unlabelled, say)
+    data = _scan(config, folders, unlabelled, _read_held_out(run), say)
     network = load_trained(config, len(data.classes), run)
     return _finish(config, data, network, out, run, origin, force=force, say=say)
 
@@ -179,9 +183,13 @@ def _start(model: Model | None, data: ImageFolders) -> dict[str, Tensor]:
 
 
 def _scan(
-    config: TrainingConfig, folders: Sequence[Path], unlabelled: Sequence[Path], say: Say
+    config: TrainingConfig,
+    folders: Sequence[Path],
+    unlabelled: Sequence[Path],
+    kept_out: Collection[str],
+    say: Say,
 ) -> ImageFolders:
-    data = scan(folders, config.data, config.seed, unlabelled=unlabelled)
+    data = scan(folders, config.data, config.seed, unlabelled=unlabelled, kept_out=kept_out)
     for path, reason in data.skipped:
         say(f"skipped {path}: {reason}")
     for part in data.parts:
@@ -271,14 +279,30 @@ def _export(
 
 def _documents(data: ImageFolders, run: Path) -> dict[str, bytes]:
     """Return the log, and a list of the images that training never saw."""
+    documents = {HELD_OUT: _list_held_out(data)}
+    if (run / LOG).exists():
+        documents[LOG] = (run / LOG).read_bytes()
+    return documents
+
+
+def _list_held_out(data: ImageFolders) -> bytes:
     lines = ["# Images that training kept out, by their place in their data folder."]
     for part in data.parts:
         lines.append(f"# {_name(part.folder)}")
         lines += sorted(e.path.relative_to(part.folder).as_posix() for e in part.test)
-    documents = {HELD_OUT: ("\n".join(lines) + "\n").encode()}
-    if (run / LOG).exists():
-        documents[LOG] = (run / LOG).read_bytes()
-    return documents
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _read_held_out(folder: Path) -> frozenset[str]:
+    """Return the images that the list in a folder of a model or a run names, if it has one."""
+    path = folder / HELD_OUT
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+def _describe_run(run: Path, described: Mapping[str, Any], data: ImageFolders) -> None:
+    _write_json(run / RUN, described)
+    (run / HELD_OUT).write_bytes(_list_held_out(data))
 
 
 def _head(config: TrainingConfig, data: ImageFolders, network: TacticNetwork) -> HeadExport | None:

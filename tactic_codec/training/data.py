@@ -9,7 +9,7 @@ same images, crops and flips as one that was not.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,7 @@ def scan(
     *,
     unlabelled: Sequence[Path] = (),
     classes: Sequence[str] | None = None,
+    kept_out: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageFolders:
     """Find, read once and split the images of some folders.
@@ -84,6 +85,8 @@ def scan(
         unlabelled: folders of images whose class folders name no classes, in the same layout; they
             come behind the others, and each of their class folders is split by itself.
         classes: the class names in the order of their labels; by default the sorted union.
+        kept_out: paths below their folders, of images that are tested on before others are: what
+            the model to start from never saw.
         progress: called with (files read, files in all).
 
     Raises:
@@ -118,7 +121,9 @@ def scan(
                     name = path.relative_to(folder).parts[0]
                     good.append(Example(path, names.index(name) if has_labels else UNLABELLED))
             test = config.test_shares[number] if config.test_shares else config.test
-            parts.append(_split(folder, good, test, config.calibration, seed, has_labels))
+            random = np.random.default_rng(seed)
+            shares = (test, config.calibration)
+            parts.append(_split(folder, good, shares, random, has_labels, set(kept_out)))
     return ImageFolders(names, tuple(parts), tuple(skipped))
 
 
@@ -146,21 +151,23 @@ def _reason_to_skip(path: Path) -> str | None:
 def _split(
     folder: Path,
     examples: list[Example],
-    test: float,
-    calibration: float,
-    seed: int,
+    shares: tuple[float, float],
+    random: np.random.Generator,
     labelled: bool,
+    kept_out: set[str],
 ) -> Part:
+    """Split a folder by its shares of test and calibration."""
+    test, calibration = shares
     groups = {"": examples}
     if not labelled:
         # Kinds of pictures that no class names are each held out in their share.
         groups = {}
         for example in examples:
             groups.setdefault(example.path.relative_to(folder).parts[0], []).append(example)
-    random = np.random.default_rng(seed)
     sets: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
     for group in groups.values():
         shuffled = [group[i] for i in random.permutation(len(group))]
+        shuffled.sort(key=lambda e: e.path.relative_to(folder).as_posix() not in kept_out)
         first = round(test * len(group))
         second = first + max(1, round(calibration * len(group)))
         for part, share in zip(
