@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
-from tactic_codec import codec, model
+from tactic_codec import cli, codec, model
 from tactic_codec.errors import ConfigError
 from tactic_codec.model import Model
 from tactic_codec.networks import heads
@@ -223,3 +224,30 @@ def test_without_a_configuration_there_must_be_a_model_with_levels(
     tiny = model.find(Path(__file__).parent / "models" / "tiny")
     with pytest.raises(ConfigError, match="does not say how the model was trained"):
         specialise.specialist_config(tiny, "mine")
+
+
+def test_the_command_ends_with_other_codecs_at_equal_bytes(
+    generalist: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "specialist_config", brief)
+    monkeypatch.chdir(tmp_path)
+    photographs(tmp_path / "mine", ("red", "green", "blue"), 6)
+    line = ["train", "--from", str(generalist.path), "--data", "mine", "--out", "special"]
+    result = CliRunner().invoke(cli.main, line)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "special\n"
+    table = (tmp_path / "runs" / "special" / "comparison.md").read_text()
+    assert "## mine: 4 pictures of 32 × 32" in table  # those that training kept out
+    assert "top-1" in table
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
+    sizes = {row[0].removeprefix("| "): int(row[2]) for row in rows}
+    assert set(sizes) == {"uncompressed", "special", "jpeg", "webp", "avif"}
+    # Of headers alone they are larger than these pictures, whatever their quality.
+    assert all(sizes[name] >= sizes["special"] for name in ("jpeg", "webp", "avif"))
+    picture = tmp_path / "runs" / "special" / "comparison.png"
+    with Image.open(picture) as drawn:
+        assert drawn.format == "PNG"
+    for name in ("comparison.md", "comparison.png"):
+        assert name in result.stderr
+    assert "| special" not in result.stderr  # columns for a terminal, not Markdown
+    assert "special" in result.stderr

@@ -3,27 +3,24 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tactic_codec.cli import files, options, outputs, work
+from tactic_codec.cli import listing, options, outputs, work
 from tactic_codec.cli.coding import MAX_EFFORT
 from tactic_codec.cli.console import Console, display, opened
-from tactic_codec.cli.files import PICTURES, Source
 from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
     from tactic_codec.evaluation.coders import Coder, ModelCoder
     from tactic_codec.evaluation.curves import Setting
-    from tactic_codec.evaluation.pictures import Folder, Picture
+    from tactic_codec.evaluation.pictures import Folder
     from tactic_codec.evaluation.retrain import Retrainer
 
 _CACHE = "cache"
-_TRAINING_PICTURES = 2000  # 150 kB each in memory at 224×224, and all are coded for every point
 
 _OF_EFFORT = (
     "Effort above 0 asks the model's own classifier: where that is the reference network, its "
@@ -31,22 +28,6 @@ _OF_EFFORT = (
 )
 
 Grids = dict[str, "tuple[Setting, ...]"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A picture of a folder; or why the folder cannot be read."""
-
-    source: Source
-    weight: int = 1
-
-    @property
-    def title(self) -> str:
-        return self.source.title
-
-    @property
-    def name(self) -> str:
-        return PurePath(self.source.relative).as_posix()
 
 
 class _Grids(click.ParamType["tuple[str, tuple[Setting, ...]]"]):
@@ -259,21 +240,21 @@ def eval(
         compare = _has_scipy(console, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None
 
-        def folder(path: str, listed: Sequence[_Listed]) -> "Folder":
-            found = _load(console, listed, size, jobs, max_pixels)
+        def folder(path: str, listed: Sequence[listing.Listed]) -> "Folder":
+            found = listing.load(console, listed, size, jobs=jobs, max_pixels=max_pixels)
             return pictures.folder(path, found, head.classes)
 
-        listed = {path: _list(path) for path in dict.fromkeys(data)}
-        chosen = {p: _choose(p, found, kept_out, limit) for p, found in listed.items()}
+        listed = {path: listing.list_folder(path) for path in dict.fromkeys(data)}
+        chosen = {p: listing.choose(p, found, kept_out, limit) for p, found in listed.items()}
         folders = [folder(path, found) for path, found in chosen.items()]
         os.makedirs(out, exist_ok=True)
         cache = Cache(Path(out, _CACHE))
         heads = None
         if steps:
             training = {}
-            for path, found in _training(listed, kept_out, train_data).items():
+            for path, found in listing.to_train_on(listed, kept_out, train_data).items():
                 training[path] = folder(path, found)
-            by_folder = {p: training[p if p in training else _POOLED] for p in listed}
+            by_folder = {p: training[p if p in training else listing.POOLED] for p in listed}
             heads = _retrainer()(reference, by_folder, cache, steps, device)
         results = evaluate.evaluate(
             folders,
@@ -398,69 +379,6 @@ def _has_scipy(console: Console, notes: list[str]) -> bool:
         console.warn("BD-rates", str(exc))
         return False
     return True
-
-
-# --- Pictures -------------------------------------------------------------------------------------
-
-_POOLED = "--train-data"
-
-
-def _list(folder: str) -> list[_Listed]:
-    sources = files.expand([folder], recursive=True, suffixes=PICTURES)
-    return sorted(map(_Listed, sources), key=lambda listed: listed.name)
-
-
-def _choose(
-    folder: str, listed: Sequence[_Listed], kept_out: frozenset[str] | None, limit: int | None
-) -> list[_Listed]:
-    """Apply ``--held-out`` and ``--limit``; what cannot be read stays, to be reported."""
-    from tactic_codec.evaluation import pictures
-
-    unreadable = [item for item in listed if item.source.problem]
-    readable = {item.name: item for item in listed if not item.source.problem}
-    names = list(readable)
-    if kept_out is not None:
-        names = pictures.keep_held_out(display(folder), names, kept_out)
-    return unreadable + [readable[name] for name in pictures.spread(names, limit)]
-
-
-def _training(
-    listed: dict[str, list[_Listed]], kept_out: frozenset[str] | None, train_data: Sequence[str]
-) -> dict[str, list[_Listed]]:
-    """Return the pictures to retrain heads on: of each folder, or all of ``--train-data``."""
-    if train_data:
-        pooled = [item for path in dict.fromkeys(train_data) for item in _list(path)]
-        return {_POOLED: _thinned(pooled)}
-    kept_out = kept_out or frozenset()
-    return {
-        path: _thinned([item for item in found if item.name not in kept_out])
-        for path, found in listed.items()
-    }
-
-
-def _thinned(listed: Sequence[_Listed]) -> list[_Listed]:
-    every = -(-len(listed) // _TRAINING_PICTURES) or 1
-    return list(listed[::every])
-
-
-def _load(
-    console: Console, listed: Sequence[_Listed], size: int, jobs: int, max_pixels: int | None
-) -> list["Picture"]:
-    """Read pictures and cut them to squares; report those that cannot be read."""
-    from tactic_codec import image
-    from tactic_codec.evaluation import pictures
-
-    limit = max_pixels or image.DEFAULT_MAX_PIXELS
-
-    def read(item: _Listed) -> "Picture":
-        if item.source.problem:
-            raise item.source.problem
-        pixels = image.load(Path(item.source.path), max_pixels=limit)
-        return pictures.picture(item.name, pixels, size)
-
-    found = [picture for _, picture, _ in console.each(read, listed, jobs=jobs, total=len(listed))]
-    console.close()
-    return found
 
 
 def _retrainer() -> type["Retrainer"]:

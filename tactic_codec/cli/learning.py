@@ -2,20 +2,23 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tactic_codec.cli import options
-from tactic_codec.cli.console import clear_line, display, opened
+from tactic_codec.cli import listing, options, outputs
+from tactic_codec.cli.console import Console, clear_line, display, opened
 from tactic_codec.errors import BackendUnavailable
 
 if TYPE_CHECKING:
+    from tactic_codec.model import Model
     from tactic_codec.training.loop import Step
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_COMPARED = 60  # pictures of a folder: AVIF takes a tenth of a second for each, at some 20 settings
 _LINES_EVERY = 100  # steps, where there is no terminal for a bar
 
 
@@ -83,8 +86,9 @@ def train(
 
     --from imagenet makes a specialist for the folder's classes. For all else a configuration says
     what is trained for how long; experiments/ has commented ones. A run that was interrupted goes
-    on where it was when the same command is given again. At the end the
-    model is exported and evaluated on real files. Needs: pip install "tactic-codec[torch]".
+    on where it was when the same command is given again. At the end the model is exported and
+    evaluated on real files; a specialist is also compared with JPEG, WebP and AVIF at equal bytes,
+    in a table and a plot. Needs: pip install "tactic-codec[torch]".
     """
     with opened(quiet=quiet) as console:
         with _Progress(quiet) as progress:
@@ -102,6 +106,8 @@ def train(
                 progress=progress.step,
                 say=progress.say,
             )
+            if model is not None and config is None:
+                _compare(console, progress, model, folders, run or Path("runs", model.name))
         if model is not None:
             console.line(display(str(model.path)))
 
@@ -124,6 +130,60 @@ def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
         with _Progress(quiet) as progress:
             model = _commands().export_command(run, out, force=force, say=progress.say)
         console.line(display(str(model.path)))
+
+
+def _compare(
+    console: Console, progress: "_Progress", model: "Model", folders: Sequence[Path], run: Path
+) -> None:
+    """Show a specialist beside other codecs at equal bytes, on pictures that training kept out."""
+    from tactic_codec.codec import load_model
+    from tactic_codec.evaluation import coders, equal, pictures, plot, tables
+
+    codec = load_model(model.path)
+    head = model.head("classify")
+    kept_out = pictures.held_out(model)
+    coder = coders.ModelCoder(codec)
+    coder = coder.at(coder.grid[::2])
+    notes = [
+        "Other codecs stand at the lowest quality with at least as many bytes.",
+        "One classifier judges all, and it learned on this model's pictures. To give every codec "
+        "a classifier of its own: tactic eval --held-out --retrain-head 300.",
+    ]
+    others = []
+    for name in ("jpeg", "webp", "avif"):
+        try:
+            others.append(coders.conventional(name))
+        except BackendUnavailable as exc:
+            notes.append(f"{name} is left out: {exc}")
+    results = []
+    for path in map(str, folders):
+        chosen = listing.choose(path, listing.list_folder(path), kept_out, _COMPARED)
+        size = model.manifest["training"]["config"]["data"]["size"]
+        folder = pictures.folder(path, listing.load(console, chosen, size), head.classes)
+        squares = [picture.pixels for picture in folder.pictures]
+        rows = equal.beside_others(coder, codec, squares, folder.labels, others)
+        results.append(equal.as_result(path, rows, coder, others))
+    report = tables.Report(
+        size=size,
+        reference=(model.name, model.fingerprint.hex()),
+        network=head.network,
+        held_out=True,
+        limit=_COMPARED,
+        within=(0.0, 1.0),
+        retrained_steps=None,
+        notes=tuple(notes),
+        folders=tuple(results),
+    )
+    written = {"comparison.md": tables.as_markdown(report).encode("utf-8", "surrogateescape")}
+    try:
+        written["comparison.png"] = plot.draw(report, ["png"])["png"]
+    except BackendUnavailable as exc:
+        progress.say(f"comparison.png is not drawn: {exc}")
+    for name, content in written.items():
+        outputs.write(str(run / name), content, force=True)
+    for line in tables.as_text(report).splitlines():
+        progress.say(line)
+    progress.say(f"{', '.join(written)} are in {run}")
 
 
 def _commands() -> ModuleType:

@@ -4,13 +4,15 @@ level ─ mean bytes ─▶ the lowest quality of another codec that needs as ma
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.coders import Coder, Conventional, ModelCoder, Uncompressed
-from tactic_codec.evaluation.curves import Point, Setting, point
+from tactic_codec.evaluation.curves import Curve, Point, Setting, point
+from tactic_codec.evaluation.evaluate import FolderResult
 from tactic_codec.evaluation.measure import measure
 from tactic_codec.image import Pixels
 
@@ -70,26 +72,67 @@ def beside_others(
 
     before = [measure(reference, p, 0, p).answer for p in pictures]
     rows = [Row("uncompressed", measured(Uncompressed(), 0), None)]
+    searches = [_search(codec, pictures) for codec in others]
     for level in model.grid:
         own = measured(model, level)
         rows.append(Row(model.name, own, int(level)))
-        for codec in others:
-            quality = find_quality(codec, pictures, own.bytes)
-            rows.append(Row(codec.name, measured(codec, quality), int(level)))
+        for codec, search in zip(others, searches, strict=True):
+            rows.append(Row(codec.name, measured(codec, search(own.bytes)), int(level)))
     return rows
+
+
+def as_result(
+    folder: str, rows: Sequence[Row], model: ModelCoder, others: Sequence[Conventional]
+) -> FolderResult:
+    """Turn the rows of `beside_others` into curves, for tables and plots.
+
+    Args:
+        folder: its name.
+        rows: of a model and others.
+        model: the one that was compared.
+        others: those it was compared with.
+    """
+    curves = []
+    for coder in (model, *others):
+        # Where a codec needs more at its lowest quality, several levels met the same point.
+        points = {row.point.setting: row.point for row in rows if row.name == coder.name}
+        ordered = sorted(points.values(), key=lambda point: point.bpp)
+        curves.append(Curve(coder.name, coder.kind, coder.describe(), tuple(ordered)))
+    uncompressed = rows[0].point
+    return FolderResult(
+        folder=folder,
+        images=uncompressed.images,
+        labelled=uncompressed.accuracy is not None,
+        uncompressed=uncompressed,
+        curves=tuple(curves),
+        comparisons=(),
+    )
 
 
 def find_quality(codec: Conventional, pictures: Sequence[Pixels], target: float) -> int:
     """Return the lowest quality whose mean bytes reach a target; the highest if none does."""
+    return _search(codec, pictures)(target)
+
+
+def _search(codec: Conventional, pictures: Sequence[Pixels]) -> Callable[[float], int]:
+    """Return `find_quality` for one codec and its pictures, which codes none of them twice."""
     low, high = (int(bound) for bound in codec.bounds)
-    sample = pictures[:: -(-len(pictures) // SAMPLE)]
-    found = first_that(lambda q: _mean_bytes(codec, q, sample) >= target, low, high)
-    # The sample's mean is near that of all, not equal to it.
-    while found < high and _mean_bytes(codec, found, pictures) < target:
-        found += 1
-    while found > low and _mean_bytes(codec, found - 1, pictures) >= target:
-        found -= 1
-    return found
+    every = -(-len(pictures) // SAMPLE)
+
+    @cache
+    def mean_bytes(quality: int, every: int) -> float:
+        return float(np.mean([len(codec.encode(p, quality)) for p in pictures[::every]]))
+
+    def search(target: float) -> int:
+        found = first_that(lambda q: mean_bytes(q, every) >= target, low, high)
+        # The sample's mean is near that of all, not equal to it.
+        while found < high and mean_bytes(found, 1) < target:
+            found += 1
+        while found > low and mean_bytes(found - 1, 1) >= target:
+            found -= 1
+        return found
+
+    return search
 
 
 def first_that(holds: Callable[[int], bool], low: int, high: int) -> int:
@@ -101,7 +144,3 @@ def first_that(holds: Callable[[int], bool], low: int, high: int) -> int:
         else:
             low = middle + 1
     return low
-
-
-def _mean_bytes(codec: Conventional, quality: int, pictures: Sequence[Pixels]) -> float:
-    return float(np.mean([len(codec.encode(picture, quality)) for picture in pictures]))
