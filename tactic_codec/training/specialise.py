@@ -82,7 +82,7 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         task=TaskConfig(network, speed=0.2),
         data=DataConfig(colour=0.2),
         entropy=made.entropy,
-        evaluation=EvaluationConfig(every=10**6, images=50, final=50),
+        evaluation=EvaluationConfig(every=10**6, images=10, final=50),
         stage=(head, joint, rounded),
     )
     check(config, f"a specialist of {model.name}")
