@@ -38,6 +38,10 @@ from tactic_codec.entropy import ContextModel, FrequencyTables
 from tactic_codec.errors import DamagedModel, UnknownLevel, UnknownModel, UnknownTask
 
 DEFAULT_MODEL = "imagenet"
+HELD_OUT = "held-out.txt"
+"""File of a model folder: the images that its training kept out, a path below the data folder a
+line; lines that begin with # are comments."""
+
 MANIFEST = "model.json"
 TABLES = "tables.npz"
 SYNTHESIS = "synthesis.onnx"
@@ -302,6 +306,21 @@ class Model:
             known = ", ".join(self.heads) or "no task networks"
             raise UnknownTask(f"model {self.name} cannot {task}; it has: {known}")
         return self.heads[task]
+
+    def held_out(self) -> frozenset[str] | None:
+        """Return the images that training kept out, as paths; None where the model does not say.
+
+        Raises:
+            DamagedModel: the list differs from the manifest, or is not text.
+        """
+        if HELD_OUT not in self._files:
+            return None
+        try:
+            text = self.read_file(HELD_OUT).decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise DamagedModel(f"{self.path / HELD_OUT} is not UTF-8: {exc}") from exc
+        lines = (line.strip() for line in text.splitlines())
+        return frozenset(line for line in lines if line and not line.startswith("#"))
 
     def read_file(self, name: str) -> bytes:
         """Return a file of the folder, its hash compared with the manifest.

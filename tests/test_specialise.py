@@ -14,13 +14,13 @@ from torch import nn
 
 from tactic_codec import cli, codec, model
 from tactic_codec.errors import ConfigError
-from tactic_codec.model import Model
+from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.networks import heads
 from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training import command, specialise
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
-from tactic_codec.training.command import HELD_OUT, train_command
+from tactic_codec.training.command import RUN, train_command
 from tactic_codec.training.config import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -183,6 +183,8 @@ def test_a_specialist_learns_head_then_both_then_what_decodes(
         "fingerprint": generalist.fingerprint.hex(),
     }
     assert made.fingerprint != generalist.fingerprint
+    described = json.loads((tmp_path / "run" / RUN).read_text())
+    assert set(described["kept_out"]) == generalist.held_out()
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     assert [line["stage"] for line in steps] == ["head"] * 2 + ["joint"] * 2 + ["rounded"] * 2

@@ -137,43 +137,16 @@ def _compare(
 ) -> None:
     """Show a specialist beside other codecs at equal bytes, on pictures that training kept out."""
     from tactic_codec.codec import load_model
-    from tactic_codec.evaluation import coders, equal, pictures, plot, tables
+    from tactic_codec.evaluation import equal, pictures, plot, tables
 
-    codec = load_model(model.path)
-    head = model.head("classify")
     kept_out = pictures.held_out(model)
-    coder = coders.ModelCoder(codec)
-    coder = coder.at(coder.grid[::2])
-    notes = [
-        "Other codecs stand at the lowest quality with at least as many bytes.",
-        "One classifier judges all, and it learned on this model's pictures. To give every codec "
-        "a classifier of its own: tactic eval --held-out --retrain-head 300.",
-    ]
-    others = []
-    for name in ("jpeg", "webp", "avif"):
-        try:
-            others.append(coders.conventional(name))
-        except BackendUnavailable as exc:
-            notes.append(f"{name} is left out: {exc}")
-    results = []
+    size = model.manifest["training"]["config"]["data"]["size"]
+    compared = []
     for path in map(str, folders):
         chosen = listing.choose(path, listing.list_folder(path), kept_out, _COMPARED)
-        size = model.manifest["training"]["config"]["data"]["size"]
-        folder = pictures.folder(path, listing.load(console, chosen, size), head.classes)
-        squares = [picture.pixels for picture in folder.pictures]
-        rows = equal.beside_others(coder, codec, squares, folder.labels, others)
-        results.append(equal.as_result(path, rows, coder, others))
-    report = tables.Report(
-        size=size,
-        reference=(model.name, model.fingerprint.hex()),
-        network=head.network,
-        held_out=True,
-        limit=_COMPARED,
-        within=(0.0, 1.0),
-        retrained_steps=None,
-        notes=tuple(notes),
-        folders=tuple(results),
-    )
+        found = listing.load(console, chosen, size)
+        compared.append(pictures.folder(path, found, model.head("classify").classes))
+    report = equal.compare(load_model(model.path), compared, _COMPARED)
     written = {"comparison.md": tables.as_markdown(report).encode("utf-8", "surrogateescape")}
     try:
         written["comparison.png"] = plot.draw(report, ["png"])["png"]

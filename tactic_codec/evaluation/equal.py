@@ -10,11 +10,22 @@ from typing import NamedTuple
 import numpy as np
 
 from tactic_codec.codec import Codec
-from tactic_codec.evaluation.coders import Coder, Conventional, ModelCoder, Uncompressed
+from tactic_codec.errors import BackendUnavailable
+from tactic_codec.evaluation.coders import (
+    Coder,
+    Conventional,
+    ModelCoder,
+    Uncompressed,
+    conventional,
+)
 from tactic_codec.evaluation.curves import Curve, Point, Setting, point
 from tactic_codec.evaluation.evaluate import FolderResult
 from tactic_codec.evaluation.measure import measure
+from tactic_codec.evaluation.pictures import Folder
+from tactic_codec.evaluation.tables import Report
 from tactic_codec.image import Pixels
+
+RIVALS = ("jpeg", "webp", "avif")
 
 SAMPLE = 24
 """Pictures on which a quality is looked for, before it is settled on all of them."""
@@ -32,6 +43,50 @@ class Row(NamedTuple):
     name: str
     point: Point
     beside: int | None
+
+
+def compare(codec: Codec, folders: Sequence[Folder], limit: int) -> Report:
+    """Compare a model at every other level with JPEG, WebP and AVIF on pictures it never saw.
+
+    Args:
+        codec: the model; its own classifier judges all.
+        folders: at least one, of squares of one size.
+        limit: most pictures of a folder that were chosen, for the report.
+
+    Raises:
+        TacError: a picture cannot be coded.
+        UnknownTask: the model has no classifier.
+    """
+    every = ModelCoder(codec)
+    coder = every.at(every.grid[::2])
+    notes = [
+        "Other codecs stand at the lowest quality with at least as many bytes.",
+        "One classifier judges all, and it learned on this model's pictures. To give every codec "
+        "a classifier of its own: tactic eval --held-out --retrain-head 300.",
+    ]
+    others = []
+    for name in RIVALS:
+        try:
+            others.append(conventional(name))
+        except BackendUnavailable as exc:
+            notes.append(f"{name} is left out: {exc}")
+    results = []
+    for folder in folders:
+        squares = [picture.pixels for picture in folder.pictures]
+        rows = beside_others(coder, codec, squares, folder.labels, others)
+        results.append(_as_result(folder.name, rows, coder, others))
+    model = codec.model
+    return Report(
+        size=len(folders[0].pictures[0].pixels),
+        reference=(model.name, model.fingerprint.hex()),
+        network=model.head("classify").network,
+        held_out=True,
+        limit=limit,
+        within=(0.0, 1.0),
+        retrained_steps=None,
+        notes=tuple(notes),
+        folders=tuple(results),
+    )
 
 
 def beside_others(
@@ -81,17 +136,10 @@ def beside_others(
     return rows
 
 
-def as_result(
+def _as_result(
     folder: str, rows: Sequence[Row], model: ModelCoder, others: Sequence[Conventional]
 ) -> FolderResult:
-    """Turn the rows of `beside_others` into curves, for tables and plots.
-
-    Args:
-        folder: its name.
-        rows: of a model and others.
-        model: the one that was compared.
-        others: those it was compared with.
-    """
+    """Turn the rows of `beside_others` into curves, for tables and plots."""
     curves = []
     for coder in (model, *others):
         # Where a codec needs more at its lowest quality, several levels met the same point.

@@ -6,14 +6,10 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from tactic_codec import image
-from tactic_codec.errors import DamagedModel, DataError
+from tactic_codec.errors import DataError
 from tactic_codec.evaluation.cache import picture_hash
 from tactic_codec.image import Pixels
-from tactic_codec.model import Model
-
-HELD_OUT = "held-out.txt"
-"""File of a model folder: the images that its training kept out, a path below the data folder a
-line; lines that begin with # are comments."""
+from tactic_codec.model import HELD_OUT, Model
 
 
 class Picture(NamedTuple):
@@ -86,17 +82,13 @@ def held_out(model: Model) -> frozenset[str]:
         DataError: the model does not say.
         DamagedModel: its list differs from its manifest, or is not text.
     """
-    if HELD_OUT not in model.manifest["files"]:
+    kept_out = model.held_out()
+    if kept_out is None:
         raise DataError(
             f"model {model.name} has no {HELD_OUT} that says which images its training kept out; "
             "leave --held-out away, and give images that it never saw"
         )
-    try:
-        text = model.read_file(HELD_OUT).decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise DamagedModel(f"{model.path / HELD_OUT} is not UTF-8: {exc}") from exc
-    lines = (line.strip() for line in text.splitlines())
-    return frozenset(line for line in lines if line and not line.startswith("#"))
+    return kept_out
 
 
 def keep_held_out(folder: str, names: Sequence[str], kept_out: Collection[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 runs/<name>/run.json        the configuration and the folders, so that export needs no others
 runs/<name>/checkpoint.pt   see `tactic_codec.training.loop`
-runs/<name>/held-out.txt    the images that are tested on, likewise
 runs/<name>/log.jsonl
 runs/<name>/learning.png    the log as a picture
 runs/<name>/candidate/      the model folder of the newest evaluation
@@ -23,7 +22,7 @@ from tactic_codec import image
 from tactic_codec.codec import load_model
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists
-from tactic_codec.model import Model, find
+from tactic_codec.model import HELD_OUT, Model, find
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.heads import KINDS, LAST_LAYER, build_head
@@ -38,7 +37,6 @@ from tactic_codec.training.loop import Step, load_trained, train
 from tactic_codec.training.specialise import TASK, specialist_config
 
 RUN = "run.json"
-HELD_OUT = "held-out.txt"
 CURVE = "learning.png"
 CALIBRATION_IMAGES = 500
 """Images that tables are counted on: 400,000 symbols a channel at 224×224."""
@@ -103,7 +101,7 @@ def train_command(
     _check_folders(config, [*folders, *unlabelled])
     # What the start never saw is tested on first: a model that goes on from it is to be judged on
     # images that neither of them was trained on.
-    kept_out = () if model is None else _read_held_out(model.path)
+    kept_out = sorted((model and model.held_out()) or ())
     data = _scan(config, folders, unlabelled, kept_out, say)
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
@@ -112,6 +110,7 @@ def train_command(
         "config": asdict(config),
         "folders": [str(folder.resolve()) for folder in folders],
         "unlabelled": [str(folder.resolve()) for folder in unlabelled],
+        "kept_out": kept_out,
         "origin": origin,
     }
 
@@ -126,7 +125,7 @@ def train_command(
         run,
         device=device,
         start=_start(model, data),
-        on_start=lambda: _describe_run(run, described, data),
+        on_start=lambda: _write_json(run / RUN, described),
         on_step=(lambda step: progress(step, config.steps)) if progress else None,
         evaluate=assess,
     )
@@ -155,7 +154,7 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     """
     try:
         described = json.loads((run / RUN).read_text(encoding="utf-8"))
-        raw, origin = described["config"], described["origin"]
+        raw, origin, kept_out = (described[key] for key in ("config", "origin", "kept_out"))
         folders, unlabelled = (
             [Path(folder) for folder in described[key]] for key in ("folders", "unlabelled")
         )
@@ -163,7 +162,7 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
         reason = f"{type(exc).__name__} {exc}"
         raise ConfigError(f"{run} holds no training run: {reason}; train it first") from exc
     config = parse_config(raw, str(run / RUN))
-    data = _scan(config, folders, unlabelled, _read_held_out(run), say)
+    data = _scan(config, folders, unlabelled, kept_out, say)
     network = load_trained(config, len(data.classes), run)
     return _finish(config, data, network, out, run, origin, force=force, say=say)
 
@@ -279,30 +278,14 @@ def _export(
 
 def _documents(data: ImageFolders, run: Path) -> dict[str, bytes]:
     """Return the log, and a list of the images that training never saw."""
-    documents = {HELD_OUT: _list_held_out(data)}
-    if (run / LOG).exists():
-        documents[LOG] = (run / LOG).read_bytes()
-    return documents
-
-
-def _list_held_out(data: ImageFolders) -> bytes:
     lines = ["# Images that training kept out, by their place in their data folder."]
     for part in data.parts:
         lines.append(f"# {_name(part.folder)}")
         lines += sorted(e.path.relative_to(part.folder).as_posix() for e in part.test)
-    return ("\n".join(lines) + "\n").encode()
-
-
-def _read_held_out(folder: Path) -> frozenset[str]:
-    """Return the images that the list in a folder of a model or a run names, if it has one."""
-    path = folder / HELD_OUT
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return frozenset(line for line in lines if line and not line.startswith("#"))
-
-
-def _describe_run(run: Path, described: Mapping[str, Any], data: ImageFolders) -> None:
-    _write_json(run / RUN, described)
-    (run / HELD_OUT).write_bytes(_list_held_out(data))
+    documents = {HELD_OUT: ("\n".join(lines) + "\n").encode()}
+    if (run / LOG).exists():
+        documents[LOG] = (run / LOG).read_bytes()
+    return documents
 
 
 def _head(config: TrainingConfig, data: ImageFolders, network: TacticNetwork) -> HeadExport | None:
