@@ -1,4 +1,4 @@
-"""Measures of what coding costs: PSNR and MS-SSIM of a picture, the interval of an accuracy.
+"""Measures of what coding costs: PSNR and MS-SSIM of a picture, accuracies of labels and masks.
 
 All of them are numbers for reports; nothing here touches a file or a network. Pictures of different
 shapes and other dtypes than uint8 are refused with a ValueError, because a silent broadcast or
@@ -7,12 +7,15 @@ rescale would make a plausible number out of a mistake.
 
 import math
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float64]
+LabelMap = npt.NDArray[np.uint8]
+Confusion = npt.NDArray[np.int64]
 
 _PEAK = 255.0
 
@@ -180,3 +183,66 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     low = 0.0 if successes == 0 else max(centre - half, 0.0)
     high = 1.0 if successes == n else min(centre + half, 1.0)
     return low, high
+
+
+# --- Label maps -----------------------------------------------------------------------------------
+
+
+def confusion(expected: LabelMap, found: LabelMap, classes: int) -> Confusion:
+    """Count the pixels of each expected class that were taken for each class.
+
+    Args:
+        expected: uint8 [height, width]; pixels whose value is no class are void, never counted.
+        found: the same of a segmentation; every value is a class.
+        classes: how many classes there are.
+
+    Returns:
+        int64 [classes, classes]: row expected, column found. Those of several pictures add up.
+
+    Raises:
+        ValueError: the maps are not two such arrays of one size, or ``found`` has a value that is
+            no class.
+    """
+    for labels in (expected, found):
+        if labels.dtype != np.uint8 or labels.ndim != 2:
+            raise ValueError(f"{labels.dtype} {list(labels.shape)} is no label map")
+    if expected.shape != found.shape:
+        raise ValueError(
+            f"label maps of one size expected, not {list(expected.shape)} and {list(found.shape)}"
+        )
+    counted = expected < classes
+    if (found[counted] >= classes).any():
+        raise ValueError(f"a segmentation into {classes} classes has other values")
+    pairs = expected[counted].astype(np.int64) * classes + found[counted]
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+class SegmentationScores(NamedTuple):
+    """How well pixels were labelled.
+
+    Attributes:
+        pixel_accuracy: share of the counted pixels that have the right class.
+        mean_iou: mean over the classes that occur.
+        iou: of each class, its right pixels over those that have or were given it; None where
+            there are none.
+    """
+
+    pixel_accuracy: float
+    mean_iou: float
+    iou: tuple[float | None, ...]
+
+
+def segmentation_scores(counts: Confusion) -> SegmentationScores:
+    """Return accuracy and intersections over unions of a confusion matrix, over all its pixels.
+
+    Raises:
+        ValueError: nothing was counted.
+    """
+    total = int(counts.sum())
+    if not total:
+        raise ValueError("no pixel was counted: all of them are void")
+    right = counts.diagonal()
+    union = counts.sum(axis=0) + counts.sum(axis=1) - right
+    iou = tuple(int(r) / int(u) if u else None for r, u in zip(right, union, strict=True))
+    known = [value for value in iou if value is not None]
+    return SegmentationScores(int(right.sum()) / total, sum(known) / len(known), iou)

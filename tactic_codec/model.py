@@ -4,7 +4,7 @@
     <name>/tables.npz          integer frequency tables, one array a level: level_1, level_2 …
     <name>/analysis.onnx       image to latent; only compressing needs it
     <name>/synthesis.onnx      latent to image
-    <name>/classify.onnx       a task network a file, where the model has one
+    <name>/classify.onnx       a task network a file, where the model has one; or segment.onnx
     <name>/weights.safetensors the same weights for torch
 
 The manifest names every file with its size and SHA-256, and no file is used before its hash was
@@ -22,6 +22,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ FINGERPRINT_BYTES = 4
 MAX_MANIFEST_BYTES = 1 << 22
 MAX_LEVELS = 255
 MAX_STRIDE = 256  # pixels; the codec cuts pictures into tiles of 384
+MAX_SEGMENT_CLASSES = 255  # a label map has 8 bits a pixel, and one value stands for no class
 PLAIN_OFFSET = 0.5
 """What rounds latents to the nearest integer, see `Level`."""
 
@@ -103,9 +105,12 @@ class Head(NamedTuple):
     Attributes:
         file: its ONNX file in the folder.
         network: its architecture's name.
-        input_size: side of the square image it reads, in pixels.
+        input_size: side of the square image that a classifier reads, or the longer side of the
+            image that a segmentation network reads, in pixels.
         labels: a name for people of each class, in the order of its logits.
-        classes: the folder of each class in the data it learned from.
+        classes: the folder of each class in the data it learned from; of a segmentation network
+            the labels again.
+        colours: red, green and blue of each class in label maps; empty for a classifier.
     """
 
     file: str
@@ -113,6 +118,7 @@ class Head(NamedTuple):
     input_size: int
     labels: tuple[str, ...]
     classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...] = ()
 
 
 class _File(NamedTuple):
@@ -135,7 +141,7 @@ class Model:
         channels: of the latent.
         levels: quality levels; level n is ``levels[n - 1]``.
         default_level: used where the caller names none.
-        heads: task networks by task: ``classify``.
+        heads: task networks by task: ``classify``, ``segment``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -198,13 +204,7 @@ class Model:
         self.default_level = _positive(encoder["default_level"])
         self.level(self.default_level)
         self.heads = {
-            _of_type(str, task): Head(
-                file=_of_type(str, head["file"]),
-                network=_of_type(str, head["network"]),
-                input_size=_positive(head["input_size"]),
-                labels=_names(head["labels"]),
-                classes=_names(head["classes"]),
-            )
+            _of_type(str, task): _head(task, head)
             for task, head in _of_type(dict, manifest["heads"]).items()
         }
         self._files = {
@@ -489,6 +489,30 @@ def _of_type(kind: type[T], value: Any) -> T:
 
 def _names(values: Any) -> tuple[str, ...]:
     return tuple(_of_type(str, value) for value in _of_type(list, values))
+
+
+def _head(task: str, given: Any) -> Head:
+    head = Head(
+        file=_of_type(str, given["file"]),
+        network=_of_type(str, given["network"]),
+        input_size=_positive(given["input_size"]),
+        labels=_names(given["labels"]),
+        classes=_names(given["classes"]),
+        colours=tuple(map(_colour, _of_type(list, given.get("colours", [])))),
+    )
+    if task == "segment":
+        if not 0 < len(head.labels) <= MAX_SEGMENT_CLASSES:
+            raise ValueError(f"expected 1 to {MAX_SEGMENT_CLASSES} classes of a label map")
+        if len(head.colours) != len(head.labels):
+            raise ValueError("expected a colour for each class of a label map")
+    return head
+
+
+def _colour(value: Any) -> tuple[int, int, int]:
+    if not re.fullmatch(r"#[0-9a-f]{6}", _of_type(str, value)):
+        raise ValueError(f"expected a colour such as #804080, found {value!r}")
+    red, green, blue = bytes.fromhex(value[1:])
+    return red, green, blue
 
 
 def _offset(value: Any) -> float:
