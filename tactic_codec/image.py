@@ -567,3 +567,7 @@ def format_of(path: Path) -> str:
     raise UnsupportedImage(
         f"the suffix {path.suffix!r} names no picture format: choose one of {known}"
     )
+
+
+def load_labels(path: Path) -> np.ndarray:
+    return np.array(Image.open(path))

@@ -51,6 +51,8 @@ FINGERPRINT_BYTES = 4
 MAX_MANIFEST_BYTES = 1 << 22
 MAX_LEVELS = 255
 MAX_STRIDE = 256  # pixels; the codec cuts pictures into tiles of 384
+SEGMENT_SIDES = 32
+"""Segmentation networks read pictures whose sides are multiples of this."""
 MAX_SEGMENT_CLASSES = 255  # a label map has 8 bits a pixel, and one value stands for no class
 PLAIN_OFFSET = 0.5
 """What rounds latents to the nearest integer, see `Level`."""

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from tactic_codec.entropy import SYMBOL_LIMIT, Prices
 from tactic_codec.errors import BackendUnavailable
-from tactic_codec.model import Level, Model, Objective
+from tactic_codec.model import SEGMENT_SIDES, Level, Model, Objective
 from tactic_codec.tiling import Tile, tiles
 
 try:
@@ -40,9 +40,8 @@ try:
     from torch import Tensor, nn
 
     from tactic_codec.networks import measures
-    from tactic_codec.networks.efficientnet_lite import EfficientNetLite0
     from tactic_codec.networks.folder import load_network
-    from tactic_codec.networks.heads import classify
+    from tactic_codec.networks.heads import look
 except ImportError as exc:
     raise BackendUnavailable(
         'effort above 0 needs torch; run: pip install "tactic-codec[torch]"'
@@ -80,10 +79,12 @@ class Networks(NamedTuple):
 
     Attributes:
         synthesis: latent to image.
-        head: the classifier, if there is one.
-        input_size: side of the square that it reads, in pixels.
+        head: the task network, if there is one.
+        input_size: side of the square that a classifier reads, or the longer side of what a
+            segmentation network reads, in pixels.
         stride: pixels a latent position.
         halo: latent positions around a tile that its result depends on.
+        segments: whether the task is segmentation.
     """
 
     synthesis: nn.Module
@@ -91,6 +92,7 @@ class Networks(NamedTuple):
     input_size: int
     stride: int
     halo: int
+    segments: bool = False
 
 
 class Loss(NamedTuple):
@@ -222,21 +224,33 @@ class Judge:
         return loss
 
     def _see(self, head: nn.Module, x_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return logits and features of a picture, scaled as `tactic_codec.image.square` does.
+        """Return logits and features of a picture that is prepared as the task prepares it."""
+        size = self._networks.input_size
+        prepared = (
+            self._whole(x_BCHW, size) if self._networks.segments else self._square(x_BCHW, size)
+        )
+        logits, features = look(head, prepared)
+        return logits.main, features
+
+    def _square(self, x_BCHW: Tensor, size: int) -> Tensor:
+        """Scale a picture as `tactic_codec.image.square` does.
 
         The same bicubic filter on the square in the middle, up to half a pixel beside it where the
         sides differ by an odd number, and without a step of 8 bits.
         """
-        size = self._networks.input_size
         short = min(self.height, self.width)
         top, left = (self.height - short) // 2, (self.width - short) // 2
         x_BCHW = x_BCHW[..., top : top + short, left : left + short]
-        if short != size:
-            x_BCHW = F.interpolate(x_BCHW, size=(size, size), mode="bicubic", antialias=True)
-            x_BCHW = x_BCHW.clamp(0, 1)
-        if isinstance(head, EfficientNetLite0):
-            return head.with_features(x_BCHW)
-        return classify(head, x_BCHW).main, []
+        return _resized(x_BCHW, (size, size))
+
+    def _whole(self, x_BCHW: Tensor, size: int) -> Tensor:
+        """Scale and pad a picture as `tactic_codec.tasks.prepare_segmentation` does."""
+        scale = size / max(self.height, self.width)
+        height, width = (max(1, round(side * scale)) for side in (self.height, self.width))
+        x_BCHW = _resized(x_BCHW, (height, width))
+        return F.pad(
+            x_BCHW, (0, -width % SEGMENT_SIDES, 0, -height % SEGMENT_SIDES), mode="replicate"
+        )
 
     def _on_device(self, array: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
         # A copy: what came from a file may be read-only, which torch warns of.
@@ -247,7 +261,7 @@ class Refiner:
     """Refines the symbols of pictures for one model. Several threads may use one at once."""
 
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None) -> None:
-        """Load the synthesis network and, if there is one, the classifier.
+        """Load the synthesis network and, if there is one, the classifier, or else the segmenter.
 
         Args:
             model: the model folder.
@@ -260,13 +274,14 @@ class Refiner:
         if threads is not None:
             torch.set_num_threads(threads)
         self._model = model
-        head = model.heads.get("classify")
+        task = next((task for task in ("classify", "segment") if task in model.heads), None)
         self._networks = Networks(
             synthesis=load_network(model, "synthesis").requires_grad_(False).to(device),
-            head=load_network(model, "classify").requires_grad_(False).to(device) if head else None,
-            input_size=head.input_size if head else 0,
+            head=load_network(model, task).requires_grad_(False).to(device) if task else None,
+            input_size=model.heads[task].input_size if task else 0,
             stride=model.stride,
             halo=model.halo,
+            segments=task == "segment",
         )
 
     def refine(
@@ -383,6 +398,12 @@ class _Search:
 
     def _bits(self, symbols: Symbols) -> float:
         return float(self._prices.symbols(symbols).sum(dtype=np.float64))
+
+
+def _resized(x_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+    if x_BCHW.shape[-2:] == size:
+        return x_BCHW
+    return F.interpolate(x_BCHW, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def _floats(symbols: Symbols) -> Tensor:

@@ -86,3 +86,46 @@ def classify(
     frame = as_frame(data, max_pixels=max_pixels)
     codec = codec or load_model_of(frame.fingerprint, device=device)
     return classify_pixels(codec, codec.decode(frame), top_k)
+
+
+def prepare_segmentation(pixels, input_size):
+    import PIL.Image
+    from tactic_codec.codec import pad
+
+    h, w = pixels.shape[:2]
+    k = input_size / max(h, w)
+    p = pad(
+        np.array(
+            PIL.Image.fromarray(pixels).resize(
+                (round(w * k), round(h * k)), PIL.Image.Resampling.BICUBIC
+            )
+        ),
+        32,
+    )
+    return np.divide(p.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
+
+
+class _S:
+    pass
+
+
+def segment_pixels(codec, pixels):
+    from PIL import Image
+
+    x = prepare_segmentation(pixels, codec.model.head("segment").input_size)
+    y = codec.runtime.run("segment", x)[0]
+    h, w = pixels.shape[:2]
+    s = x.shape[-1] / y.shape[-1]
+    planes = np.stack(
+        [
+            np.array(
+                Image.fromarray(p).resize(
+                    (w, h), Image.Resampling.BILINEAR, box=(0, 0, w / s, h / s)
+                )
+            )
+            for p in y
+        ]
+    )
+    r = _S()
+    r.labels = planes.argmax(0).astype(np.uint8)
+    return r

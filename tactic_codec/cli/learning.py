@@ -48,13 +48,26 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
     type=_FOLDER,
     multiple=True,
     required=True,
-    help="Folder with one folder of pictures for each class; may be given several times.",
+    help="Folder with one folder of pictures for each class, or with images/ and labels/ where the "
+    "configuration has [masks]; may be given several times.",
 )
 @click.option(
     "--unlabelled",
     type=_FOLDER,
     multiple=True,
     help="Likewise, where the folders' names are no classes: for what the teacher sees in them.",
+)
+@click.option(
+    "--test",
+    "tests",
+    type=_FOLDER,
+    multiple=True,
+    help="Folder to test on, laid out as --data; by default a share of each folder is kept out.",
+)
+@click.option(
+    "--head-only",
+    is_flag=True,
+    help="Leave the codec of --from as it is, and add a task network to it.",
 )
 @click.option("--out", type=_FOLDER, required=True, help="The model folder to make.")
 @click.option(
@@ -75,6 +88,8 @@ def train(
     start: str | None,
     folders: tuple[Path, ...],
     unlabelled: tuple[Path, ...],
+    tests: tuple[Path, ...],
+    head_only: bool,
     out: Path,
     run: Path | None,
     device: str,
@@ -97,6 +112,8 @@ def train(
                 folders,
                 out,
                 unlabelled=unlabelled,
+                tests=tests,
+                head_only=head_only,
                 start=start,
                 run=run,
                 device=device,

@@ -83,19 +83,19 @@ class InvertedResidual(nn.Module):
         return x_BCHW + out if self.residual else out
 
 
-class EfficientNetLite0(nn.Module):
-    """Images to logits of classes."""
+class Trunk(nn.Module):
+    """Stem and blocks: images to features."""
 
-    def __init__(self, classes: int = 1000, stages: Sequence[Stage] = STAGES) -> None:
+    def __init__(self, stages: Sequence[Stage] = STAGES) -> None:
         """Build it with random weights.
 
         Args:
-            classes: length of the logits.
             stages: others make other members of the family of the same width: Lite1 is deeper.
         """
         super().__init__()
         ends = list(itertools.accumulate(stage.repeats for stage in stages))
         self._feature_blocks = {ends[stage] - 1 for stage in FEATURE_STAGES}
+        self.feature_channels = tuple(stages[stage].channels for stage in FEATURE_STAGES)
         self.stem = SameConv2d(3, 32, 3, stride=2)
         blocks = []
         channels = 32
@@ -109,7 +109,33 @@ class EfficientNetLite0(nn.Module):
                 )
                 channels = stage.channels
         self.blocks = nn.ModuleList(blocks)
-        self.head = SameConv2d(channels, 1280, 1)
+
+    def features(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Return what the stages in ``FEATURE_STAGES`` end with, each [B, C, h, w].
+
+        Images are float in [0, 1] with 1 white; sides are multiples of 32.
+        """
+        taps = []
+        features = F.relu6(self.stem((x_BCHW * 255 - 127) / 128))
+        for i, block in enumerate(self.blocks):
+            features = block(features)
+            if i in self._feature_blocks:
+                taps.append(features)
+        return taps
+
+
+class EfficientNetLite0(Trunk):
+    """Images to logits of classes."""
+
+    def __init__(self, classes: int = 1000, stages: Sequence[Stage] = STAGES) -> None:
+        """Build it with random weights.
+
+        Args:
+            classes: length of the logits.
+            stages: see `Trunk`.
+        """
+        super().__init__(stages)
+        self.head = SameConv2d(self.feature_channels[-1], 1280, 1)
         self.classifier = nn.Linear(1280, classes)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -118,13 +144,8 @@ class EfficientNetLite0(nn.Module):
 
     def with_features(self, x_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return logits, and what the stages in ``FEATURE_STAGES`` end with, each [B, C, h, w]."""
-        taps = []
-        features = F.relu6(self.stem((x_BCHW * 255 - 127) / 128))
-        for i, block in enumerate(self.blocks):
-            features = block(features)
-            if i in self._feature_blocks:
-                taps.append(features)
-        logits: Tensor = self.classifier(F.relu6(self.head(features)).mean(dim=(2, 3)))
+        taps = self.features(x_BCHW)
+        logits: Tensor = self.classifier(F.relu6(self.head(taps[-1])).mean(dim=(2, 3)))
         return logits, taps
 
 

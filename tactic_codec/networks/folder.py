@@ -41,7 +41,7 @@ def load_network(model: Model, network: str) -> nn.Module:
         weights = safetensors.torch.load(model.read_file(WEIGHTS))
         prefix = f"{network}."
         own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        # Task networks are stored in half precision, and computed with in single.
+        # Networks are stored in half precision, and computed with in single.
         module.load_state_dict({k: v.to(_single(v.dtype)) for k, v in own.items()})
     except (safetensors.SafetensorError, RuntimeError) as exc:
         raise DamagedModel(f"{model.path / WEIGHTS} does not fit the manifest: {exc}") from exc
@@ -53,7 +53,7 @@ def load_start(model: Model, task: str) -> dict[str, Tensor]:
 
     Args:
         model: the folder.
-        task: the task whose network becomes the head.
+        task: the task whose network becomes the head; the networks of others are left out.
 
     Raises:
         DamagedModel: the weights are damaged.
@@ -62,11 +62,14 @@ def load_start(model: Model, task: str) -> dict[str, Tensor]:
         weights = safetensors.torch.load(model.read_file(WEIGHTS))
     except safetensors.SafetensorError as exc:
         raise DamagedModel(f"{model.path / WEIGHTS} cannot be read: {exc}") from exc
-    prefix = f"{task}."
-    return {
-        f"head.{k.removeprefix(prefix)}" if k.startswith(prefix) else k: v.to(_single(v.dtype))
-        for k, v in weights.items()
-    }
+    start = {}
+    for name, weight in weights.items():
+        part, _, rest = name.partition(".")
+        if part == task:
+            start[f"head.{rest}"] = weight.to(_single(weight.dtype))
+        elif part not in model.heads:
+            start[name] = weight.to(_single(weight.dtype))
+    return start
 
 
 def _build(model: Model, network: str) -> nn.Module:

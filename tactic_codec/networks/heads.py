@@ -1,30 +1,38 @@
-"""Task networks for classification, by name.
+"""Task networks, by name.
 
-Each takes images in [0, 1] at its own ``input_size`` and does its own normalisation, so the codec
-and the training loop need not know which network they feed. Those of torchvision start from random
-weights, since nothing is downloaded; EfficientNet-Lite0 can start from its published ones.
+Each takes images in [0, 1] and does its own normalisation, so the codec and the training loop need
+not know which network they feed. Classifiers want squares of their ``input_size``; segmentation
+networks take any sides that are multiples of 32. Those of torchvision start from random weights,
+since nothing is downloaded; what stands on EfficientNet-Lite0 can start from its published ones.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tactic_codec.errors import ConfigError
 from tactic_codec.networks import efficientnet_lite
-from tactic_codec.networks.efficientnet_lite import EfficientNetLite0
+from tactic_codec.networks.efficientnet_lite import EfficientNetLite0, Trunk
+from tactic_codec.networks.segmentation import PyramidSegmenter
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 LAST_LAYER = "head.classifier."
-"""Prefix, in a `TacticNetwork`, of the layer of efficientnet_lite0 that knows the classes."""
+"""Prefix, in a `TacticNetwork`, of the layer of networks on EfficientNet-Lite0 that knows the
+classes."""
+
+Task = Literal["classify", "segment"]
 
 
 class Logits(NamedTuple):
-    """What a classifier says: logits [B, classes], and an auxiliary branch's in training."""
+    """What a task network says, and what an auxiliary branch of it says in training.
+
+    Logits are [B, classes] of a classifier and [B, classes, h, w] of a segmentation network.
+    """
 
     main: Tensor
     auxiliary: Tensor | None = None
@@ -51,11 +59,21 @@ class TorchvisionClassifier(nn.Module):
         return logits
 
 
+class TorchvisionSegmenter(TorchvisionClassifier):
+    """A segmentation network of torchvision behind the same normalisation."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map images in [0, 1] to logits [B, classes, H, W]."""
+        logits: Tensor = self.network((x_BCHW - self.mean) / self.std)["out"]
+        return logits
+
+
 class HeadKind(NamedTuple):
     """How a task network is built and fed."""
 
     build: Callable[[int], nn.Module]
-    input_size: int
+    input_size: int | None  # None: any; then a run's own pictures give the size
+    task: Task = "classify"
 
 
 def _torchvision(name: str, **options: bool) -> Callable[[int], nn.Module]:
@@ -68,12 +86,29 @@ def _torchvision(name: str, **options: bool) -> Callable[[int], nn.Module]:
     return build
 
 
+def _torchvision_segmenter(name: str) -> Callable[[int], nn.Module]:
+    def build(classes: int) -> nn.Module:
+        from tactic_codec.networks.torchvision_shim import torchvision
+
+        constructor = getattr(torchvision.models.segmentation, name)
+        return TorchvisionSegmenter(
+            constructor(weights=None, weights_backbone=None, num_classes=classes)
+        )
+
+    return build
+
+
 KINDS: dict[str, HeadKind] = {
     "efficientnet_lite0": HeadKind(EfficientNetLite0, efficientnet_lite.INPUT_SIZE),
     # torchvision's slow truncated-normal start is what init_weights=True asks for.
     "inception_v3": HeadKind(_torchvision("inception_v3", aux_logits=True, init_weights=True), 299),
     "mobilenet_v3_small": HeadKind(_torchvision("mobilenet_v3_small"), 224),
     "resnet18": HeadKind(_torchvision("resnet18"), 224),
+    "efficientnet_lite0_pyramid": HeadKind(PyramidSegmenter, None, "segment"),
+    "fcn_resnet101": HeadKind(_torchvision_segmenter("fcn_resnet101"), None, "segment"),
+    "lraspp_mobilenet_v3_large": HeadKind(
+        _torchvision_segmenter("lraspp_mobilenet_v3_large"), None, "segment"
+    ),
 }
 
 
@@ -82,9 +117,9 @@ def build_head(name: str, classes: int, *, published: bool = False) -> nn.Module
 
     Args:
         name: one of ``KINDS``.
-        classes: length of its logits.
-        published: start from published weights; only ``efficientnet_lite0`` has them. With other
-            than 1,000 classes its last layer starts anew.
+        classes: how many it tells apart.
+        published: start from published weights, which those on EfficientNet-Lite0 have. What they
+            do not cover, such as a last layer for other than 1,000 classes, starts at random.
 
     Raises:
         ConfigError: no such network, or it has no published weights.
@@ -94,19 +129,32 @@ def build_head(name: str, classes: int, *, published: bool = False) -> nn.Module
         raise ConfigError(f"no task network is called {name!r}; there are: {', '.join(KINDS)}")
     head = KINDS[name].build(classes)
     if published:
-        if not isinstance(head, EfficientNetLite0):
+        if not isinstance(head, Trunk):
             raise ConfigError(
                 f"{name} has no published weights that install offline; "
                 'use weights = "random", or network = "efficientnet_lite0"'
             )
+        own = head.state_dict()
         weights = efficientnet_lite.published_weights()
-        if classes != len(weights["classifier.bias"]):
-            weights |= {f"classifier.{k}": v for k, v in head.classifier.state_dict().items()}
-        head.load_state_dict(weights)
+        fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+        head.load_state_dict(own | fitting)
     return head
 
 
-def classify(head: nn.Module, x_BCHW: Tensor) -> Logits:
-    """Run a classifier and give its result one shape, with or without an auxiliary branch."""
+def look(head: nn.Module, x_BCHW: Tensor) -> tuple[Logits, list[Tensor]]:
+    """Run a task network.
+
+    Returns:
+        Logits, in one shape with or without an auxiliary branch; and the features that can be
+        distilled, where the network gives them.
+    """
+    if isinstance(head, EfficientNetLite0 | PyramidSegmenter):
+        main, features = head.with_features(x_BCHW)
+        return Logits(main), features
     output = head(x_BCHW)
-    return Logits(*output) if isinstance(output, tuple) else Logits(output)
+    return (Logits(*output) if isinstance(output, tuple) else Logits(output)), []
+
+
+def classify(head: nn.Module, x_BCHW: Tensor) -> Logits:
+    """Run a task network for its logits alone."""
+    return look(head, x_BCHW)[0]

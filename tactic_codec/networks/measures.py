@@ -17,14 +17,17 @@ def distortion(x_hat_BCHW: Tensor, x_BCHW: Tensor, pixel_scale: float) -> Tensor
     return error_BCHW.square().mean(dim=(1, 2, 3))
 
 
-def divergence(logits_BK: Tensor, teacher_BK: Tensor) -> Tensor:
+def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
     """Return the Kullback–Leibler divergence from the teacher's prediction, in nats, [B].
+
+    Logits are [B, classes], or [B, classes, h, w] of places, over which the mean is taken.
 
     What the teacher says of the uncompressed image is a label with all its doubts (Hinton et al.,
     2015), and one that every image has.
     """
-    log_p, log_q = F.log_softmax(logits_BK.float(), 1), F.log_softmax(teacher_BK.float(), 1)
-    return F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=1)
+    log_p, log_q = F.log_softmax(logits.float(), 1), F.log_softmax(teacher.float(), 1)
+    nats = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=1)
+    return nats if nats.ndim == 1 else nats.flatten(1).mean(dim=1)
 
 
 def feature_error(found: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:

@@ -31,10 +31,16 @@ from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
 from tactic_codec.training.curve import draw_curve
 from tactic_codec.training.data import ImageFolders, Part, scan
-from tactic_codec.training.evaluate import evaluate
-from tactic_codec.training.export import HeadExport, add_metrics, export, levels_of
+from tactic_codec.training.evaluate import (
+    ClassificationFigures,
+    SegmentationFigures,
+    evaluate,
+    evaluate_masks,
+)
+from tactic_codec.training.export import HeadExport, add_head, add_metrics, export, levels_of
 from tactic_codec.training.loop import Step, load_trained, train
-from tactic_codec.training.specialise import TASK, specialist_config
+from tactic_codec.training.masks import scan_masks
+from tactic_codec.training.specialise import head_only_config, specialist_config
 
 RUN = "run.json"
 CURVE = "learning.png"
@@ -51,6 +57,8 @@ def train_command(
     out: Path,
     *,
     unlabelled: Sequence[Path] = (),
+    tests: Sequence[Path] = (),
+    head_only: bool = False,
     start: str | Path | None = None,
     run: Path | None = None,
     device: str = "cpu",
@@ -65,8 +73,11 @@ def train_command(
     Args:
         config_path: TOML file, see `tactic_codec.training.config`; it may be left out where
             there is a model to start from.
-        folders: each holds one folder of images a class.
+        folders: each holds one folder of images a class, or images and label maps where the
+            configuration has [masks].
         unlabelled: likewise, where the folders name no classes.
+        tests: laid out as the folders; tested on and nothing else, in place of a share of them.
+        head_only: keep the codec of ``start`` and add a task network to it.
         out: the model folder to make.
         start: name or folder of the model whose weights a new run starts from.
         run: folder of checkpoint and log; ``runs/<name>`` by default.
@@ -92,6 +103,10 @@ def train_command(
         config = specialist_config(model, out.name)
     else:
         raise ConfigError("give a configuration file, a model to start from, or both")
+    if head_only or config.head_only:
+        if model is None:
+            raise ConfigError("a task network is added to a model: name it with --from")
+        config = head_only_config(model, config)
     if out.exists() and not force:
         raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
     if threads is not None:
@@ -102,7 +117,7 @@ def train_command(
     # What the start never saw is tested on first: a model that goes on from it is to be judged on
     # images that neither of them was trained on.
     kept_out = sorted((model and model.held_out()) or ())
-    data = _scan(config, folders, unlabelled, kept_out, say)
+    data = _scan(config, folders, unlabelled, tests, kept_out, say)
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
     origin = {"command": command, "start": None if model is None else _identify(model)}
@@ -110,12 +125,18 @@ def train_command(
         "config": asdict(config),
         "folders": [str(folder.resolve()) for folder in folders],
         "unlabelled": [str(folder.resolve()) for folder in unlabelled],
+        "tests": [str(folder.resolve()) for folder in tests],
         "kept_out": kept_out,
+        "start": None if model is None else str(model.path.resolve()),
         "origin": origin,
     }
 
+    kept = model if config.head_only else None
+
     def assess(network: TacticNetwork) -> dict[str, Any]:
-        candidate = _export(config, data, network, run / "candidate", run, origin, force=True)
+        candidate = _export(
+            config, data, network, run / "candidate", run, origin, codec=kept, force=True
+        )
         return _evaluate(config, data, candidate, limit=config.evaluation.images, say=say)
 
     first = parallel.share().first
@@ -124,7 +145,7 @@ def train_command(
         data,
         run,
         device=device,
-        start=_start(model, data),
+        start=_start(model, config, data),
         on_start=lambda: _write_json(run / RUN, described),
         on_step=(lambda step: progress(step, config.steps)) if progress else None,
         evaluate=assess,
@@ -133,7 +154,7 @@ def train_command(
     if not first:  # of several processes one writes the folder
         return None
     _draw_curve(run, say)
-    return _finish(config, data, network, out, run, origin, force=force, say=say)
+    return _finish(config, data, network, out, run, origin, codec=kept, force=force, say=say)
 
 
 def _draw_curve(run: Path, say: Say) -> None:
@@ -154,29 +175,36 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     """
     try:
         described = json.loads((run / RUN).read_text(encoding="utf-8"))
-        raw, origin, kept_out = (described[key] for key in ("config", "origin", "kept_out"))
-        folders, unlabelled = (
-            [Path(folder) for folder in described[key]] for key in ("folders", "unlabelled")
+        raw, origin, kept_out, start = (
+            described[key] for key in ("config", "origin", "kept_out", "start")
+        )
+        folders, unlabelled, tests = (
+            [Path(folder) for folder in described[key]]
+            for key in ("folders", "unlabelled", "tests")
         )
     except (OSError, ValueError, KeyError, TypeError) as exc:
         reason = f"{type(exc).__name__} {exc}"
         raise ConfigError(f"{run} holds no training run: {reason}; train it first") from exc
     config = parse_config(raw, str(run / RUN))
-    data = _scan(config, folders, unlabelled, kept_out, say)
+    kept = None
+    if config.head_only:
+        kept = find(start)
+    data = _scan(config, folders, unlabelled, tests, kept_out, say)
     network = load_trained(config, len(data.classes), run)
-    return _finish(config, data, network, out, run, origin, force=force, say=say)
+    return _finish(config, data, network, out, run, origin, codec=kept, force=force, say=say)
 
 
 def _identify(model: Model) -> dict[str, str]:
     return {"name": model.name, "fingerprint": model.fingerprint.hex()}
 
 
-def _start(model: Model | None, data: ImageFolders) -> dict[str, Tensor]:
-    """Return the weights of a model, without what its classifier knows of other classes."""
+def _start(model: Model | None, config: TrainingConfig, data: ImageFolders) -> dict[str, Tensor]:
+    """Return the weights of a model, without what its task network knows of other classes."""
     if model is None:
         return {}
-    start = load_start(model, TASK)
-    if TASK in model.heads and model.heads[TASK].classes != data.classes:
+    task = KINDS[config.task.network].task
+    start = load_start(model, task)
+    if task in model.heads and model.heads[task].classes != data.classes:
         start = {k: v for k, v in start.items() if not k.startswith(LAST_LAYER)}
     return start
 
@@ -185,10 +213,25 @@ def _scan(
     config: TrainingConfig,
     folders: Sequence[Path],
     unlabelled: Sequence[Path],
+    tests: Sequence[Path],
     kept_out: Collection[str],
     say: Say,
 ) -> ImageFolders:
-    data = scan(folders, config.data, config.seed, unlabelled=unlabelled, kept_out=kept_out)
+    if config.masks:
+        if unlabelled:
+            raise ConfigError("a segmentation learns from label maps; leave --unlabelled out")
+        data = scan_masks(
+            folders, config.masks, config.data, config.seed, tests=tests, kept_out=kept_out
+        )
+    else:
+        data = scan(
+            folders,
+            config.data,
+            config.seed,
+            unlabelled=unlabelled,
+            tests=tests,
+            kept_out=kept_out,
+        )
     for path, reason in data.skipped:
         say(f"skipped {path}: {reason}")
     for part in data.parts:
@@ -204,6 +247,12 @@ def _check_folders(config: TrainingConfig, folders: Sequence[Path]) -> None:
     if config.task.network not in KINDS:
         raise ConfigError(
             f"no task network is called {config.task.network!r}; there are: {', '.join(KINDS)}"
+        )
+    if (KINDS[config.task.network].task == "segment") != config.segments:
+        raise ConfigError(
+            f"{config.task.network} {'does not segment' if config.segments else 'segments'}: "
+            f"{'leave [masks] out' if config.segments else 'describe the classes in [masks]'}, or "
+            "choose another network under [task]"
         )
     given = {"draw": config.data.draw, "test_shares": config.data.test_shares}
     for name, values in given.items():
@@ -232,10 +281,11 @@ def _finish(
     run: Path,
     origin: Mapping[str, Any],
     *,
+    codec: Model | None,
     force: bool,
     say: Say,
 ) -> Model:
-    model = _export(config, data, network, out, run, origin, force=force)
+    model = _export(config, data, network, out, run, origin, codec=codec, force=force)
     add_metrics(out, _evaluate(config, data, model, limit=config.evaluation.final, say=say))
     return Model(out)
 
@@ -248,32 +298,58 @@ def _export(
     run: Path,
     origin: Mapping[str, Any],
     *,
+    codec: Model | None,
     force: bool,
 ) -> Model:
+    """Write a model folder; with the codec of a model that keeps it, only the head is new."""
     paths = [example.path for part in data.parts for example in part.calibration]
     # Evenly over all folders, so that none of them is left out where there are more than enough.
     chosen = paths[:: max(1, -(-len(paths) // CALIBRATION_IMAGES))]
+    calibration = [_calibration(config, path) for path in chosen]
+    head = _head(config, data, network)
+    training = {
+        "config": asdict(config),
+        "seed": config.seed,
+        **origin,
+        "data": [_describe(part) for part in data.parts],
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }
+    documents = _documents(data, run)
+    if codec:
+        assert head is not None
+        # Which images the codec never saw is the older list; the head's own stands beside it.
+        documents = {f"{head.task}-{name}": text for name, text in documents.items()}
+        return add_head(
+            codec,
+            out,
+            name=config.name,
+            head=head,
+            training=training,
+            example=calibration[0],
+            documents=documents,
+            overwrite=force,
+        )
     return export(
         network,
         out,
         name=config.name,
         description=config.description,
         levels=levels_of(network),
-        calibration=[image.square(image.load(path), config.data.size) for path in chosen],
+        calibration=calibration,
         contexts=ContextModel(config.entropy.own, config.entropy.shared),
-        head=_head(config, data, network),
+        head=head,
         objectives=config.objectives,
-        training={
-            "config": asdict(config),
-            "seed": config.seed,
-            **origin,
-            "data": [_describe(part) for part in data.parts],
-            "torch": torch.__version__,
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        },
-        documents=_documents(data, run),
+        training=training,
+        documents=documents,
         overwrite=force,
     )
+
+
+def _calibration(config: TrainingConfig, path: Path) -> image.Pixels:
+    """Read a picture as it is evaluated: whole where it is segmented, else as a square."""
+    pixels = image.load(path)
+    return pixels if config.segments else image.square(pixels, config.data.size)
 
 
 def _documents(data: ImageFolders, run: Path) -> dict[str, bytes]:
@@ -295,12 +371,15 @@ def _head(config: TrainingConfig, data: ImageFolders, network: TacticNetwork) ->
         if config.task.weights != "published" or not _is_imagenet(data.classes):
             return None
         module = build_head(config.task.network, len(data.classes), published=True)
+    kind = KINDS[config.task.network]
     return HeadExport(
         config.task.network,
         module,
-        KINDS[config.task.network].input_size,
-        labels=_labels(data.classes),
+        kind.input_size or config.data.size,
+        labels=data.classes if config.masks else _labels(data.classes),
         classes=data.classes,
+        task=kind.task,
+        colours=config.masks.colours if config.masks else (),
     )
 
 
@@ -341,20 +420,32 @@ def _evaluate(
     codec = load_model(model.path)
     found: dict[str, Any] = {}
     for part in data.parts:
+        if not part.test:  # another folder is tested on
+            continue
         name = _name(part.folder)
         rows = []
         for level in range(1, len(model.levels) + 1):
-            figures = evaluate(codec, part.test[:limit], config.data.size, quality=level)
+            figures: ClassificationFigures | SegmentationFigures
+            if config.segments:
+                figures = evaluate_masks(codec, part.test[:limit], quality=level)
+            else:
+                figures = evaluate(codec, part.test[:limit], config.data.size, quality=level)
             rows.append({"level": level, **figures.as_json()})
-            said = f"{figures.bpp:.4f} bpp, {figures.psnr:.2f} dB"
-            if figures.accuracy is not None:
-                said += f", accuracy {100 * figures.accuracy:.1f} %"
-            if figures.agreement is not None:
-                said += f", agreement {100 * figures.agreement:.1f} %"
             where = f"{name} -q {level}" if len(model.levels) > 1 else name
-            say(f"{where}: {said} ({figures.images} images)")
+            say(f"{where}: {_line(figures)} ({figures.images} images)")
         found[name] = rows if len(rows) > 1 else rows[0]
     return found
+
+
+def _line(figures: ClassificationFigures | SegmentationFigures) -> str:
+    """Return figures for people."""
+    said = f"{figures.bpp:.4f} bpp, {figures.psnr:.2f} dB"
+    shares: dict[str, float | None]
+    if isinstance(figures, SegmentationFigures):
+        shares = {"pixels": figures.pixel_accuracy, "mean IoU": figures.mean_iou}
+    else:
+        shares = {"accuracy": figures.accuracy, "agreement": figures.agreement}
+    return said + "".join(f", {k} {100 * v:.1f} %" for k, v in shares.items() if v is not None)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -6,6 +6,7 @@
     [network]                widths of the paper's transforms, in channels
     [residual]               or: the residual transforms with several quality levels
     [task]                   which task network, and whether it learns
+    [masks]                  the classes of label maps, where the task is segmentation
     [data]                   the split and how often each folder is drawn
     [entropy]                contexts of the tables
     [evaluation]             how often, on how many images
@@ -17,16 +18,18 @@ that is silently ignored costs a day of training.
 
 import dataclasses
 import math
+import re
 import tomllib
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import ConfigError, DamagedModel
-from tactic_codec.model import MAX_LEVELS, Objective
+from tactic_codec.model import MAX_LEVELS, MAX_SEGMENT_CLASSES, SEGMENT_SIDES, Objective
 from tactic_codec.networks.codec import Quantisation
 from tactic_codec.networks.residual import ResidualConfig
 
@@ -34,6 +37,9 @@ T = TypeVar("T")
 
 Uncoded = Literal["none"]
 """The task network learns alone, on images that are not coded. It then is the teacher."""
+
+FEATURE_NETWORKS = ("efficientnet_lite0", "efficientnet_lite0_pyramid")
+"""Task networks whose features can be distilled."""
 
 Precision = Literal["float32", "bfloat16", "auto"]
 """``auto`` is bfloat16 on CUDA, and float32 on the CPU, where few can compute with it."""
@@ -68,6 +74,14 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
+class MasksConfig:
+    """The classes of label maps, where the task network segments."""
+
+    labels: tuple[str, ...]  # a name for each of the values 0, 1, …; other values are void
+    colours: tuple[str, ...]  # of each class, such as "#804080"
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """How folders of images become training, calibration and test sets."""
 
@@ -77,7 +91,7 @@ class DataConfig:
     test_shares: tuple[float, ...] = ()  # a test share for each folder, where they differ
     scale: tuple[float, float] = (0.35, 1.0)  # share of the image's area that a crop covers
     colour: float = 0.0  # brightness, contrast and saturation vary by up to this share
-    size: int = 224  # side of images in evaluation, in pixels
+    size: int = 224  # side of images in evaluation; of pictures with label maps the longer side
     workers: int = 0  # processes that read images; 0 reads in the training process
 
 
@@ -107,6 +121,7 @@ class StageConfig:
     beta_ratio: float = 1.0  # a level's beta over that of the level below it
     alpha: float = 1.0  # weight of the task loss; 0 trains without the task network
     label: float = 1.0  # weight in the task loss of the cross-entropy with the true label
+    dice: float = 0.0  # of the Dice loss of masks, the gamma of equation 10
     distill: float = 0.0  # of the divergence from the teacher's prediction
     features: float = 0.0  # of the error of the teacher's features
     name: str = "joint"
@@ -130,11 +145,13 @@ class TrainingConfig:
     description: str = ""  # a sentence on what the model is for
     seed: int = 1
     checkpoint_every: int = 200  # steps
+    head_only: bool = False  # the codec stays as it is; a task network learns on what it decodes
     ema: float = 0.0  # decay of the moving average of weights that is exported; 0: the weights
     network: NetworkConfig = field(default_factory=NetworkConfig)
     residual: ResidualConfig | None = None
     levels: LevelsConfig | None = None
     task: TaskConfig = field(default_factory=TaskConfig)
+    masks: MasksConfig | None = None
     data: DataConfig = field(default_factory=DataConfig)
     entropy: EntropyConfig = field(default_factory=EntropyConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -153,6 +170,11 @@ class TrainingConfig:
         return tuple(first * (last / first) ** (i / max(count - 1, 1)) for i in range(count))
 
     @property
+    def segments(self) -> bool:
+        """Whether the task is segmentation."""
+        return self.masks is not None
+
+    @property
     def objectives(self) -> list[Objective] | None:
         """What the last stage that codes makes small at each level; None where none codes.
 
@@ -165,7 +187,7 @@ class TrainingConfig:
         return [
             Objective(
                 pixel_scale=stage.pixel_scale,
-                alpha=stage.alpha * (stage.label + stage.distill),
+                alpha=stage.alpha * (stage.label + stage.dice + stage.distill),
                 features=stage.alpha * stage.features,
                 beta=stage.beta * stage.beta_ratio**level,
             )
@@ -315,9 +337,16 @@ def check(config: TrainingConfig, where: str) -> None:
         require(0 < levels.first_gain <= levels.last_gain, "levels gains must be positive and rise")
     require(
         not any(stage.features for stage in config.stage)
-        or config.task.network == "efficientnet_lite0",
-        "features are distilled from efficientnet_lite0 only",
+        or config.task.network in FEATURE_NETWORKS,
+        f"features are distilled from {' and '.join(FEATURE_NETWORKS)} only",
     )
+    _check_masks(config, require)
+    require(
+        not config.head_only
+        or all(stage.quantisation in ("none", "rounded") for stage in config.stage),
+        'with head_only the codec stays as it is: set quantisation = "rounded" or "none"',
+    )
+    require(not config.head_only or config.task.learn, "with head_only learn = true is needed")
     require(data.workers >= 0, "data workers must not be negative")
     evaluation = (config.evaluation.every, config.evaluation.images)
     require(min(evaluation) > 0, "evaluation every and images must be positive")
@@ -327,6 +356,28 @@ def check(config: TrainingConfig, where: str) -> None:
         raise ConfigError(f"{where}: {exc}") from exc
     for i, stage in enumerate(config.stage, 1):
         _check_stage(stage, config.task.learn, f"{where}, stage {i} ({stage.name})")
+
+
+def _check_masks(config: TrainingConfig, require: Callable[[bool, str], None]) -> None:
+    masks, task = config.masks, config.task
+    if masks is None:
+        require(not any(stage.dice for stage in config.stage), "dice needs label maps: add [masks]")
+        return
+    count = len(masks.labels)
+    require(0 < count <= MAX_SEGMENT_CLASSES, f"masks need 1 to {MAX_SEGMENT_CLASSES} labels")
+    require(len(set(masks.labels)) == count, "masks labels must differ from each other")
+    require(len(masks.colours) == count, f"masks need {count} colours, one for each label")
+    for colour in masks.colours:
+        require(
+            re.fullmatch("#[0-9a-f]{6}", colour) is not None,
+            f"masks colours are written such as #804080, found {colour!r}",
+        )
+    require(task.learn, "the published weights know no label maps: set learn = true under [task]")
+    for size in (config.data.size, *(stage.size for stage in config.stage)):
+        require(
+            size % SEGMENT_SIDES == 0,
+            f"with [masks] sizes are multiples of {SEGMENT_SIDES}, found {size}",
+        )
 
 
 def _check_stage(stage: StageConfig, learn: bool, where: str) -> None:
@@ -343,6 +394,7 @@ def _check_stage(stage: StageConfig, learn: bool, where: str) -> None:
         "alpha": stage.alpha,
         "beta": stage.beta,
         "label": stage.label,
+        "dice": stage.dice,
         "distill": stage.distill,
         "features": stage.features,
         "warmup": stage.warmup,

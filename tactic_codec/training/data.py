@@ -1,8 +1,9 @@
-"""Folders of class folders as training, calibration and test sets.
+"""Folders of labelled images as training, calibration and test sets.
 
-A folder is laid out as torchvision's ImageFolder reads it: ``<class>/<anything>.jpg``. Several
-folders may be given; their classes are the sorted union of the class names, so folders that share
-names share labels.
+For classification a folder is laid out as torchvision's ImageFolder reads it:
+``<class>/<anything>.jpg``. Several folders may be given; their classes are the sorted union of the
+class names, so folders that share names share labels. For segmentation it is laid out as CamVid is
+in SegNet: ``images/<name>.jpg`` and ``labels/<name>.png``, whose values are class indices.
 
 Every draw is a pure function of the seed and its number: a run that is killed and resumed sees the
 same images, crops and flips as one that was not.
@@ -30,6 +31,12 @@ from tactic_codec.training.parallel import Share
 ALL = Share()
 """Of a batch."""
 
+ZOOM = (0.75, 1.6)
+"""How much larger than in evaluation a crop with a label map shows what it shows."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif"})
 
 
@@ -37,7 +44,8 @@ class Example(NamedTuple):
     """An image on disk; its label is `UNLABELLED` where only its looks are of use."""
 
     path: Path
-    label: int
+    label: int = UNLABELLED
+    mask: Path | None = None  # the label map, where the task is segmentation
 
 
 class Part(NamedTuple):
@@ -64,6 +72,7 @@ class ImageFolders:
     classes: tuple[str, ...]
     parts: tuple[Part, ...]
     skipped: tuple[Skipped, ...]
+    class_weights: Tensor | None = None  # of the cross-entropy of label maps
 
 
 def scan(
@@ -72,6 +81,7 @@ def scan(
     seed: int,
     *,
     unlabelled: Sequence[Path] = (),
+    tests: Sequence[Path] = (),
     classes: Sequence[str] | None = None,
     kept_out: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
@@ -84,6 +94,8 @@ def scan(
         seed: of the split: the same seed and files give the same sets.
         unlabelled: folders of images whose class folders name no classes, in the same layout; they
             come behind the others, and each of their class folders is split by itself.
+        tests: folders in the layout of ``folders`` that are tested on and nothing else; of the
+            others then nothing is, but for what ``kept_out`` names.
         classes: the class names in the order of their labels; by default the sorted union.
         kept_out: paths below their folders, of images that are tested on before others are: what
             the model to start from never saw.
@@ -93,8 +105,8 @@ def scan(
         DataError: a folder is missing, holds no class folders or images, or a class of its is
             not among ``classes``.
     """
-    files = [(folder, *_list_images(folder)) for folder in (*folders, *unlabelled)]
-    labelled = files[: len(folders)]
+    files = [(folder, *_list_images(folder)) for folder in (*folders, *unlabelled, *tests)]
+    labelled = files[: len(folders)] + files[len(folders) + len(unlabelled) :]
     names = tuple(classes or sorted({name for _, _, found in labelled for name in found}))
     for folder, _, found in labelled:
         strangers = sorted(set(found) - set(names))
@@ -109,7 +121,8 @@ def scan(
     parts = []
     with ThreadPoolExecutor() as pool:
         for number, (folder, paths, _) in enumerate(files):
-            has_labels = number < len(folders)
+            only_tested = number >= len(folders) + len(unlabelled)
+            has_labels = number < len(folders) or only_tested
             good = []
             for path, reason in zip(paths, pool.map(_reason_to_skip, paths), strict=True):
                 done += 1
@@ -120,11 +133,25 @@ def scan(
                 else:
                     name = path.relative_to(folder).parts[0]
                     good.append(Example(path, names.index(name) if has_labels else UNLABELLED))
+            if only_tested:
+                parts.append(tested(folder, good))
+                continue
             test = config.test_shares[number] if config.test_shares else config.test
             random = np.random.default_rng(seed)
-            shares = (test, config.calibration)
-            parts.append(_split(folder, good, shares, random, has_labels, set(kept_out)))
+            shares = (None if tests else test, config.calibration)
+            parts.append(split(folder, good, shares, random, has_labels, set(kept_out)))
     return ImageFolders(names, tuple(parts), tuple(skipped))
+
+
+def tested(folder: Path, examples: Sequence[Example]) -> Part:
+    """Return a folder that is tested on and nothing else.
+
+    Raises:
+        DataError: it is empty.
+    """
+    if not examples:
+        raise DataError(f"{folder} holds no image that can be read, and is to be tested on")
+    return Part(folder, True, (), (), tuple(examples))
 
 
 def _list_images(folder: Path) -> tuple[list[Path], set[str]]:
@@ -148,15 +175,15 @@ def _reason_to_skip(path: Path) -> str | None:
     return None
 
 
-def _split(
+def split(
     folder: Path,
     examples: list[Example],
-    shares: tuple[float, float],
+    shares: tuple[float | None, float],
     random: np.random.Generator,
     labelled: bool,
     kept_out: set[str],
 ) -> Part:
-    """Split a folder by its shares of test and calibration."""
+    """Split a folder by its shares of test and calibration; None tests on what is kept out."""
     test, calibration = shares
     groups = {"": examples}
     if not labelled:
@@ -167,58 +194,104 @@ def _split(
     sets: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
     for group in groups.values():
         shuffled = [group[i] for i in random.permutation(len(group))]
-        shuffled.sort(key=lambda e: e.path.relative_to(folder).as_posix() not in kept_out)
-        first = round(test * len(group))
+        seen = [e.path.relative_to(folder).as_posix() not in kept_out for e in shuffled]
+        # Stable: what was kept out comes first, and both stay shuffled.
+        shuffled = [
+            e for _, e in sorted(zip(seen, shuffled, strict=True), key=lambda pair: pair[0])
+        ]
+        first = seen.count(False) if test is None else round(test * len(group))
         second = first + max(1, round(calibration * len(group)))
-        for part, share in zip(
+        for chosen, share in zip(
             sets, (shuffled[second:], shuffled[first:second], shuffled[:first]), strict=True
         ):
-            part.extend(share)
+            chosen.extend(share)
     if not labelled:
         # Whoever takes the first few is not to get one kind alone.
         sets[2][:] = [sets[2][i] for i in random.permutation(len(sets[2]))]
-    split = Part(folder, labelled, *map(tuple, sets))
-    if not split.test or not split.train:
+    part = Part(folder, labelled, *map(tuple, sets))
+    if not part.train or not (part.test or test is None):
         raise DataError(f"{folder}: {len(examples)} readable images are too few to split")
-    return split
+    return part
 
 
-class Crops(Dataset[tuple[Tensor, int]]):
-    """An endless, numbered list of augmented crops: uint8 [3, size, size] and their labels."""
+class Crops(Dataset[tuple[Tensor, int | Tensor]]):
+    """An endless, numbered list of augmented crops: uint8 [3, size, size] and their labels.
 
-    def __init__(self, parts: Sequence[Part], config: DataConfig, size: int, seed: int) -> None:
-        if config.draw and len(config.draw) != len(parts):
+    Labels are class indices, or int64 [size, size] of pixels where images have label maps.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        config: DataConfig,
+        size: int,
+        seed: int,
+        *,
+        classes: int | None = None,
+    ) -> None:
+        """Draw from the training sets.
+
+        Args:
+            parts: of which those that are only tested on are left alone.
+            config: how often each is drawn, and how crops vary.
+            size: side of the crops, in pixels.
+            seed: of all draws.
+            classes: how many values of label maps are classes; None where there are none.
+        """
+        self.parts = [part for part in parts if part.train]
+        if config.draw and len(config.draw) != len(self.parts):
             raise DataError(
-                f"the configuration draws from {len(config.draw)} folders, {len(parts)} were given"
+                f"the configuration draws from {len(config.draw)} folders, {len(self.parts)} were "
+                "given"
             )
-        weights = np.array(config.draw or [len(part.train) for part in parts], dtype=np.float64)
+        weights = np.array(config.draw or [len(p.train) for p in self.parts], dtype=np.float64)
         self.probabilities = weights / weights.sum()
-        self.parts = parts
-        self.scale = config.scale
-        self.colour = config.colour
+        self.config = config
         self.size = size
         self.seed = seed
+        self.classes = classes
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+    def __getitem__(self, number: int) -> tuple[Tensor, int | Tensor]:
         """Return crop ``number``, the same one every time."""
         random = np.random.default_rng((self.seed, number))
         part = self.parts[random.choice(len(self.parts), p=self.probabilities)]
         example = part.train[random.integers(len(part.train))]
         picture = image.to_pillow(image.load(example.path))
-        box = self._box(random, picture.width, picture.height)
-        crop = picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
-        if random.random() < 0.5:
-            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if self.colour:
+        draw = self._box if example.mask is None else self._window
+        box = draw(random, picture.width, picture.height)
+        flip = random.random() < 0.5
+        crop = self._cut(picture, box, flip, Image.Resampling.BICUBIC)
+        if self.config.colour:
             for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-                crop = change(crop).enhance(1 + random.uniform(-self.colour, self.colour))
-        return torch.from_numpy(np.array(crop)).permute(2, 0, 1), example.label
+                crop = change(crop).enhance(
+                    1 + random.uniform(-self.config.colour, self.config.colour)
+                )
+        pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+        if example.mask is None:
+            return pixels, example.label
+        assert self.classes is not None
+        mask = Image.fromarray(image.load_labels(example.mask))
+        labels = np.array(self._cut(mask, box, flip, Image.Resampling.NEAREST), dtype=np.int64)
+        labels[labels >= self.classes] = UNLABELLED
+        return pixels, torch.from_numpy(labels)
 
-    def _box(
-        self, random: np.random.Generator, width: int, height: int
-    ) -> tuple[float, float, float, float]:
+    def _cut(
+        self, picture: Image.Image, box: Box, flip: bool, method: Image.Resampling
+    ) -> Image.Image:
+        crop = picture.resize((self.size, self.size), method, box=box)
+        return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else crop
+
+    def _window(self, random: np.random.Generator, width: int, height: int) -> Box:
+        """Draw a square that is shown near the scale at which pictures are segmented."""
+        shown = self.config.size / max(width, height)
+        zoom = math.exp(random.uniform(math.log(ZOOM[0]), math.log(ZOOM[1])))
+        side = min(self.size / (shown * zoom), width, height)
+        left, top = random.uniform(0, width - side), random.uniform(0, height - side)
+        return left, top, left + side, top + side
+
+    def _box(self, random: np.random.Generator, width: int, height: int) -> Box:
         """Draw a rectangle of random area, aspect (3:4 to 4:3) and place."""
-        area = random.uniform(*self.scale) * width * height
+        area = random.uniform(*self.config.scale) * width * height
         aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
         w = min(math.sqrt(area * aspect), width)
         h = min(math.sqrt(area / aspect), height)
@@ -232,12 +305,13 @@ def batches(
     """Yield batches of crops numbered from ``first`` up to ``last``, in order.
 
     Yields:
-        Images as uint8 [batch, 3, size, size] and labels as int64 [batch], or a share of them.
+        Images as uint8 [batch, 3, size, size] and labels as int64 [batch], or [batch, size, size]
+        of pixels; or a share of them.
     """
     numbers = [
         list(range(start, start + batch)[share.slice]) for start in range(first, last, batch)
     ]
-    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+    loader: DataLoader[tuple[Tensor, int | Tensor]] = DataLoader(
         crops,
         batch_sampler=numbers,
         num_workers=workers,

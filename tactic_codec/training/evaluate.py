@@ -1,11 +1,12 @@
 """Evaluation on real bitstreams: every figure comes from frames that were packed and parsed again.
 
-test images ─ square ─ compress ─▶ bytes ─ decode ─▶ PSNR, task network ─▶ accuracy
+test images ─ square ─ compress ─▶ bytes ─ decode ─▶ PSNR, classifier ─▶ accuracy
+test images ─ whole ── compress ─▶ bytes ─ decode ─▶ PSNR, segmenter ──▶ mean IoU
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,11 +30,6 @@ class Figures:
         payload_bpp: likewise of the payload alone.
         ideal_bpp: what the tables say that the symbols cost.
         psnr: dB, the mean of the images' own; 100 for one that came back exactly.
-        accuracy: share of the labelled images whose most likely class is right; None where there
-            is none, or no task network.
-        accuracy_interval: its 95 % Wilson interval.
-        uncompressed_accuracy: of the same network on the images themselves.
-        agreement: share with the same most likely class as the uncompressed image.
     """
 
     images: int
@@ -42,14 +38,47 @@ class Figures:
     payload_bpp: float
     ideal_bpp: float
     psnr: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures with as many digits as their precision deserves."""
+        return {k: _rounded(v) for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class ClassificationFigures(Figures):
+    """With what a classifier, if the model has one, makes of the images.
+
+    Attributes:
+        accuracy: share of the labelled images whose most likely class is right; None where there
+            is none, or no classifier.
+        accuracy_interval: its 95 % Wilson interval.
+        uncompressed_accuracy: of the same network on the images themselves.
+        agreement: share with the same most likely class as the uncompressed image.
+    """
+
     accuracy: float | None
     accuracy_interval: tuple[float, float] | None
     uncompressed_accuracy: float | None
     agreement: float | None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the figures with as many digits as their precision deserves."""
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+@dataclass(frozen=True)
+class SegmentationFigures(Figures):
+    """With what a segmentation network makes of the images, over all their pixels together.
+
+    Attributes:
+        pixel_accuracy: share of the pixels that have their class.
+        mean_iou: see `metrics.segmentation_scores`.
+        iou: of each class; None for one that does not occur.
+        uncompressed_pixel_accuracy: of the same network on the images themselves.
+        uncompressed_mean_iou: likewise.
+    """
+
+    pixel_accuracy: float
+    mean_iou: float
+    iou: tuple[float | None, ...]
+    uncompressed_pixel_accuracy: float
+    uncompressed_mean_iou: float
 
 
 def evaluate(
@@ -59,7 +88,7 @@ def evaluate(
     *,
     quality: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Figures:
+) -> ClassificationFigures:
     """Code images and measure what comes back.
 
     Args:
@@ -70,38 +99,106 @@ def evaluate(
         progress: called with (images done, images in all).
     """
     has_head = "classify" in codec.model.heads
-    sizes, payloads, ideals, psnrs = [], [], [], []
+    coded = []
     labelled = right = right_before = agreed = 0
     for done, example in enumerate(examples, 1):
         pixels = image.square(image.load(example.path), size)
-        data = codec.compress(pixels, quality)
-        frame = container.parse(data)
-        symbols = codec.symbols(frame)
-        decoded = codec.synthesise(symbols, frame)
-        sizes.append(len(data))
-        payloads.append(len(frame.payload))
-        ideals.append(entropy.ideal_bits(symbols, codec.model.tables(frame.level)))
-        psnrs.append(min(metrics.psnr(pixels, decoded), LOSSLESS_PSNR))
+        decoded = _code(codec, pixels, quality)
+        coded.append(decoded)
         if has_head:
             before = tasks.classify_pixels(codec, pixels, 1)[0].index
-            after = tasks.classify_pixels(codec, decoded, 1)[0].index
+            after = tasks.classify_pixels(codec, decoded.pixels, 1)[0].index
             labelled += example.label != UNLABELLED
             right_before += before == example.label
             right += after == example.label
             agreed += after == before
         if progress:
             progress(done, len(examples))
-    count = len(examples)
-    area = size * size
-    return Figures(
-        images=count,
-        bytes=float(np.mean(sizes)),
-        bpp=8 * float(np.mean(sizes)) / area,
-        payload_bpp=8 * float(np.mean(payloads)) / area,
-        ideal_bpp=float(np.mean(ideals)) / area,
-        psnr=float(np.mean(psnrs)),
+    return ClassificationFigures(
+        **_means(coded),
         accuracy=right / labelled if labelled else None,
         accuracy_interval=metrics.wilson_interval(right, labelled) if labelled else None,
         uncompressed_accuracy=right_before / labelled if labelled else None,
-        agreement=agreed / count if has_head else None,
+        agreement=agreed / len(examples) if has_head else None,
     )
+
+
+def evaluate_masks(
+    codec: Codec,
+    examples: Sequence[Example],
+    *,
+    quality: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SegmentationFigures:
+    """Code whole images, segment what comes back, and compare with their label maps.
+
+    Args:
+        codec: a model folder with its runtime and a segmentation network.
+        examples: images with label maps.
+        quality: level of the model; by default its own.
+        progress: called with (images done, images in all).
+
+    Raises:
+        ValueError: no pixel has a class.
+    """
+    classes = len(codec.model.head("segment").labels)
+    coded = []
+    before, after = np.zeros((2, classes, classes), np.int64)
+    for done, example in enumerate(examples, 1):
+        assert example.mask is not None
+        pixels, expected = image.load(example.path), image.load_labels(example.mask)
+        decoded = _code(codec, pixels, quality)
+        coded.append(decoded)
+        for counts, seen in ((before, pixels), (after, decoded.pixels)):
+            counts += metrics.confusion(expected, tasks.segment_pixels(codec, seen).labels, classes)
+        if progress:
+            progress(done, len(examples))
+    uncompressed, scores = map(metrics.segmentation_scores, (before, after))
+    return SegmentationFigures(
+        **_means(coded),
+        **scores._asdict(),
+        uncompressed_pixel_accuracy=uncompressed.pixel_accuracy,
+        uncompressed_mean_iou=uncompressed.mean_iou,
+    )
+
+
+class _Coded(NamedTuple):
+    """An image that went through a real bitstream."""
+
+    pixels: image.Pixels
+    bytes: int
+    payload: int
+    ideal_bits: float
+    psnr: float
+
+
+def _code(codec: Codec, pixels: image.Pixels, quality: int | None) -> _Coded:
+    data = codec.compress(pixels, quality)
+    frame = container.parse(data)
+    symbols = codec.symbols(frame)
+    decoded = codec.synthesise(symbols, frame)
+    ideal = entropy.ideal_bits(symbols, codec.model.tables(frame.level))
+    psnr = min(metrics.psnr(pixels, decoded), LOSSLESS_PSNR)
+    return _Coded(decoded, len(data), len(frame.payload), ideal, psnr)
+
+
+def _means(coded: Sequence[_Coded]) -> dict[str, Any]:
+    """Return the fields of `Figures`."""
+
+    def bpp(bits: Callable[[_Coded], float]) -> float:
+        return float(np.mean([bits(c) / (c.pixels.shape[0] * c.pixels.shape[1]) for c in coded]))
+
+    return {
+        "images": len(coded),
+        "bytes": float(np.mean([c.bytes for c in coded])),
+        "bpp": bpp(lambda c: 8 * c.bytes),
+        "payload_bpp": bpp(lambda c: 8 * c.payload),
+        "ideal_bpp": bpp(lambda c: c.ideal_bits),
+        "psnr": float(np.mean([c.psnr for c in coded])),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_rounded(v) for v in value]
+    return round(value, 4) if isinstance(value, float) else value

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from tactic_codec import codec, image
+from tactic_codec import codec, image, tasks
 from tactic_codec.entropy import ContextModel, FrequencyTables
 from tactic_codec.errors import OutputExists, TacError
 from tactic_codec.image import Pixels
@@ -36,6 +36,7 @@ from tactic_codec.model import (
     MANIFEST,
     MANIFEST_VERSION,
     PLAIN_OFFSET,
+    SEGMENT_SIDES,
     SYNTHESIS,
     TABLES,
     Model,
@@ -43,6 +44,7 @@ from tactic_codec.model import (
 )
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import WEIGHTS, describe
+from tactic_codec.networks.heads import Task
 from tactic_codec.networks.transforms import macs_per_pixel
 from tactic_codec.refinement import Networks
 from tactic_codec.training.offsets import tune_offset
@@ -67,14 +69,16 @@ class LevelExport(NamedTuple):
 
 
 class HeadExport(NamedTuple):
-    """A classifier to be written into the folder.
+    """A task network to be written into the folder.
 
     Attributes:
         network: the architecture's name.
         module: the trained network.
-        input_size: side of the images it reads, in pixels.
+        input_size: side of the images it reads, or the longer one, in pixels: see `model.Head`.
         labels: a name for each class.
         classes: the folder name of each class in the training data.
+        task: what it does.
+        colours: of each class of a segmentation, such as "#804080".
     """
 
     network: str
@@ -82,6 +86,13 @@ class HeadExport(NamedTuple):
     input_size: int
     labels: Sequence[str]
     classes: Sequence[str]
+    task: Task = "classify"
+    colours: Sequence[str] = ()
+
+    @property
+    def file(self) -> str:
+        """Its ONNX file in the folder."""
+        return f"{self.task}.onnx"
 
 
 def export(
@@ -109,7 +120,7 @@ def export(
         levels: quality levels, the smallest files first.
         calibration: pictures uint8 [H, W, 3] that tables are counted on.
         contexts: how neighbours choose a table.
-        head: the classifier, if the model has one.
+        head: the task network, if the model has one.
         training: what the model was made from, for the manifest.
         objectives: of each level, what it was trained for; rounding offsets are tuned to it, and
             without it latents are rounded to nearest.
@@ -127,6 +138,8 @@ def export(
         raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
     # A copy: the run that this is an evaluation of goes on with its networks as they are.
     network = copy.deepcopy(network).cpu().float().eval()
+    for part in (network.analysis, network.synthesis):
+        _round_to_half(part)
     latents = [latent_of(network, pixels) for pixels in calibration]
     offsets = [PLAIN_OFFSET] * len(levels)
     if objectives:
@@ -156,6 +169,57 @@ def export(
         manifest["encoder"]["objective"] = [objective._asdict() for objective in objectives]
     files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
 
+    return _write(out, files, calibration[0])
+
+
+def add_head(
+    model: Model,
+    out: Path,
+    *,
+    name: str,
+    head: HeadExport,
+    training: Mapping[str, Any],
+    example: Pixels,
+    documents: Mapping[str, bytes] | None = None,
+    overwrite: bool = False,
+) -> Model:
+    """Write a model folder with the codec of another and one more task network.
+
+    Its fingerprint is that of ``model``: streams that were written before are served by the new
+    network. A network for the same task is replaced.
+
+    Args:
+        model: what to take everything else from.
+        out: the folder to make.
+        name: of the new model.
+        head: the task network.
+        training: how it was trained, for the manifest.
+        example: a picture uint8 [H, W, 3] on which both runtimes are compared.
+        documents: further files for people, that replace those of the same name.
+        overwrite: replace a folder that is there.
+
+    Raises:
+        OutputExists, TacError: as `export`.
+        DamagedModel: a file of ``model`` differs from its manifest.
+    """
+    if out.exists() and not overwrite:
+        raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
+    manifest = copy.deepcopy(model.manifest)
+    files = {file: model.read_file(file) for file in manifest["files"]}
+    data, own = _head_files(head)
+    weights = safetensors.torch.load(files[WEIGHTS])
+    kept = {k: v for k, v in weights.items() if not k.startswith(f"{head.task}.")}
+    files |= {head.file: data, WEIGHTS: safetensors.torch.save(kept | own), **(documents or {})}
+    manifest["name"] = name
+    manifest["heads"][head.task] = _describe_head(head)
+    manifest["heads_training"] = {**manifest.get("heads_training", {}), head.task: dict(training)}
+    manifest["files"] = _describe_files(files)
+    files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
+    return _write(out, files, example)
+
+
+def _write(out: Path, files: Mapping[str, bytes], example: Pixels) -> Model:
+    """Write a folder beside its place, check it, and move it there."""
     sibling = out.with_name(f"{out.name}.new")
     shutil.rmtree(sibling, ignore_errors=True)
     sibling.mkdir(parents=True)
@@ -164,7 +228,7 @@ def export(
             (sibling / file).write_bytes(data)
         model = Model(sibling)
         model.verify()
-        _check_runtimes(model, calibration[0])
+        _check_runtimes(model, example)
         if out.exists():
             shutil.rmtree(out)
         sibling.rename(out)
@@ -211,6 +275,7 @@ def _tune_offsets(
         input_size=head.input_size if head else 0,
         stride=network.transforms.stride,
         halo=network.transforms.halo,
+        segments=head is not None and head.task == "segment",
     )
     return [
         tune_offset(
@@ -260,21 +325,48 @@ def _networks(
         SYNTHESIS: _onnx(network.synthesis, y_BCHW, any_size),
     }
     # Beside what coding runs, the learned density and the gains: whoever trains on starts there.
-    weights = {k: v for k, v in network.state_dict().items() if not k.startswith("head.")}
+    weights = {
+        name: weight.half() if name.startswith(("analysis.", "synthesis.")) else weight
+        for name, weight in network.state_dict().items()
+        if not name.startswith("head.")
+    }
     if head:
-        module = copy.deepcopy(head.module).cpu().float().eval()
-        half = {k: v.half() if v.is_floating_point() else v for k, v in module.state_dict().items()}
-        # What is stored is what is run, by either runtime: rounded once, here.
-        module.load_state_dict(half)
-        seen = torch.rand(1, 3, head.input_size, head.input_size)
-        files["classify.onnx"] = _onnx(module, seen, None, half=True)
-        weights |= {f"classify.{k}": v for k, v in half.items()}
+        files[head.file], own = _head_files(head)
+        weights |= own
     return files, {k: v.contiguous() for k, v in weights.items()}
 
 
-def _onnx(
-    module: nn.Module, example: Tensor, any_size: tuple[Any, ...] | None, *, half: bool = False
-) -> bytes:
+def _head_files(head: HeadExport) -> tuple[bytes, dict[str, Tensor]]:
+    """Return a task network's ONNX file, and its named weights."""
+    module = copy.deepcopy(head.module).cpu().float().eval()
+    half = _round_to_half(module)
+    if head.task == "segment":
+        seen = torch.rand(1, 3, 3 * SEGMENT_SIDES, 2 * SEGMENT_SIDES)
+        data = _onnx(module, seen, _multiples(SEGMENT_SIDES))
+    else:
+        seen = torch.rand(1, 3, head.input_size, head.input_size)
+        data = _onnx(module, seen, None)
+    return data, {f"{head.task}.{k}": v.contiguous() for k, v in half.items()}
+
+
+def _round_to_half(module: nn.Module) -> dict[str, Tensor]:
+    """Round a network's weights to half precision, with which it goes on in single, and return them.
+
+    What is stored is then what is run, by either runtime.
+    """
+    half = {k: v.half() if v.is_floating_point() else v for k, v in module.state_dict().items()}
+    module.load_state_dict(half)
+    return half
+
+
+def _multiples(unit: int) -> tuple[dict[int, Any]]:
+    """Return sides of any size that are multiples of a unit, as the exporter wants to be told."""
+    height, width = torch.export.Dim("height"), torch.export.Dim("width")
+    return ({2: unit * height, 3: unit * width},)
+
+
+def _onnx(module: nn.Module, example: Tensor, any_size: tuple[Any, ...] | None) -> bytes:
+    """Export a network whose weights are rounded to half precision."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # The exporter uses parts of torch that torch deprecates.
@@ -289,8 +381,7 @@ def _onnx(
     assert program is not None
     proto = program.model_proto
     _forget_origin(proto)
-    if half:
-        _store_half(proto.graph)
+    _store_half(proto.graph)
     onnx.checker.check_model(proto)
     data: bytes = proto.SerializeToString()
     return data
@@ -335,20 +426,8 @@ def _manifest(
     files: Mapping[str, bytes],
     training: Mapping[str, Any],
 ) -> dict[str, Any]:
-    described = {
-        file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for file, data in files.items()
-    }
+    described = _describe_files(files)
     transforms = network.transforms
-    heads = {}
-    if head:
-        heads["classify"] = {
-            "file": "classify.onnx",
-            "network": head.network,
-            "input_size": head.input_size,
-            "labels": list(head.labels),
-            "classes": list(head.classes),
-        }
     return {
         "manifest_version": MANIFEST_VERSION,
         "name": name,
@@ -379,9 +458,27 @@ def _manifest(
                 network.synthesis, latent=transforms.latent, stride=transforms.stride
             ),
         },
-        "heads": heads,
+        "heads": {head.task: _describe_head(head)} if head else {},
         "files": described,
         "training": dict(training),
+    }
+
+
+def _describe_head(head: HeadExport) -> dict[str, Any]:
+    described = {
+        "file": head.file,
+        "network": head.network,
+        "input_size": head.input_size,
+        "labels": list(head.labels),
+        "classes": list(head.classes),
+    }
+    return described | ({"colours": list(head.colours)} if head.colours else {})
+
+
+def _describe_files(files: Mapping[str, bytes]) -> dict[str, Any]:
+    return {
+        file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for file, data in files.items()
     }
 
 
@@ -397,8 +494,11 @@ def _check_runtimes(model: Model, pixels: Pixels) -> None:
     y_hat = symbols.astype(np.float32) * level.inverse_gain[:, np.newaxis, np.newaxis]
     arrays = {"analysis": x, "synthesis": y_hat[np.newaxis]}
     for task, head in model.heads.items():
-        square = image.square(x_HWC, head.input_size).transpose(2, 0, 1)[np.newaxis]
-        arrays[task] = np.divide(square, 255, dtype=np.float32)
+        if task == "segment":
+            arrays[task] = tasks.prepare_segmentation(pixels, head.input_size)
+        else:
+            square = image.square(x_HWC, head.input_size).transpose(2, 0, 1)[np.newaxis]
+            arrays[task] = np.divide(square, 255, dtype=np.float32)
     for network, array in arrays.items():
         expected, found = reference.run(network, array), exported.run(network, array)
         error = float(np.abs(expected - found).max() / max(np.abs(expected).max(), 1e-6))

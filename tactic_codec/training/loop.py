@@ -48,7 +48,7 @@ class Step(NamedTuple):
     task: float | None  # L_T, nats
     rate: float  # L_R, bits a pixel, mean over the batch's levels
     psnr: float  # dB, mean over the batch
-    accuracy: float | None  # top-1 share of the labelled images of this batch
+    accuracy: float | None  # top-1 share of the labelled images, or pixels, of this batch
     agreement: float | None  # share whose most likely class is the teacher's
     learning_rate: float
     seconds: float
@@ -63,7 +63,12 @@ def build_network(config: TrainingConfig, classes: int) -> TacticNetwork:
         head = build_head(task.network, classes, published=task.weights == "published")
         head.requires_grad_(task.learn)
     transforms = config.residual or TransformConfig(*asdict(config.network).values())
-    return TacticNetwork(transforms, head, gains=config.gains)
+    network = TacticNetwork(transforms, head, gains=config.gains)
+    if config.head_only:
+        for part in (network.analysis, network.gains, network.prior, network.synthesis):
+            if part is not None:
+                part.requires_grad_(False)
+    return network
 
 
 def load_trained(config: TrainingConfig, classes: int, run: Path) -> TacticNetwork:
@@ -112,7 +117,7 @@ def train(
         )
     run.mkdir(parents=True, exist_ok=True)
     learner = _build_learner(config, len(data.classes), device, start or {})
-    objective = Objective(learner.network, learner.teacher, config.task)
+    objective = Objective(learner.network, learner.teacher, config.task, data.class_weights)
     done = checkpoint.resume(run, config, learner, device)
     parallel.wait()  # for all to have read what the first one will change
     if share.first:
@@ -128,7 +133,8 @@ def train(
     for stage in config.stage:
         last = first + stage.steps
         if done < last:
-            crops = Crops(data.parts, config.data, stage.size, config.seed)
+            classes = len(data.classes) if config.segments else None
+            crops = Crops(data.parts, config.data, stage.size, config.seed, classes=classes)
             begin = max(done, first)
             if begin == first:
                 # Another objective has gradients of another size: with the moments of the last
@@ -199,6 +205,7 @@ def _build_optimizer(network: TacticNetwork, config: TrainingConfig) -> Adam:
     fast = list(network.prior.parameters())
     if network.gains:
         fast += network.gains.parameters()
+    fast = [p for p in fast if p.requires_grad]
     head = [p for p in network.head.parameters() if p.requires_grad] if network.head else []
     theirs = {id(p) for p in (*fast, *head)}
     others = [p for p in network.parameters() if p.requires_grad and id(p) not in theirs]
@@ -233,10 +240,10 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["speed"]
 
-    images, labels_B = batch[0].to(device), batch[1].to(device)
+    images, labels = batch[0].to(device), batch[1].to(device)
     x_BCHW = (images.float() / 255).contiguous(memory_format=torch.channels_last)
     _set_mode(network, learn_head=config.task.learn)
-    outcome = objective(x_BCHW, labels_B, level_B, stage)
+    outcome = objective(x_BCHW, labels, level_B, stage)
     optimizer.zero_grad(set_to_none=True)
     outcome.total.backward()
     if stage.clip is not None:
@@ -250,7 +257,7 @@ def _step(
 
     terms = outcome.terms
     mse_B = terms.distortion_B.detach() / stage.pixel_scale**2
-    sees = outcome.answer_B is not None
+    sees = outcome.answer is not None
     return Step(
         step=step,
         stage=stage.name,
@@ -259,21 +266,21 @@ def _step(
         task=terms.task_B.mean().item() if sees else None,
         rate=terms.rate_B.mean().item(),
         psnr=(-10 * torch.log10(mse_B.clamp_min(1e-10))).mean().item(),
-        accuracy=_share_of(outcome.answer_B, labels_B),
-        agreement=_share_of(outcome.answer_B, outcome.teacher_answer_B),
+        accuracy=_share_of(outcome.answer, labels),
+        agreement=_share_of(outcome.answer, outcome.teacher_answer),
         learning_rate=learning_rate,
         seconds=time.perf_counter() - began,
     )
 
 
-def _share_of(answer_B: Tensor | None, expected_B: Tensor | None) -> float | None:
+def _share_of(answer: Tensor | None, expected: Tensor | None) -> float | None:
     """Return the share of expected answers among those of which anything is expected."""
-    if answer_B is None or expected_B is None:
+    if answer is None or expected is None:
         return None
-    known_B = expected_B != loss.UNLABELLED
-    if not known_B.any():
+    known = expected != loss.UNLABELLED
+    if not known.any():
         return None
-    return (answer_B == expected_B)[known_B].float().mean().item()
+    return (answer == expected)[known].float().mean().item()
 
 
 def _set_mode(network: TacticNetwork, *, learn_head: bool) -> None:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tactic_codec.networks.codec import Coded, TacticNetwork
-from tactic_codec.networks.efficientnet_lite import EfficientNetLite0
-from tactic_codec.networks.heads import KINDS, Logits, classify
+from tactic_codec.networks.heads import KINDS, look
 from tactic_codec.training import loss
 from tactic_codec.training.config import StageConfig, TaskConfig
 
@@ -27,34 +26,45 @@ class Outcome(NamedTuple):
 
     total: Tensor  # scalar, to be minimised
     terms: loss.Terms
-    answer_B: Tensor | None
-    teacher_answer_B: Tensor | None
+    answer: Tensor | None  # class indices, in the shape of the labels
+    teacher_answer: Tensor | None
 
 
 class Objective(nn.Module):
     """Equation 9 of a batch whose images may have different quality levels."""
 
-    def __init__(self, network: TacticNetwork, teacher: nn.Module | None, task: TaskConfig) -> None:
+    def __init__(
+        self,
+        network: TacticNetwork,
+        teacher: nn.Module | None,
+        task: TaskConfig,
+        class_weights: Tensor | None = None,
+    ) -> None:
         """Take the networks.
 
         Args:
             network: what learns.
             teacher: sees the uncompressed images; it never learns here.
             task: describes both task networks.
+            class_weights: of the cross-entropy of a segmentation.
         """
         super().__init__()
         self.network = network
         self.teacher = teacher
         self.task = task
+        self.class_weights = class_weights
 
     def forward(
-        self, x_BCHW: Tensor, labels_B: Tensor, level_B: Tensor, stage: StageConfig
+        self, x_BCHW: Tensor, labels: Tensor, level_B: Tensor, stage: StageConfig
     ) -> Outcome:
-        """Code images in [0, 1] at levels counted from 0 and weigh what comes of it."""
+        """Code images in [0, 1] at levels counted from 0 and weigh what comes of it.
+
+        Labels are [B], or [B, H, W] of pixels.
+        """
         device = x_BCHW.device.type
         beta_B = stage.beta * stage.beta_ratio**level_B
         low = stage.precision == "bfloat16" or (stage.precision == "auto" and device == "cuda")
-        answer_B = teacher_answer_B = None
+        answer = teacher_answer = None
         with torch.autocast(device, torch.bfloat16, enabled=low):
             if stage.quantisation == "none":
                 coded = Coded(x_BCHW, torch.zeros_like(beta_B))
@@ -63,7 +73,7 @@ class Objective(nn.Module):
             task_B = torch.zeros_like(beta_B)
             if self.network.head is not None and stage.alpha > 0:
                 x_hat_BCHW = coded.x_hat_BCHW.float()
-                task_B, answer_B, teacher_answer_B = self._see(x_hat_BCHW, x_BCHW, labels_B, stage)
+                task_B, answer, teacher_answer = self._see(x_hat_BCHW, x_BCHW, labels, stage)
         terms = loss.Terms(
             distortion_B=loss.distortion(coded.x_hat_BCHW, x_BCHW, stage.pixel_scale),
             task_B=task_B,
@@ -72,37 +82,44 @@ class Objective(nn.Module):
         # Of level 1 it is 1, and so it is of whatever has one level.
         weight_B = stage.beta_ratio ** (-LEVEL_BALANCE * level_B)
         total = (weight_B * terms.total(stage.alpha, beta_B)).mean()
-        return Outcome(total, terms, answer_B, teacher_answer_B)
+        return Outcome(total, terms, answer, teacher_answer)
 
     def _see(
-        self, x_hat_BCHW: Tensor, x_BCHW: Tensor, labels_B: Tensor, stage: StageConfig
+        self, x_hat_BCHW: Tensor, x_BCHW: Tensor, labels: Tensor, stage: StageConfig
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return L_T of each image, what it is taken for, and what the teacher takes it for."""
         head = self.network.head
         assert head is not None
-        if stage.features == 0:
-            size = KINDS[self.task.network].input_size
+        size = KINDS[self.task.network].input_size
+        if size is not None and stage.features == 0:
             x_BCHW, x_hat_BCHW = _fit(x_BCHW, size), _fit(x_hat_BCHW, size)
         # A picture file holds no more than black and white.
-        logits, features = _look(head, x_hat_BCHW.clamp(0, 1))
-        loss_B = stage.label * loss.cross_entropy(logits, labels_B)
-        answer_B = logits.main.argmax(1)
+        logits, features = look(head, x_hat_BCHW.clamp(0, 1))
+        said = _at_pixels(logits.main, labels)
+        if self.class_weights is None:
+            loss_B = stage.label * loss.cross_entropy(logits, labels)
+        else:
+            loss_B = stage.label * loss.pixel_cross_entropy(said, labels, self.class_weights)
+            if stage.dice > 0:
+                loss_B = loss_B + stage.dice * loss.dice(said, labels)
+        answer = said.argmax(1)
         if self.teacher is None or stage.quantisation == "none":
-            return loss_B, answer_B, None
+            return loss_B, answer, None
         with torch.no_grad():
-            target, wanted = _look(self.teacher, x_BCHW)
+            target, wanted = look(self.teacher, x_BCHW)
         loss_B = loss_B + stage.distill * loss.divergence(logits.main, target.main)
         if stage.features > 0:
             loss_B = loss_B + stage.features * loss.feature_error(features, wanted)
-        return loss_B, answer_B, target.main.argmax(1)
+        return loss_B, answer, _at_pixels(target.main, labels).argmax(1)
 
 
-def _look(network: nn.Module, x_BCHW: Tensor) -> tuple[Logits, list[Tensor]]:
-    """Return logits, and the features that can be distilled where a network gives them."""
-    if isinstance(network, EfficientNetLite0):
-        main, features = network.with_features(x_BCHW)
-        return Logits(main), features
-    return classify(network, x_BCHW), []
+def _at_pixels(logits: Tensor, labels: Tensor) -> Tensor:
+    """Scale logits of places to the pixels that are labelled; those of images stay."""
+    if logits.ndim == 2 or logits.shape[-2:] == labels.shape[-2:]:
+        return logits
+    return nn.functional.interpolate(
+        logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False
+    )
 
 
 def _fit(x_hat_BCHW: Tensor, size: int) -> Tensor:

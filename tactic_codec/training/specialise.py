@@ -1,4 +1,4 @@
-"""A codec of one's own from one that exists: the configuration behind ``tactic train --from``.
+"""From a model that exists: the configurations behind ``tactic train --from``.
 
     head on images ─▶ teacher ─▶ codec and head together ─▶ synthesis and head on rounded latents
 
@@ -86,4 +86,31 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         stage=(head, joint, rounded),
     )
     check(config, f"a specialist of {model.name}")
+    return config
+
+
+def head_only_config(model: Model, config: TrainingConfig) -> TrainingConfig:
+    """Return a configuration that trains a task network on what a model's codec decodes.
+
+    Args:
+        model: whose codec stays as it is.
+        config: of the task network and its stages; what it says of the codec is replaced.
+
+    Raises:
+        ConfigError: the model has other transforms, or its manifest does not describe them; or a
+            stage of the configuration would not work.
+    """
+    try:
+        transforms = transforms_of(model)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ConfigError(f"{model.path} does not describe its networks: {exc}") from exc
+    if not isinstance(transforms, ResidualConfig):
+        raise ConfigError(f"model {model.name} has no quality levels; start from imagenet")
+    config = replace(
+        config,
+        head_only=True,
+        residual=transforms,
+        levels=replace(config.levels or LevelsConfig(), count=len(model.levels)),
+    )
+    check(config, f"a task network for {model.name}")
     return config
