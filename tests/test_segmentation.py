@@ -106,7 +106,7 @@ def test_a_segmentation_network_learns_eight_images(name: str) -> None:
     torch.manual_seed(1)
     head = heads.build_head(name, 3, published=name.startswith("efficientnet"))
     random = np.random.default_rng(1)
-    pixels, labels = zip(*(scene(random, 64, 64) for _ in range(8)), strict=True)
+    pixels, labels = zip(*(scene(random, 32, 32) for _ in range(8)), strict=True)
     x_BCHW = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
     labels_BHW = torch.from_numpy(np.stack(labels)).long()
     optimizer = torch.optim.Adam(head.parameters(), 1e-3)
@@ -114,8 +114,8 @@ def test_a_segmentation_network_learns_eight_images(name: str) -> None:
     for _ in range(20):
         logits = heads.classify(head, x_BCHW).main
         assert logits.shape[:2] == (8, 3)
-        if logits.shape[-2:] != (64, 64):
-            logits = F.interpolate(logits, size=(64, 64), mode="bilinear")
+        if logits.shape[-2:] != (32, 32):
+            logits = F.interpolate(logits, size=(32, 32), mode="bilinear")
         value = (
             loss.pixel_cross_entropy(logits, labels_BHW, torch.ones(3))
             + loss.dice(logits, labels_BHW)
@@ -148,9 +148,9 @@ def scenes(folder: Path, count: int, *, height: int = 48, width: int = 64) -> Pa
         (folder / name).mkdir(parents=True)
     for i in range(count):
         pixels, labels = scene(random, height, width)
-        labels[:2] = VOID
-        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
-        Image.fromarray(labels).save(folder / "labels" / f"{i}.png")
+        labels[:10] = VOID
+        Image.fromarray(pixels).save(folder / "images" / f"{folder.name}{i}.png")
+        Image.fromarray(labels).save(folder / "labels" / f"{folder.name}{i}.png")
     return folder
 
 
@@ -167,13 +167,13 @@ def test_a_folder_is_split_and_its_classes_are_weighed(tmp_path: Path) -> None:
 
 def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path: Path) -> None:
     folder = scenes(tmp_path / "road", 10)
-    (folder / "labels" / "0.png").unlink()
-    Image.fromarray(np.zeros((5, 6), np.uint8)).save(folder / "labels" / "1.png")
-    (folder / "images" / "2.png").write_bytes(b"not a picture")
+    (folder / "labels" / "road0.png").unlink()
+    Image.fromarray(np.zeros((5, 6), np.uint8)).save(folder / "labels" / "road1.png")
+    (folder / "images" / "road2.png").write_bytes(b"not a picture")
     data = scan_masks([folder], MASKS, DataConfig(size=64), 1)
     reasons = {skipped.path.name: skipped.reason for skipped in data.skipped}
-    assert set(reasons) == {"0.png", "1.png", "2.png"}
-    assert "64 x 48" in reasons["1.png"] and "6 x 5" in reasons["1.png"]
+    assert set(reasons) == {"road0.png", "road1.png", "road2.png"}
+    assert "64 x 48" in reasons["road1.png"] and "6 x 5" in reasons["road1.png"]
 
 
 def test_a_folder_without_label_maps_says_what_is_expected(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_model_segments_what_it_codes(road: Model, world: Path) -> None:
     assert head.labels == head.classes == ("red", "green", "blue")
     assert head.colours == ((200, 40, 40), (40, 200, 40), (40, 40, 200))
     loaded = codec.load_model(road.path, device="cpu")
-    pixels = image.load(world / "val" / "images" / "0.png")
+    pixels = image.load(world / "val" / "images" / "val0.png")
     found = tasks.segment(loaded.compress(pixels, 2), codec=loaded)
     assert found.labels.shape == pixels.shape[:2]
     # Any other size is segmented as well.
@@ -356,7 +356,7 @@ def test_both_runtimes_segment_alike(road: Model) -> None:
 
 def test_effort_asks_the_segmentation_network(road: Model, world: Path) -> None:
     loaded = codec.load_model(road.path, device="cpu")
-    pixels = image.load(world / "val" / "images" / "1.png")
+    pixels = image.load(world / "val" / "images" / "val1.png")
     judged = loaded.refiner._networks
     assert judged.segments and judged.head is not None
     plain, sought = (loaded.compress(pixels, 1, effort) for effort in (0, 2))
@@ -365,7 +365,7 @@ def test_effort_asks_the_segmentation_network(road: Model, world: Path) -> None:
 
 
 def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Path) -> None:
-    pixels = image.load(world / "val" / "images" / "2.png")
+    pixels = image.load(world / "val" / "images" / "val2.png")
     stream = codec.load_model(road.path, device="cpu").compress(pixels, 2)
     (world / "more.toml").write_text('name = "more"\nseed = 4\n' + TASK + HEAD)
     more = train_command(
@@ -391,7 +391,7 @@ def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Pa
     # 150 steps on what the codec gives back have taught it the three colours.
     (rows,) = more.manifest["metrics"].values()
     assert rows[1]["mean_iou"] > 0.7
-    expected = image.load_labels(world / "val" / "labels" / "2.png")
+    expected = image.load_labels(world / "val" / "labels" / "val2.png")
     found = tasks.segment(stream, codec=loaded).labels
     assert (found == expected)[expected != VOID].mean() > 0.8
     lines = [json.loads(line) for line in (world / "run-more" / LOG).read_text().splitlines()]
