@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from tactic_codec import container, image, runtime
-from tactic_codec.cli import coding, console, files, main, options, outputs, work
+from tactic_codec.cli import console, decoding, files, main, options, outputs, work
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import TacError
@@ -339,11 +339,11 @@ def test_decompress_to_one_file(tactic: Tactic, codec: Codec) -> None:
         assert np.array_equal(np.asarray(found), codec.decode(container.parse(frame)))
 
 
-@pytest.mark.parametrize("name", list(coding.FORMATS))
+@pytest.mark.parametrize("name", list(decoding.FORMATS))
 def test_formats(tactic: Tactic, codec: Codec, name: str) -> None:
     Path("a.tac").write_bytes(frame_bytes(codec))
     tactic("decompress", "--format", name, "a.tac", "out/")
-    path = Path("out", "a" + coding.FORMATS[name])
+    path = Path("out", "a" + decoding.FORMATS[name])
     assert image.format_of(path) == name
     assert image.load(path).shape == (24, 40, 3)
     tactic("decompress", "a.tac", f"by-suffix{path.suffix}")
@@ -351,9 +351,9 @@ def test_formats(tactic: Tactic, codec: Codec, name: str) -> None:
 
 
 def test_formats_are_those_of_the_image_room() -> None:
-    for name in coding.FORMATS:
+    for name in decoding.FORMATS:
         assert image.save(np.zeros((1, 1, 3), np.uint8), name)
-    with pytest.raises(TacError, match=", ".join(coding.FORMATS)):
+    with pytest.raises(TacError, match=", ".join(decoding.FORMATS)):
         image.save(np.zeros((1, 1, 3), np.uint8), "none")
 
 

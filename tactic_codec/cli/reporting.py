@@ -171,8 +171,7 @@ def find_original(folder: str, item: FrameItem) -> str:
     Raises:
         DataError: there is none, or there are several.
     """
-    number = f"-{item.number:04}" if item.several else ""
-    where, stem = os.path.split(os.path.join(folder, item.source.stem(FRAMES) + number))
+    where, stem = os.path.split(os.path.join(folder, item.stem))
     try:
         names = sorted(os.listdir(where))
     except OSError:
