@@ -17,8 +17,8 @@ from tactic_codec.errors import DataError, UnknownModel
 
 if TYPE_CHECKING:
     from tactic_codec.container import Frame
-    from tactic_codec.model import Model
     from tactic_codec.metrics import LabelMap
+    from tactic_codec.model import Model
     from tactic_codec.report import Fidelity, Pixels, Row, Segmented, Totals
 
 Cells = dict[str, str | int | float | None]
@@ -196,7 +196,8 @@ class _RowBuilder:
         path = os.path.join(folder, item.stem + ".png")
         if not os.path.isfile(path):
             raise DataError(f"there is no label map {display(path)}")
-        return image.load_labels(Path(path), max_pixels=item.frame.pixels)
+        limit = self._max_pixels or image.DEFAULT_MAX_PIXELS
+        return image.load_labels(Path(path), max_pixels=limit)
 
 
 def _folder_name(item: FrameItem) -> str:
