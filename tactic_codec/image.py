@@ -554,11 +554,12 @@ def save_labels(labels: LabelMap, colours: Sequence[Colour]) -> bytes:
             f"{labels.dtype} {list(labels.shape)} is no label map: uint8 [height, width] expected"
         )
     image = Image.fromarray(labels)
-    image.putpalette([value for colour in colours for value in colour])
+    # A palette of more than 16 colours needs 8 bits; not every reader of label maps unpacks fewer.
+    filled = [*colours, *[(0, 0, 0)] * (17 - len(colours))]
+    image.putpalette([value for colour in filled for value in colour])
     _plugin("PngImagePlugin")
     buffer = io.BytesIO()
-    # Fewer colours would fit into fewer bits, which not every reader of label maps unpacks.
-    image.save(buffer, "PNG", bits=8)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
