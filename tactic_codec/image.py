@@ -526,14 +526,14 @@ def resize_plane(plane: Plane, height: int, width: int, box: tuple[float, float]
             beyond them is padding. Fractions count.
 
     Returns:
-        float32 [height, width], writable, a copy.
+        float32 [height, width], not to be written to; the plane itself where it has this size.
     """
     if plane.shape == (height, width) == box:
-        return np.array(plane)
+        return plane
     rows, columns = box
     area = (0, 0, columns, rows)
-    image = Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR, box=area)
-    return np.array(image)
+    image = Image.fromarray(plane)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=area))
 
 
 # --- Label maps -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tactic_codec import image
 from tactic_codec.codec import Codec, as_frame, load_model_of, pad
 from tactic_codec.container import Frame
 from tactic_codec.errors import DamagedModel
-from tactic_codec.image import Colour, LabelMap, Pixels, Plane
+from tactic_codec.image import Colour, LabelMap, Pixels
 from tactic_codec.model import Head
 
 SEGMENT_MULTIPLE = 32
@@ -214,10 +214,10 @@ def _largest(
 ) -> LabelMap:
     """Return the class whose plane, scaled to the picture, is largest; of equals the first."""
     labels = np.zeros((height, width), np.uint8)
-    best: Plane = image.resize_plane(planes[0], height, width, box)
+    best = np.array(image.resize_plane(planes[0], height, width, box))
     for index, plane in enumerate(planes[1:], start=1):
         found = image.resize_plane(plane, height, width, box)
-        labels[found > best] = index
+        np.copyto(labels, np.uint8(index), where=found > best)
         np.maximum(best, found, out=best)
     return labels
 
