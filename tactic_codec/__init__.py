@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tactic_codec.container import Frame
     from tactic_codec.errors import TacError
     from tactic_codec.image import ImageWarning
-    from tactic_codec.tasks import Prediction, classify
+    from tactic_codec.tasks import Prediction, Segmentation, classify, segment
 
 __version__ = "0.1.0"
 
@@ -30,10 +30,12 @@ _ROOMS = {
     "Frame": "container",
     "ImageWarning": "image",
     "Prediction": "tasks",
+    "Segmentation": "tasks",
     "TacError": "errors",
     "classify": "tasks",
     "decompress": "codec",
     "load_model": "codec",
+    "segment": "tasks",
 }
 
 __all__ = [
@@ -41,11 +43,13 @@ __all__ = [
     "Frame",
     "ImageWarning",
     "Prediction",
+    "Segmentation",
     "TacError",
     "__version__",
     "classify",
     "decompress",
     "load_model",
+    "segment",
 ]
 
 

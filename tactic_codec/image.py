@@ -26,7 +26,7 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -39,6 +39,12 @@ from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, Unsupport
 
 Pixels = npt.NDArray[np.uint8]
 """A picture as the codec sees it: uint8 [height, width, 3], sRGB."""
+
+LabelMap = npt.NDArray[np.uint8]
+"""The class of each pixel of a picture: uint8 [height, width]."""
+
+Plane = npt.NDArray[np.float32]
+"""What a network says of each place of a picture: float32 [height, width]."""
 
 Colour = tuple[int, int, int]
 """One sRGB colour, three values of 0 to 255."""
@@ -486,6 +492,119 @@ def square(pixels: Pixels, size: int) -> Pixels:
     return np.asarray(scaled)
 
 
+def scaled_size(height: int, width: int, longer: int) -> tuple[int, int]:
+    """Height and width of what `scaled` makes, rounded, at least 1."""
+    largest = max(height, width)
+    return max(1, round(height * longer / largest)), max(1, round(width * longer / largest))
+
+
+def scaled(pixels: Pixels, longer: int) -> Pixels:
+    """Scale a picture up or down, as a whole, until its longer side has ``longer`` pixels.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        longer: of the result's sides, in pixels.
+
+    Returns:
+        uint8 of the size that `scaled_size` names; the picture itself where it has this size.
+    """
+    height, width, _ = pixels.shape
+    rows, columns = scaled_size(height, width, longer)
+    if (rows, columns) == (height, width):
+        return pixels
+    return np.asarray(to_pillow(pixels).resize((columns, rows), Image.Resampling.BICUBIC))
+
+
+def resize_plane(plane: Plane, height: int, width: int, box: tuple[float, float]) -> Plane:
+    """Scale a network's plane to a picture's size, bilinearly.
+
+    Args:
+        plane: float32 [h, w].
+        height: of the result.
+        width: of the result.
+        box: rows and columns of the plane, from its top left, that the picture covers; what lies
+            beyond them is padding. Fractions count.
+
+    Returns:
+        float32 [height, width], not to be written to; the plane itself where it has this size.
+    """
+    if plane.shape == (height, width) == box:
+        return plane
+    rows, columns = box
+    area = (0, 0, columns, rows)
+    image = Image.fromarray(plane)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=area))
+
+
+# --- Label maps -----------------------------------------------------------------------------------
+
+
+def save_labels(labels: LabelMap, colours: Sequence[Colour]) -> bytes:
+    """Encode a label map as a palette PNG of 8 bits, whose values are classes.
+
+    Args:
+        labels: uint8 [height, width].
+        colours: of each class, 1 to 256.
+
+    Raises:
+        ValueError: ``labels`` is not such an array.
+    """
+    if labels.dtype != np.uint8 or labels.ndim != 2 or 0 in labels.shape:
+        raise ValueError(
+            f"{labels.dtype} {list(labels.shape)} is no label map: uint8 [height, width] expected"
+        )
+    image = Image.fromarray(labels)
+    # A palette of more than 16 colours needs 8 bits; not every reader of label maps unpacks fewer.
+    filled = [*colours, *[(0, 0, 0)] * (17 - len(colours))]
+    image.putpalette([value for colour in filled for value in colour])
+    _plugin("PngImagePlugin")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def load_labels(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> LabelMap:
+    """Read a label map: a PNG of 8-bit grey or with a palette, whose values are classes.
+
+    Args:
+        path: of the file.
+        max_pixels: the largest width x height that is decoded.
+
+    Returns:
+        uint8 [height, width], the values as they are stored, whatever colours they stand for.
+
+    Raises:
+        UnsupportedImage: another kind of picture, or none.
+        DamagedImage: the file is cut or damaged.
+        LimitExceeded: more than ``max_pixels``.
+        OSError: the path cannot be opened.
+    """
+    with _opened(path) as stream:
+        head = stream.read(_HEAD_BYTES)
+        reader = _find_reader(head)
+        if reader.name != "PNG":
+            raise UnsupportedImage(f"this is {reader.name}: {_LABELS_EXPECTED}")
+        stream.seek(0)
+        image = _begin(reader, stream)
+        _refuse_empty(image)
+        _refuse_above(max_pixels, image)
+        # Pillow spreads grey of 2 and 4 bits over 0 to 255, which would make other classes of it.
+        spread_grey = image.mode == "L" and head[_PNG_DEPTH] != 8
+        if image.mode not in ("L", "P") or spread_grey:
+            raise UnsupportedImage(
+                f"this PNG has mode {image.mode} and {head[_PNG_DEPTH]} bits: {_LABELS_EXPECTED}"
+            )
+        with _translated("the label map"):
+            image.load()
+        return np.array(image)
+
+
+_LABELS_EXPECTED = (
+    "a label map was expected, a PNG of 8-bit grey or with a palette whose values are classes"
+)
+_PNG_DEPTH = 24  # where the bits a channel stand, in the header that begins every PNG
+
+
 # --- Writing --------------------------------------------------------------------------------------
 
 
@@ -567,7 +686,3 @@ def format_of(path: Path) -> str:
     raise UnsupportedImage(
         f"the suffix {path.suffix!r} names no picture format: choose one of {known}"
     )
-
-
-def load_labels(path: Path) -> np.ndarray:
-    return np.array(Image.open(path))

@@ -53,6 +53,7 @@ MAX_LEVELS = 255
 MAX_STRIDE = 256  # pixels; the codec cuts pictures into tiles of 384
 SEGMENT_SIDES = 32
 """Segmentation networks read pictures whose sides are multiples of this."""
+MAX_INPUT_SIZE = 1 << 13  # pixels; a task network holds a whole picture, which is scaled to that
 MAX_SEGMENT_CLASSES = 255  # a label map has 8 bits a pixel, and one value stands for no class
 PLAIN_OFFSET = 0.5
 """What rounds latents to the nearest integer, see `Level`."""
@@ -502,6 +503,8 @@ def _head(task: str, given: Any) -> Head:
         classes=_names(given["classes"]),
         colours=tuple(map(_colour, _of_type(list, given.get("colours", [])))),
     )
+    if head.input_size > MAX_INPUT_SIZE:
+        raise ValueError(f"expected an input size of at most {MAX_INPUT_SIZE} pixels")
     if task == "segment":
         if not 0 < len(head.labels) <= MAX_SEGMENT_CLASSES:
             raise ValueError(f"expected 1 to {MAX_SEGMENT_CLASSES} classes of a label map")

@@ -3,11 +3,12 @@
     Frame, Model ─ size_facts ─▶ SizeFacts                  the frame and its tables
     Frame, Codec, original ─ compare ─▶ Fidelity, Rival…    what it keeps, and what others keep
     Frame, Codec, folder name ─ verdict ─▶ Verdict          whether it is still recognised
+    Frame, Codec, label map ─ segmented ─▶ Segmented        and each of its pixels
     Row… ─ totals ─▶ Totals
 
 bpp is 8 × bytes of the frame ÷ (width × height); what counts anything else is named otherwise.
 Networks run only in the `Codec` that the caller hands in; without one neither Pillow nor a runtime
-is imported. Refused with `ImageError`: an original whose size is not the frame's.
+is imported. Refused with `ImageError`: an original or a label map whose size is not the frame's.
 """
 
 import io
@@ -238,6 +239,47 @@ def verdict(codec: "Codec", decoded: Pixels, folder: str) -> Verdict | None:
     return Verdict(folder, best.label, best.index in expected)
 
 
+class Segmented(NamedTuple):
+    """What the segmentation network says of a picture whose label map is known.
+
+    Attributes:
+        names: of the classes.
+        counts: int64 [classes, classes], pixels by expected and found class; void ones left out.
+    """
+
+    names: tuple[str, ...]
+    counts: metrics.Confusion
+
+    @property
+    def pixels(self) -> int:
+        """How many were counted."""
+        return int(self.counts.sum())
+
+    @property
+    def scores(self) -> metrics.SegmentationScores | None:
+        """Accuracy and intersections over unions; None where all pixels are void."""
+        return metrics.segmentation_scores(self.counts) if self.pixels else None
+
+
+def segmented(codec: "Codec", decoded: Pixels, expected: metrics.LabelMap) -> Segmented:
+    """Compare a decoded picture's label map, by the model, with the one expected, uint8 [H, W].
+
+    Raises:
+        UnknownTask: the model has no segmentation network.
+        ImageError: the label map has another size.
+    """
+    if expected.shape != decoded.shape[:2]:
+        sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, decoded)]
+        raise ImageError(
+            f"the label map has {sizes[0]} pixels, the frame {sizes[1]}; it is of another picture"
+        )
+    from tactic_codec import tasks
+
+    found = tasks.segment_pixels(codec, decoded)
+    counts = metrics.confusion(expected, found.labels, len(found.names))
+    return Segmented(found.names, counts)
+
+
 # --- Rows and totals ------------------------------------------------------------------------------
 
 
@@ -252,6 +294,7 @@ class Row(NamedTuple):
         fidelity: to the original, where there is one.
         rivals: other codecs at the same bytes, where there is an original.
         verdict: where the folder's name is a class.
+        segmented: where there is a label map and the model can segment.
     """
 
     file: str
@@ -261,6 +304,7 @@ class Row(NamedTuple):
     fidelity: Fidelity | None = None
     rivals: tuple[Rival, ...] = ()
     verdict: Verdict | None = None
+    segmented: Segmented | None = None
 
 
 class RivalTotals(NamedTuple):
@@ -296,6 +340,8 @@ class Totals(NamedTuple):
         fidelity: mean over the frames that differ from their originals at all.
         rivals: other codecs.
         accuracy: over the frames whose class is known.
+        segmented: all pixels of the label maps together; None where there are none, or where the
+            frames' models have different classes.
     """
 
     frames: int
@@ -309,6 +355,7 @@ class Totals(NamedTuple):
     fidelity: Fidelity | None
     rivals: tuple[RivalTotals, ...]
     accuracy: Accuracy | None
+    segmented: Segmented | None
 
 
 def totals(rows: Sequence[Row]) -> Totals | None:
@@ -330,6 +377,7 @@ def totals(rows: Sequence[Row]) -> Totals | None:
         fidelity=_mean_fidelity([row.fidelity for row in rows if row.fidelity]),
         rivals=_rival_totals([rival for row in rows for rival in row.rivals]),
         accuracy=_accuracy([row.verdict for row in rows if row.verdict]),
+        segmented=_all_pixels([row.segmented for row in rows if row.segmented]),
     )
 
 
@@ -359,6 +407,13 @@ def _accuracy(verdicts: Sequence[Verdict]) -> Accuracy | None:
     correct = sum(verdict.correct for verdict in verdicts)
     low, high = metrics.wilson_interval(correct, len(verdicts))
     return Accuracy(len(verdicts), correct / len(verdicts), low, high)
+
+
+def _all_pixels(found: Sequence[Segmented]) -> Segmented | None:
+    names = {one.names for one in found}
+    if len(names) != 1:
+        return None
+    return Segmented(names.pop(), np.sum([one.counts for one in found], axis=0))
 
 
 def _mean(values: Iterable[float]) -> float:

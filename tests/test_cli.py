@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from conftest import SEGMENT_COLOURS, SEGMENT_LABELS, Spoilt
 from PIL import Image
 
-from tactic_codec import container, image, runtime
-from tactic_codec.cli import coding, console, files, main, options, outputs, work
+from tactic_codec import container, image, runtime, tasks
+from tactic_codec.cli import console, decoding, files, main, options, outputs, work
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import TacError
@@ -339,11 +340,11 @@ def test_decompress_to_one_file(tactic: Tactic, codec: Codec) -> None:
         assert np.array_equal(np.asarray(found), codec.decode(container.parse(frame)))
 
 
-@pytest.mark.parametrize("name", list(coding.FORMATS))
+@pytest.mark.parametrize("name", list(decoding.FORMATS))
 def test_formats(tactic: Tactic, codec: Codec, name: str) -> None:
     Path("a.tac").write_bytes(frame_bytes(codec))
     tactic("decompress", "--format", name, "a.tac", "out/")
-    path = Path("out", "a" + coding.FORMATS[name])
+    path = Path("out", "a" + decoding.FORMATS[name])
     assert image.format_of(path) == name
     assert image.load(path).shape == (24, 40, 3)
     tactic("decompress", "a.tac", f"by-suffix{path.suffix}")
@@ -351,9 +352,9 @@ def test_formats(tactic: Tactic, codec: Codec, name: str) -> None:
 
 
 def test_formats_are_those_of_the_image_room() -> None:
-    for name in coding.FORMATS:
+    for name in decoding.FORMATS:
         assert image.save(np.zeros((1, 1, 3), np.uint8), name)
-    with pytest.raises(TacError, match=", ".join(coding.FORMATS)):
+    with pytest.raises(TacError, match=", ".join(decoding.FORMATS)):
         image.save(np.zeros((1, 1, 3), np.uint8), "none")
 
 
@@ -458,6 +459,132 @@ def test_classify_with_a_model_of_no_such_frame(tactic: Tactic) -> None:
     Path("a.tac").write_bytes(container.pack(Frame(b"\1\2\3\4", 1, 8, 8, b"")))
     for more in ((), ("-m", "tiny")):
         assert "01020304" in tactic("classify", *more, "a.tac", code=1).stderr
+
+
+# --- segment --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eyes(segmenter: Spoilt) -> Path:
+    """The folder of a newer tiny model, which can segment."""
+    return segmenter.path
+
+
+def label_map(eyes: Path, frame: bytes) -> image.LabelMap:
+    return tasks.segment(frame, codec=load_model(eyes, threads=1)).labels
+
+
+def test_segment_to_one_file(tactic: Tactic, codec: Codec, eyes: Path) -> None:
+    frame = frame_bytes(codec)
+    Path("a.tac").write_bytes(frame)
+    result = tactic("segment", "-m", eyes, "a.tac", "a.png")
+    assert result.output == ""
+    expected = label_map(eyes, frame)
+    assert len(np.unique(expected)) > 1
+    with Image.open("a.png") as found:
+        assert (found.format, found.mode) == ("PNG", "P")
+        np.testing.assert_array_equal(np.asarray(found), expected)
+        palette = found.getpalette() or []
+    assert palette[:9] == list(bytes.fromhex("".join(c[1:] for c in SEGMENT_COLOURS)))
+    np.testing.assert_array_equal(image.load_labels(Path("a.png")), expected)
+
+
+@pytest.mark.parametrize("name", ["look.png", "look.jpg", "look.webp"])
+def test_an_overlay_has_the_format_of_its_suffix(
+    tactic: Tactic, codec: Codec, eyes: Path, name: str
+) -> None:
+    frame = frame_bytes(codec)
+    Path("a.tac").write_bytes(frame)
+    tactic("segment", "--overlay", "-m", eyes, "a.tac", name)
+    pixels = codec.decode(container.parse(frame))
+    found = tasks.segment(frame, codec=load_model(eyes, threads=1)).overlay(pixels)
+    assert Path(name).read_bytes() == image.save(found, image.format_of(Path(name)))
+
+
+def test_label_maps_are_png_only(tactic: Tactic, codec: Codec, eyes: Path) -> None:
+    Path("a.tac").write_bytes(frame_bytes(codec))
+    for name in ("a.jpg", "a.xyz", "a"):
+        result = tactic("segment", "-m", eyes, "a.tac", name, code=2)
+        assert "ask for --overlay" in result.stderr
+    assert "get a .png" in tactic("segment", "--overlay", "a.tac", "a.xyz", code=2).stderr
+    assert all_files() == {"a.tac"}
+    tactic("segment", "-m", eyes, "a.tac", os.devnull)
+
+
+def test_segment_a_folder_and_a_stream(tactic: Tactic, codec: Codec, eyes: Path) -> None:
+    for name, count in (("in/a.tac", 1), ("in/deep/b.tac", 3)):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"".join(frame_bytes(codec, i) for i in range(count)))
+    tactic("segment", "-r", "-j", 2, "-m", eyes, "in", "out")
+    names = {"a.png", "deep/b-0001.png", "deep/b-0002.png", "deep/b-0003.png"}
+    assert all_files("out") == names
+    expected = label_map(eyes, frame_bytes(codec, 1))
+    np.testing.assert_array_equal(image.load_labels(Path("out/deep/b-0002.png")), expected)
+    tactic("segment", "-m", eyes, "-", "more/", input=frame_bytes(codec) * 2)
+    assert all_files("more") == {"stdin-0001.png", "stdin-0002.png"}
+    several = tactic("segment", "-m", eyes, "in/deep/b.tac", "b.png", code=1)
+    assert "several frames" in several.stderr
+
+
+def test_segment_from_stdin_to_stdout(tactic: Tactic, codec: Codec, eyes: Path) -> None:
+    result = tactic("segment", "-m", eyes, "-", "-", input=frame_bytes(codec))
+    with Image.open(io.BytesIO(result.stdout_bytes)) as found:
+        np.testing.assert_array_equal(np.asarray(found), label_map(eyes, frame_bytes(codec)))
+
+
+def test_label_maps_are_not_overwritten_without_f(tactic: Tactic, codec: Codec, eyes: Path) -> None:
+    Path("a.tac").write_bytes(frame_bytes(codec))
+    Path("a.png").write_bytes(b"precious")
+    assert "a.png exists" in tactic("segment", "-m", eyes, "a.tac", "a.png", code=1).stderr
+    assert Path("a.png").read_bytes() == b"precious"
+    tactic("segment", "-f", "-m", eyes, "a.tac", "a.png")
+    assert image.load_labels(Path("a.png")).shape == (24, 40)
+
+
+def test_facts_of_segmenting(tactic: Tactic, codec: Codec, eyes: Path) -> None:
+    good = frame_bytes(codec)
+    Path("s.tac").write_bytes(good + damaged(good) + frame_bytes(codec, 2))
+    result = tactic("segment", "--json", "-v", "-m", eyes, "s.tac", "out/", code=1)
+    assert "tactic: s.tac: frame 2: checksum " in result.stderr
+    assert "s.tac: frame 1 -> out/s-0001.png: " in result.stderr
+    assert all_files("out") == {"s-0001.png", "s-0003.png"}
+    first, last = json_lines(result)
+    assert list(first) == ["file", "frame", "output", "model", "classes"]
+    assert (first["file"], first["frame"], first["output"]) == ("s.tac", 1, "out/s-0001.png")
+    assert (first["model"], last["frame"]) == ("tiny", 3)
+    counts = np.bincount(label_map(eyes, good).ravel(), minlength=3)
+    found = {c["index"]: (c["label"], c["share"]) for c in first["classes"]}
+    assert found == {
+        i: (SEGMENT_LABELS[i], round(int(n) / 960, 6)) for i, n in enumerate(counts) if n
+    }
+    shares = [c["share"] for c in first["classes"]]
+    assert shares == sorted(shares, reverse=True)
+    refused = tactic("segment", "--json", "-m", eyes, "s.tac", "-", code=2)
+    assert "--json and the output '-'" in refused.stderr
+
+
+def test_a_model_that_cannot_segment_says_so(tactic: Tactic, codec: Codec) -> None:
+    Path("a.tac").write_bytes(frame_bytes(codec))
+    result = tactic("segment", "a.tac", "a.png", code=1)
+    assert result.stderr == "tactic: a.tac: model tiny cannot segment; it has: classify\n"
+    assert all_files() == {"a.tac"}
+
+
+def test_models_show_the_legend_of_label_maps(tactic: Tactic, eyes: Path) -> None:
+    lines = tactic("models", "show", eyes).stdout.splitlines()
+    assert "segment        brightest, longer side 64 pixels, 3 classes" in lines
+    assert "  class 2      #0000c1 blue thing" in lines
+    assert "classify       tiny, 64 x 64 pixels, 5 classes" in lines
+    (manifest,) = json_lines(tactic("models", "show", eyes, "--json"))
+    assert manifest["heads"]["segment"]["labels"] == SEGMENT_LABELS
+    assert manifest["heads"]["segment"]["colours"] == SEGMENT_COLOURS
+
+
+def test_models_list_all_tasks(tactic: Tactic, eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TACTIC_MODELS", f"{MODELS}{os.pathsep}{eyes.parent}")
+    heading, *rows = tactic("models", "list").stdout.splitlines()
+    assert any("classify, segment" in row for row in rows)
+    assert {row.index("kB") + 4 for row in rows if "kB" in row} == {heading.index("path")}
 
 
 # --- info and test --------------------------------------------------------------------------------
@@ -625,6 +752,95 @@ def test_report_of_a_stream_and_of_nothing(tactic: Tactic, coded: Path) -> None:
     assert "ends in .tac" in tactic("bpp-report", "empty", code=1).stderr
 
 
+@pytest.fixture
+def masks(codec: Codec, coded: Path, eyes: Path) -> Path:
+    """Label maps of the coded pictures: what the model finds, but for a row and a void column."""
+    for path in coded.rglob("*.tac"):
+        labels = label_map(eyes, path.read_bytes())
+        labels[0] = (labels[0] + 1) % 3
+        labels[:, 0] = 255
+        target = Path("masks", path.relative_to(coded)).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(target)
+    return Path("masks")
+
+
+RIGHT = 23 / 24  # one row of 24 is wrong, and the void column does not count
+
+
+def test_report_with_masks_as_json(tactic: Tactic, coded: Path, masks: Path, eyes: Path) -> None:
+    result = tactic("bpp-report", coded, "--masks", masks, "-m", eyes, "--json", "-j", 2)
+    *rows, last = json_lines(result)
+    assert result.stderr == "" and len(rows) == 4
+    for row in rows:
+        assert row["pixel_accuracy"] == round(RIGHT, 6) and 0 < row["mean_iou"] < 1
+    found = last["totals"]["segmentation"]
+    assert found["pixels"] == 4 * 24 * 39
+    assert found["pixel_accuracy"] == round(RIGHT, 6)
+    assert [(c["index"], c["label"]) for c in found["classes"]] == [*enumerate(SEGMENT_LABELS)]
+    known = [c["iou"] for c in found["classes"] if c["iou"] is not None]
+    assert found["mean_iou"] == pytest.approx(sum(known) / len(known), abs=1e-5)
+
+
+def test_report_with_masks_as_csv(tactic: Tactic, coded: Path, masks: Path, eyes: Path) -> None:
+    args = ("bpp-report", coded, "--masks", masks, "-m", eyes, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(tactic(*args).stdout)))
+    mean, total = rows[-2:]
+    assert {row["pixel_accuracy"] for row in rows[:-2]} == {str(round(RIGHT, 6))}
+    assert mean["pixel_accuracy"] == mean["mean_iou"] == ""
+    assert total["pixel_accuracy"] == str(round(RIGHT, 6)) and 0 < float(total["mean_iou"]) < 1
+    assert set(rows[0]) >= {f"iou_{i}_{label}" for i, label in enumerate(SEGMENT_LABELS)}
+    assert "iou" not in rows[0] and "segmentation_iou" not in rows[0]
+
+
+def test_report_with_masks_as_table(tactic: Tactic, coded: Path, masks: Path, eyes: Path) -> None:
+    lines = tactic("bpp-report", coded, "--masks", masks, "-m", eyes).stdout.splitlines()
+    assert "pixel acc." in lines[0] and "mIoU" in lines[0]
+    assert all("95.8 %" in line for line in (*lines[1:5], lines[6])) and "sum of 4" in lines[6]
+    assert any(
+        line.startswith("pixel accuracy: 95.8 %, mIoU: ") and line.endswith("of 3744 pixels")
+        for line in lines
+    )
+    assert any(line.startswith(f"IoU of {SEGMENT_LABELS[0]} (0): ") for line in lines)
+
+
+def test_report_with_masks_that_are_missing_or_wrong(
+    tactic: Tactic, coded: Path, masks: Path, eyes: Path
+) -> None:
+    (masks / "c.png").unlink()
+    picture(0).save(masks / "cat/a.png")
+    Image.new("L", (5, 6)).save(masks / "cat/b.png")
+    args = ("bpp-report", coded, "--masks", masks, "-m", eyes, "--json")
+    result = tactic(*args, code=1)
+    first, second, third = result.stderr.splitlines()
+    assert "coded/c.tac: there is no label map masks/c.png" in first
+    assert "coded/cat/a.tac: this PNG has mode RGB" in second
+    assert "the label map has 5 x 6 pixels, the frame 40 x 24" in third
+    assert [row.get("file") for row in json_lines(result)] == ["coded/rocket/a.tac", None]
+
+
+def test_report_with_masks_that_are_void(
+    tactic: Tactic, coded: Path, masks: Path, eyes: Path
+) -> None:
+    Image.new("L", (40, 24), 255).save(masks / "c.png")
+    args = ("bpp-report", coded / "c.tac", "--masks", masks, "-m", eyes)
+    row, last = json_lines(tactic(*args, "--json"))
+    assert (row["pixel_accuracy"], row["mean_iou"]) == (None, None)
+    assert last["totals"]["segmentation"]["pixels"] == 0
+    assert "no pixel of the label maps has a class" in tactic(*args).stdout
+    assert "iou_0_red thing" in tactic(*args, "--format", "csv").stdout
+
+
+def test_report_with_masks_and_a_model_that_cannot_segment(
+    tactic: Tactic, coded: Path, masks: Path
+) -> None:
+    result = tactic("bpp-report", coded, "--masks", masks, "--json")
+    assert "masks: warning: label maps are of no use here" in result.stderr
+    *rows, last = json_lines(result)
+    assert len(rows) == 4 and "segmentation" not in last["totals"]
+    assert not any("pixel_accuracy" in row for row in rows)
+
+
 # --- models ---------------------------------------------------------------------------------------
 
 
@@ -684,7 +900,7 @@ def test_training_refuses_early(tactic: Tactic) -> None:
 
 # --- The whole ------------------------------------------------------------------------------------
 
-COMMANDS = ("compress", "decompress", "classify", "info", "test", "bpp-report")
+COMMANDS = ("compress", "decompress", "classify", "segment", "info", "test", "bpp-report")
 COMMANDS += ("models", "models list", "models show", "models verify", "train", "export")
 
 

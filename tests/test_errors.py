@@ -165,6 +165,10 @@ COMMANDS: dict[str, tuple[type[TacError], Callable[[], list[str]]]] = {
         errors.UnknownTask,
         lambda: ["classify", "-m", model_without_heads(), write(TAC, DATA)],
     ),
+    "no eyes": (
+        errors.UnknownTask,
+        lambda: ["segment", "-m", "tiny", write(TAC, DATA), "o/"],
+    ),
     "no CUDA": (
         errors.BackendUnavailable,
         lambda: ["decompress", "--device", "cuda", write(TAC, DATA), "o/"],

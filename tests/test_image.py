@@ -26,7 +26,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
-from tactic_codec.image import ImageWarning, format_of, from_pillow, load, save, to_pillow
+from tactic_codec.image import (
+    ImageWarning,
+    format_of,
+    from_pillow,
+    load,
+    load_labels,
+    save,
+    save_labels,
+    to_pillow,
+)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -775,3 +784,96 @@ def test_format_of(name: str, format: str) -> None:
 def test_format_of_refuses(name: str) -> None:
     with pytest.raises(UnsupportedImage, match=r"choose one of \.png, \.jpg"):
         format_of(Path(name))
+
+
+# --- Label maps -----------------------------------------------------------------------------------
+
+LABELS = np.arange(600, dtype=np.uint32).astype(np.uint8).reshape(20, 30)  # all 256 values
+
+
+def test_label_maps_come_back(tmp_path: Path) -> None:
+    colours = [(i, 255 - i, 7) for i in range(256)]
+    (tmp_path / "a.png").write_bytes(save_labels(LABELS, colours))
+    found = load_labels(tmp_path / "a.png")
+    assert found.dtype == np.uint8 and found.flags.writeable
+    np.testing.assert_array_equal(found, LABELS)
+    shown = load(tmp_path / "a.png")
+    np.testing.assert_array_equal(shown, np.array(colours, np.uint8)[LABELS])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 200])
+def test_label_maps_have_8_bits_however_few_the_classes(count: int) -> None:
+    data = save_labels(LABELS % count, [(i, i, i) for i in range(count)])
+    assert data[24:26] == b"\x08\x03"  # the header's depth, and "palette"
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_label_maps_with_a_palette_of_any_depth_are_read(tmp_path: Path, bits: int) -> None:
+    labels = LABELS & (2**bits - 1)
+    picture = Image.fromarray(labels)
+    picture.putpalette([0, 9, 200] * 2**bits)
+    picture.save(tmp_path / "a.png", bits=bits)
+    assert (tmp_path / "a.png").read_bytes()[24] == bits
+    np.testing.assert_array_equal(load_labels(tmp_path / "a.png"), labels)
+
+
+def test_label_maps_of_grey_are_read_as_they_are(tmp_path: Path) -> None:
+    Image.fromarray(LABELS).save(tmp_path / "a.png", transparency=0)
+    np.testing.assert_array_equal(load_labels(tmp_path / "a.png"), LABELS)
+
+
+def grey_of_few_bits(bits: int) -> bytes:
+    """A PNG of 8 x 1 grey pixels of less than 8 bits, which Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+        )
+
+    header = struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0)
+    rows = zlib.compress(b"\0" + b"\x1b" * bits)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encode(Image.new("RGB", (8, 5)), "png"), "mode RGB and 8 bits"),
+        (encode(Image.new("RGBA", (8, 5)), "png"), "mode RGBA"),
+        (encode(Image.new("LA", (8, 5)), "png"), "mode LA"),
+        (encode(Image.new("1", (8, 5)), "png"), "mode 1 and 1 bits"),
+        (encode(Image.new("I;16", (8, 5)), "png"), "mode I;16 and 16 bits"),
+        (grey_of_few_bits(2), "mode L and 2 bits"),
+        (grey_of_few_bits(4), "mode L and 4 bits"),
+        (save(PICTURE, "jpeg"), "this is JPEG"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"", "empty"),
+    ],
+)
+def test_what_is_no_label_map_says_what_was_expected(
+    tmp_path: Path, data: bytes, reason: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(UnsupportedImage, match=f"{reason}.*expected"):
+        load_labels(tmp_path / "a.png")
+
+
+def test_label_maps_that_are_cut_or_too_large_are_refused(tmp_path: Path) -> None:
+    data = save_labels(LABELS, [(0, 0, 0)])
+    path = tmp_path / "a.png"
+    for length in (20, 30, 60, len(data) // 2):
+        path.write_bytes(data[:length])
+        with pytest.raises(DamagedImage):
+            load_labels(path)
+    path.write_bytes(data)
+    with pytest.raises(LimitExceeded, match="limit of 599"):
+        load_labels(path, max_pixels=599)
+    with pytest.raises(FileNotFoundError):
+        load_labels(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize("labels", [PICTURE, LABELS.astype(np.int64), LABELS[:0]])
+def test_what_is_no_label_map_is_not_saved(labels: Any) -> None:
+    with pytest.raises(ValueError, match="is no label map"):
+        save_labels(labels, [(0, 0, 0)])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Spoilt, teach_to_segment
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -165,6 +166,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for out in ("a.tac", "cat/b.tac"):
         loaded(PROBE, "compress", "-m", "tiny", "a.png", out, cwd=folder)
+    teach_to_segment(Spoilt(folder / "eyes"))
     return folder
 
 
@@ -183,6 +185,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("compress -m tiny a.png -f b.tac", (*LEARNING_LIBRARIES, *TRAINING)),
         ("decompress -f a.tac b.png", (*LEARNING_LIBRARIES, *TRAINING)),
         ("classify a.tac", (*LEARNING_LIBRARIES, *TRAINING)),
+        ("segment --help", (*HEAVY, *TRAINING)),
+        ("segment -m eyes a.tac -f mask.png", (*LEARNING_LIBRARIES, *TRAINING)),
+        ("segment -m eyes --overlay a.tac -f look.jpg", (*LEARNING_LIBRARIES, *TRAINING)),
         ("bpp-report a.tac cat", (*LEARNING_LIBRARIES, *TRAINING)),
         ("eval --help", (*HEAVY, *TRAINING)),
         (

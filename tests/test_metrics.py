@@ -1,4 +1,4 @@
-"""PSNR, MS-SSIM and Wilson's interval against independent values."""
+"""PSNR, MS-SSIM, Wilson's interval and scores of label maps against independent values."""
 
 import math
 
@@ -6,7 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tactic_codec.metrics import ms_ssim, psnr, wilson_interval
+from tactic_codec.metrics import (
+    confusion,
+    ms_ssim,
+    psnr,
+    segmentation_scores,
+    wilson_interval,
+)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -120,3 +126,69 @@ def test_wilson_of_none_and_all(n: int) -> None:
 def test_wilson_refuses(successes: int, n: int, confidence: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         wilson_interval(successes, n, confidence)
+
+
+# --- Label maps -----------------------------------------------------------------------------------
+
+
+def label_map(*rows: list[int]) -> npt.NDArray[np.uint8]:
+    return np.array(rows, np.uint8)
+
+
+def test_confusion_counts_pixels_by_expected_and_found_class() -> None:
+    expected = label_map([0, 0, 1, 1], [2, 2, 2, 0])
+    found = label_map([0, 1, 1, 1], [2, 0, 0, 0])
+    counts = confusion(expected, found, 3)
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [[2, 1, 0], [0, 2, 0], [2, 0, 1]]
+    # Those of several pictures add up.
+    both = confusion(np.vstack([expected, found]), np.vstack([found, found]), 3)
+    assert (both == counts + confusion(found, found, 3)).all()
+
+
+@pytest.mark.parametrize("void", [3, 4, 255])
+def test_void_pixels_are_not_counted(void: int) -> None:
+    expected, found = label_map([0, void, 1]), label_map([0, 2, 0])
+    assert confusion(expected, found, 3).tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_confusion_of_many_classes_against_a_count_by_hand() -> None:
+    random = np.random.default_rng(1)
+    expected = random.integers(0, 256, (40, 50)).astype(np.uint8)
+    found = random.integers(0, 150, (40, 50)).astype(np.uint8)
+    counts = confusion(expected, found, 150)
+    assert counts.sum() == (expected < 150).sum()
+    for i, j in [(0, 0), (3, 149), (149, 3), (77, 78)]:
+        assert counts[i, j] == ((expected == i) & (found == j)).sum()
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        pytest.param(label_map([0, 1]), label_map([0], [1]), id="two sizes"),
+        pytest.param(label_map([0]), np.array([[0]]), id="int64"),
+        pytest.param(np.array([0], np.uint8), np.array([0], np.uint8), id="a line"),
+        pytest.param(label_map([0]), label_map([3]), id="no class was found"),
+    ],
+)
+def test_what_are_no_two_label_maps_is_refused(
+    expected: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]
+) -> None:
+    with pytest.raises(ValueError, match=r"label map|segmentation"):
+        confusion(expected, found, 3)
+
+
+def test_scores_of_a_confusion_matrix() -> None:
+    scores = segmentation_scores(np.array([[2, 1, 0, 0], [0, 2, 0, 0], [2, 0, 1, 0], [0] * 4]))
+    assert scores.pixel_accuracy == 5 / 8
+    assert scores.iou == (2 / 5, 2 / 3, 1 / 3, None)  # the last class occurs nowhere
+    assert scores.mean_iou == pytest.approx((2 / 5 + 2 / 3 + 1 / 3) / 3)
+
+
+def test_a_class_that_is_found_where_it_is_not_counts_as_zero() -> None:
+    assert segmentation_scores(np.array([[3, 1], [0, 0]])) == (3 / 4, 3 / 8, (3 / 4, 0.0))
+
+
+def test_scores_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="all of them are void"):
+        segmentation_scores(np.zeros((3, 3), np.int64))

@@ -81,6 +81,57 @@ def test_tables_are_read_once() -> None:
     assert model.tables(1) is model.tables(1)
 
 
+def test_a_segmentation_network_has_a_colour_for_each_class(segmenter: Spoilt) -> None:
+    head = segmenter.model.head("segment")
+    assert head.colours == ((0xC0, 0, 0), (0, 0xC0, 0), (0, 0, 0xC1))
+    assert len(head.labels) == 3 and head.input_size == 64
+    assert segmenter.model.head("classify").colours == ()
+    segmenter.model.verify()
+
+
+NOT_COLOURS = [
+    "#c0000",
+    "c00000",
+    "#C00000",
+    "#c000000",
+    "#c0000g",
+    "red",
+    "",
+    5,
+    None,
+    [192, 0, 0],
+]
+
+
+@pytest.mark.parametrize("bad", NOT_COLOURS, ids=repr)
+def test_what_is_no_colour_is_refused(segmenter: Spoilt, bad: Any) -> None:
+    segmenter.set("heads", "segment", "colours", 1, to=bad)
+    with pytest.raises(DamagedModel):
+        Model(segmenter.path)
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_colours_are_as_many_as_classes(segmenter: Spoilt, count: int) -> None:
+    segmenter.set("heads", "segment", "colours", to=["#000000"] * count)
+    with pytest.raises(DamagedModel, match="a colour for each class"):
+        Model(segmenter.path)
+    segmenter.set("heads", "segment", "colours", to=...)
+    with pytest.raises(DamagedModel, match="a colour for each class"):
+        Model(segmenter.path)
+
+
+@pytest.mark.parametrize("count", [0, 256])
+def test_classes_of_a_label_map_fit_into_8_bits(segmenter: Spoilt, count: int) -> None:
+    segmenter.set("heads", "segment", "labels", to=["a"] * count)
+    segmenter.set("heads", "segment", "colours", to=["#000000"] * count)
+    with pytest.raises(DamagedModel, match="1 to 255 classes of a label map"):
+        Model(segmenter.path)
+
+
+def test_a_segmentation_network_leaves_the_fingerprint(segmenter: Spoilt) -> None:
+    assert segmenter.model.fingerprint == Model(TINY).fingerprint
+
+
 @pytest.mark.parametrize("number", [-1, 0, 4, 255, 256])
 def test_a_level_that_is_not_there_is_named_with_those_that_are(number: int) -> None:
     for ask in (Model(TINY).level, Model(TINY).tables):
@@ -232,7 +283,7 @@ BROKEN: list[tuple[tuple[str | int, ...], list[Any]]] = [
     (("encoder", "objective"), [[{k: v for k, v in OBJECTIVE.items() if k != "beta"}] * 3]),
     (("heads",), [..., None, [], "text", {"classify": {}}, {"classify": None}]),
     (("heads", "classify", "file"), [..., 5, None]),
-    (("heads", "classify", "input_size"), [..., *NOT_POSITIVE]),
+    (("heads", "classify", "input_size"), [..., *NOT_POSITIVE, 8193, 1 << 70]),
     (("heads", "classify", "labels"), [..., 5, None, [1, 2], [None]]),
     (("heads", "classify", "classes"), [..., 5, None, [1, 2], [None]]),
     (("files",), [..., None, [], {}, "text"]),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Spoilt
 from numpy.typing import NDArray
 
 from tactic_codec import container, entropy, image, report
@@ -12,7 +13,7 @@ from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import ImageError
 from tactic_codec.metrics import wilson_interval
-from tactic_codec.report import Fidelity, Rival, Row, SizeFacts, Verdict
+from tactic_codec.report import Fidelity, Rival, Row, Segmented, SizeFacts, Verdict
 
 MODELS = Path(__file__).parent / "models"
 
@@ -113,6 +114,45 @@ def test_verdict(codec: Codec, frame: Frame) -> None:
     ]
     assert [v.correct for v in verdicts if v].count(True) == 1
     assert report.verdict(codec, decoded, "photographs") is None
+
+
+# --- Label maps -----------------------------------------------------------------------------------
+
+
+def test_label_maps_are_compared(segmenter: Spoilt) -> None:
+    codec = load_model(segmenter.path, threads=1)
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:32, :, 0] = pixels[32:, :, 1] = 200
+    expected = np.full((64, 64), 1, np.uint8)
+    expected[:16], expected[:, :4] = 0, 255
+    found = report.segmented(codec, pixels, expected)
+    assert found.counts.tolist() == [[16 * 60, 0, 0], [16 * 60, 32 * 60, 0], [0, 0, 0]]
+    assert found.pixels == 64 * 60
+    assert found.scores == (0.75, (1 / 2 + 2 / 3) / 2, (1 / 2, 2 / 3, None))
+    void = report.segmented(codec, pixels, np.full((64, 64), 3, np.uint8))
+    assert (void.pixels, void.scores) == (0, None)
+    with pytest.raises(ImageError, match="label map has 64 x 63 pixels, the frame 64 x 64"):
+        report.segmented(codec, pixels, expected[1:])
+
+
+def with_pixels(names: str, *counts: list[int]) -> Row:
+    bare = Row("x.tac", 1, "tiny", SizeFacts(20, 4, 8, 8, 1, None))
+    return bare._replace(segmented=Segmented(tuple(names), np.array(counts)))
+
+
+def test_pixels_of_all_pictures_count_alike() -> None:
+    rows = [with_pixels("ab", [90, 10], [0, 0]), with_pixels("ab", [0, 0], [5, 5])]
+    sums = report.totals([*rows, rows[0]._replace(segmented=None)])
+    assert sums is not None and sums.segmented is not None
+    assert sums.segmented.counts.tolist() == [[90, 10], [5, 5]]
+    scores = sums.segmented.scores
+    assert scores is not None and scores.pixel_accuracy == 95 / 110
+    assert scores.iou == (90 / 105, 5 / 20)
+
+
+def test_pixels_of_different_classes_do_not_add_up() -> None:
+    sums = report.totals([with_pixels("ab", [1, 0], [0, 1]), with_pixels("ac", [1, 0], [0, 1])])
+    assert sums is not None and sums.segmented is None
 
 
 # --- Totals ---------------------------------------------------------------------------------------

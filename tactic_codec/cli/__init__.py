@@ -4,7 +4,8 @@
 
     coding      compress, decompress          console   what is printed, and where
     classifying classify                      files     inputs: names, folders, streams of frames
-    inspecting  info, test                    outputs   names of outputs, atomic writing
+    segmenting  segment                       outputs   names of outputs, atomic writing
+    inspecting  info, test                    decoding  a file of each frame: numbers, formats
     reporting   bpp-report                    work      many items, in order, in threads
     models      models list, show, verify     options   options that several commands share
     learning    train, export
@@ -35,6 +36,7 @@ _COMMANDS = {
     "compress": "coding",
     "decompress": "coding",
     "classify": "classifying",
+    "segment": "segmenting",
     "info": "inspecting",
     "test": "inspecting",
     "bpp-report": "reporting",

@@ -1,35 +1,25 @@
 """``tactic compress`` and ``tactic decompress``."""
 
 import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from tactic_codec.cli import files, options, outputs, work
+from tactic_codec.cli import decoding, files, options, outputs, work
 from tactic_codec.cli.console import Console, display, opened
-from tactic_codec.cli.files import FRAMES, PICTURES, TAC, FrameItem, Source
+from tactic_codec.cli.decoding import FORMATS, Decoding
+from tactic_codec.cli.files import FRAMES, PICTURES, TAC, Source
 from tactic_codec.cli.outputs import Destination
 from tactic_codec.container import Frame, default_max_pixels, parse
-from tactic_codec.errors import TacError, UnknownLevel, UnsupportedImage
+from tactic_codec.errors import TacError, UnknownLevel
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
 
 # As in the codec room, which would bring NumPy into --help; a test compares the two.
 MAX_EFFORT = 3
-
-# The formats that the image room writes, by the suffix a file gets; a test compares the two.
-FORMATS = {
-    "png": ".png",
-    "jpeg": ".jpg",
-    "webp": ".webp",
-    "ppm": ".ppm",
-    "bmp": ".bmp",
-    "tiff": ".tif",
-}
 
 
 class _Coded(NamedTuple):
@@ -59,27 +49,6 @@ class _Picture:
     @property
     def title(self) -> str:
         return self.source.title
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoding:
-    """A frame to be decompressed, and where to; or why it cannot be."""
-
-    item: FrameItem
-    out: str | None
-    problem: TacError | OSError | None
-
-    @property
-    def source(self) -> Source:
-        return self.item.source
-
-    @property
-    def title(self) -> str:
-        return self.item.title
-
-    @property
-    def weight(self) -> int:
-        return self.item.weight
 
 
 # --- compress -------------------------------------------------------------------------------------
@@ -146,7 +115,7 @@ def compress(
     up to 1024 pixels a side only.
     """
     inputs, out = outputs.split(paths)
-    destination = _destination(inputs, out, force, as_json)
+    destination = outputs.destination(inputs, out, force=force, as_json=as_json)
     sources = files.expand(inputs, recursive=recursive, suffixes=PICTURES)
     jobs, threads = options.threads_for(jobs)
     with opened(quiet=quiet, verbose=verbose) as console:
@@ -262,95 +231,36 @@ def decompress(
     decoded. The model is found by the fingerprint in the frame.
     """
     inputs, out = outputs.split(paths)
-    destination = _destination(inputs, out, force, as_json)
+    destination = outputs.destination(inputs, out, force=force, as_json=as_json)
     sources = files.expand(inputs, recursive=recursive, suffixes=FRAMES)
     jobs, threads = options.threads_for(jobs)
     with opened(quiet=quiet, verbose=verbose) as console:
         from tactic_codec import image
 
-        chosen = picture_format or _format_of(destination)
+        chosen = picture_format or decoding.format_of(destination, "give --format")
         decoders = options.Decoders(model, device, threads)
 
-        def decode(decoding: _Decoding) -> _Coded:
-            if decoding.problem:
-                raise decoding.problem
-            frame = decoding.item.frame
+        def decode(item: Decoding) -> _Coded:
+            frame = item.frame
             codec = decoders.of(frame)
             data = image.save(codec.decode(frame), chosen)
-            if decoding.out is not None:
-                destination.write(decoding.out, data)
+            if item.out is not None:
+                destination.write(item.out, data)
                 data = b""  # results wait for their turn; pictures on disk need not
             size = (frame.size, frame.width, frame.height)
             return _Coded(data, *size, frame.level, codec.model.name)
 
-        decodings = _decodings(sources, destination, FORMATS[chosen], max_pixels)
+        items = decoding.placed(sources, destination, FORMATS[chosen], max_pixels)
         total = files.total_bytes(sources)
-        for decoding, coded, seconds in console.each(decode, decodings, jobs=jobs, total=total):
-            _deliver(console, decoding, coded, seconds, as_json)
-
-
-def _format_of(destination: Destination) -> str:
-    """Return the picture format that OUT's suffix asks for."""
-    from tactic_codec.image import format_of
-
-    if destination.kind != "file" or destination.is_special:
-        return "png"
-    try:
-        return format_of(Path(destination.path))
-    except UnsupportedImage as exc:
-        raise click.BadParameter(f"{exc}; or give --format", param_hint="'OUT'") from exc
-
-
-def _decodings(
-    sources: Sequence[Source], destination: Destination, suffix: str, max_pixels: int | None
-) -> Iterator[_Decoding]:
-    for source in sources:
-        items = files.frames_of(source, max_pixels=max_pixels)
-        if destination.kind == "file":
-            items = _only(items)
-        for item in items:
-            yield _place_frame(item, destination, suffix)
-
-
-def _place_frame(item: FrameItem, destination: Destination, suffix: str) -> _Decoding:
-    if isinstance(item.found, TacError | OSError):
-        return _Decoding(item, None, item.found)
-    number = f"-{item.number:04}" if item.several else ""
-    name = f"{item.source.stem(FRAMES)}{number}{suffix}"
-    try:
-        return _Decoding(item, destination.place(item.source, name), None)
-    except (TacError, OSError) as exc:
-        return _Decoding(item, None, exc)
-
-
-def _only(items: Iterator[FrameItem]) -> Iterator[FrameItem]:
-    """Pass on the only frame of an input; of others, only what is wrong with them."""
-    first, second = next(items), next(items, None)
-    if second is None:
-        yield first
-        return
-    wrong = [item for item in (first, second) if isinstance(item.found, TacError | OSError)]
-    yield from wrong
-    if not wrong:
-        problem = TacError(
-            "there are several frames, and one output file; give a folder ('OUT/') to get a "
-            "picture of each, or '-' to get one behind the other"
-        )
-        yield FrameItem(first.source, first.number, False, problem)
+        for item, coded, seconds in console.each(decode, items, jobs=jobs, total=total):
+            _deliver(console, item, coded, seconds, as_json)
 
 
 # --- Both -----------------------------------------------------------------------------------------
 
 
-def _destination(inputs: Sequence[str], out: str, force: bool, as_json: bool) -> Destination:
-    destination = outputs.destination(inputs, out, force=force)
-    if destination.kind == "stdout" and as_json:
-        raise click.UsageError("--json and the output '-' would share standard output")
-    return destination
-
-
 def _deliver(
-    console: Console, item: _Picture | _Decoding, coded: _Coded, seconds: float, as_json: bool
+    console: Console, item: _Picture | Decoding, coded: _Coded, seconds: float, as_json: bool
 ) -> None:
     """Write to standard output what belongs there, and say what was done."""
     milliseconds = 1000 * seconds

@@ -171,6 +171,11 @@ class FrameItem:
         return f"{self.source.title}: frame {self.number}" if self.several else self.source.title
 
     @property
+    def stem(self) -> str:
+        """Its input's name below the folder that was given, without suffix, and its number."""
+        return self.source.stem(FRAMES) + (f"-{self.number:04}" if self.several else "")
+
+    @property
     def weight(self) -> int:
         """Its bytes."""
         return self.found.size if isinstance(self.found, Frame) else 0

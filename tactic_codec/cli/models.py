@@ -10,7 +10,7 @@ from tactic_codec.cli.console import Console, display, opened
 from tactic_codec.errors import DamagedModel, TacError
 
 if TYPE_CHECKING:
-    from tactic_codec.model import Damaged, Model
+    from tactic_codec.model import Damaged, Head, Model
 
 
 @click.group(
@@ -63,16 +63,17 @@ def _entry(model: "Model | Damaged") -> dict[str, Any]:
 def _print_list(console: Console, found: "list[Model | Damaged]") -> None:
     entries = [_entry(model) for model in found]
     width = max(len("name"), *(len(display(entry["name"])) for entry in entries))
-    console.line(f"  {'name':{width}} fingerprint levels {'tasks':<10} {'size':>8}  path")
-    for entry in entries:
+    tasks = [display(", ".join(entry.get("tasks", []))) or "-" for entry in entries]
+    widest = max(len("tasks"), *map(len, tasks))
+    console.line(f"  {'name':{width}} fingerprint levels {'tasks':<{widest}} {'size':>8}  path")
+    for entry, able in zip(entries, tasks, strict=True):
         name = f"{display(entry['name']):{width}}"
         if "damaged" in entry:
             console.line(f"  {name} damaged: {display(entry['damaged'])}")
             continue
         mark = "*" if entry["default"] else " "
-        tasks = ", ".join(entry["tasks"]) or "-"
         console.line(
-            f"{mark} {name} {entry['fingerprint']:<11} {entry['levels']:>6} {tasks:<10} "
+            f"{mark} {name} {entry['fingerprint']:<11} {entry['levels']:>6} {able:<{widest}} "
             f"{_human(entry['bytes']):>8}  {display(entry['path'])}"
         )
 
@@ -86,24 +87,24 @@ def _print_list(console: Console, found: "list[Model | Damaged]") -> None:
 def show_model(name: str | None, as_json: bool) -> None:
     """Show what a model's manifest says; of the default model without NAME.
 
-    With --json the manifest is printed, less the list of labels.
+    With --json the manifest is printed, less the lists of a classifier's classes.
     """
     from tactic_codec.model import DEFAULT_MODEL, find
 
     with opened() as console:
         model = find(name or DEFAULT_MODEL)
         if as_json:
-            console.json(_without_labels(model.manifest))
+            console.json(_without_long_lists(model.manifest))
         else:
             for key, value in _described(model):
                 console.line(f"{key:<14} {display(value)}".rstrip())
 
 
-def _without_labels(manifest: dict[str, Any]) -> dict[str, Any]:
-    heads = {
-        task: {key: value for key, value in head.items() if key not in ("labels", "classes")}
-        for task, head in manifest["heads"].items()
-    }
+def _without_long_lists(manifest: dict[str, Any]) -> dict[str, Any]:
+    heads = dict(manifest["heads"])
+    if "classify" in heads:
+        lists = ("labels", "classes")
+        heads["classify"] = {k: v for k, v in heads["classify"].items() if k not in lists}
     return {**manifest, "heads": heads}
 
 
@@ -128,12 +129,23 @@ def _described(model: "Model") -> list[tuple[str, str]]:
     for key, value in manifest.get("complexity", {}).items():
         facts.append((key.removesuffix("_macs_per_pixel"), f"{value} MACs a pixel"))
     for task, head in model.heads.items():
-        size = f"{head.input_size} x {head.input_size} pixels"
-        facts.append((task, f"{head.network}, {size}, {len(head.labels)} classes"))
+        facts += _described_head(task, head)
     for part in ("training", "metrics"):
         if manifest.get(part):
             facts.append((part, ""))
             facts += [(f"  {key}", _brief(value)) for key, value in manifest[part].items()]
+    return facts
+
+
+def _described_head(task: str, head: "Head") -> list[tuple[str, str]]:
+    """Return the facts of a task network; those of a label map's classes are its legend."""
+    classes = f"{len(head.labels)} classes"
+    if task != "segment":
+        size = f"{head.input_size} x {head.input_size} pixels"
+        return [(task, f"{head.network}, {size}, {classes}")]
+    facts = [(task, f"{head.network}, longer side {head.input_size} pixels, {classes}")]
+    for index, (label, colour) in enumerate(zip(head.labels, head.colours, strict=True)):
+        facts.append((f"  class {index}", f"#{bytes(colour).hex()} {label}"))
     return facts
 
 

@@ -112,17 +112,20 @@ def split(paths: Sequence[str]) -> tuple[Sequence[str], str]:
     return paths[:-1], paths[-1]
 
 
-def destination(inputs: Sequence[str], out: str, *, force: bool) -> Destination:
+def destination(inputs: Sequence[str], out: str, *, force: bool, as_json: bool) -> Destination:
     """Decide what OUT is, as ``cp`` does.
 
     A folder if it is there and is one, if it ends in a slash, or if there are several inputs or a
     folder among them; otherwise a file.
 
     Raises:
-        click.UsageError: a folder is needed and OUT is a file, or OUT is a terminal.
+        click.UsageError: a folder is needed and OUT is a file, or OUT is a terminal, or standard
+            output, where ``as_json`` has facts printed.
     """
     if out == STDOUT:
         console.refuse_terminal()
+        if as_json:
+            raise click.UsageError("--json and the output '-' would share standard output")
         return Destination("stdout", out, force)
     ends_as_folder = out.endswith(os.sep) or (os.altsep is not None and out.endswith(os.altsep))
     many = len(inputs) > 1 or any(os.path.isdir(path) for path in inputs)

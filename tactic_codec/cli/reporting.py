@@ -17,8 +17,9 @@ from tactic_codec.errors import DataError, UnknownModel
 
 if TYPE_CHECKING:
     from tactic_codec.container import Frame
+    from tactic_codec.metrics import LabelMap
     from tactic_codec.model import Model
-    from tactic_codec.report import Fidelity, Pixels, Row, Totals
+    from tactic_codec.report import Fidelity, Pixels, Row, Segmented, Totals
 
 Cells = dict[str, str | int | float | None]
 
@@ -29,6 +30,7 @@ Cells = dict[str, str | int | float | None]
     epilog=options.examples(
         "tactic bpp-report coded/",
         "tactic bpp-report coded/ --originals photos/ --format csv > report.csv",
+        "tactic bpp-report coded/ --masks masks/",
         "cat photo.tac | tactic bpp-report -",
     ),
 )
@@ -38,6 +40,12 @@ Cells = dict[str, str | int | float | None]
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False),
     help="Where the pictures lie that were compressed, in the same folders under the same names.",
+)
+@click.option(
+    "--masks",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Where the pictures' label maps lie, in the same folders under the same names, as .png.",
 )
 @click.option(
     "--format",
@@ -53,6 +61,7 @@ Cells = dict[str, str | int | float | None]
 def bpp_report(
     paths: tuple[str, ...],
     originals: str | None,
+    masks: str | None,
     form: str,
     model: str | None,
     device: str,
@@ -75,6 +84,11 @@ def bpp_report(
 
     Where a file lies in a folder whose name is a class of the model, the picture is classified,
     and the totals have the top-1 accuracy with its 95 % interval.
+
+    With --masks the decoded pictures are segmented, where their model can, and compared with label
+    maps: PNG of 8-bit grey or with a palette, whose values are classes. Each row has the pixel
+    accuracy and the mean over classes of intersection over union (mIoU), the line of sums both
+    over all pixels. Values that are no class of the model are never counted.
     """
     form = "json" if as_json else form
     sources = files.expand(paths, recursive=True, suffixes=FRAMES)
@@ -83,7 +97,8 @@ def bpp_report(
         from tactic_codec import image, report
 
         work.collect_warnings(image.ImageWarning)
-        build = _RowBuilder(options.Decoders(model, device, threads), originals, max_pixels)
+        decoders = options.Decoders(model, device, threads)
+        build = _RowBuilder(decoders, originals, masks, max_pixels)
         items = files.frames(sources, max_pixels=max_pixels)
         total = files.total_bytes(sources)
         rows = []
@@ -96,6 +111,8 @@ def bpp_report(
         sums = report.totals(rows)
         if sums is None:
             return
+        if masks is not None and sums.segmented is None:
+            console.warn(display(masks), _why_no_pixels(rows))
         if form == "json":
             console.json({"totals": _json_totals(sums)})
         elif form == "csv":
@@ -104,21 +121,33 @@ def bpp_report(
             _print_table(console, rows, sums)
 
 
+def _why_no_pixels(rows: Sequence["Row"]) -> str:
+    if any(row.segmented for row in rows):
+        return "no totals of label maps: the models of these files have different classes"
+    return "label maps are of no use here: no model of these files can segment; see --model"
+
+
 class _RowBuilder:
     """Makes the row of a frame; used by several threads."""
 
     def __init__(
-        self, decoders: options.Decoders, originals: str | None, max_pixels: int | None
+        self,
+        decoders: options.Decoders,
+        originals: str | None,
+        masks: str | None,
+        max_pixels: int | None,
     ) -> None:
         self._decoders = decoders
         self._originals = originals
+        self._masks = masks
         self._max_pixels = max_pixels
 
     def __call__(self, item: FrameItem) -> "tuple[Row, UnknownModel | None]":
         """Return a frame's row, and why its model is missing where it may be.
 
         Raises:
-            TacError: the frame is damaged, the original is missing or another picture.
+            TacError: the frame is damaged, the original or the label map is missing or of another
+                picture.
         """
         from tactic_codec import report
 
@@ -130,7 +159,8 @@ class _RowBuilder:
         if model is None:
             return row, missing
         folder = _folder_name(item)
-        if self._originals is None and not report.expected_classes(model, folder):
+        masks = self._masks if "segment" in model.heads else None
+        if not (self._originals or masks or report.expected_classes(model, folder)):
             return row, None
         codec = self._decoders.of(frame)
         decoded = codec.decode(frame)
@@ -139,13 +169,16 @@ class _RowBuilder:
             fidelity = report.fidelity(original, decoded)
             rivals = tuple(report.rival(name, original, frame.size) for name in report.RIVALS)
             row = row._replace(fidelity=fidelity, rivals=rivals)
+        if masks is not None:
+            expected = self._label_map(masks, item)
+            row = row._replace(segmented=report.segmented(codec, decoded, expected))
         return row._replace(verdict=report.verdict(codec, decoded, folder)), None
 
     def _model_of(self, frame: "Frame") -> "tuple[Model | None, UnknownModel | None]":
         try:
             return self._decoders.of(frame).model, None
         except UnknownModel as exc:
-            if self._originals is not None:
+            if self._originals is not None or self._masks is not None:
                 raise
             return None, exc
 
@@ -156,6 +189,15 @@ class _RowBuilder:
             Path(find_original(folder, item)),
             max_pixels=self._max_pixels or image.DEFAULT_MAX_PIXELS,
         )
+
+    def _label_map(self, folder: str, item: FrameItem) -> "LabelMap":
+        from tactic_codec import image
+
+        path = os.path.join(folder, item.stem + ".png")
+        if not os.path.isfile(path):
+            raise DataError(f"there is no label map {display(path)}")
+        limit = self._max_pixels or image.DEFAULT_MAX_PIXELS
+        return image.load_labels(Path(path), max_pixels=limit)
 
 
 def _folder_name(item: FrameItem) -> str:
@@ -171,8 +213,7 @@ def find_original(folder: str, item: FrameItem) -> str:
     Raises:
         DataError: there is none, or there are several.
     """
-    number = f"-{item.number:04}" if item.several else ""
-    where, stem = os.path.split(os.path.join(folder, item.source.stem(FRAMES) + number))
+    where, stem = os.path.split(os.path.join(folder, item.stem))
     try:
         names = sorted(os.listdir(where))
     except OSError:
@@ -219,6 +260,8 @@ def _json_row(row: "Row") -> dict[str, Any]:
         }
     if row.verdict:
         facts |= row.verdict._asdict()
+    if row.segmented:
+        facts |= _json_segmented(row.segmented)
     return facts
 
 
@@ -243,7 +286,31 @@ def _json_totals(sums: "Totals") -> dict[str, Any]:
         }
     if sums.accuracy:
         facts["accuracy"] = {key: _rounded(v) for key, v in sums.accuracy._asdict().items()}
+    if sums.segmented:
+        facts["segmentation"] = {
+            "pixels": sums.segmented.pixels,
+            **_json_segmented(sums.segmented),
+            "classes": [
+                {"index": index, "label": label, "iou": _rounded(iou)}
+                for index, label, iou in _classes(sums.segmented)
+            ],
+        }
     return facts
+
+
+def _json_segmented(segmented: "Segmented") -> Cells:
+    scores = segmented.scores
+    return {
+        "pixel_accuracy": _rounded(scores.pixel_accuracy) if scores else None,
+        "mean_iou": _rounded(scores.mean_iou) if scores else None,
+    }
+
+
+def _classes(segmented: "Segmented") -> list[tuple[int, str, float | None]]:
+    """Return index, name and intersection over union of each class; None where it is nowhere."""
+    scores = segmented.scores
+    found = scores.iou if scores else (None,) * len(segmented.names)
+    return list(zip(range(len(found)), segmented.names, found, strict=True))
 
 
 def _json_fidelity(fidelity: "Fidelity", prefix: str = "") -> Cells:
@@ -259,7 +326,7 @@ def _rounded(value: float | None) -> float | None:
 def _csv(rows: Sequence["Row"], sums: "Totals") -> bytes:
     lines = [_flat(_json_row(row)) for row in rows]
     lines.append({"file": "MEAN", **_mean_cells(sums)})
-    lines.append({"file": "SUM", "bytes": sums.bytes, "bpp": _rounded(sums.total_bpp)})
+    lines.append({"file": "SUM", **_sum_cells(sums)})
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -281,12 +348,23 @@ def _flat(facts: Mapping[str, Any]) -> Cells:
 
 def _mean_cells(sums: "Totals") -> Cells:
     """Return the means under the names of the columns they are means of."""
-    cells = _flat(_json_totals(sums))
+    cells = _flat(_json_totals(sums._replace(segmented=None)))  # whose pixels stand in the sums
     means = {name.replace("mean_", ""): value for name, value in cells.items() if "mean_" in name}
     if sums.accuracy is None:
         return means
     interval = {"correct_low": _rounded(sums.accuracy.low), "correct_high": cells["accuracy_high"]}
     return {**means, "correct": cells["accuracy_share"], **interval}
+
+
+def _sum_cells(sums: "Totals") -> Cells:
+    """Return what was added up, under the names of the columns, and each class's own."""
+    cells: Cells = {"bytes": sums.bytes, "bpp": _rounded(sums.total_bpp)}
+    if sums.segmented is None:
+        return cells
+    classes = _classes(sums.segmented)
+    # The index keeps apart what has one name.
+    ious = {f"iou_{index}_{label}": _rounded(iou) for index, label, iou in classes}
+    return {**cells, **_json_segmented(sums.segmented), **ious}
 
 
 # --- The table ------------------------------------------------------------------------------------
@@ -319,6 +397,7 @@ def _table_cells(row: "Row") -> dict[str, str]:
         cells[f"{rival.codec} bytes"] = f"{'' if rival.fits else '>'}{rival.bytes}"
         cells |= _fidelity_cells(f"{rival.codec} ", rival.fidelity)
     cells["top-1"] = "" if row.verdict is None else "yes" if row.verdict.correct else "no"
+    cells |= _segmented_cells(row.segmented)
     cells["file"] = display(row.file) + (f" frame {row.frame}" if row.frame > 1 else "")
     return cells
 
@@ -341,6 +420,7 @@ def _sum_line(sums: "Totals") -> dict[str, str]:
     return {
         "bytes": str(sums.bytes),
         "bpp": f"{sums.total_bpp:.4f}",
+        **_segmented_cells(sums.segmented),
         "file": f"sum of {sums.frames}",
     }
 
@@ -359,6 +439,14 @@ def _fidelity_cells(prefix: str, fidelity: "Fidelity | None") -> dict[str, str]:
     return {f"{prefix}psnr": f"{fidelity.psnr:.2f}", f"{prefix}ms_ssim": f"{fidelity.ms_ssim:.4f}"}
 
 
+def _segmented_cells(segmented: "Segmented | None") -> dict[str, str]:
+    scores = segmented.scores if segmented else None
+    return {
+        "pixel acc.": f"{100 * scores.pixel_accuracy:.1f} %" if scores else "",
+        "mIoU": f"{100 * scores.mean_iou:.1f} %" if scores else "",
+    }
+
+
 def _footnotes(sums: "Totals") -> list[str]:
     notes = [
         f"{rival.codec}: for {rival.over} of {sums.frames} pictures even the lowest quality has "
@@ -372,4 +460,21 @@ def _footnotes(sums: "Totals") -> list[str]:
             f"top-1 accuracy: {share:.1f} % of {sums.accuracy.pictures} pictures, "
             f"95 % interval {low:.1f} to {high:.1f} %"
         )
+    if sums.segmented:
+        notes += _segmentation_notes(sums.segmented)
     return notes
+
+
+def _segmentation_notes(segmented: "Segmented") -> list[str]:
+    scores = segmented.scores
+    if scores is None:
+        return ["pixel accuracy, mIoU: no pixel of the label maps has a class of the model"]
+    return [
+        f"pixel accuracy: {100 * scores.pixel_accuracy:.1f} %, mIoU: {100 * scores.mean_iou:.1f} %"
+        f" of {segmented.pixels} pixels",
+        *(
+            f"IoU of {display(label)} ({index}): {100 * iou:.1f} %"
+            for index, label, iou in _classes(segmented)
+            if iou is not None
+        ),
+    ]

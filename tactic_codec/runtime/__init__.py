@@ -2,8 +2,8 @@
 
     Model ─ open_runtime(device) ─▶ Runtime ─ run("synthesis", array) ─▶ array
 
-Networks are named ``analysis``, ``synthesis`` or by their task (``classify``). Each takes and
-returns one float32 array [1, C, H, W] or, for classifiers, returns logits [1, classes].
+Networks are named ``analysis``, ``synthesis`` or by their task (``classify``, ``segment``). Each
+takes and returns one float32 array [1, C, H, W] or, for classifiers, returns logits [1, classes].
 
 Devices: ``cpu`` and ``auto`` are ONNX Runtime on the CPU; ``cuda`` and ``torch-cpu`` are torch,
 which is imported for them only.
