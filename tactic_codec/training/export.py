@@ -350,9 +350,9 @@ def _head_files(head: HeadExport) -> tuple[bytes, dict[str, Tensor]]:
 
 
 def _round_to_half(module: nn.Module) -> dict[str, Tensor]:
-    """Round a network's weights to half precision, with which it goes on in single, and return them.
+    """Round the weights of a network, which computes with them in single, to half precision.
 
-    What is stored is then what is run, by either runtime.
+    Returns them, to be stored: what is stored is then what is run, by either runtime.
     """
     half = {k: v.half() if v.is_floating_point() else v for k, v in module.state_dict().items()}
     module.load_state_dict(half)
