@@ -52,7 +52,7 @@ Progress = Callable[[Step, int], None]
 
 
 def train_command(
-    config_path: Path | None,
+    config: Path | TrainingConfig | None,
     folders: Sequence[Path],
     out: Path,
     *,
@@ -71,8 +71,8 @@ def train_command(
     """Train a model from a configuration and folders, or go on with an interrupted run.
 
     Args:
-        config_path: TOML file, see `tactic_codec.training.config`; it may be left out where
-            there is a model to start from.
+        config: a configuration or the TOML file of one, see `tactic_codec.training.config`; it may
+            be left out where there is a model to start from.
         folders: each holds one folder of images a class, or images and label maps where the
             configuration has [masks].
         unlabelled: likewise, where the folders name no classes.
@@ -97,11 +97,11 @@ def train_command(
         OutputExists: ``out`` is there; found out before training, not after.
     """
     model = None if start is None else find(start)
-    if config_path is not None:
-        config = load_config(config_path)
-    elif model is not None:
+    if isinstance(config, Path):
+        config = load_config(config)
+    elif config is None and model is not None:
         config = specialist_config(model, out.name)
-    else:
+    elif config is None:
         raise ConfigError("give a configuration file, a model to start from, or both")
     if head_only or config.head_only:
         if model is None:
@@ -375,7 +375,7 @@ def _head(config: TrainingConfig, data: ImageFolders, network: TacticNetwork) ->
     return HeadExport(
         config.task.network,
         module,
-        kind.input_size or config.data.size,
+        config.task.input_size or kind.input_size or config.data.size,
         labels=data.classes if config.masks else _labels(data.classes),
         classes=data.classes,
         task=kind.task,
@@ -426,7 +426,7 @@ def _evaluate(
         rows = []
         for level in range(1, len(model.levels) + 1):
             figures: ClassificationFigures | SegmentationFigures
-            if config.segments:
+            if "segment" in model.heads:
                 figures = evaluate_masks(codec, part.test[:limit], quality=level)
             else:
                 figures = evaluate(codec, part.test[:limit], config.data.size, quality=level)

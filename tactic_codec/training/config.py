@@ -71,6 +71,7 @@ class TaskConfig:
     weights: Literal["published", "random"] = "random"
     learn: bool = True  # False keeps it as it starts; gradients still pass through to the codec
     speed: float = 1.0  # its learning rate over the codec's
+    input_size: int | None = None  # side of the images it reads, in pixels; None: the network's own
 
 
 @dataclass(frozen=True)
@@ -308,6 +309,7 @@ def check(config: TrainingConfig, where: str) -> None:
     require(0 <= config.seed < 2**32, f"seed must be 0 to {2**32 - 1}, found {config.seed}")
     require(len(config.stage) > 0, "at least one [[stage]] is needed")
     require(config.task.speed > 0, "task speed must be positive")
+    require((config.task.input_size or 1) > 0, "task input_size must be positive")
     require(config.checkpoint_every > 0, "checkpoint_every must be positive")
     widths = (network.latent, network.analysis, *network.synthesis)
     require(min(widths) > 0, "network widths must be positive")
@@ -372,6 +374,7 @@ def _check_masks(config: TrainingConfig, require: Callable[[bool, str], None]) -
             re.fullmatch("#[0-9a-f]{6}", colour) is not None,
             f"masks colours are written such as #804080, found {colour!r}",
         )
+    require(task.input_size is None, "with [masks] data size is what the task network reads")
     require(task.learn, "the published weights know no label maps: set learn = true under [task]")
     for size in (config.data.size, *(stage.size for stage in config.stage)):
         require(

@@ -37,11 +37,11 @@ def draw_curve(log: Path) -> bytes:
             'a learning curve needs matplotlib; run: pip install "tactic-codec[eval]"'
         ) from exc
     steps = [line for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
-    panels = [panel for panel in PANELS if any(s[panel[0]] is not None for s in steps)]
+    panels = [panel for panel in PANELS if any(_shows(s[panel[0]], panel[2]) for s in steps)]
     figure = Figure(figsize=(8, 1.8 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (field, label, scale) in zip(axes, panels, strict=True):
-        known = [s for s in steps if s[field] is not None]
+        known = [s for s in steps if _shows(s[field], scale)]
         x = np.array([s["step"] for s in known])
         y = np.array([s[field] for s in known], dtype=float)
         axis.plot(x, y, color="0.85", linewidth=0.5)
@@ -56,6 +56,11 @@ def draw_curve(log: Path) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100)
     return stream.getvalue()
+
+
+def _shows(value: float | None, scale: str) -> bool:
+    """Tell whether a value has a place on an axis; stages without coding have a rate of 0."""
+    return value is not None and (value > 0 or scale != "log")
 
 
 def _smooth(

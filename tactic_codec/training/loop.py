@@ -101,7 +101,7 @@ def train(
         start: weights that a new run starts from, by name; the others start at random.
         on_start: called once the run folder is known to belong to this configuration.
         on_step: called after every step, by the first process.
-        evaluate: called every ``config.evaluation.every`` steps and at the end, by the first
+        evaluate: called every ``config.evaluation.every`` steps but for the last one, by the first
             process; what it returns goes to the log.
 
     Raises:
@@ -161,7 +161,8 @@ def train(
                 ends = step == config.steps
                 if ends or step % config.checkpoint_every == 0:
                     checkpoint.save(run, config, learner, step)
-                if evaluate and (ends or step % config.evaluation.every == 0):
+                # The last step is evaluated when it is exported, by whoever does that.
+                if evaluate and not ends and step % config.evaluation.every == 0:
                     figures = evaluate(learner.trained)
                     with (run / LOG).open("a", encoding="utf-8") as log:
                         log.write(json.dumps({"step": step, "evaluation": figures}) + "\n")

@@ -90,7 +90,7 @@ class Objective(nn.Module):
         """Return L_T of each image, what it is taken for, and what the teacher takes it for."""
         head = self.network.head
         assert head is not None
-        size = KINDS[self.task.network].input_size
+        size = self.task.input_size or KINDS[self.task.network].input_size
         if size is not None and stage.features == 0:
             x_BCHW, x_hat_BCHW = _fit(x_BCHW, size), _fit(x_hat_BCHW, size)
         # A picture file holds no more than black and white.

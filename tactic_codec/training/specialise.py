@@ -16,6 +16,7 @@ from tactic_codec.training.config import (
     DataConfig,
     EvaluationConfig,
     LevelsConfig,
+    NetworkConfig,
     TaskConfig,
     TrainingConfig,
     check,
@@ -97,20 +98,19 @@ def head_only_config(model: Model, config: TrainingConfig) -> TrainingConfig:
         config: of the task network and its stages; what it says of the codec is replaced.
 
     Raises:
-        ConfigError: the model has other transforms, or its manifest does not describe them; or a
-            stage of the configuration would not work.
+        ConfigError: the model's manifest does not describe its transforms, or a stage of the
+            configuration would not work.
     """
     try:
         transforms = transforms_of(model)
     except (KeyError, TypeError, ValueError) as exc:
         raise ConfigError(f"{model.path} does not describe its networks: {exc}") from exc
-    if not isinstance(transforms, ResidualConfig):
-        raise ConfigError(f"model {model.name} has no quality levels; start from imagenet")
-    config = replace(
-        config,
-        head_only=True,
-        residual=transforms,
-        levels=replace(config.levels or LevelsConfig(), count=len(model.levels)),
-    )
+    config = replace(config, head_only=True)
+    if isinstance(transforms, ResidualConfig):
+        levels = replace(config.levels or LevelsConfig(), count=len(model.levels))
+        config = replace(config, residual=transforms, levels=levels)
+    else:
+        network = NetworkConfig(*transforms)
+        config = replace(config, residual=None, levels=None, network=network)
     check(config, f"a task network for {model.name}")
     return config

@@ -1,0 +1,159 @@
+"""The tables of the paper: every row can be configured; a small one runs, resumes and prints."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import nn
+
+from tactic_codec.errors import ConfigError
+from tactic_codec.networks import heads
+from tactic_codec.training.config import parse_config
+
+ROOT = Path(__file__).parent.parent
+TABLES = [(table, size) for table in ("table1", "table2", "table3") for size in ("desk", "paper")]
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+@pytest.fixture(scope="module")
+def reproduce() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "experiments/reproduce.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["reproduce"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("table", "size"), TABLES)
+def test_every_row_can_be_trained(reproduce: ModuleType, table: str, size: str) -> None:
+    described = reproduce.load_table(table, size)
+    assert described.rows[0].name == reproduce.BASELINE
+    assert len({row.name for row in described.rows}) == len(described.rows)
+    for row in described.rows:
+        parse_config({**described.base, "seed": 1, "stage": row.stage})
+        if row.codec:
+            alone = parse_config({**described.base, "seed": 1, "stage": row.codec})
+            assert not alone.uses_task
+            added = {**described.base, "seed": 1, "stage": row.stage, "head_only": True}
+            assert parse_config(added).head_only
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table3"])
+def test_both_sizes_have_the_same_rows(reproduce: ModuleType, table: str) -> None:
+    desk, paper = (reproduce.load_table(table, size).rows for size in ("desk", "paper"))
+    assert [(row.name, row.paper, row.recode) for row in desk] == [
+        (row.name, row.paper, row.recode) for row in paper
+    ]
+
+
+def test_the_paper_s_betas_and_qualities_are_there(reproduce: ModuleType) -> None:
+    rows = reproduce.load_table("table2", "desk").rows
+    betas = [row.stage[-1]["beta"] for row in rows if row.name.startswith("TACTIC")]
+    assert betas == [4, 2, 1, 1 / 32, 1 / 128]
+    jpeg = [row.recode.quality for row in rows if row.recode and row.recode.codec == "jpeg"]
+    assert jpeg == [2, 5, 10, 15, 25, 50]
+
+
+def test_an_unknown_table_names_those_that_there_are(reproduce: ModuleType) -> None:
+    with pytest.raises(ConfigError, match="table1-desk"):
+        reproduce.load_table("table4", "desk")
+
+
+# --- A small table --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_head() -> Iterator[None]:
+    def build(classes: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 4, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(4, classes),
+        )  # fmt: skip
+
+    heads.KINDS["small"] = heads.HeadKind(build, 32)
+    yield
+    del heads.KINDS["small"]
+
+
+def pictures(folder: Path) -> Path:
+    random = np.random.default_rng(1)
+    for name, colour in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = (random.integers(-30, 31, (40, 48, 3)) + colour).clip(0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+def small_table(reproduce: ModuleType) -> object:
+    stage = {"steps": 3, "batch": 4, "size": 32, "beta": 0.0, "pixel_scale": 10.0}
+    alone = {**stage, "steps": 60, "quantisation": "none", "learning_rate": 3e-2}
+    return reproduce.Table(
+        "A small table",
+        ("accuracy",),
+        {
+            "name": "row",
+            "network": {"latent": 6, "analysis": 4, "synthesis": [6, 4]},
+            "task": {"network": "small"},
+            "data": {"size": 32},
+        },
+        (
+            reproduce.Row("uncompressed", {"accuracy": 63.7}, [alone]),
+            reproduce.Row(
+                "task-agnostic",
+                {"accuracy": 53.8},
+                [{**stage, "quantisation": "rounded"}],
+                codec=[{**stage, "alpha": 0.0}],
+            ),
+            reproduce.Row("TACTIC", {"accuracy": 58.7}, [stage]),
+            reproduce.Row("JPEG q 5", {}, [alone], recode=reproduce.Recode("jpeg", 5)),
+        ),
+    )
+
+
+@pytest.mark.usefixtures("small_head")
+def test_a_table_is_run_and_resumed_and_printed(
+    reproduce: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = small_table(reproduce)
+    folder = pictures(tmp_path / "data")
+    work, results = tmp_path / "work", tmp_path / "results"
+    data = reproduce.Data((folder,), (), work, results, "cpu", 1)
+    reproduce.run_table(table, [1], data)
+    found = {}
+    for path in results.glob("*.json"):
+        result = json.loads(path.read_text())
+        found[result["row"]] = result
+    assert set(found) == {row.name for row in table.rows}  # type: ignore[attr-defined]
+    for name, result in found.items():
+        assert 0 <= result["accuracy"] <= 1, name
+        assert result["images"] == 4
+        assert str(tmp_path) not in json.dumps(result)
+    # Red and blue are told apart after 60 steps, as they are or as JPEG leaves them.
+    assert found["uncompressed"]["accuracy"] == 1
+    assert found["JPEG q 5"]["accuracy"] >= 0.75
+    assert "bpp" not in found["uncompressed"]
+    assert len(list(work.rglob("*.jpg"))) == 20
+    assert found["JPEG q 5"]["bytes"] == pytest.approx(found["JPEG q 5"]["bpp"] * 32 * 32 / 8)
+
+    text = reproduce.as_markdown(table, results)
+    assert "| uncompressed |  | 100.0 ± 0.0 % | 0.0 | 63.7 % | 0.0 |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| TACTIC"))
+    assert row.endswith("| 58.7 % | 5.0 |")
+
+    def never(*args: object, **named: object) -> None:
+        raise AssertionError("what is there is not trained again")
+
+    monkeypatch.setattr(reproduce, "train_command", never)
+    reproduce.run_table(table, [1], data)
+    (results / "TACTIC-seed1.json").unlink()
+    reproduce.run_table(table, [1], data)  # the trained model is still there
+    assert json.loads((results / "TACTIC-seed1.json").read_text()) == found["TACTIC"]
