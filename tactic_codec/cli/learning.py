@@ -124,7 +124,8 @@ def train(
                 say=progress.say,
             )
             if model is not None and config is None:
-                _compare(console, progress, model, folders, run or Path("runs", model.name))
+                run = run or _commands().default_run(model.name)
+                _compare(console, progress, model, folders, run)
         if model is not None:
             console.line(display(str(model.path)))
 

@@ -112,7 +112,7 @@ def train_command(
     if threads is not None:
         torch.set_num_threads(threads)
     parallel.join(device)
-    run = run or Path("runs") / config.name
+    run = run or default_run(config.name)
     _check_folders(config, [*folders, *unlabelled])
     # What the start never saw is tested on first: a model that goes on from it is to be judged on
     # images that neither of them was trained on.
@@ -155,6 +155,11 @@ def train_command(
         return None
     _draw_curve(run, say)
     return _finish(config, data, network, out, run, origin, codec=kept, force=force, say=say)
+
+
+def default_run(name: str) -> Path:
+    """Return where the checkpoint and the log of a model go if nobody says otherwise."""
+    return Path("runs") / name
 
 
 def _draw_curve(run: Path, say: Say) -> None:
