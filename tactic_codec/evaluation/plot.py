@@ -101,8 +101,8 @@ def _draw_panel(axes: "Axes", result: FolderResult | MaskResult, quality: str) -
     if isinstance(result, MaskResult) and quality != "psnr":
         # Agreement ends at 100 %; a mean IoU where that of the pictures themselves is.
         itself = result.uncompressed.shares()[quality]
-        style = {"color": "#404040", "linestyle": "--", "linewidth": 1.0}
-        axes.axhline(100 * itself.share, label="uncompressed", **style)
+        height = 100 * itself.share
+        axes.axhline(height, color="#404040", linestyle="--", linewidth=1, label="uncompressed")
     models = [curve for curve in result.curves if curve.kind == "model"]
     codecs = [curve for curve in result.curves if curve.kind == "codec"]
     scale = 1 if quality == "psnr" else 100

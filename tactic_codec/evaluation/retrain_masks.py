@@ -59,12 +59,12 @@ class Crop(NamedTuple):
     """What a head sees of a picture in one place of a batch.
 
     Attributes:
-        index: of the picture.
+        picture: its number among those to learn from.
         box: left, top, right and bottom in it, in pixels.
         flip: whether left and right change places.
     """
 
-    index: int
+    picture: int
     box: tuple[float, float, float, float]
     flip: bool
 
@@ -145,8 +145,8 @@ class MaskRetrainer:
         decoded: dict[int, Pixels] = {}
         for step in range(self.steps):
             crops = draw_crops(random, training.pictures, self._head.input_size)
-            for index in {crop.index for crop in crops} - decoded.keys():
-                decoded[index] = coder.code(training.pictures[index].pixels, setting).decoded
+            for new in {crop.picture for crop in crops} - decoded.keys():
+                decoded[new] = coder.code(training.pictures[new].pixels, setting).decoded
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * _share_of_rate(step, self.steps)
             x_BCHW, labels_BHW = self._batch(crops, decoded, training)
@@ -181,9 +181,9 @@ class MaskRetrainer:
         squares = []
         maps = []
         for crop in crops:
-            labels = training.pictures[crop.index].labels
+            labels = training.pictures[crop.picture].labels
             squares.append(
-                cut(image.to_pillow(decoded[crop.index]), crop, Image.Resampling.BICUBIC)
+                cut(image.to_pillow(decoded[crop.picture]), crop, Image.Resampling.BICUBIC)
             )
             maps.append(
                 cut(Image.fromarray(labels), crop, Image.Resampling.NEAREST).astype(np.int64)
@@ -204,13 +204,13 @@ def draw_crops(
     """
     crops = []
     for _ in range(BATCH):
-        index = int(random.integers(len(pictures)))
-        height, width = pictures[index].labels.shape
+        picture = int(random.integers(len(pictures)))
+        height, width = pictures[picture].labels.shape
         side = min(CROP * max(height, width) / input_size, height, width)
         # Whole pixels: where the scale is 1 already, nothing is interpolated.
         left, top = (int(random.integers(int(length - side) + 1)) for length in (width, height))
         flip = bool(random.random() < 0.5)
-        crops.append(Crop(index, (left, top, left + side, top + side), flip))
+        crops.append(Crop(picture, (left, top, left + side, top + side), flip))
     return crops
 
 

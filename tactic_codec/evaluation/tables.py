@@ -2,15 +2,17 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypeVar
 
-from tactic_codec.evaluation.curves import AnyPoint, Point, Share
+from tactic_codec.evaluation.curves import AnyPoint, Curve, Point, Share
 from tactic_codec.evaluation.evaluate import Comparison, FolderResult
 from tactic_codec.evaluation.masks import RESAMPLES, MaskPoint, MaskResult, MaskScores
 
 Cell = str | int | float | None
+
+P = TypeVar("P", bound=AnyPoint)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Report:
     within: tuple[float, float]
     retrained_steps: int | None
     notes: tuple[str, ...]
-    folders: tuple[FolderResult, ...] | tuple[MaskResult, ...]
+    folders: tuple[FolderResult | MaskResult, ...]
 
 
 # --- JSON and CSV ---------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ def as_csv(report: Report) -> str:
     lines = [
         {"folder": result.folder, "coder": name, "kind": kind, **_flat(_json_point(point), result)}
         for result in report.folders
-        for name, kind, point in _all_points(result)
+        for name, kind, point in _all_points(result.uncompressed, result.curves)
     ]
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO(newline="")
@@ -149,19 +151,9 @@ def as_csv(report: Report) -> str:
     return text.getvalue()
 
 
-@overload
-def _all_points(result: FolderResult) -> Iterator[tuple[str, str, Point]]: ...
-
-
-@overload
-def _all_points(result: MaskResult) -> Iterator[tuple[str, str, MaskPoint]]: ...
-
-
-def _all_points(
-    result: FolderResult | MaskResult,
-) -> Iterator[tuple[str, str, Point]] | Iterator[tuple[str, str, MaskPoint]]:
-    yield "uncompressed", "uncompressed", result.uncompressed
-    for curve in result.curves:
+def _all_points(uncompressed: P, curves: Sequence[Curve[P]]) -> Iterator[tuple[str, str, P]]:
+    yield "uncompressed", "uncompressed", uncompressed
+    for curve in curves:
         for point in curve.points:
             yield curve.name, curve.kind, point
 
@@ -229,7 +221,7 @@ def point_table(result: FolderResult) -> Table:
     header += ["agreement, retrained"] if retrained else []
     header += ["top-1, retrained"] if labelled and retrained else []
     table = [header]
-    for name, kind, point in _all_points(result):
+    for name, kind, point in _all_points(result.uncompressed, result.curves):
         row = [*_costs(name, kind, point), percent(point.agreement)]
         if labelled:
             row.append(percent(point.accuracy))
@@ -247,7 +239,7 @@ def mask_table(result: MaskResult) -> Table:
     header = [*_COSTS, "mean IoU", "pixel accuracy", "agreement"]
     header += ["mean IoU, retrained", "pixel accuracy, retrained"] if retrained else []
     table = [header]
-    for name, kind, point in _all_points(result):
+    for name, kind, point in _all_points(result.uncompressed, result.curves):
         row = _costs(name, kind, point)
         row += [*_percents(point.scores), f"{100 * point.agreement:.1f} %"]
         row += _percents(point.retrained) if point.retrained else []
@@ -258,7 +250,7 @@ def mask_table(result: MaskResult) -> Table:
 def iou_table(result: MaskResult) -> Table:
     """Return the IoU of each class, a column each, at a folder's points."""
     table = [["IoU in %", "setting", *result.classes]]
-    for name, kind, point in _all_points(result):
+    for name, kind, point in _all_points(result.uncompressed, result.curves):
         shares = ["-" if iou is None else f"{100 * iou:.1f}" for iou in point.scores.iou]
         table.append([*_costs(name, kind, point)[:2], *shares])
     return table
