@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 POOLED = "--train-data"
 """Name of the folder that all training pictures together stand for."""
 
-_TRAINING_PICTURES = 2000  # 150 kB each in memory at 224×224, and all are coded for every point
+# 150 kB each in memory at 224×224, 7 bytes a pixel where they are whole with their label maps and
+# as decoded; and all are coded for every point.
+_TRAINING_PICTURES = 2000
 
 T = TypeVar("T")
 
