@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,14 +17,20 @@ if TYPE_CHECKING:
     from tactic_codec.codec import Codec
     from tactic_codec.evaluation.coders import Coder, ModelCoder
     from tactic_codec.evaluation.curves import Setting
-    from tactic_codec.evaluation.pictures import Folder
-    from tactic_codec.evaluation.retrain import Retrainer
+    from tactic_codec.evaluation.evaluate import Heads
+    from tactic_codec.evaluation.masks import MaskHeads
+    from tactic_codec.evaluation.pictures import Folder, MaskFolder
+    from tactic_codec.model import Model
 
 _CACHE = "cache"
 
 _OF_EFFORT = (
     "Effort above 0 asks the model's own classifier: where that is the reference network, its "
     "agreement and accuracy are better than another classifier's would be."
+)
+_OF_EFFORT_ON_MASKS = (
+    "Effort above 0 asks the model's own task network: where that is the reference network, its "
+    "figures are better than another network's would be."
 )
 
 Grids = dict[str, "tuple[Setting, ...]"]
@@ -80,6 +86,7 @@ def _number(text: str) -> "Setting":
         "tactic eval -m mine -m imagenet --data a/ --data b/ --codec webp --out report/",
         "tactic eval -m mine --data train/ --held-out --range 0.5:0.85 --out report/",
         "tactic eval -m mine --data train/ --held-out --retrain-head 300 --out report/",
+        "tactic eval -m streets --data val/ --retrain-head 300 --train-data train/ --out report/",
     ),
 )
 @click.option(
@@ -89,8 +96,8 @@ def _number(text: str) -> "Setting":
     metavar="NAME|FOLDER",
     multiple=True,
     required=True,
-    help="A model to measure at each of its levels; may be given several times. The classifier of "
-    "the first is the reference network for all.",
+    help="A model to measure at each of its levels; may be given several times. The classifier, or "
+    "the segmentation network, of the first is the reference network for all.",
 )
 @click.option(
     "--data",
@@ -98,8 +105,8 @@ def _number(text: str) -> "Setting":
     metavar="DIR",
     multiple=True,
     required=True,
-    help="A folder of pictures, at any depth; may be given several times. Folders are reported "
-    "apart.",
+    help="A folder of pictures, at any depth, or of images/ and labels/; may be given several "
+    "times. Folders are reported apart.",
 )
 @click.option(
     "--out",
@@ -141,7 +148,8 @@ def _number(text: str) -> "Setting":
     default=224,
     show_default=True,
     metavar="PIXELS",
-    help="Side of the square that pictures are scaled and cut to before they are coded.",
+    help="Side of the square that pictures are scaled and cut to before they are coded; those with "
+    "label maps stay whole.",
 )
 @click.option(
     "--held-out",
@@ -160,16 +168,17 @@ def _number(text: str) -> "Setting":
     type=_Range(),
     default=(0.0, 1.0),
     metavar="LOW:HIGH",
-    help="Agreements over which its BD-rate is taken, as shares: 0.5:0.85. By default all that "
-    "both curves reach.",
+    help="Agreements, or mean IoUs, over which their BD-rate is taken, as shares: 0.5:0.85. By "
+    "default all that both curves reach.",
 )
 @click.option(
     "--retrain-head",
     "steps",
     type=click.IntRange(1),
     metavar="STEPS",
-    help="Also fine-tune a classifier on the output of each coder at each setting, with so many "
-    "steps of 16 pictures. Needs --held-out or --train-data, and the extra [torch].",
+    help="Also train a task network on the output of each coder at each setting, with so many "
+    "steps of 16 pictures, or of 8 crops with label maps. Needs --held-out or --train-data, and "
+    "the extra [torch].",
 )
 @click.option(
     "--train-data",
@@ -209,6 +218,11 @@ def eval(
     folders of DIR are classes of the reference network, it has the top-1 accuracy, too. BD-rates
     say how much less (-) or more (+) rate each model needs than every other coder.
 
+    A DIR that holds images/ and labels/ is segmented, if the first model can: pictures are coded
+    whole, and compared with labels/NAME.png, an 8-bit PNG whose values are the network's classes;
+    other values do not count. In place of the agreement of classes the table has the mean IoU, that
+    of each class, the pixel accuracy, and the agreement of pixels.
+
     Codecs are counted in their smallest files, without metadata; what was chosen stands below the
     table. --out gets results.json, results.csv, results.md, curves.png and curves.svg. The same
     command given again goes on where it was interrupted, and measures only what is new.
@@ -225,7 +239,7 @@ def eval(
     with opened(quiet=quiet, verbose=verbose) as console:
         from tactic_codec import image
         from tactic_codec.codec import load_model
-        from tactic_codec.evaluation import evaluate, pictures, plot, tables
+        from tactic_codec.evaluation import evaluate, masks, pictures, plot, tables
         from tactic_codec.evaluation.cache import Cache
 
         _check_out(out, force)
@@ -233,18 +247,26 @@ def eval(
         models = tuple(dict.fromkeys(models))
         loaded = [load_model(name, device=device, threads=threads) for name in models]
         reference = loaded[0]
-        head = reference.model.head("classify")
-        notes = [_OF_EFFORT] if any(efforts) else []
+        segments = _segments(reference.model, (*data, *train_data))
+        head = reference.model.head("segment" if segments else "classify")
+        notes = [_OF_EFFORT_ON_MASKS if segments else _OF_EFFORT] if any(efforts) else []
         own = _models(models, loaded, device, efforts)
         coders = _coders(console, own, codecs, dict(grids), notes)
         compare = _has_scipy(console, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None
 
-        def folder(path: str, listed: Sequence[listing.Listed]) -> "Folder":
+        def squares(path: str, listed: Sequence[listing.Listed]) -> "Folder":
             found = listing.load(console, listed, size, jobs=jobs, max_pixels=max_pixels)
             return pictures.folder(path, found, head.classes)
 
-        listed = {path: listing.list_folder(path) for path in dict.fromkeys(data)}
+        def whole(path: str, listed: Sequence[listing.Listed]) -> "MaskFolder":
+            found = listing.load_masks(console, listed, jobs=jobs, max_pixels=max_pixels)
+            return pictures.mask_folder(path, found, head.labels)
+
+        folder: Callable[[str, Sequence[listing.Listed]], Any] = whole if segments else squares
+        measure: Callable[..., Any] = masks.evaluate_masks if segments else evaluate.evaluate
+        list_one = listing.list_masks if segments else listing.list_folder
+        listed = {path: list_one(path) for path in dict.fromkeys(data)}
         chosen = {p: listing.choose(p, found, kept_out, limit) for p, found in listed.items()}
         folders = [folder(path, found) for path, found in chosen.items()]
         os.makedirs(out, exist_ok=True)
@@ -252,11 +274,12 @@ def eval(
         heads = None
         if steps:
             training = {}
-            for path, found in listing.to_train_on(listed, kept_out, train_data).items():
+            to_train_on = listing.to_train_on(listed, kept_out, train_data, list_one)
+            for path, found in to_train_on.items():
                 training[path] = folder(path, found)
             by_folder = {p: training[p if p in training else listing.POOLED] for p in listed}
-            heads = _retrainer()(reference, by_folder, cache, steps, device)
-        results = evaluate.evaluate(
+            heads = _retrainer(segments)(reference, by_folder, cache, steps, device)
+        results = measure(
             folders,
             coders,
             reference,
@@ -269,7 +292,7 @@ def eval(
             advance=console.progress(evaluate.work_of(folders, coders, heads)),
         )
         report = tables.Report(
-            size=size,
+            size=None if segments else size,
             reference=(reference.model.name, reference.model.fingerprint.hex()),
             network=head.network,
             held_out=held_out,
@@ -306,6 +329,30 @@ def _check_out(out: str, force: bool) -> None:
             f"{display(out)} holds other files than those of tactic eval; choose another folder, "
             "or use it with -f"
         )
+
+
+def _segments(model: "Model", folders: Sequence[str]) -> bool:
+    """Tell whether folders are segmented, which only a model can that has a network for it.
+
+    Raises:
+        click.UsageError: they are of two kinds, or of one that the model has no network for.
+    """
+    from tactic_codec.evaluation.pictures import IMAGES, LABELS, has_masks
+
+    if "segment" not in model.heads:
+        return False
+    plain = [folder for folder in folders if not has_masks(Path(folder))]
+    if plain and len(plain) < len(folders):
+        raise click.UsageError(
+            f"{display(plain[0])} does not hold {IMAGES}/ and {LABELS}/, as other folders here do; "
+            "evaluate pictures with label maps and those without by two commands"
+        )
+    if plain and "classify" not in model.heads:
+        raise click.UsageError(
+            f"{display(plain[0])} does not hold {IMAGES}/ and {LABELS}/, and model {model.name} "
+            "has no classifier for pictures without label maps"
+        )
+    return not plain
 
 
 # --- Coders ---------------------------------------------------------------------------------------
@@ -381,7 +428,7 @@ def _has_scipy(console: Console, notes: list[str]) -> bool:
     return True
 
 
-def _retrainer() -> type["Retrainer"]:
+def _retrainer(segments: bool) -> Callable[..., "Heads | MaskHeads"]:
     """Import what retrains heads, which brings torch in.
 
     Raises:
@@ -389,10 +436,11 @@ def _retrainer() -> type["Retrainer"]:
     """
     try:
         from tactic_codec.evaluation.retrain import Retrainer
+        from tactic_codec.evaluation.retrain_masks import MaskRetrainer
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("tactic_codec"):
             raise
         raise BackendUnavailable(
             f'--retrain-head needs {exc.name}; run: pip install "tactic-codec[torch]"'
         ) from exc
-    return Retrainer
+    return MaskRetrainer if segments else Retrainer

@@ -1,32 +1,40 @@
 """The pictures of folders for the evaluation room: listed, chosen, read.
 
 folder ─ list ─▶ Listed… ─ choose ─▶ Listed… ─ load ─▶ Picture…
+folder ─ list_masks ─▶ Listed… ─ choose ─▶ Listed… ─ load_masks ─▶ MaskPicture…
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tactic_codec.cli import files
 from tactic_codec.cli.console import Console, display
 from tactic_codec.cli.files import PICTURES, Source
 
 if TYPE_CHECKING:
-    from tactic_codec.evaluation.pictures import Picture
+    from tactic_codec.evaluation.pictures import MaskPicture, Picture
+    from tactic_codec.image import Pixels
 
 POOLED = "--train-data"
 """Name of the folder that all training pictures together stand for."""
 
-_TRAINING_PICTURES = 2000  # 150 kB each in memory at 224×224, and all are coded for every point
+# 150 kB each in memory at 224×224, 7 bytes a pixel where they are whole with their label maps and
+# as decoded; and all are coded for every point.
+_TRAINING_PICTURES = 2000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A picture of a folder; or why the folder cannot be read."""
+    """A picture of a folder, with its label map where it has one; or why that cannot be read."""
 
     source: Source
     weight: int = 1
+    labels: Path | None = None
 
     @property
     def title(self) -> str:
@@ -43,6 +51,19 @@ def list_folder(folder: str) -> list[Listed]:
     """Return the pictures at any depth of a folder, by name."""
     sources = files.expand([folder], recursive=True, suffixes=PICTURES)
     return sorted(map(Listed, sources), key=lambda listed: listed.name)
+
+
+def list_masks(folder: str) -> list[Listed]:
+    """Return the pictures of a folder with label maps, by name: ``images/NAME``."""
+    from tactic_codec.evaluation.pictures import IMAGES, LABELS
+
+    found = []
+    for source in files.expand([os.path.join(folder, IMAGES)], recursive=True, suffixes=PICTURES):
+        labels = Path(folder, LABELS, source.relative).with_suffix(".png")
+        # Training's list of what it kept out has names below the folder, too.
+        named = replace(source, relative=os.path.join(IMAGES, source.relative))
+        found.append(Listed(named, labels=labels))
+    return sorted(found, key=lambda listed: listed.name)
 
 
 def choose(
@@ -73,10 +94,18 @@ def to_train_on(
     listed: Mapping[str, Sequence[Listed]],
     kept_out: frozenset[str] | None,
     train_data: Sequence[str],
+    list_one: Callable[[str], list[Listed]],
 ) -> dict[str, list[Listed]]:
-    """Return the pictures to retrain heads on: of each folder, or all of ``train_data``."""
+    """Return the pictures to retrain heads on: of each folder, or all of ``train_data``.
+
+    Args:
+        listed: the folders that are evaluated.
+        kept_out: names of those that training kept out.
+        train_data: other folders.
+        list_one: lists one of these: `list_folder` or `list_masks`.
+    """
     if train_data:
-        pooled = [item for path in dict.fromkeys(train_data) for item in list_folder(path)]
+        pooled = [item for path in dict.fromkeys(train_data) for item in list_one(path)]
         return {POOLED: _thinned(pooled)}
     kept_out = kept_out or frozenset()
     return {
@@ -99,16 +128,49 @@ def load(
     max_pixels: int | None = None,
 ) -> list["Picture"]:
     """Read pictures and cut them to squares; report those that cannot be read."""
+    from tactic_codec.evaluation import pictures
+
+    def made(item: Listed, pixels: "Pixels") -> "Picture":
+        return pictures.picture(item.name, pixels, size)
+
+    return _load(console, listed, made, jobs=jobs, max_pixels=max_pixels)
+
+
+def load_masks(
+    console: Console,
+    listed: Sequence[Listed],
+    *,
+    jobs: int = 1,
+    max_pixels: int | None = None,
+) -> list["MaskPicture"]:
+    """Read whole pictures with their label maps; report those that cannot be read."""
     from tactic_codec import image
     from tactic_codec.evaluation import pictures
 
+    def made(item: Listed, pixels: "Pixels") -> "MaskPicture":
+        assert item.labels is not None  # list_masks gives every picture one
+        return pictures.mask_picture(item.name, pixels, image.load_labels(item.labels))
+
+    return _load(console, listed, made, jobs=jobs, max_pixels=max_pixels)
+
+
+def _load(
+    console: Console,
+    listed: Sequence[Listed],
+    made: Callable[[Listed, "Pixels"], T],
+    *,
+    jobs: int,
+    max_pixels: int | None,
+) -> list[T]:
+    """Read pictures and make something of each; report those that cannot be read."""
+    from tactic_codec import image
+
     limit = max_pixels or image.DEFAULT_MAX_PIXELS
 
-    def read(item: Listed) -> "Picture":
+    def read(item: Listed) -> T:
         if item.source.problem:
             raise item.source.problem
-        pixels = image.load(Path(item.source.path), max_pixels=limit)
-        return pictures.picture(item.name, pixels, size)
+        return made(item, image.load(Path(item.source.path), max_pixels=limit))
 
     found = [picture for _, picture, _ in console.each(read, listed, jobs=jobs, total=len(listed))]
     console.close()

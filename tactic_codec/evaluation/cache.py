@@ -15,7 +15,8 @@ from typing import Any
 
 from tactic_codec.image import Pixels
 
-Facts = dict[str, int | float]
+Facts = dict[str, Any]
+"""Numbers, or lists of them, by name."""
 
 _HASH_DIGITS = 32  # 128 bits: against accidents and collisions, not against forgers
 

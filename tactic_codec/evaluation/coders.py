@@ -151,13 +151,13 @@ class ModelCoder(Coder):
         return identity
 
 
-def head_identity(codec: Codec, device: str = "auto") -> Identity:
-    """Return all that decides about the answers of a model's classifier.
+def head_identity(codec: Codec, device: str = "auto", task: str = "classify") -> Identity:
+    """Return all that decides about the answers of a model's task network.
 
     Raises:
-        UnknownTask: the model has none.
+        UnknownTask: the model has none for this task.
     """
-    head = codec.model.head("classify")
+    head = codec.model.head(task)
     return {
         "head": codec.model.manifest["files"][head.file]["sha256"],
         "input_size": head.input_size,

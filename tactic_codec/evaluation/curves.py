@@ -1,8 +1,9 @@
 """From measurements of pictures to points, and from points to curves."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,7 +15,7 @@ Setting = int | float
 
 
 class Share(NamedTuple):
-    """A share of pictures with its 95 % Wilson interval."""
+    """A share, 0 to 1, with its 95 % interval: of pictures by Wilson, see `share`."""
 
     share: float
     low: float
@@ -34,19 +35,16 @@ class Retrained(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Point:
-    """A coder at one setting on one folder.
+class AnyPoint(ABC):
+    """A coder at one setting on one folder, whatever its pictures are used for.
 
     Attributes:
         setting: of the coder.
         images: how many were coded.
         bytes: mean of a file.
-        bpp: bits of a file over the pixels that were coded.
+        bpp: bits of a file over the pixels that were coded, the mean of the pictures' own.
         psnr: dB, the mean of the pictures' own.
         ms_ssim: mean, 0 to 1.
-        agreement: share with the label that the uncompressed picture has.
-        accuracy: share with the right label; None where the pictures have none.
-        retrained: the same two of a retrained head; None where that was not asked for.
     """
 
     setting: Setting
@@ -55,13 +53,37 @@ class Point:
     bpp: float
     psnr: float
     ms_ssim: float
+
+    @abstractmethod
+    def shares(self) -> dict[str, Share]:
+        """Return by name what curves show over the rate, the most telling first."""
+
+
+@dataclass(frozen=True)
+class Point(AnyPoint):
+    """A coder at one setting on a folder of pictures that are classified.
+
+    Attributes:
+        agreement: share with the label that the uncompressed picture has.
+        accuracy: share with the right label; None where the pictures have none.
+        retrained: the same two of a retrained head; None where that was not asked for.
+    """
+
     agreement: Share
     accuracy: Share | None
     retrained: Retrained | None = None
 
+    def shares(self) -> dict[str, Share]:
+        """Return agreements, see `AnyPoint`."""
+        known = {"agreement": self.agreement}
+        return known | ({"retrained agreement": self.retrained.agreement} if self.retrained else {})
+
+
+P = TypeVar("P", bound=AnyPoint, covariant=True)
+
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Generic[P]):
     """A coder on a folder.
 
     Attributes:
@@ -74,7 +96,7 @@ class Curve:
     name: str
     kind: str
     settings: str
-    points: tuple[Point, ...] = field(default=())
+    points: tuple[P, ...] = field(default=())
 
 
 def point(

@@ -4,35 +4,25 @@ Folder, Coder… ─ every setting, every picture ─▶ Curve… ─ every mode
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.bdrate import BdRate, RatePoint, bd_rate
-from tactic_codec.evaluation.cache import Cache
-from tactic_codec.evaluation.coders import Coder, Uncompressed, head_identity
-from tactic_codec.evaluation.curves import Curve, Point, Retrained, Setting, point
+from tactic_codec.evaluation.bench import Advance, Budget, Pictures, facts_of, sweep, work_at
+from tactic_codec.evaluation.cache import Cache, Facts
+from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
+from tactic_codec.evaluation.curves import AnyPoint, Curve, Point, Retrained, Setting, point
 from tactic_codec.evaluation.measure import Measurement, measure
 from tactic_codec.evaluation.pictures import Folder, Picture
-
-MAX_BPP = 1.2
-"""Above it a codec's own grid of qualities is left: the next point would not matter to anybody."""
 
 BEST_CODEC = "best codec"
 """Name of the curve that takes the points of all codecs but the models together."""
 
-Advance = Callable[[int], None]
 
-
-class Heads(Protocol):
+class Heads(Budget, Protocol):
     """Fine-tunes task networks, see `tactic_codec.evaluation.retrain`."""
-
-    @property
-    def steps(self) -> int:
-        """Steps for each point."""
 
     def shares(
         self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[int]
@@ -47,7 +37,7 @@ class Comparison:
     Attributes:
         test: name of the model's curve.
         anchor: name of the other.
-        quality: ``agreement``, ``psnr`` or ``retrained agreement``.
+        quality: ``psnr``, or the name of a share, see `AnyPoint.shares`.
         bd_rate: None where the curves share no quality.
     """
 
@@ -74,7 +64,7 @@ class FolderResult:
     images: int
     labelled: bool
     uncompressed: Point
-    curves: tuple[Curve, ...]
+    curves: tuple[Curve[Point], ...]
     comparisons: tuple[Comparison, ...]
 
 
@@ -130,10 +120,12 @@ def evaluate(
     return results
 
 
-def work_of(folders: Sequence[Folder], coders: Sequence[Coder], heads: Heads | None = None) -> int:
-    """Return the most work that `evaluate` may do: pictures to measure and steps of heads."""
+def work_of(
+    folders: Sequence[Pictures], coders: Sequence[Coder], heads: Budget | None = None
+) -> int:
+    """Return the most work that an evaluation may do: pictures to measure and steps of heads."""
     settings = 1 + sum(len(coder.grid) for coder in coders)
-    return settings * sum(_work(folder, heads) for folder in folders)
+    return settings * sum(work_at(folder, heads) for folder in folders)
 
 
 class _Bench:
@@ -155,17 +147,14 @@ class _Bench:
         self._heads = heads
         self._advance = advance
 
-    def curve(self, folder: Folder, coder: Coder, before: Sequence[int]) -> Curve:
-        """Measure a coder at its settings, until its files are larger than anybody asked for."""
-        points = []
-        for number, setting in enumerate(coder.grid, start=1):
+    def curve(self, folder: Folder, coder: Coder, before: Sequence[int]) -> Curve[Point]:
+        """Measure a coder at its settings."""
+
+        def at(setting: Setting) -> Point:
             measurements = self.measured(folder, coder, setting)
-            points.append(self.point(folder, coder, setting, measurements, before))
-            if coder.open_ended and points[-1].bpp > MAX_BPP:
-                self._advance((len(coder.grid) - number) * _work(folder, self._heads))
-                break
-        points.sort(key=lambda point: point.bpp)
-        return Curve(coder.name, coder.kind, coder.describe(), tuple(points))
+            return self.point(folder, coder, setting, measurements, before)
+
+        return sweep(coder, at, lambda left: self._advance(left * work_at(folder, self._heads)))
 
     def point(
         self,
@@ -187,51 +176,26 @@ class _Bench:
     def measured(self, folder: Folder, coder: Coder, setting: Setting) -> list[Measurement]:
         """Return the measurements of all pictures, from the cache where it has them."""
         shelf = self._cache.shelf({"coder": coder.identity(setting), "reference": self._head})
-        missing = [picture for picture in folder.pictures if picture.hash not in shelf]
 
-        def attempt(picture: Picture) -> Measurement:
-            coded = coder.code(picture.pixels, setting)
-            return measure(self._reference, picture.pixels, coded.bytes, coded.decoded)
+        def facts(picture: Picture, coded: Coded) -> Facts:
+            return measure(self._reference, picture.pixels, *coded).as_facts()
 
-        self._advance(len(folder.pictures) - len(missing))
-        with _mapped(attempt, missing, self._jobs) as results:
-            for picture, result in zip(missing, results, strict=True):
-                shelf.put(picture.hash, result.as_facts())
-                self._advance(1)
-        return [Measurement.of_facts(shelf[picture.hash]) for picture in folder.pictures]
-
-
-def _work(folder: Folder, heads: Heads | None) -> int:
-    """Return the work of one coder at one setting on a folder."""
-    return len(folder.pictures) + (heads.steps if heads else 0)
-
-
-@contextmanager
-def _mapped(
-    function: Callable[[Picture], Measurement], pictures: Sequence[Picture], jobs: int
-) -> Iterator[Iterator[Measurement]]:
-    """Call a function with every picture, in threads where several jobs are wanted, in order."""
-    if jobs == 1:
-        yield map(function, pictures)
-        return
-    executor = ThreadPoolExecutor(jobs, thread_name_prefix="tactic")
-    try:
-        yield executor.map(function, pictures)
-    finally:
-        executor.shutdown(cancel_futures=True)
+        pictures, jobs, advance = folder.pictures, self._jobs, self._advance
+        found = facts_of(pictures, coder, setting, shelf, facts, jobs=jobs, advance=advance)
+        return list(map(Measurement.of_facts, found))
 
 
 # --- Comparisons ----------------------------------------------------------------------------------
 
 
 def comparisons(
-    curves: Sequence[Curve], within: tuple[float, float] = (0.0, 1.0)
+    curves: Sequence[Curve[AnyPoint]], within: tuple[float, float] = (0.0, 1.0)
 ) -> Iterator[Comparison]:
     """Compare every model with every other curve, and with all codecs taken together.
 
     Args:
         curves: of one folder.
-        within: the agreements over which its BD-rate is taken.
+        within: the shares over which their BD-rates are taken.
 
     Raises:
         BackendUnavailable: SciPy is missing.
@@ -241,9 +205,11 @@ def comparisons(
     if len(rivals) > 1:
         pooled = tuple(point for curve in rivals for point in curve.points)
         anchors.append(Curve(BEST_CODEC, "codec", "the cheapest of all codecs", pooled))
-    qualities = ["agreement", "psnr"]
-    if all(point.retrained for curve in curves for point in curve.points):
-        qualities.append("retrained agreement")
+    if not curves:
+        return
+    # Every point of an evaluation has the same shares: heads are retrained for all or for none.
+    first, *others = curves[0].points[0].shares()
+    qualities = [first, "psnr", *others]
     for test in curves:
         for anchor in anchors:
             if test.kind != "model" or anchor is test:
@@ -254,14 +220,9 @@ def comparisons(
                 yield Comparison(test.name, anchor.name, quality, found)
 
 
-def rates(curve: Curve, quality: str) -> list[RatePoint]:
-    """Return bpp and a quality of every point: ``agreement``, ``psnr``, ``retrained agreement``."""
-    return [(point.bpp, _quality(point, quality)) for point in curve.points]
-
-
-def _quality(point: Point, quality: str) -> float:
-    if quality == "psnr":
-        return point.psnr
-    if quality == "retrained agreement" and point.retrained:
-        return point.retrained.agreement.share
-    return point.agreement.share
+def rates(curve: Curve[AnyPoint], quality: str) -> list[RatePoint]:
+    """Return bpp and a quality of every point: ``psnr``, or a share by its name."""
+    return [
+        (point.bpp, point.psnr if quality == "psnr" else point.shares()[quality].share)
+        for point in curve.points
+    ]

@@ -1,15 +1,27 @@
-"""The pictures of a folder that are evaluated: which, how they are cut, and what they show."""
+"""The pictures of a folder that are evaluated: which, how they are cut, and what they show.
+
+DIR/any/where/name.jpg         squares; the first folder may be the class that they show
+DIR/images/name.jpg            whole pictures, each with its label map, an 8-bit PNG of its
+DIR/labels/name.png            size, whose values are classes; other values are void
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import NamedTuple
+
+import numpy as np
 
 from tactic_codec import image
 from tactic_codec.errors import DataError
 from tactic_codec.evaluation.cache import picture_hash
 from tactic_codec.image import Pixels
+from tactic_codec.metrics import LabelMap
 from tactic_codec.model import HELD_OUT, Model
+
+IMAGES, LABELS = "images", "labels"
+"""Of a folder with label maps. Training has the same two names: neither room may know the other,
+and no room below both reads folders of pictures."""
 
 
 class Picture(NamedTuple):
@@ -61,8 +73,7 @@ def folder(name: str, pictures: Sequence[Picture], classes: Sequence[str]) -> Fo
     Raises:
         DataError: there are no pictures.
     """
-    if not pictures:
-        raise DataError(f"{name}: no picture is left to evaluate; give other pictures")
+    _require_pictures(name, pictures)
     ordered = tuple(sorted(pictures, key=lambda picture: picture.name))
     known = {name: index for index, name in enumerate(classes)}
     labels = tuple(known.get(class_folder(p.name), -1) for p in ordered)
@@ -73,6 +84,93 @@ def class_folder(name: str) -> str:
     """Return the first folder of a picture's path, or "" where it lies in none."""
     parts = PurePath(name).parts
     return parts[0] if len(parts) > 1 else ""
+
+
+# --- With label maps ------------------------------------------------------------------------------
+
+
+class MaskPicture(NamedTuple):
+    """A whole picture that is coded, with its label map.
+
+    Attributes:
+        name: path below its folder.
+        pixels: uint8 [H, W, 3].
+        labels: uint8 [H, W]; values that are no class are void.
+        content: hash of the pixels.
+        hash: of pixels and label map.
+    """
+
+    name: str
+    pixels: Pixels
+    labels: LabelMap
+    content: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """The pictures of one folder with label maps.
+
+    Attributes:
+        name: the folder, as it was given.
+        pictures: in the order of their names, at least one.
+        counts: pixels of each class over all pictures, at least one in all.
+    """
+
+    name: str
+    pictures: tuple[MaskPicture, ...]
+    counts: tuple[int, ...]
+
+
+def has_masks(folder: Path) -> bool:
+    """Tell whether a folder is laid out for segmentation."""
+    return (folder / IMAGES).is_dir() and (folder / LABELS).is_dir()
+
+
+def mask_picture(name: str, pixels: Pixels, labels: LabelMap) -> MaskPicture:
+    """Put a picture, uint8 [H, W, 3], and its label map, uint8 [H, W], together.
+
+    Raises:
+        DataError: their sizes differ.
+    """
+    if pixels.shape[:2] != labels.shape:
+        sizes = [f"{shape[1]} x {shape[0]}" for shape in (pixels.shape, labels.shape)]
+        raise DataError(f"the picture has {sizes[0]} pixels, its label map {sizes[1]}")
+    content = picture_hash(pixels)
+    return MaskPicture(name, pixels, labels, content, f"{content} {picture_hash(labels)}")
+
+
+def mask_folder(name: str, pictures: Sequence[MaskPicture], classes: Sequence[str]) -> MaskFolder:
+    """Put the pictures of a folder together.
+
+    Args:
+        name: of the folder.
+        pictures: any order.
+        classes: the reference network's, in the order of its logits.
+
+    Raises:
+        DataError: there are no pictures, or none has a pixel of any class.
+    """
+    _require_pictures(name, pictures)
+    counts = np.zeros(256, np.int64)
+    for picture in pictures:
+        counts += np.bincount(picture.labels.ravel(), minlength=256)
+    known = counts[: len(classes)]
+    if not known.any():
+        raise DataError(
+            f"{name}: no label map has a value below {len(classes)}, which are the reference "
+            f"network's classes ({', '.join(classes)}); give label maps of these"
+        )
+    ordered = tuple(sorted(pictures, key=lambda picture: picture.name))
+    return MaskFolder(name, ordered, tuple(known.tolist()))
+
+
+def _require_pictures(name: str, pictures: Sequence[object]) -> None:
+    if not pictures:
+        raise DataError(f"{name}: no picture is left to evaluate; give other pictures")
+
+
+# --- Which ----------------------------------------------------------------------------------------
 
 
 def held_out(model: Model) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Curves as a picture: agreement and PSNR over bits a pixel, a column of panels a folder."""
+"""Curves as a picture: agreement or mean IoU, and PSNR, over bits a pixel; a column a folder."""
 
 import io
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from tactic_codec.errors import BackendUnavailable
-from tactic_codec.evaluation.curves import Curve
+from tactic_codec.evaluation.curves import AnyPoint, Curve
 from tactic_codec.evaluation.evaluate import FolderResult, rates
+from tactic_codec.evaluation.masks import MaskResult
 from tactic_codec.evaluation.tables import Report
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _LEGEND_INCHES = 1.5
 _LABELS = {
     "agreement": "same label as uncompressed, %",
     "retrained agreement": "same label, head retrained, %",
+    "mean IoU": "mean IoU, %",
+    "retrained mean IoU": "mean IoU, head retrained, %",
     "psnr": "PSNR, dB",
 }
 
@@ -61,9 +64,7 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    qualities = ["agreement", "psnr"]
-    if report.retrained_steps is not None:
-        qualities.insert(1, "retrained agreement")
+    qualities = [*report.folders[0].uncompressed.shares(), "psnr"]
     columns = len(report.folders)
     with mpl.rc_context({"svg.hashsalt": "tactic", "font.size": 9}):
         width = max(6.4, 4.6 * columns)
@@ -95,8 +96,13 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
     return files
 
 
-def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:
+def _draw_panel(axes: "Axes", result: FolderResult | MaskResult, quality: str) -> None:
     axes.set_xscale("log")
+    if isinstance(result, MaskResult) and quality != "psnr":
+        # Agreement ends at 100 %; a mean IoU where that of the pictures themselves is.
+        itself = result.uncompressed.shares()[quality]
+        height = 100 * itself.share
+        axes.axhline(height, color="#404040", linestyle="--", linewidth=1, label="uncompressed")
     models = [curve for curve in result.curves if curve.kind == "model"]
     codecs = [curve for curve in result.curves if curve.kind == "codec"]
     scale = 1 if quality == "psnr" else 100
@@ -134,11 +140,6 @@ def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _interval(curve: Curve, quality: str) -> tuple[list[float], list[float]]:
-    shares = [
-        point.retrained.agreement
-        if quality == "retrained agreement" and point.retrained
-        else point.agreement
-        for point in curve.points
-    ]
+def _interval(curve: Curve[AnyPoint], quality: str) -> tuple[list[float], list[float]]:
+    shares = [point.shares()[quality] for point in curve.points]
     return [100 * share.low for share in shares], [100 * share.high for share in shares]

@@ -88,7 +88,7 @@ class Retrainer:
             TacError: a picture cannot be coded.
         """
         training = self._training[folder.name]
-        _check_apart(folder, training)
+        check_apart(folder.name, _named(folder), _named(training))
         shelf = self._cache.shelf(
             {
                 "coder": coder.identity(setting),
@@ -172,14 +172,27 @@ class Retrainer:
         return torch.from_numpy(squares).permute(0, 3, 1, 2).to(self._device).float() / 255
 
 
-def _check_apart(folder: Folder, training: Folder) -> None:
-    known = {picture.hash: picture.name for picture in training.pictures}
-    for picture in folder.pictures:
-        if picture.hash in known:
+def check_apart(folder: str, evaluated: Mapping[str, str], training: Mapping[str, str]) -> None:
+    """Make sure that no head is asked about what it was trained on.
+
+    Args:
+        folder: that is evaluated, for the message.
+        evaluated: names of its pictures, by the hash of their pixels.
+        training: likewise of those to learn from.
+
+    Raises:
+        DataError: a picture is in both.
+    """
+    for content, name in evaluated.items():
+        if content in training:
             raise DataError(
-                f"{folder.name}: {picture.name} is evaluated and also among the pictures that "
-                f"heads are trained on, as {known[picture.hash]}; keep the two apart"
+                f"{folder}: {name} is evaluated and also among the pictures that "
+                f"heads are trained on, as {training[content]}; keep the two apart"
             )
+
+
+def _named(folder: Folder) -> dict[str, str]:
+    return {picture.hash: picture.name for picture in folder.pictures}
 
 
 def _digest(folder: Folder) -> str:

@@ -2,14 +2,17 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from tactic_codec.evaluation.curves import Point, Share
+from tactic_codec.evaluation.curves import AnyPoint, Curve, Point, Share
 from tactic_codec.evaluation.evaluate import Comparison, FolderResult
+from tactic_codec.evaluation.masks import RESAMPLES, MaskPoint, MaskResult, MaskScores
 
 Cell = str | int | float | None
+
+P = TypeVar("P", bound=AnyPoint)
 
 
 @dataclass(frozen=True)
@@ -17,18 +20,18 @@ class Report:
     """An evaluation: how it was made, and what came out.
 
     Attributes:
-        size: side of the squares that were coded, in pixels.
-        reference: name and fingerprint of the model whose classifier answered.
-        network: kind of that classifier.
+        size: side of the squares that were coded, in pixels; None for whole pictures.
+        reference: name and fingerprint of the model whose task network answered.
+        network: kind of that task network.
         held_out: whether only images were taken that training had kept out.
         limit: most images of a folder; None for all.
-        within: agreements over which its BD-rate was taken.
+        within: agreements, or mean IoUs, over which their BD-rate was taken.
         retrained_steps: of each retrained head; None where there was none.
         notes: what was left out, and why.
-        folders: the results.
+        folders: the results, all of one kind.
     """
 
-    size: int
+    size: int | None
     reference: tuple[str, str]
     network: str
     held_out: bool
@@ -36,7 +39,7 @@ class Report:
     within: tuple[float, float]
     retrained_steps: int | None
     notes: tuple[str, ...]
-    folders: tuple[FolderResult, ...]
+    folders: tuple[FolderResult | MaskResult, ...]
 
 
 # --- JSON and CSV ---------------------------------------------------------------------------------
@@ -53,18 +56,25 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "held_out": report.held_out,
         "limit": report.limit,
-        "agreement_range": list(report.within),
+        _RANGES[type(report.folders[0])]: list(report.within),
         "retrained_steps": report.retrained_steps,
         "notes": list(report.notes),
         "folders": [_json_folder(folder) for folder in report.folders],
     }
 
 
-def _json_folder(result: FolderResult) -> dict[str, Any]:
+_RANGES = {FolderResult: "agreement_range", MaskResult: "mean_iou_range"}
+
+
+def _json_folder(result: FolderResult | MaskResult) -> dict[str, Any]:
+    if isinstance(result, MaskResult):
+        shown: dict[str, Any] = {"classes": list(result.classes)}
+    else:
+        shown = {"labelled": result.labelled}
     return {
         "folder": result.folder,
         "images": result.images,
-        "labelled": result.labelled,
+        **shown,
         "uncompressed": _json_point(result.uncompressed),
         "curves": [
             {
@@ -79,7 +89,7 @@ def _json_folder(result: FolderResult) -> dict[str, Any]:
     }
 
 
-def _json_point(point: Point) -> dict[str, Any]:
+def _json_point(point: Point | MaskPoint) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "setting": point.setting,
         "images": point.images,
@@ -87,13 +97,28 @@ def _json_point(point: Point) -> dict[str, Any]:
         "bpp": round(point.bpp, 5),
         "psnr": round(point.psnr, 3),
         "ms_ssim": round(point.ms_ssim, 5),
-        "agreement": _json_share(point.agreement),
-        "accuracy": _json_share(point.accuracy),
     }
+    if isinstance(point, MaskPoint):
+        facts |= _json_scores(point.scores)
+        facts["agreement"] = round(point.agreement, 5)
+        if point.retrained:
+            known = _json_scores(point.retrained)
+            facts |= {f"retrained_{name}": value for name, value in known.items()}
+        return facts
+    facts["agreement"] = _json_share(point.agreement)
+    facts["accuracy"] = _json_share(point.accuracy)
     if point.retrained:
         facts["retrained_agreement"] = _json_share(point.retrained.agreement)
         facts["retrained_accuracy"] = _json_share(point.retrained.accuracy)
     return facts
+
+
+def _json_scores(scores: MaskScores) -> dict[str, Any]:
+    return {
+        "mean_iou": _json_share(scores.mean_iou),
+        "pixel_accuracy": round(scores.pixel_accuracy, 5),
+        "iou": [None if iou is None else round(iou, 5) for iou in scores.iou],
+    }
 
 
 def _json_share(share: Share | None) -> dict[str, float] | None:
@@ -114,9 +139,9 @@ def _json_comparison(comparison: Comparison) -> dict[str, Any]:
 def as_csv(report: Report) -> str:
     """Return the points, a line each; the uncompressed pictures come first in each folder."""
     lines = [
-        {"folder": result.folder, "coder": name, "kind": kind, **_flat(_json_point(point))}
+        {"folder": result.folder, "coder": name, "kind": kind, **_flat(_json_point(point), result)}
         for result in report.folders
-        for name, kind, point in _all_points(result)
+        for name, kind, point in _all_points(result.uncompressed, result.curves)
     ]
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO(newline="")
@@ -126,20 +151,26 @@ def as_csv(report: Report) -> str:
     return text.getvalue()
 
 
-def _all_points(result: FolderResult) -> Iterator[tuple[str, str, Point]]:
-    yield "uncompressed", "uncompressed", result.uncompressed
-    for curve in result.curves:
+def _all_points(uncompressed: P, curves: Sequence[Curve[P]]) -> Iterator[tuple[str, str, P]]:
+    yield "uncompressed", "uncompressed", uncompressed
+    for curve in curves:
         for point in curve.points:
             yield curve.name, curve.kind, point
 
 
-def _flat(facts: dict[str, Any]) -> dict[str, Cell]:
-    """Turn ``{"accuracy": {"share": 1, "low": 0}}`` into ``{"accuracy": 1, "accuracy_low": 0}``."""
+def _flat(facts: dict[str, Any], result: FolderResult | MaskResult) -> dict[str, Cell]:
+    """Turn ``{"accuracy": {"share": 1, "low": 0}}`` into ``{"accuracy": 1, "accuracy_low": 0}``.
+
+    A list has a value for each class, and becomes a column each: ``iou_road``.
+    """
     cells: dict[str, Cell] = {}
     for name, value in facts.items():
         if isinstance(value, dict):
             cells[name] = value["share"]
             cells |= {f"{name}_{end}": value[end] for end in ("low", "high")}
+        elif isinstance(value, list) and isinstance(result, MaskResult):
+            columns = [f"{name}_{label}" for label in result.classes]
+            cells |= dict(zip(columns, value, strict=True))
         else:
             cells[name] = value
     return cells
@@ -165,10 +196,16 @@ def _document(report: Report, layout: Any, *, heading: str) -> Iterator[str]:
     for number, result in enumerate(report.folders):
         if number:
             yield ""
-        yield heading.format(
-            f"{result.folder}: {result.images} pictures of {report.size} × {report.size}"
-        )
-        yield from layout(point_table(result))
+        if isinstance(result, MaskResult):
+            yield heading.format(f"{result.folder}: {result.images} whole pictures")
+            yield from layout(mask_table(result))
+            yield ""
+            yield from layout(iou_table(result))
+        else:
+            yield heading.format(
+                f"{result.folder}: {result.images} pictures of {report.size} × {report.size}"
+            )
+            yield from layout(point_table(result))
         for table in comparison_tables(result):
             yield ""
             yield from layout(table)
@@ -179,22 +216,13 @@ def _document(report: Report, layout: Any, *, heading: str) -> Iterator[str]:
 def point_table(result: FolderResult) -> Table:
     """Return a folder's points: one row a coder and setting, by coder and rising rate."""
     labelled, retrained = result.labelled, result.uncompressed.retrained is not None
-    header = ["coder", "setting", "bytes", "bpp", "PSNR", "MS-SSIM", "agreement"]
+    header = [*_COSTS, "agreement"]
     header += ["top-1"] if labelled else []
     header += ["agreement, retrained"] if retrained else []
     header += ["top-1, retrained"] if labelled and retrained else []
     table = [header]
-    for name, kind, point in _all_points(result):
-        coded = kind != "uncompressed"
-        row = [
-            name,
-            f"{point.setting:g}" if coded else "",
-            f"{point.bytes:.0f}",
-            f"{point.bpp:.4f}",
-            f"{point.psnr:.2f}" if coded else "",
-            f"{point.ms_ssim:.4f}" if coded else "",
-            percent(point.agreement),
-        ]
+    for name, kind, point in _all_points(result.uncompressed, result.curves):
+        row = [*_costs(name, kind, point), percent(point.agreement)]
         if labelled:
             row.append(percent(point.accuracy))
         if retrained:
@@ -205,6 +233,49 @@ def point_table(result: FolderResult) -> Table:
     return table
 
 
+def mask_table(result: MaskResult) -> Table:
+    """Return a folder's points as `point_table` does, by their label maps."""
+    retrained = result.uncompressed.retrained is not None
+    header = [*_COSTS, "mean IoU", "pixel accuracy", "agreement"]
+    header += ["mean IoU, retrained", "pixel accuracy, retrained"] if retrained else []
+    table = [header]
+    for name, kind, point in _all_points(result.uncompressed, result.curves):
+        row = _costs(name, kind, point)
+        row += [*_percents(point.scores), f"{100 * point.agreement:.1f} %"]
+        row += _percents(point.retrained) if point.retrained else []
+        table.append(row)
+    return table
+
+
+def iou_table(result: MaskResult) -> Table:
+    """Return the IoU of each class, a column each, at a folder's points."""
+    table = [["IoU in %", "setting", *result.classes]]
+    for name, kind, point in _all_points(result.uncompressed, result.curves):
+        shares = ["-" if iou is None else f"{100 * iou:.1f}" for iou in point.scores.iou]
+        table.append([*_costs(name, kind, point)[:2], *shares])
+    return table
+
+
+_COSTS = ("coder", "setting", "bytes", "bpp", "PSNR", "MS-SSIM")
+
+
+def _costs(name: str, kind: str, point: AnyPoint) -> list[str]:
+    """Return what a row begins with: the coder, its rate, and what it leaves of the pictures."""
+    coded = kind != "uncompressed"
+    return [
+        name,
+        f"{point.setting:g}" if coded else "",
+        f"{point.bytes:.0f}",
+        f"{point.bpp:.4f}",
+        f"{point.psnr:.2f}" if coded else "",
+        f"{point.ms_ssim:.4f}" if coded else "",
+    ]
+
+
+def _percents(scores: MaskScores) -> list[str]:
+    return [percent(scores.mean_iou), f"{100 * scores.pixel_accuracy:.1f} %"]
+
+
 def percent(share: Share | None) -> str:
     """Return a share with its interval: ``81.5 % (75.6–86.3)``."""
     if share is None:
@@ -213,7 +284,7 @@ def percent(share: Share | None) -> str:
     return f"{value:.1f} % ({low:.1f}–{high:.1f})"
 
 
-def comparison_tables(result: FolderResult) -> Iterator[Table]:
+def comparison_tables(result: FolderResult | MaskResult) -> Iterator[Table]:
     """Yield a table a model: how its rate differs from that of each other curve."""
     for model in dict.fromkeys(comparison.test for comparison in result.comparisons):
         own = [comparison for comparison in result.comparisons if comparison.test == model]
@@ -241,11 +312,19 @@ def _change(comparison: Comparison) -> str:
 
 def _footnotes(report: Report) -> Iterator[str]:
     name, fingerprint = report.reference
-    yield (
-        f"Agreement: the same most likely class as for the uncompressed picture, by the "
-        f"{report.network} of {name} ({fingerprint}). In brackets 95 % Wilson intervals. bpp: 8 × "
-        f"mean bytes of a file / {report.size * report.size} pixels."
-    )
+    if report.size is None:
+        yield (
+            f"Mean IoU: over the classes that occur, all pixels of all pictures together but void, "
+            f"by the {report.network} of {name} ({fingerprint}). In brackets 95 % intervals from "
+            f"{RESAMPLES} draws of the pictures. Agreement: pixels of the same class as in the "
+            f"uncompressed picture. bpp: mean of 8 × bytes of a file / its pixels."
+        )
+    else:
+        yield (
+            f"Agreement: the same most likely class as for the uncompressed picture, by the "
+            f"{report.network} of {name} ({fingerprint}). In brackets 95 % Wilson intervals. bpp: "
+            f"8 × mean bytes of a file / {report.size * report.size} pixels."
+        )
     if report.held_out:
         yield f"Only pictures that the training of {name} kept out."
     if report.retrained_steps is not None:

@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tactic_codec import image
 from tactic_codec.errors import DataError, ImageError, LimitExceeded
+from tactic_codec.networks.measures import class_weights
 from tactic_codec.training.config import DataConfig, MasksConfig
 from tactic_codec.training.data import (
     SUFFIXES,
@@ -83,19 +82,6 @@ def scan_masks(
     if not counts.any():
         raise DataError(f"no label map has a value below {len(counts)}, which are the classes")
     return ImageFolders(masks.labels, tuple(parts), tuple(skipped), class_weights(counts))
-
-
-def class_weights(pixels_K: NDArray[np.int64]) -> Tensor:
-    """Return what a pixel of each class weighs in the cross-entropy, float32 [K].
-
-    The root of the median share over its own, and 1 for the mean pixel: between all pixels alike,
-    which loses pedestrians, and all classes alike (Eigen & Fergus, ICCV 2015), which loses roads.
-    A class that never occurs weighs as the rarest.
-    """
-    known = pixels_K[pixels_K > 0]
-    weights = np.sqrt(np.median(known) / np.maximum(pixels_K, known.min()))
-    mean = (weights * pixels_K).sum() / pixels_K.sum()
-    return torch.from_numpy((weights / mean).astype(np.float32))
 
 
 def _list_pairs(folder: Path) -> list[Example]:

@@ -1,0 +1,128 @@
+"""What every evaluation does: code pictures, unless the cache knows already what came of them.
+
+pictures ─ those not on the shelf ─ code, measure ─▶ shelf ─▶ facts of all
+settings ─ until files are too large ─ points ─▶ Curve
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from tactic_codec.evaluation.cache import Facts, Shelf
+from tactic_codec.evaluation.coders import Coded, Coder
+from tactic_codec.evaluation.curves import AnyPoint, Curve, Setting
+from tactic_codec.image import Pixels
+
+MAX_BPP = 1.2
+"""Above it a codec's own grid of qualities is left: the next point would not matter to anybody."""
+
+Advance = Callable[[int], None]
+
+
+class Hashed(Protocol):
+    """A picture, and the name of all in it that facts depend on."""
+
+    @property
+    def pixels(self) -> Pixels:
+        """The picture, uint8 [H, W, 3]."""
+
+    @property
+    def hash(self) -> str:
+        """Its name in the cache."""
+
+
+class Pictures(Protocol):
+    """A folder of pictures."""
+
+    @property
+    def pictures(self) -> Sequence[Hashed]:
+        """All of them."""
+
+
+class Budget(Protocol):
+    """What trains task networks."""
+
+    @property
+    def steps(self) -> int:
+        """Steps for each point."""
+
+
+A = TypeVar("A", bound=Hashed)
+B = TypeVar("B", bound=AnyPoint)
+
+
+def work_at(folder: Pictures, heads: Budget | None) -> int:
+    """Return the work of one coder at one setting: pictures to measure, steps of a head."""
+    return len(folder.pictures) + (heads.steps if heads else 0)
+
+
+def facts_of(
+    pictures: Sequence[A],
+    coder: Coder,
+    setting: Setting,
+    shelf: Shelf,
+    measure: Callable[[A, Coded], Facts],
+    *,
+    jobs: int,
+    advance: Advance,
+) -> list[Facts]:
+    """Return the facts of all pictures, from the shelf where it has them.
+
+    Args:
+        pictures: what is coded.
+        coder: by this,
+        setting: at this setting.
+        shelf: gets what is new, picture by picture.
+        measure: compares a picture with what came back of it.
+        jobs: pictures to work on at once.
+        advance: is told of each picture.
+
+    Raises:
+        TacError: the coder cannot code a picture.
+        OSError: the shelf cannot be written.
+    """
+    missing = [picture for picture in pictures if picture.hash not in shelf]
+
+    def attempt(picture: A) -> Facts:
+        return measure(picture, coder.code(picture.pixels, setting))
+
+    advance(len(pictures) - len(missing))
+    with _mapped(attempt, missing, jobs) as results:
+        for picture, facts in zip(missing, results, strict=True):
+            shelf.put(picture.hash, facts)
+            advance(1)
+    return [shelf[picture.hash] for picture in pictures]
+
+
+def sweep(coder: Coder, point: Callable[[Setting], B], skip: Callable[[int], None]) -> Curve[B]:
+    """Measure a coder at its settings, until its files are larger than anybody asked for.
+
+    Args:
+        coder: what is measured.
+        point: measures it at one setting.
+        skip: is told how many settings are left out.
+    """
+    points = []
+    for number, setting in enumerate(coder.grid, start=1):
+        points.append(point(setting))
+        if coder.open_ended and points[-1].bpp > MAX_BPP:
+            skip(len(coder.grid) - number)
+            break
+    points.sort(key=lambda point: point.bpp)
+    return Curve(coder.name, coder.kind, coder.describe(), tuple(points))
+
+
+@contextmanager
+def _mapped(
+    function: Callable[[A], Facts], pictures: Sequence[A], jobs: int
+) -> Iterator[Iterator[Facts]]:
+    """Call a function with every picture, in threads where several jobs are wanted, in order."""
+    if jobs == 1:
+        yield map(function, pictures)
+        return
+    executor = ThreadPoolExecutor(jobs, thread_name_prefix="tactic")
+    try:
+        yield executor.map(function, pictures)
+    finally:
+        executor.shutdown(cancel_futures=True)
