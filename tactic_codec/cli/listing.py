@@ -149,7 +149,10 @@ def load_masks(
 
     def made(item: Listed, pixels: "Pixels") -> "MaskPicture":
         assert item.labels is not None  # list_masks gives every picture one
-        return pictures.mask_picture(item.name, pixels, image.load_labels(item.labels))
+        # Of the picture's size, or it will be refused.
+        limit = max(image.DEFAULT_MAX_PIXELS, pixels.shape[0] * pixels.shape[1])
+        labels = image.load_labels(item.labels, max_pixels=limit)
+        return pictures.mask_picture(item.name, pixels, labels)
 
     return _load(console, listed, made, jobs=jobs, max_pixels=max_pixels)
 
