@@ -316,12 +316,16 @@ class Model:
         Raises:
             DamagedModel: the list differs from the manifest, or is not text.
         """
-        if HELD_OUT not in self._files:
-            return None
+        # A head that was added later has a list of its own.
+        names = [HELD_OUT, *(f"{task}-{HELD_OUT}" for task in self.heads)]
+        lists = [self._names_in(name) for name in names if name in self._files]
+        return frozenset().union(*lists) if lists else None
+
+    def _names_in(self, name: str) -> frozenset[str]:
         try:
-            text = self.read_file(HELD_OUT).decode("utf-8")
+            text = self.read_file(name).decode("utf-8")
         except UnicodeDecodeError as exc:
-            raise DamagedModel(f"{self.path / HELD_OUT} is not UTF-8: {exc}") from exc
+            raise DamagedModel(f"{self.path / name} is not UTF-8: {exc}") from exc
         lines = (line.strip() for line in text.splitlines())
         return frozenset(line for line in lines if line and not line.startswith("#"))
 

@@ -385,6 +385,8 @@ def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Pa
         assert more.read_file(name) == road.read_file(name)
     assert more.read_file("segment.onnx") != road.read_file("segment.onnx")
     assert more.read_file("held-out.txt") == road.read_file("held-out.txt")
+    # What the head never saw is kept out as well as what the codec never saw.
+    assert {f"images/val{i}.png" for i in range(3)} <= (more.held_out() or set())
     assert more.manifest["heads_training"]["segment"]["start"]["name"] == "road"
     loaded = codec.load_model(more.path, device="cpu")
     assert loaded.compress(pixels, 2) == stream

@@ -303,10 +303,13 @@ def used_channels(symbols: Sequence[Sequence[NDArray[np.int32]]]) -> list[int]:
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write measured figures into the manifest of a model folder; its fingerprint stays."""
+    """Write measured figures into the manifest of a model folder; its fingerprint stays.
+
+    Those of other image folders stay, too: a head that was added has its own.
+    """
     path = folder / MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest["metrics"] = metrics
+    manifest["metrics"] = {**manifest.get("metrics", {}), **metrics}
     path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

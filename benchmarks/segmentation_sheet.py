@@ -1,0 +1,74 @@
+"""Segmentations to look at: a sheet of pictures, what was meant, and what is seen in coded ones.
+
+    python benchmarks/segmentation_sheet.py DATA/camvid/val [--model camvid] [--levels 2,4,8]
+
+Each row is one of ten pictures spread evenly over the folder: the label map laid over the picture,
+then for each level the segmentation of the coded picture laid over it, with its bits a pixel.
+Writes docs/segmentation.png.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tactic_codec import container, image, tasks
+from tactic_codec.codec import load_model
+from tactic_codec.image import Pixels
+
+OUT = Path(__file__).parents[1] / "docs" / "segmentation.png"
+PICTURES = 10
+WIDTH = 240
+CAPTION = 14
+
+
+def tile(pixels: Pixels, caption: str) -> Image.Image:
+    """Return a picture of WIDTH pixels with a line below it."""
+    picture = image.to_pillow(pixels)
+    height = round(WIDTH * picture.height / picture.width)
+    result = Image.new("RGB", (WIDTH, height + CAPTION), "white")
+    result.paste(picture.resize((WIDTH, height), Image.Resampling.LANCZOS))
+    ImageDraw.Draw(result).text((2, height + 1), caption, "black")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="with images/ and labels/")
+    parser.add_argument("--model", default="camvid")
+    parser.add_argument("--levels", default="2,4,8")
+    parser.add_argument("--out", type=Path, default=OUT)
+    args = parser.parse_args()
+
+    codec = load_model(args.model)
+    head = codec.model.head("segment")
+    black = (0, 0, 0)
+    colours = np.array([*head.colours, *[black] * (256 - len(head.colours))], np.uint16)
+    paths = sorted((args.folder / "images").iterdir())
+    rows = []
+    for path in [paths[i * len(paths) // PICTURES] for i in range(PICTURES)]:
+        pixels = image.load(path)
+        expected = image.load_labels(args.folder / "labels" / f"{path.stem}.png")
+        meant = ((pixels + colours[expected]) // 2).astype(np.uint8)
+        row = [tile(meant, f"{path.stem}: label map")]
+        for level in map(int, args.levels.split(",")):
+            data = codec.compress(pixels, level)
+            decoded = codec.decode(container.parse(data))
+            found = tasks.segment_pixels(codec, decoded)
+            known = expected < len(head.labels)
+            right = 100 * (found.labels == expected)[known].mean()
+            bpp = 8 * len(data) / expected.size
+            row.append(tile(found.overlay(decoded), f"-q {level}: {bpp:.3f} bpp, {right:.0f} %"))
+        rows.append(row)
+    width, height = rows[0][0].size
+    sheet = Image.new("RGB", (width * len(rows[0]), height * len(rows)), "white")
+    for y, row in enumerate(rows):
+        for x, part in enumerate(row):
+            sheet.paste(part, (x * width, y * height))
+    # Colours are few enough for a palette, which is a quarter of the bytes.
+    sheet.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(args.out, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
