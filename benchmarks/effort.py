@@ -30,9 +30,9 @@ from tactic_codec import image, metrics, tasks
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.evaluation import pictures as pictures_of
 from tactic_codec.evaluation.bdrate import bd_rate
+from tactic_codec.evaluation.bench import MAX_BPP
 from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
 from tactic_codec.evaluation.curves import Setting
-from tactic_codec.evaluation.evaluate import MAX_BPP
 from tactic_codec.image import Pixels
 from tactic_codec.networks.efficientnet_lite import STAGES, EfficientNetLite0, fold
 

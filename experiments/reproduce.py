@@ -39,6 +39,7 @@ from tactic_codec.model import Model
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import train_command
 from tactic_codec.training.config import parse_config
+from tactic_codec.training.data import SUFFIXES as PICTURES
 
 HERE = Path(__file__).resolve().parent
 SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
@@ -143,16 +144,16 @@ def _stages(named: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str,
 def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
     """Train a row for a seed, unless that was done, and return its result."""
     folders, tests = data.folders, data.tests
-    if row.recode:
+    if any(other.recode for other in table.rows):
+        # All rows start from the same squares, so that only the codec differs.
         side = int(table.base["data"]["size"])
         folders = tuple(recoded(folder, row.recode, side, data.work) for folder in folders)
         tests = tuple(recoded(folder, row.recode, side, data.work) for folder in tests)
     start = None
-    seconds = 0.0
+    codec_seconds = 0.0
     if row.codec:
         alone = {**table.base, "seed": seed, "stage": row.codec}
-        start, took = _trained(alone, folders, tests, data)
-        seconds += took
+        start, codec_seconds = _trained(alone, folders, tests, data)
     config = {**table.base, "seed": seed, "stage": row.stage}
     model, took = _trained(config, folders, tests, data, start=start)
     figures = _figures(model, row, folders, tests)
@@ -160,7 +161,8 @@ def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
         "row": row.name,
         "seed": seed,
         **figures,
-        "seconds": round(seconds + took),
+        "seconds": round(took),
+        "codec_seconds": round(codec_seconds),
         "threads": data.threads or torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, {data.device}",
         "torch": torch.__version__,
@@ -250,26 +252,33 @@ def _file_sizes(folders: Sequence[Path], names: frozenset[str] | None) -> dict[s
     return {"bytes": float(np.mean(sizes)), "bpp": float(np.mean(bits))}
 
 
-def recoded(folder: Path, recode: Recode, side: int, work: Path) -> Path:
+def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
     """Return a folder with the squares of another's pictures, coded; made where it is missing.
 
-    Pictures with label maps stay whole, and their label maps are linked.
+    Args:
+        folder: of class folders.
+        recode: by which codec; None keeps every pixel.
+        side: of the squares, in pixels.
+        work: where the folder goes.
     """
-    place = work / f"{folder.resolve().parent.name}-{folder.name}-{recode.codec}-{recode.quality}"
-    whole = (folder / "labels").is_dir()
-    out = place if whole else place.with_name(f"{place.name}-{side}")
+    paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in PICTURES)
+    key = json.dumps([str(folder.resolve()), *(p.relative_to(folder).as_posix() for p in paths)])
+    how = f"{recode.codec}-{recode.quality}" if recode else "lossless"
+    out = work / f"{folder.name}-{how}-{side}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     if (out / "complete").exists():
         return out
-    codec = conventional(recode.codec)
-    for path in sorted((folder / "images").iterdir() if whole else folder.glob("*/**/*.*")):
-        target = (out / path.relative_to(folder)).with_suffix(SUFFIXES[recode.codec])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pixels = image.load(path)
-        target.write_bytes(
-            codec.encode(pixels if whole else image.square(pixels, side), recode.quality)
+    for path in paths:
+        square = image.square(image.load(path), side)
+        data = (
+            conventional(recode.codec).encode(square, recode.quality)
+            if recode
+            else image.save(square, "png")
         )
-    if whole and not (out / "labels").exists():
-        (out / "labels").symlink_to((folder / "labels").resolve())
+        target = (out / path.relative_to(folder)).with_suffix(
+            SUFFIXES[recode.codec] if recode else ".png"
+        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
     (out / "complete").touch()
     return out
 
@@ -285,11 +294,19 @@ def run_table(table: Table, seeds: Sequence[int], data: Data, *, only: str | Non
             if only and row.name != only:
                 continue
             path = result_path(data.results, row.name, seed)
-            if path.exists():
+            if path.exists() and _is_current(json.loads(path.read_text()), table, row, seed):
                 continue
             print(f"{row.name}, seed {seed}", flush=True)
             result = run_row(table, row, seed, data)
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _is_current(result: Mapping[str, Any], table: Table, row: Row, seed: int) -> bool:
+    """Tell whether a result is of the row as it is described now."""
+    recode = row.recode and row.recode._asdict()
+    config = {**table.base, "seed": seed, "stage": row.stage}
+    described = {"config": config, "codec": list(row.codec), "recode": recode}
+    return all(result[key] == json.loads(json.dumps(value)) for key, value in described.items())
 
 
 def result_path(results: Path, row: str, seed: int) -> Path:
@@ -315,7 +332,10 @@ def as_markdown(table: Table, results: Path) -> str:
             cells += _cells(table, row, metric, found)
         lines.append(_pipe(cells))
     seeds = sorted({result["seed"] for own in found.values() for result in own})
-    hours = sum(result["seconds"] for own in found.values() for result in own) / 3600
+    every = [result for own in found.values() for result in own]
+    # Rows share the codec that they leave as it is.
+    shared = {(r["seed"], r["codec_seconds"]) for r in every}
+    hours = (sum(r["seconds"] for r in every) + sum(seconds for _, seconds in shared)) / 3600
     lines += [
         "",
         f"Means over seeds {', '.join(map(str, seeds))} of the split; ± half the range. Steps of "
@@ -327,13 +347,15 @@ def as_markdown(table: Table, results: Path) -> str:
 def _cells(
     table: Table, row: Row, metric: str, found: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[str]:
-    values = [100 * result[metric] for result in found[row.name]]
-    baseline = [100 * result[metric] for result in found.get(BASELINE, [])]
+    own = {result["seed"]: 100 * result[metric] for result in found[row.name]}
+    least_of = {result["seed"]: 100 * result[metric] for result in found.get(BASELINE, [])}
+    values = list(own.values())
+    losses = [least_of[seed] - value for seed, value in own.items() if seed in least_of]
     theirs, least = row.paper.get(metric), _row(table, BASELINE).paper.get(metric)
     mean = statistics.mean(values)
     return [
         f"{mean:.1f} ± {(max(values) - min(values)) / 2:.1f} %",
-        f"{statistics.mean(baseline) - mean:.1f}" if baseline else "",
+        f"{statistics.mean(losses):.1f}" if losses else "",
         f"{theirs:.1f} %" if theirs is not None else "",
         f"{least - theirs:.1f}" if theirs is not None and least is not None else "",
     ]
@@ -358,8 +380,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", choices=["table1", "table2", "table3"])
     parser.add_argument("--size", choices=["desk", "paper"], default="desk")
-    parser.add_argument("--data", type=Path, action="append", required=True)
-    parser.add_argument("--test", type=Path, action="append", default=[])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--test", type=Path, help="by default a fifth of --data is kept out")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--row", help="only this row")
     parser.add_argument("--work", type=Path, default=Path("runs/tables"))
@@ -369,8 +391,8 @@ def main() -> None:
     given = parser.parse_args()
     table = load_table(given.table, given.size)
     data = Data(
-        tuple(given.data),
-        tuple(given.test),
+        (given.data,),
+        (given.test,) if given.test else (),
         given.work,
         given.results / f"{given.table}-{given.size}",
         given.device,

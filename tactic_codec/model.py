@@ -316,10 +316,13 @@ class Model:
         Raises:
             DamagedModel: the list differs from the manifest, or is not text.
         """
-        # A head that was added later has a list of its own.
+        # A head that was added later has a list of its own. Of the same data it may have kept out
+        # what the codec was trained on.
         names = [HELD_OUT, *(f"{task}-{HELD_OUT}" for task in self.heads)]
         lists = [self._names_in(name) for name in names if name in self._files]
-        return frozenset().union(*lists) if lists else None
+        if not lists:
+            return None
+        return frozenset.intersection(*lists) or frozenset().union(*lists)
 
     def _names_in(self, name: str) -> frozenset[str]:
         try:

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tactic_codec import image
 from tactic_codec.entropy import SYMBOL_LIMIT, Prices
 from tactic_codec.errors import BackendUnavailable
 from tactic_codec.model import SEGMENT_SIDES, Level, Model, Objective
@@ -245,8 +246,7 @@ class Judge:
 
     def _whole(self, x_BCHW: Tensor, size: int) -> Tensor:
         """Scale and pad a picture as `tactic_codec.tasks.prepare_segmentation` does."""
-        scale = size / max(self.height, self.width)
-        height, width = (max(1, round(side * scale)) for side in (self.height, self.width))
+        height, width = image.scaled_size(self.height, self.width, size)
         x_BCHW = _resized(x_BCHW, (height, width))
         return F.pad(
             x_BCHW, (0, -width % SEGMENT_SIDES, 0, -height % SEGMENT_SIDES), mode="replicate"

@@ -596,9 +596,11 @@ def test_eval_segments_folders_with_label_maps(tactic: Tactic, model: Path) -> N
 def test_eval_without_label_maps_is_as_before(tactic: Tactic, model: Path) -> None:
     facts = json.loads(tactic("-m", model, "--data", "photos", "--out", "r", "--json").stdout)
     assert facts["agreement_range"] == [0, 1]
-    # A model that cannot segment takes pictures of any folder for what they are.
-    facts = json.loads(tactic("-m", "tiny", "--data", "val", "--out", "q", "--json").stdout)
-    assert facts["folders"][0]["images"] == 4
+    # A model that cannot segment would take label maps for photographs.
+    result = tactic("-m", "tiny", "--data", "val", "--out", "q", code=2)
+    assert "val holds label maps, and model tiny does not segment" in result.stderr
+    facts = json.loads(tactic("-m", "tiny", "--data", "val/images", "--out", "q", "--json").stdout)
+    assert facts["folders"][0]["images"] == 2
 
 
 @pytest.mark.parametrize("folders", [("val", "photos"), ("photos", "val")])

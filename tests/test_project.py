@@ -157,6 +157,16 @@ def test_experiments_are_valid(path: Path) -> None:
     load_config(path)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_benchmarks_begin(path: Path) -> None:
+    help_text = [sys.executable, str(path), "--help"]
+    result = subprocess.run(
+        help_text, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("usage:")
+
+
 def test_readme_names_every_command() -> None:
     from tactic_codec.cli import main
 

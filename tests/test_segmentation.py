@@ -405,6 +405,60 @@ def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Pa
     assert again.fingerprint == road.fingerprint
 
 
+def test_what_is_trained_on_is_not_tested_on(world: Path) -> None:
+    with pytest.raises(ConfigError, match="two folders"):
+        train_command(
+            world / "road.toml", [world / "train"], world / "twice", tests=[world / "train"]
+        )
+
+
+def test_a_run_does_not_go_on_from_another_model(road: Model, world: Path) -> None:
+    with pytest.raises(ConfigError, match="started from no model"):
+        train_command(
+            world / "road.toml",
+            [world / "train"],
+            world / "other",
+            tests=[world / "val"],
+            start=road.path,
+            run=world / "run",
+            say=lambda _: None,
+        )
+
+
+def test_names_of_two_folders_that_are_the_same_are_not_held_out(
+    world: Path, tmp_path: Path
+) -> None:
+    val = scenes(tmp_path / "train", 3)  # its images are called as three of those to train on
+    for path in val.glob("*/train0.png"):
+        path.rename(path.with_name("other.png"))
+    made = train_command(
+        world / "road.toml",
+        [world / "train"],
+        tmp_path / "out",
+        tests=[val],
+        run=tmp_path / "run",
+        say=lambda _: None,
+    )
+    assert made is not None
+    assert made.held_out() == {"images/other.png"}
+
+
+def test_what_a_start_kept_out_is_never_trained_on(tmp_path: Path) -> None:
+    folder = scenes(tmp_path / "road", 10)
+    kept_out = {f"images/road{i}.png" for i in range(5)}
+    config = DataConfig(test=0.1, calibration=0.1, size=64)
+    (part,) = scan_masks([folder], MASKS, config, 1, kept_out=kept_out).parts
+    assert {f"images/{e.path.name}" for e in part.test} == kept_out
+
+
+def test_label_maps_to_test_on_that_are_all_void_are_refused(tmp_path: Path) -> None:
+    folders = [scenes(tmp_path / name, 5) for name in ("train", "val")]
+    for path in (folders[1] / "labels").iterdir():
+        Image.fromarray(np.full((48, 64), VOID, np.uint8)).save(path)
+    with pytest.raises(DataError, match="tested on has a value below 3"):
+        scan_masks(folders[:1], MASKS, DataConfig(size=64), 1, tests=folders[1:])
+
+
 def test_a_head_needs_a_model_to_be_added_to(world: Path) -> None:
     (world / "alone.toml").write_text('name = "alone"\n' + TASK + HEAD)
     with pytest.raises(ConfigError, match="--from"):

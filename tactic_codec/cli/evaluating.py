@@ -340,6 +340,12 @@ def _segments(model: "Model", folders: Sequence[str]) -> bool:
     from tactic_codec.evaluation.pictures import IMAGES, LABELS, has_masks
 
     if "segment" not in model.heads:
+        masked = [folder for folder in folders if has_masks(Path(folder))]
+        if masked:
+            raise click.UsageError(
+                f"{display(masked[0])} holds label maps, and model {model.name} does not segment; "
+                f"name a model that does first, or give the folder {IMAGES}/ alone"
+            )
         return False
     plain = [folder for folder in folders if not has_masks(Path(folder))]
     if plain and len(plain) < len(folders):

@@ -125,7 +125,7 @@ def train(
             )
             if model is not None and config is None:
                 run = run or _commands().default_run(model.name)
-                _compare(console, progress, model, folders, run)
+                _compare(console, progress, model, tests or folders, run)
         if model is not None:
             console.line(display(str(model.path)))
 

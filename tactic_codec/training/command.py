@@ -27,10 +27,10 @@ from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.heads import KINDS, LAST_LAYER, build_head
 from tactic_codec.training import parallel
-from tactic_codec.training.checkpoint import LOG
+from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
 from tactic_codec.training.curve import draw_curve
-from tactic_codec.training.data import ImageFolders, Part, scan
+from tactic_codec.training.data import Example, ImageFolders, Part, scan
 from tactic_codec.training.evaluate import (
     ClassificationFigures,
     SegmentationFigures,
@@ -113,7 +113,7 @@ def train_command(
         torch.set_num_threads(threads)
     parallel.join(device)
     run = run or default_run(config.name)
-    _check_folders(config, [*folders, *unlabelled])
+    _check_folders(config, [*folders, *unlabelled], tests)
     # What the start never saw is tested on first: a model that goes on from it is to be judged on
     # images that neither of them was trained on.
     kept_out = sorted((model and model.held_out()) or ())
@@ -121,6 +121,7 @@ def train_command(
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
     origin = {"command": command, "start": None if model is None else _identify(model)}
+    _check_start(run, origin)
     described = {
         "config": asdict(config),
         "folders": [str(folder.resolve()) for folder in folders],
@@ -157,6 +158,18 @@ def train_command(
     return _finish(config, data, network, out, run, origin, codec=kept, force=force, say=say)
 
 
+def _check_start(run: Path, origin: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that started from another model."""
+    if not (run / CHECKPOINT).exists() or not (run / RUN).exists():
+        return
+    before = json.loads((run / RUN).read_text(encoding="utf-8"))["origin"]["start"]
+    if before != origin["start"]:
+        raise ConfigError(
+            f"{run} holds a run that started from {before or 'no model'}, not from "
+            f"{origin['start'] or 'none'}; give another --run folder, or the same --from"
+        )
+
+
 def default_run(name: str) -> Path:
     """Return where the checkpoint and the log of a model go if nobody says otherwise."""
     return Path("runs") / name
@@ -180,11 +193,10 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     """
     try:
         described = json.loads((run / RUN).read_text(encoding="utf-8"))
-        raw, origin, kept_out, start = (
-            described[key] for key in ("config", "origin", "kept_out", "start")
-        )
+        raw, origin, kept_out = (described[key] for key in ("config", "origin", "kept_out"))
+        start = described.get("start")  # the first runs did not say; none of them added a head
         folders, unlabelled, tests = (
-            [Path(folder) for folder in described[key]]
+            [Path(folder) for folder in described.get(key, [])]
             for key in ("folders", "unlabelled", "tests")
         )
     except (OSError, ValueError, KeyError, TypeError) as exc:
@@ -194,6 +206,11 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     kept = None
     if config.head_only:
         kept = find(start)
+        if _identify(kept) != origin["start"]:
+            raise ConfigError(
+                f"{start} is not the model that the head was trained for: expected "
+                f"{origin['start']}, found {_identify(kept)}"
+            )
     data = _scan(config, folders, unlabelled, tests, kept_out, say)
     network = load_trained(config, len(data.classes), run)
     return _finish(config, data, network, out, run, origin, codec=kept, force=force, say=say)
@@ -247,8 +264,11 @@ def _scan(
     return data
 
 
-def _check_folders(config: TrainingConfig, folders: Sequence[Path]) -> None:
+def _check_folders(config: TrainingConfig, folders: Sequence[Path], tests: Sequence[Path]) -> None:
     """Refuse, before every image is read, what does not depend on them."""
+    for folder in tests:
+        if folder.resolve() in [other.resolve() for other in folders]:
+            raise ConfigError(f"{folder} is to be trained on and tested on; give two folders")
     if config.task.network not in KINDS:
         raise ConfigError(
             f"no task network is called {config.task.network!r}; there are: {', '.join(KINDS)}"
@@ -360,13 +380,20 @@ def _calibration(config: TrainingConfig, path: Path) -> image.Pixels:
 def _documents(data: ImageFolders, run: Path) -> dict[str, bytes]:
     """Return the log, and a list of the images that training never saw."""
     lines = ["# Images that training kept out, by their place in their data folder."]
+    # Names below different folders may be the same: those of images that were trained on, too, are
+    # left out, so that nobody takes the one for the other.
+    seen = {_below(part, e) for part in data.parts for e in (*part.train, *part.calibration)}
     for part in data.parts:
         lines.append(f"# {_name(part.folder)}")
-        lines += sorted(e.path.relative_to(part.folder).as_posix() for e in part.test)
+        lines += sorted({_below(part, e) for e in part.test} - seen)
     documents = {HELD_OUT: ("\n".join(lines) + "\n").encode()}
     if (run / LOG).exists():
         documents[LOG] = (run / LOG).read_bytes()
     return documents
+
+
+def _below(part: Part, example: Example) -> str:
+    return example.path.relative_to(part.folder).as_posix()
 
 
 def _head(config: TrainingConfig, data: ImageFolders, network: TacticNetwork) -> HeadExport | None:
@@ -431,7 +458,7 @@ def _evaluate(
         rows = []
         for level in range(1, len(model.levels) + 1):
             figures: ClassificationFigures | SegmentationFigures
-            if "segment" in model.heads:
+            if config.segments and "segment" in model.heads:
                 figures = evaluate_masks(codec, part.test[:limit], quality=level)
             else:
                 figures = evaluate(codec, part.test[:limit], config.data.size, quality=level)

@@ -310,6 +310,10 @@ def check(config: TrainingConfig, where: str) -> None:
     require(len(config.stage) > 0, "at least one [[stage]] is needed")
     require(config.task.speed > 0, "task speed must be positive")
     require((config.task.input_size or 1) > 0, "task input_size must be positive")
+    require(
+        config.task.input_size is None or not any(stage.features for stage in config.stage),
+        "features are compared at the size of the crops: leave task input_size out",
+    )
     require(config.checkpoint_every > 0, "checkpoint_every must be positive")
     widths = (network.latent, network.analysis, *network.synthesis)
     require(min(widths) > 0, "network widths must be positive")

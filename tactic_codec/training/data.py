@@ -97,8 +97,8 @@ def scan(
         tests: folders in the layout of ``folders`` that are tested on and nothing else; of the
             others then nothing is, but for what ``kept_out`` names.
         classes: the class names in the order of their labels; by default the sorted union.
-        kept_out: paths below their folders, of images that are tested on before others are: what
-            the model to start from never saw.
+        kept_out: paths below their folders, of images that are tested on before others are, and
+            never trained on: what the model to start from never saw.
         progress: called with (files read, files in all).
 
     Raises:
@@ -199,7 +199,7 @@ def split(
         shuffled = [
             e for _, e in sorted(zip(seen, shuffled, strict=True), key=lambda pair: pair[0])
         ]
-        first = seen.count(False) if test is None else round(test * len(group))
+        first = max(seen.count(False), round((test or 0) * len(group)))
         second = first + max(1, round(calibration * len(group)))
         for chosen, share in zip(
             sets, (shuffled[second:], shuffled[first:second], shuffled[:first]), strict=True

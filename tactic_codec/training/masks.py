@@ -61,6 +61,7 @@ def scan_masks(
     skipped: list[Skipped] = []
     parts: list[Part] = []
     counts = np.zeros(len(masks.labels), np.int64)
+    found_in: dict[Path, NDArray[np.int64]] = {}
     with ThreadPoolExecutor() as pool:
         for number, folder in enumerate((*folders, *tests)):
             good = []
@@ -70,8 +71,7 @@ def scan_masks(
                     skipped.append(Skipped(example.path, found))
                     continue
                 good.append(example)
-                if number < len(folders):
-                    counts += found[: len(counts)]
+                found_in[example.path] = found[: len(counts)]
             if number >= len(folders):
                 parts.append(tested(folder, good))
                 continue
@@ -79,8 +79,16 @@ def scan_masks(
             random = np.random.default_rng(seed)
             shares = (None if tests else share, config.calibration)
             parts.append(split(folder, good, shares, random, True, set(kept_out)))
-    if not counts.any():
-        raise DataError(f"no label map has a value below {len(counts)}, which are the classes")
+    for part in parts:
+        for name, examples in (("trained", part.train), ("tested", part.test)):
+            pixels = sum((found_in[e.path] for e in examples), np.zeros_like(counts))
+            if examples and not pixels.any():
+                raise DataError(
+                    f"{part.folder}: no label map that is {name} on has a value below "
+                    f"{len(counts)}, which are the classes"
+                )
+            if name == "trained":
+                counts += pixels
     return ImageFolders(masks.labels, tuple(parts), tuple(skipped), class_weights(counts))
 
 
