@@ -31,7 +31,7 @@ ROOMS = {
     "model": {"container", "entropy", "errors"},
     "runtime": {"errors", "model", "networks"},
     "codec": CODING | {"refinement", "runtime", "tiling"},
-    "refinement": {"entropy", "errors", "model", "networks", "tiling"},
+    "refinement": {"entropy", "errors", "image", "model", "networks", "tiling"},
     "tasks": CODING | {"codec"},
     "report": CODING | {"codec", "metrics", "tasks"},
     "networks": {"errors", "model"},

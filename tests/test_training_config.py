@@ -117,7 +117,7 @@ def test_every_setting_can_be_set() -> None:
         data=DataConfig(0.3, 0.1, (1.0, 2.5), (0.2, 0.3), (0.5, 1.0), 0.1, 64, 2),
         stage=(
             StageConfig(
-                *(5, 2.0, 0.5, 0.0, 0.0, 1.0, 2.0, "first", 4, 32, 1.0, 2, 0.0, 10.0, "mixed"),
+                *(5, 2.0, 0.5, 0.0, 0.0, 0.0, 1.0, 2.0, "first", 4, 32, 1.0, 2, 0.0, 10.0, "mixed"),
                 *("auto", 1.0),
             ),
             StageConfig(6, 0.5),
