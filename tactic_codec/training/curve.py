@@ -37,6 +37,9 @@ def draw_curve(log: Path) -> bytes:
             'a learning curve needs matplotlib; run: pip install "tactic-codec[eval]"'
         ) from exc
     steps = [line for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
+    for step in steps:
+        if not step["rate"]:  # nothing was coded, so that nothing was lost
+            step["psnr"] = None
     panels = [panel for panel in PANELS if any(_shows(s[panel[0]], panel[2]) for s in steps)]
     figure = Figure(figsize=(8, 1.8 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
