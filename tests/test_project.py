@@ -131,12 +131,15 @@ def test_readme_python_examples_run(elsewhere: Path) -> None:
 
 
 def test_readme_commands_run(elsewhere: Path) -> None:
-    examples = blocks(README, "sh")
-    assert examples
-    for example in examples:
+    said = []
+    for example in blocks(README, "sh"):
         result = run("sh", "-e", "-c", example, cwd=elsewhere)
         assert result.returncode == 0, f"{example}\n{result.stdout}\n{result.stderr}"
-        assert '"predictions"' in result.stdout.splitlines()[0]
+        said.append(result.stdout)
+    assert '"predictions"' in said[0].splitlines()[0]
+    with Image.open(elsewhere / "street.png") as labels, Image.open(elsewhere / "look.png") as look:
+        assert (labels.mode, look.mode) == ("P", "RGB")
+        assert labels.size == look.size
 
 
 def test_readme_configurations_are_valid() -> None:
