@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +93,21 @@ def brightest_channel(stride: int = 4) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def teach_to_segment(spoilt: Spoilt, stride: int = 4) -> None:
+def teach_to_segment(
+    spoilt: Spoilt,
+    stride: int = 4,
+    *,
+    labels: Sequence[str] = SEGMENT_LABELS,
+    network: str = "brightest",
+) -> None:
     """Give a copy of the tiny model a segmentation network: a pixel's class is its main colour."""
     spoilt.put("segment.onnx", brightest_channel(stride))
     head = {
         "file": "segment.onnx",
-        "network": "brightest",
+        "network": network,
         "input_size": SEGMENT_SIZE,
-        "labels": SEGMENT_LABELS,
-        "classes": SEGMENT_LABELS,
+        "labels": labels,
+        "classes": labels,
         "colours": SEGMENT_COLOURS,
     }
     spoilt.set("heads", "segment", to=head)

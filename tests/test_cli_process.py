@@ -182,6 +182,17 @@ def test_a_bar_appears_after_a_second(folder: Path) -> None:
 def test_signals_end_it_without_remains(
     folder: Path, frame: bytes, number: signal.Signals, status: int, message: bytes
 ) -> None:
+    # Whoever starts the tests in the background may have them ignore SIGINT, and so would children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _end_by(number, frame, folder, status, message)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_by(
+    number: signal.Signals, frame: bytes, folder: Path, status: int, message: bytes
+) -> None:
     process = subprocess.Popen(
         [*TACTIC, "decompress", "-", "out/"],
         stdin=subprocess.PIPE,

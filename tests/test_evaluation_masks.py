@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import safetensors.numpy
 from click.testing import CliRunner, Result
-from conftest import PHOTOGRAPHS, TINY, Spoilt
+from conftest import PHOTOGRAPHS, TINY, Spoilt, teach_to_segment
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from tactic_codec import image, metrics, tasks
@@ -38,42 +36,14 @@ from tactic_codec.evaluation.masks import (
 from tactic_codec.evaluation.pictures import MaskFolder, has_masks, mask_folder, mask_picture
 
 Pixels = NDArray[np.uint8]
-SIZE = 64
 NAMES = ("red", "green", "blue")
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
 VOID = 200
 
 
-def brightest_channel() -> bytes:
-    """An ONNX network whose logits are the means of each channel over 4 × 4 pixels."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "weight"], ["y"]),
-            helper.make_node("AveragePool", ["y"], ["z"], kernel_shape=[4, 4], strides=[4, 4]),
-        ],
-        "segment",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"])],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3, "rows", "columns"])],
-        [numpy_helper.from_array(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1), "weight")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
 def teach(model: Spoilt, network: str = "brightest") -> Codec:
     """Give a copy of the tiny model a segmentation network: a pixel's class is its main colour."""
-    model.put("segment.onnx", brightest_channel())
-    head = {
-        "file": "segment.onnx",
-        "network": network,
-        "input_size": SIZE,
-        "labels": NAMES,
-        "classes": NAMES,
-        "colours": ["#ff0000", "#00ff00", "#0000ff"],
-    }
-    model.set("heads", "segment", to=head)
+    teach_to_segment(model, labels=NAMES, network=network)
     return load_model(model.path, device="cpu", threads=1)
 
 

@@ -10,7 +10,7 @@ runs/<name>/candidate/      the model folder of the newest evaluation
 import json
 import platform
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,10 @@ def _check_start(run: Path, origin: Mapping[str, Any]) -> None:
     """Refuse to go on with a run that started from another model."""
     if not (run / CHECKPOINT).exists() or not (run / RUN).exists():
         return
-    before = json.loads((run / RUN).read_text(encoding="utf-8"))["origin"]["start"]
+    try:
+        before = json.loads((run / RUN).read_text(encoding="utf-8"))["origin"]["start"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ConfigError(f"{run / RUN} is damaged; give another --run folder") from exc
     if before != origin["start"]:
         raise ConfigError(
             f"{run} holds a run that started from {before or 'no model'}, not from "
@@ -455,15 +458,18 @@ def _evaluate(
         if not part.test:  # another folder is tested on
             continue
         name = _name(part.folder)
+        levels = range(1, len(model.levels) + 1)
+        examples = part.test[:limit]
+        measured: Iterable[ClassificationFigures | SegmentationFigures]
+        if config.segments and "segment" in model.heads:
+            measured = evaluate_masks(codec, examples)
+        else:
+            size = config.data.size
+            measured = (evaluate(codec, examples, size, quality=level) for level in levels)
         rows = []
-        for level in range(1, len(model.levels) + 1):
-            figures: ClassificationFigures | SegmentationFigures
-            if config.segments and "segment" in model.heads:
-                figures = evaluate_masks(codec, part.test[:limit], quality=level)
-            else:
-                figures = evaluate(codec, part.test[:limit], config.data.size, quality=level)
+        for level, figures in zip(levels, measured, strict=True):
             rows.append({"level": level, **figures.as_json()})
-            where = f"{name} -q {level}" if len(model.levels) > 1 else name
+            where = f"{name} -q {level}" if len(levels) > 1 else name
             say(f"{where}: {_line(figures)} ({figures.images} images)")
         found[name] = rows if len(rows) > 1 else rows[0]
     return found

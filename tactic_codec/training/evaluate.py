@@ -103,11 +103,11 @@ def evaluate(
     labelled = right = right_before = agreed = 0
     for done, example in enumerate(examples, 1):
         pixels = image.square(image.load(example.path), size)
-        decoded = _code(codec, pixels, quality)
-        coded.append(decoded)
+        decoded, costs = _code(codec, pixels, quality)
+        coded.append(costs)
         if has_head:
             before = tasks.classify_pixels(codec, pixels, 1)[0].index
-            after = tasks.classify_pixels(codec, decoded.pixels, 1)[0].index
+            after = tasks.classify_pixels(codec, decoded, 1)[0].index
             labelled += example.label != UNLABELLED
             right_before += before == example.label
             right += after == example.label
@@ -123,78 +123,82 @@ def evaluate(
     )
 
 
-def evaluate_masks(
-    codec: Codec,
-    examples: Sequence[Example],
-    *,
-    quality: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> SegmentationFigures:
+def evaluate_masks(codec: Codec, examples: Sequence[Example]) -> list[SegmentationFigures]:
     """Code whole images, segment what comes back, and compare with their label maps.
 
     Args:
         codec: a model folder with its runtime and a segmentation network.
         examples: images with label maps.
-        quality: level of the model; by default its own.
-        progress: called with (images done, images in all).
+
+    Returns:
+        The figures of each level of the model, level 1 first.
 
     Raises:
         ValueError: no pixel has a class.
     """
     classes = len(codec.model.head("segment").labels)
-    coded = []
-    before, after = np.zeros((2, classes, classes), np.int64)
-    for done, example in enumerate(examples, 1):
+    levels = range(1, len(codec.model.levels) + 1)
+    coded: list[list[_Costs]] = [[] for _ in levels]
+    before = np.zeros((classes, classes), np.int64)
+    after = np.zeros((len(levels), classes, classes), np.int64)
+
+    def confusion(expected: image.LabelMap, pixels: image.Pixels) -> metrics.Confusion:
+        return metrics.confusion(expected, tasks.segment_pixels(codec, pixels).labels, classes)
+
+    for example in examples:
         assert example.mask is not None
         pixels, expected = image.load(example.path), image.load_labels(example.mask)
-        decoded = _code(codec, pixels, quality)
-        coded.append(decoded)
-        for counts, seen in ((before, pixels), (after, decoded.pixels)):
-            counts += metrics.confusion(expected, tasks.segment_pixels(codec, seen).labels, classes)
-        if progress:
-            progress(done, len(examples))
-    uncompressed, scores = map(metrics.segmentation_scores, (before, after))
-    return SegmentationFigures(
-        **_means(coded),
-        **scores._asdict(),
-        uncompressed_pixel_accuracy=uncompressed.pixel_accuracy,
-        uncompressed_mean_iou=uncompressed.mean_iou,
-    )
+        before += confusion(expected, pixels)
+        for i, level in enumerate(levels):
+            decoded, costs = _code(codec, pixels, level)
+            coded[i].append(costs)
+            after[i] += confusion(expected, decoded)
+    uncompressed = metrics.segmentation_scores(before)
+    return [
+        SegmentationFigures(
+            **_means(own),
+            **metrics.segmentation_scores(counts)._asdict(),
+            uncompressed_pixel_accuracy=uncompressed.pixel_accuracy,
+            uncompressed_mean_iou=uncompressed.mean_iou,
+        )
+        for own, counts in zip(coded, after, strict=True)
+    ]
 
 
-class _Coded(NamedTuple):
-    """An image that went through a real bitstream."""
+class _Costs(NamedTuple):
+    """What an image cost on its way through a real bitstream."""
 
-    pixels: image.Pixels
+    area: int  # pixels
     bytes: int
     payload: int
     ideal_bits: float
     psnr: float
 
 
-def _code(codec: Codec, pixels: image.Pixels, quality: int | None) -> _Coded:
+def _code(codec: Codec, pixels: image.Pixels, quality: int | None) -> tuple[image.Pixels, _Costs]:
+    """Return what comes back of an image, and what that cost."""
     data = codec.compress(pixels, quality)
     frame = container.parse(data)
     symbols = codec.symbols(frame)
     decoded = codec.synthesise(symbols, frame)
     ideal = entropy.ideal_bits(symbols, codec.model.tables(frame.level))
     psnr = min(metrics.psnr(pixels, decoded), LOSSLESS_PSNR)
-    return _Coded(decoded, len(data), len(frame.payload), ideal, psnr)
+    return decoded, _Costs(frame.pixels, len(data), len(frame.payload), ideal, psnr)
 
 
-def _means(coded: Sequence[_Coded]) -> dict[str, Any]:
+def _means(coded: Sequence[_Costs]) -> dict[str, Any]:
     """Return the fields of `Figures`."""
 
-    def bpp(bits: Callable[[_Coded], float]) -> float:
-        return float(np.mean([bits(c) / (c.pixels.shape[0] * c.pixels.shape[1]) for c in coded]))
+    def mean(fact: Callable[[_Costs], float]) -> float:
+        return float(np.mean([fact(costs) for costs in coded]))
 
     return {
         "images": len(coded),
-        "bytes": float(np.mean([c.bytes for c in coded])),
-        "bpp": bpp(lambda c: 8 * c.bytes),
-        "payload_bpp": bpp(lambda c: 8 * c.payload),
-        "ideal_bpp": bpp(lambda c: c.ideal_bits),
-        "psnr": float(np.mean([c.psnr for c in coded])),
+        "bytes": mean(lambda c: c.bytes),
+        "bpp": mean(lambda c: 8 * c.bytes / c.area),
+        "payload_bpp": mean(lambda c: 8 * c.payload / c.area),
+        "ideal_bpp": mean(lambda c: c.ideal_bits / c.area),
+        "psnr": mean(lambda c: c.psnr),
     }
 
 

@@ -132,7 +132,8 @@ def export(
 
     Raises:
         OutputExists: the folder is there and ``overwrite`` is false.
-        TacError: ONNX Runtime does not compute what torch does.
+        TacError: ONNX Runtime does not compute what torch does, or a weight is beyond what half
+            precision holds.
     """
     if out.exists() and not overwrite:
         raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
@@ -358,6 +359,12 @@ def _round_to_half(module: nn.Module) -> dict[str, Tensor]:
     Returns them, to be stored: what is stored is then what is run, by either runtime.
     """
     half = {k: v.half() if v.is_floating_point() else v for k, v in module.state_dict().items()}
+    for name, weight in half.items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise TacError(
+                f"{name} has weights beyond ±65,504, which half precision does not hold; train "
+                "again with a lower learning rate"
+            )
     module.load_state_dict(half)
     return half
 
