@@ -75,7 +75,9 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
                 _draw_panel(axes, result, quality)
             row[0].set_ylabel(_LABELS[quality])
         for axes, result in zip(panels[0], report.folders, strict=True):
-            axes.set_title(f"{PurePath(result.folder).name}: {result.images} pictures")
+            # Many folders are called train or val: the one above tells them apart.
+            name = "/".join(PurePath(result.folder).parts[-2:])
+            axes.set_title(f"{name}: {result.images} pictures")
         rate = [p.bpp for result in report.folders for c in result.curves for p in c.points]
         panels[0][0].set_xlim(min(rate) / 1.15, max(rate) * 1.15)  # of all, which share this axis
         for axes in panels[-1]:
