@@ -31,7 +31,7 @@ from tactic_codec.training.config import (
 )
 from tactic_codec.training.data import Crops, Example, ImageFolders, Part, batches, scan
 from tactic_codec.training.evaluate import evaluate
-from tactic_codec.training.loop import Step, build_network, load_trained, train
+from tactic_codec.training.loop import Step, _build_optimizer, build_network, load_trained, train
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -751,3 +751,19 @@ def test_a_part_is_named_by_its_folder(data: ImageFolders, pictures: Path) -> No
     (part,) = data.parts
     assert isinstance(part, Part)
     assert part.folder == pictures
+
+
+def test_last_layer_learns_at_its_own_speed() -> None:
+    task = TaskConfig("efficientnet_lite0", speed=0.1, last_speed=25.0)
+    config = TrainingConfig(name="run", stage=(StageConfig(steps=1, beta=1.0),), task=task)
+    network = build_network(config, classes=3)
+
+    groups = _build_optimizer(network, config).param_groups
+
+    assert network.head is not None
+    of_head = [group for group in groups if group["speed"] in (0.1, 25.0)]
+    trunk, last = sorted(of_head, key=lambda group: group["speed"])
+    assert [p.shape for p in last["params"]] == [(3, 1280), (3,)]
+    head = sum(len(group["params"]) for group in (trunk, last))
+    assert head == len(list(network.head.parameters()))
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))

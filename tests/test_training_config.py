@@ -67,7 +67,11 @@ def test_every_setting_can_be_set() -> None:
         ema = 0.5
         residual = {latent = 4, sixteenth = 5, eighth = 6, quarter = 7, analysis_blocks = [1, 2]}
         levels = {count = 3, first_gain = 1, last_gain = 4}
-        task = {network = "efficientnet_lite0", weights = "published", learn = true, speed = 0.5}
+        task.network = "efficientnet_lite0"
+        task.weights = "published"
+        task.learn = true
+        task.speed = 0.5
+        task.last_speed = 5
         evaluation = {every = 2, images = 3}
         entropy = {own = [1, 4], shared = [3]}
         [data]
@@ -111,7 +115,7 @@ def test_every_setting_can_be_set() -> None:
         ema=0.5,
         residual=ResidualConfig(4, 5, 6, 7, analysis_blocks=(1, 2)),
         levels=LevelsConfig(3, 1.0, 4.0),
-        task=TaskConfig("efficientnet_lite0", "published", learn=True, speed=0.5),
+        task=TaskConfig("efficientnet_lite0", "published", True, 0.5, 5.0),
         evaluation=EvaluationConfig(2, 3),
         entropy=EntropyConfig((1, 4), (3,)),
         data=DataConfig(0.3, 0.1, (1.0, 2.5), (0.2, 0.3), (0.5, 1.0), 0.1, 64, 2),

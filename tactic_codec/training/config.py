@@ -71,6 +71,7 @@ class TaskConfig:
     weights: Literal["published", "random"] = "random"
     learn: bool = True  # False keeps it as it starts; gradients still pass through to the codec
     speed: float = 1.0  # its learning rate over the codec's
+    last_speed: float | None = None  # likewise of the layer that names the classes; None: as speed
     input_size: int | None = None  # side of the images it reads, in pixels; None: the network's own
 
 
@@ -309,6 +310,7 @@ def check(config: TrainingConfig, where: str) -> None:
     require(0 <= config.seed < 2**32, f"seed must be 0 to {2**32 - 1}, found {config.seed}")
     require(len(config.stage) > 0, "at least one [[stage]] is needed")
     require(config.task.speed > 0, "task speed must be positive")
+    require((config.task.last_speed or 1) > 0, "task last_speed must be positive")
     require((config.task.input_size or 1) > 0, "task input_size must be positive")
     require(
         config.task.input_size is None or not any(stage.features for stage in config.stage),

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tactic_codec.errors import ConfigError
 from tactic_codec.networks.codec import TacticNetwork
-from tactic_codec.networks.heads import build_head
+from tactic_codec.networks.heads import LAST_LAYER, build_head
 from tactic_codec.networks.transforms import TransformConfig
 from tactic_codec.training import checkpoint, loss, parallel
 from tactic_codec.training.checkpoint import LOG, Learner
@@ -207,13 +207,17 @@ def _build_optimizer(network: TacticNetwork, config: TrainingConfig) -> Adam:
     if network.gains:
         fast += network.gains.parameters()
     fast = [p for p in fast if p.requires_grad]
-    head = [p for p in network.head.parameters() if p.requires_grad] if network.head else []
-    theirs = {id(p) for p in (*fast, *head)}
-    others = [p for p in network.parameters() if p.requires_grad and id(p) not in theirs]
+    learning = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    last = [p for n, p in learning if n.startswith(LAST_LAYER)]
+    head = [p for n, p in learning if n.startswith("head.") and not n.startswith(LAST_LAYER)]
+    theirs = {id(p) for p in (*fast, *head, *last)}
+    others = [p for _, p in learning if id(p) not in theirs]
+    task = config.task
     groups = [
         {"params": others, "speed": 1.0},
         {"params": fast, "speed": FAST},
-        {"params": head, "speed": config.task.speed},
+        {"params": head, "speed": task.speed},
+        {"params": last, "speed": task.speed if task.last_speed is None else task.last_speed},
     ]
     return Adam([group for group in groups if group["params"]])
 

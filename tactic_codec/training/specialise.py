@@ -68,7 +68,7 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         warmup=20,
     )
     head = replace(
-        joint, name="head", steps=150, label=1.0, learning_rate=2e-3, quantisation="none"
+        joint, name="head", steps=250, label=1.0, learning_rate=4e-4, quantisation="none"
     )
     rounded = replace(
         joint, name="rounded", steps=120, warmup=0, label=0.3, distill=0.6, quantisation="rounded"
@@ -80,7 +80,9 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         ema=0.98,
         residual=transforms,
         levels=replace(made.levels or LevelsConfig(), count=len(model.levels)),
-        task=TaskConfig(network, speed=0.2),
+        # The last layer starts from nothing. What is below it knows pictures already, and a rate
+        # at which the one learns would make the other forget.
+        task=TaskConfig(network, speed=0.1, last_speed=25.0),
         data=DataConfig(colour=0.2),
         entropy=made.entropy,
         evaluation=EvaluationConfig(every=10**6, images=10, final=50),
