@@ -7,12 +7,12 @@
 Rounding to nearest asks neither what a symbol costs nor what a picture loses by it. Here one
 picture's own J is made small, with the decoder as it is: streams stay what every decoder reads.
 
-- Effort 1 takes the gradient of L_D + L_T at the rounded latent once, predicts from it and from
-  the tables what moving each symbol by 1 would change, and makes the moves that promise most
-  (rate–distortion optimised quantisation, with the task's loss in it).
-- Efforts 2 and 3 let Adam move the latent, with the gradient passed through rounding and the bits
-  taken as linear between neighbouring integers (in place of the annealing of Yang, Bamler & Mandt,
-  NeurIPS 2020, which was slower to arrive).
+Adam moves the latent, with the gradient of L_D + L_T passed through rounding and the bits taken as
+linear between neighbouring integers (in place of the annealing of Yang, Bamler & Mandt, NeurIPS
+2020, which was slower to arrive). Efforts differ in the number of its steps. One step alone, rate–
+distortion optimised quantisation with the task's loss in it, gains nothing that lasts: the task's
+gradient at plainly rounded symbols holds for a few moves, and it is the following ones that find
+their way.
 
 Every candidate is judged by its true J: really rounded symbols, the bits of the integer tables, the
 picture in 8 bits. The plain result is always among them, so that effort is never worse in J.
@@ -53,7 +53,7 @@ TILE = 1024
 network looks at whole pictures, and so only at those that fit into one block; of larger ones J is
 distortion and rate alone."""
 
-STEPS = {2: 16, 3: 96}
+STEPS = {1: 8, 2: 16, 3: 96}
 """Steps of Adam by effort."""
 
 LEARNING_RATE = 0.05
@@ -64,10 +64,6 @@ FINAL_LEARNING_RATE = 0.02
 
 BETAS = (0.8, 0.99)
 """How fast Adam forgets: faster than in training, since all is over after a few steps."""
-
-SHARES = (1.0, 0.25, 0.0625, 0.015625)
-"""Shares of the promising moves that effort 1 tries: a gradient holds for a few moves, not for
-thousands at once."""
 
 UNKNOWN_OBJECTIVE = Objective(pixel_scale=10.0, alpha=1.0, features=0.0, beta=0.0)
 """What J is where the model does not tell; `rate_weight` then finds beta."""
@@ -176,24 +172,6 @@ class Judge:
             # Where a network overflows there is nothing to follow.
             slopes = slopes.nan_to_num(0, 0, 0).to(symbols_CHW.device)
         return Loss(distortion, task, slopes)
-
-    def curvature(self, symbols_CHW: Tensor) -> Tensor:
-        """Estimate the second derivative of L_D by a symbol of each channel, [C].
-
-        It is twice the mean square of a column of the synthesis network's Jacobian J, and (Jᵀr)²
-        for random signs r has just these squares as its mean (Hutchinson); the mean over a
-        channel's positions steadies it.
-        """
-        random = torch.Generator().manual_seed(0)
-        squares = torch.zeros_like(symbols_CHW, device=self._device)
-        for tile in self._tiles:
-            part = symbols_CHW[:, *tile.padded].detach().to(self._device).requires_grad_()
-            x_hat_BCHW, _ = self._decode(part, tile)
-            signs = torch.randint(0, 2, x_hat_BCHW.shape, generator=random) * 2 - 1
-            sample = (x_hat_BCHW * signs.to(self._device)).sum()
-            squares[:, *tile.padded] += torch.autograd.grad(sample, part)[0].square()
-        scale = 2 * self._objective.pixel_scale**2 / self._x_BCHW.numel()
-        return scale * squares.mean(dim=(1, 2)).nan_to_num(0, 0, 0).to(symbols_CHW.device)
 
     def _decode(self, part_CHW: Tensor, tile: Tile) -> tuple[Tensor, Tensor]:
         """Return a tile's core as it is decoded, and the original's same part, [1, 3, H, W]."""
@@ -315,10 +293,7 @@ class Refiner:
         gain_C11 = torch.from_numpy(coded.gain)[:, None, None]
         v_CHW = torch.from_numpy(latent) * gain_C11
         v_CHW = v_CHW.nan_to_num(0).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-        if effort in STEPS:
-            search.descend(v_CHW, STEPS[effort])
-        else:
-            search.move(v_CHW)
+        search.descend(v_CHW, STEPS[effort])
         return search.best
 
 
@@ -332,7 +307,7 @@ def rate_weight(distortion: float, bpp: float) -> float:
 
 
 class _Search:
-    """The best symbols so far for one picture, and ways to better ones."""
+    """The best symbols so far for one picture, and the way to better ones."""
 
     def __init__(self, judge: Judge, prices: Prices, level: Level, plain: Symbols) -> None:
         self._judge = judge
@@ -346,32 +321,8 @@ class _Search:
         self._bit = beta / self._area  # what a bit counts for in J
         self._least = loss.total + beta * bpp
 
-    def move(self, v_CHW: Tensor) -> None:
-        """Effort 1: make those moves by 1 that the gradient at the plain symbols recommends."""
-        symbols, v = self.best, v_CHW.numpy()
-        gradient = self._judge.loss(_floats(symbols), gradient=True).gradient
-        assert gradient is not None
-        slopes = gradient.numpy()
-        half_curvature = self._judge.curvature(_floats(symbols)).numpy()[:, None, None] / 2
-        moves = self._prices.moves(symbols)
-        changes = np.zeros_like(slopes)
-        steps = np.zeros_like(symbols)
-        for step, bits in ((-1, moves.down), (1, moves.up)):
-            change = step * slopes + half_curvature + self._bit * bits
-            # Where a symbol may go: to the latent's other neighbour, or towards zero.
-            allowed = (np.abs(symbols + step - v) < 1) | (symbols * step < 0)
-            better = allowed & (change < changes)
-            changes[better], steps[better] = change[better], step
-        promising = np.flatnonzero(steps)
-        promising = promising[np.argsort(changes.flat[promising], kind="stable")]
-        for share in SHARES:
-            chosen = promising[: round(share * promising.size)]
-            moved = symbols.copy()
-            moved.flat[chosen] += steps.flat[chosen]
-            self._offer(moved, self._judge.loss(_floats(moved)))
-
     def descend(self, v_CHW: Tensor, steps: int) -> None:
-        """Efforts 2 and 3: let Adam move the latent, and keep the best symbols on the way."""
+        """Let Adam move the latent, and keep the best symbols on the way."""
         v_CHW = v_CHW.clone().requires_grad_()
         optimizer = torch.optim.Adam([v_CHW], LEARNING_RATE, BETAS)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, FINAL_LEARNING_RATE)

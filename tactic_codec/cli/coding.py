@@ -109,8 +109,8 @@ def compress(
     upright and to sRGB; transparent parts become white.
 
     With --effort above 0 each picture's symbols are chosen by their bits, by the decoded picture,
-    and by what the model's own classifier makes of it: 1 asks once, 2 in 16 steps, 3 in 96, and a
-    step takes longer than decoding and classifying the picture. Every decoder reads the result.
+    and by what the model's own classifier makes of it, in 8, 16 or 96 steps, each of which takes
+    longer than decoding and classifying the picture. Every decoder reads the result.
     Other classifiers gain less from it than the one that was asked, which is asked for pictures of
     up to 1024 pixels a side only.
     """
