@@ -25,7 +25,7 @@ import platform
 import statistics
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ import torch
 
 from tactic_codec import image
 from tactic_codec.errors import ConfigError
-from tactic_codec.evaluation.coders import conventional
+from tactic_codec.evaluation.coders import CONVENTIONAL, conventional
 from tactic_codec.model import Model
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import train_command
@@ -45,6 +45,10 @@ HERE = Path(__file__).resolve().parent
 SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
 BASELINE = "uncompressed"
 """Row that the others are compared with."""
+
+STANDARD_JPEG = replace(CONVENTIONAL["jpeg"], options=lambda quality: ({"quality": quality},))
+"""The paper's JPEG, as Pillow writes it unasked: the pixels of ours, in more bytes, since its
+Huffman tables are those of the standard."""
 
 
 class Recode(NamedTuple):
@@ -144,9 +148,11 @@ def _stages(named: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str,
 def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
     """Train a row for a seed, unless that was done, and return its result."""
     folders, tests = data.folders, data.tests
+    squares: tuple[Path, ...] = ()
     if any(other.recode for other in table.rows):
         # All rows start from the same squares, so that only the codec differs.
         side = int(table.base["data"]["size"])
+        squares = tuple(recoded(folder, None, side, data.work) for folder in tests or folders)
         folders = tuple(recoded(folder, row.recode, side, data.work) for folder in folders)
         tests = tuple(recoded(folder, row.recode, side, data.work) for folder in tests)
     start = None
@@ -156,7 +162,7 @@ def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
         start, codec_seconds = _trained(alone, folders, tests, data)
     config = {**table.base, "seed": seed, "stage": row.stage}
     model, took = _trained(config, folders, tests, data, start=start)
-    figures = _figures(model, row, folders, tests)
+    figures = _figures(model, row, folders, tests, squares)
     return {
         "row": row.name,
         "seed": seed,
@@ -216,9 +222,16 @@ def _trained(
 
 
 def _figures(
-    model: Model, row: Row, folders: Sequence[Path], tests: Sequence[Path]
+    model: Model,
+    row: Row,
+    folders: Sequence[Path],
+    tests: Sequence[Path],
+    squares: Sequence[Path],
 ) -> dict[str, Any]:
-    """Return what a row reaches on its test images, from real files."""
+    """Return what a row reaches on its test images, from real files.
+
+    ``squares`` are what the folders with the test images were coded from, where that was so.
+    """
     (name,) = model.manifest["metrics"]
     figures = dict(model.manifest["metrics"][name])
     coded = any(stage.get("quantisation", "noise") != "none" for stage in row.stage)
@@ -233,23 +246,43 @@ def _figures(
     sizes = {}
     if row.recode:
         held_out = (model.held_out() or frozenset()) if not tests else None
-        sizes = _file_sizes(tests or folders, held_out)
+        sizes = _file_sizes(row.recode, tests or folders, squares, held_out)
     return {"images": figures["images"], **sizes, **shares}
 
 
-def _file_sizes(folders: Sequence[Path], names: frozenset[str] | None) -> dict[str, float]:
-    """Return mean bytes and bpp of coded pictures on disk."""
-    bits, sizes = [], []
-    for folder in folders:
+def _file_sizes(
+    recode: Recode,
+    folders: Sequence[Path],
+    squares: Sequence[Path],
+    names: frozenset[str] | None,
+) -> dict[str, float]:
+    """Return mean bytes and bpp of coded pictures on disk; of JPEG by its standard tables, too.
+
+    Args:
+        recode: by which they were coded.
+        folders: that hold them,
+        squares: and of each the folder that it was coded from.
+        names: of those that count, below their folder; None for all.
+    """
+    sizes, standard, pixels = [], [], []
+    for folder, origin in zip(folders, squares, strict=True):
         for path in sorted(folder.rglob("*")):
-            chosen = path.suffix in SUFFIXES.values() and (
-                names is None or path.relative_to(folder).as_posix() in names
-            )
-            if chosen:
-                height, width, _ = image.load(path).shape
-                sizes.append(path.stat().st_size)
-                bits.append(8 * sizes[-1] / (height * width))
-    return {"bytes": float(np.mean(sizes)), "bpp": float(np.mean(bits))}
+            name = path.relative_to(folder)
+            known = names is None or name.as_posix() in names
+            if path.suffix not in SUFFIXES.values() or not known:
+                continue
+            square = image.load((origin / name).with_suffix(".png"))
+            pixels.append(square.shape[0] * square.shape[1])
+            sizes.append(path.stat().st_size)
+            if recode.codec == "jpeg":
+                standard.append(len(STANDARD_JPEG.encode(square, recode.quality)))
+    figures = _means("", sizes, pixels)
+    return figures | _means("standard_", standard, pixels) if standard else figures
+
+
+def _means(prefix: str, sizes: Sequence[int], pixels: Sequence[int]) -> dict[str, float]:
+    bits = [8 * size / count for size, count in zip(sizes, pixels, strict=True)]
+    return {f"{prefix}bytes": float(np.mean(sizes)), f"{prefix}bpp": float(np.mean(bits))}
 
 
 def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
@@ -317,7 +350,12 @@ def result_path(results: Path, row: str, seed: int) -> Path:
 def as_markdown(table: Table, results: Path) -> str:
     """Return a table of what there is: means over seeds, their spread, and the paper's figures."""
     found = {row.name: list(_results(results, row.name)) for row in table.rows}
+    every = [result for own in found.values() for result in own]
+    standard = any("standard_bpp" in result for result in every)
+    published = any("bpp" in row.paper for row in table.rows)
     header = ["", "bpp"]
+    header += ["bpp, standard JPEG"] if standard else []
+    header += ["paper's bpp"] if published else []
     for metric in table.metrics:
         name = metric.replace("_", " ")
         header += [name, f"less than {BASELINE}", f"paper's {name}", "less"]
@@ -326,13 +364,14 @@ def as_markdown(table: Table, results: Path) -> str:
         own = found[row.name]
         if not own:
             continue
-        bpp = [result["bpp"] for result in own if "bpp" in result]
-        cells = [row.name, f"{statistics.mean(bpp):.4f}" if bpp else ""]
+        cells = [row.name, _mean_bpp(own, "bpp")]
+        cells += [_mean_bpp(own, "standard_bpp")] if standard else []
+        if published:
+            cells.append(f"{row.paper['bpp']:.4f}" if "bpp" in row.paper else "")
         for metric in table.metrics:
             cells += _cells(table, row, metric, found)
         lines.append(_pipe(cells))
-    seeds = sorted({result["seed"] for own in found.values() for result in own})
-    every = [result for own in found.values() for result in own]
+    seeds = sorted({result["seed"] for result in every})
     # Rows share the codec that they leave as it is.
     shared = {(r["seed"], r["codec_seconds"]) for r in every}
     hours = (sum(r["seconds"] for r in every) + sum(seconds for _, seconds in shared)) / 3600
@@ -341,7 +380,18 @@ def as_markdown(table: Table, results: Path) -> str:
         f"Means over seeds {', '.join(map(str, seeds))} of the split; ± half the range. Steps of "
         f"training add up to {hours:.1f} hours.",
     ]
+    if standard:
+        lines += [
+            "",
+            "bpp of JPEG: optimised Huffman tables, baseline or progressive, the smaller. Standard "
+            "JPEG: the same pixels with the standard's own tables, of which the paper's rates are.",
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _mean_bpp(results: Sequence[Mapping[str, Any]], field: str) -> str:
+    bpp = [result[field] for result in results if field in result]
+    return f"{statistics.mean(bpp):.4f}" if bpp else ""
 
 
 def _cells(

@@ -1,18 +1,23 @@
 """The tables of the paper: every row can be configured; a small one runs, resumes and prints."""
 
 import importlib.util
+import io
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from conftest import PHOTOGRAPHS
 from PIL import Image
 from torch import nn
 
+from tactic_codec import image
 from tactic_codec.errors import ConfigError
+from tactic_codec.evaluation.coders import conventional
 from tactic_codec.networks import heads
 from tactic_codec.training.config import parse_config
 
@@ -67,6 +72,27 @@ def test_an_unknown_table_names_those_that_there_are(reproduce: ModuleType) -> N
         reproduce.load_table("table4", "desk")
 
 
+@pytest.mark.parametrize("quality", [2, 5, 10, 15, 25, 50])
+def test_standard_jpeg_has_the_pixels_of_the_optimised(reproduce: ModuleType, quality: int) -> None:
+    pixels = image.square(image.load(PHOTOGRAPHS[0]), 128)
+    unasked = io.BytesIO()
+    image.to_pillow(pixels).save(unasked, "JPEG", quality=quality)
+    assert reproduce.STANDARD_JPEG.encode(pixels, quality) == unasked.getvalue()
+    baseline, progressive = conventional("jpeg").options(quality)
+    assert progressive["progressive"]
+    for way in (baseline, progressive):  # whichever is the smaller
+        optimised = replace(conventional("jpeg"), options=lambda _, way=way: (way,))
+        optimised_bytes, decoded = optimised.code(pixels, quality)
+        assert np.array_equal(decoded, image.load(unasked.getvalue()))
+        assert optimised_bytes < len(unasked.getvalue())
+
+
+def test_a_flat_picture_takes_what_it_takes_in_the_paper(reproduce: ModuleType) -> None:
+    grey = np.full((299, 299, 3), 128, np.uint8)
+    sizes = [len(c.encode(grey, 2)) for c in (reproduce.STANDARD_JPEG, conventional("jpeg"))]
+    assert [round(8 * size / 299**2, 3) for size in sizes] == [0.185, 0.074]
+
+
 # --- A small table --------------------------------------------------------------------------------
 
 
@@ -114,7 +140,7 @@ def small_table(reproduce: ModuleType) -> object:
                 codec=[{**stage, "alpha": 0.0}],
             ),
             reproduce.Row("TACTIC", {"accuracy": 58.7}, [stage]),
-            reproduce.Row("JPEG q 5", {}, [alone], recode=reproduce.Recode("jpeg", 5)),
+            reproduce.Row("JPEG q 5", {"bpp": 0.301}, [alone], recode=reproduce.Recode("jpeg", 5)),
         ),
     )
 
@@ -142,10 +168,16 @@ def test_a_table_is_run_and_resumed_and_printed(
     assert found["JPEG q 5"]["accuracy"] >= 0.75
     assert "bpp" not in found["uncompressed"]
     assert len(list(work.rglob("*.jpg"))) == 20
-    assert found["JPEG q 5"]["bytes"] == pytest.approx(found["JPEG q 5"]["bpp"] * 32 * 32 / 8)
+    jpeg = found["JPEG q 5"]
+    assert jpeg["bytes"] == pytest.approx(jpeg["bpp"] * 32 * 32 / 8)
+    # The standard's Huffman tables alone take 432 bytes, beside some 200 for the rest.
+    assert jpeg["bytes"] + 150 < jpeg["standard_bytes"] < 800
+    assert jpeg["standard_bytes"] == pytest.approx(jpeg["standard_bpp"] * 32 * 32 / 8)
+    assert "standard_bpp" not in found["TACTIC"]
 
     text = reproduce.as_markdown(table, results)
-    assert "| uncompressed |  | 100.0 ± 0.0 % | 0.0 | 63.7 % | 0.0 |" in text
+    assert "| uncompressed |  |  |  | 100.0 ± 0.0 % | 0.0 | 63.7 % | 0.0 |" in text
+    assert f"| {jpeg['bpp']:.4f} | {jpeg['standard_bpp']:.4f} | 0.3010 |" in text
     row = next(line for line in text.splitlines() if line.startswith("| TACTIC"))
     assert row.endswith("| 58.7 % | 5.0 |")
 
