@@ -161,7 +161,8 @@ def _all_points(uncompressed: P, curves: Sequence[Curve[P]]) -> Iterator[tuple[s
 def _flat(facts: dict[str, Any], result: FolderResult | MaskResult) -> dict[str, Cell]:
     """Turn ``{"accuracy": {"share": 1, "low": 0}}`` into ``{"accuracy": 1, "accuracy_low": 0}``.
 
-    A list has a value for each class, and becomes a column each: ``iou_road``.
+    A list has a value for each class, and becomes a column each: ``iou_0_road``. The index keeps
+    classes of one name apart.
     """
     cells: dict[str, Cell] = {}
     for name, value in facts.items():
@@ -169,7 +170,7 @@ def _flat(facts: dict[str, Any], result: FolderResult | MaskResult) -> dict[str,
             cells[name] = value["share"]
             cells |= {f"{name}_{end}": value[end] for end in ("low", "high")}
         elif isinstance(value, list) and isinstance(result, MaskResult):
-            columns = [f"{name}_{label}" for label in result.classes]
+            columns = [f"{name}_{index}_{label}" for index, label in enumerate(result.classes)]
             cells |= dict(zip(columns, value, strict=True))
         else:
             cells[name] = value
