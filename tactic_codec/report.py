@@ -271,7 +271,8 @@ def segmented(codec: "Codec", decoded: Pixels, expected: metrics.LabelMap) -> Se
     if expected.shape != decoded.shape[:2]:
         sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, decoded)]
         raise ImageError(
-            f"the label map has {sizes[0]} pixels, the frame {sizes[1]}; it is of another picture"
+            f"the label map has {sizes[0]} pixels, the frame {sizes[1]}; it is of another picture, "
+            "or of this one before it was turned upright"
         )
     from tactic_codec import tasks
 

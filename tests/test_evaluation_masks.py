@@ -619,6 +619,19 @@ def test_eval_goes_on_without_a_label_map(tactic: Tactic, model: Path) -> None:
     assert "its label map 3 x 3" in result.stderr
 
 
+def test_eval_expects_label_maps_of_pictures_as_they_are_shown(tactic: Tactic, model: Path) -> None:
+    on_its_side = Image.Exif()
+    on_its_side[0x0112] = 6
+    with Image.open("val/images/b.png") as picture:  # 64 × 32
+        stored = picture.transpose(Image.Transpose.ROTATE_90)
+    stored.save("val/images/b.png", exif=on_its_side)
+    options = ("-m", model, "--data", "val", "--out", "r", "--json")
+    assert json.loads(tactic(*options).stdout)["folders"][0]["images"] == 2
+    Image.fromarray(np.full((64, 32), 2, np.uint8)).save("val/labels/b.png")
+    result = tactic(*options, code=1)
+    assert "the upright picture has 64 x 32 pixels, its label map 32 x 64" in result.stderr
+
+
 @pytest.mark.usefixtures("small_crops", "one_torch_thread")
 def test_eval_trains_heads_for_label_maps(tactic: Tactic, trainable: Codec) -> None:
     options = ("-m", trainable.model.path, "--data", "val", "--out", "r", "--retrain-head", "2")

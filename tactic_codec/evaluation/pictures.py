@@ -3,6 +3,9 @@
 DIR/any/where/name.jpg         squares; the first folder may be the class that they show
 DIR/images/name.jpg            whole pictures, each with its label map, an 8-bit PNG of its
 DIR/labels/name.png            size, whose values are classes; other values are void
+
+Pictures are turned upright as their EXIF data say, and label maps are expected so, as annotation
+tools make them: those of a picture as it is stored on its side have another size, and are refused.
 """
 
 from collections.abc import Collection, Sequence
@@ -135,7 +138,7 @@ def mask_picture(name: str, pixels: Pixels, labels: LabelMap) -> MaskPicture:
     """
     if pixels.shape[:2] != labels.shape:
         sizes = [f"{shape[1]} x {shape[0]}" for shape in (pixels.shape, labels.shape)]
-        raise DataError(f"the picture has {sizes[0]} pixels, its label map {sizes[1]}")
+        raise DataError(f"the upright picture has {sizes[0]} pixels, its label map {sizes[1]}")
     content = picture_hash(pixels)
     return MaskPicture(name, pixels, labels, content, f"{content} {picture_hash(labels)}")
 
