@@ -40,6 +40,11 @@ class Picture(NamedTuple):
     pixels: Pixels
     hash: str
 
+    @property
+    def content(self) -> str:
+        """Hash of the pixels, see `MaskPicture`."""
+        return self.hash
+
 
 @dataclass(frozen=True)
 class Folder:
