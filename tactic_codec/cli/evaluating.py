@@ -203,12 +203,8 @@ def eval(
     steps: int | None,
     train_data: tuple[str, ...],
     force: bool,
-    device: str,
-    jobs: int,
-    max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    running: options.Running,
+    talking: options.Talking,
 ) -> None:
     """Measure models against JPEG, WebP, AVIF, HEIC, JPEG 2000 and JPEG XL, from real files.
 
@@ -235,8 +231,7 @@ def eval(
             "--retrain-head needs other pictures than those that are evaluated: give --held-out "
             "or --train-data DIR"
         )
-    jobs, threads = options.threads_for(jobs)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image
         from tactic_codec.codec import load_model
         from tactic_codec.evaluation import evaluate, masks, pictures, plot, tables
@@ -245,22 +240,28 @@ def eval(
         _check_out(out, force)
         work.collect_warnings(image.ImageWarning)
         models = tuple(dict.fromkeys(models))
-        loaded = [load_model(name, device=device, threads=threads) for name in models]
+        loaded = [
+            load_model(name, device=running.device, threads=running.threads) for name in models
+        ]
         reference = loaded[0]
         segments = _segments(reference.model, (*data, *train_data))
         head = reference.model.head("segment" if segments else "classify")
         notes = [_OF_EFFORT_ON_MASKS if segments else _OF_EFFORT] if any(efforts) else []
-        own = _models(models, loaded, device, efforts)
+        own = _models(models, loaded, running.device, efforts)
         coders = _coders(console, own, codecs, dict(grids), notes)
         compare = _has_scipy(console, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None
 
         def squares(path: str, listed: Sequence[listing.Listed]) -> "Folder":
-            found = listing.load(console, listed, size, jobs=jobs, max_pixels=max_pixels)
+            found = listing.load(
+                console, listed, size, jobs=running.jobs, max_pixels=running.max_pixels
+            )
             return pictures.folder(path, found, head.classes)
 
         def whole(path: str, listed: Sequence[listing.Listed]) -> "MaskFolder":
-            found = listing.load_masks(console, listed, jobs=jobs, max_pixels=max_pixels)
+            found = listing.load_masks(
+                console, listed, jobs=running.jobs, max_pixels=running.max_pixels
+            )
             return pictures.mask_folder(path, found, head.labels)
 
         folder: Callable[[str, Sequence[listing.Listed]], Any] = whole if segments else squares
@@ -278,14 +279,14 @@ def eval(
             for path, found in to_train_on.items():
                 training[path] = folder(path, found)
             by_folder = {p: training[p if p in training else listing.POOLED] for p in listed}
-            heads = _retrainer(segments)(reference, by_folder, cache, steps, device)
+            heads = _retrainer(segments)(reference, by_folder, cache, steps, running.device)
         results = measure(
             folders,
             coders,
             reference,
             cache,
-            device=device,
-            jobs=jobs,
+            device=running.device,
+            jobs=running.jobs,
             within=within,
             heads=heads,
             compare=compare,
@@ -314,7 +315,7 @@ def eval(
             console.warn("curves.png", f"not drawn: {exc}")
         for name, content in written.items():
             outputs.write(os.path.join(out, name), content, force=True)
-        if as_json:
+        if talking.as_json:
             console.json(tables.as_json(report))
         else:
             for line in tables.as_text(report).splitlines():

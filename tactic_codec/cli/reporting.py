@@ -64,12 +64,8 @@ def bpp_report(
     masks: str | None,
     form: str,
     model: str | None,
-    device: str,
-    jobs: int,
-    max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    running: options.Running,
+    talking: options.Talking,
 ) -> None:
     """Report what .tac files cost and keep: one row a frame, and totals.
 
@@ -90,19 +86,18 @@ def bpp_report(
     accuracy and the mean over classes of intersection over union (mIoU), the line of sums both
     over all pixels. Values that are no class of the model are never counted.
     """
-    form = "json" if as_json else form
+    form = "json" if talking.as_json else form
     sources = files.expand(paths, recursive=True, suffixes=FRAMES)
-    jobs, threads = options.threads_for(jobs)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image, report
 
         work.collect_warnings(image.ImageWarning)
-        decoders = options.Decoders(model, device, threads)
-        build = _RowBuilder(decoders, originals, masks, max_pixels)
-        items = files.frames(sources, max_pixels=max_pixels)
+        decoders = options.Decoders(model, running.device, running.threads)
+        build = _RowBuilder(decoders, originals, masks, running.max_pixels)
+        items = files.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
         rows = []
-        for item, (row, missing), _ in console.each(build, items, jobs=jobs, total=total):
+        for item, (row, missing), _ in console.each(build, items, jobs=running.jobs, total=total):
             rows.append(row)
             if missing:
                 console.warn(item.title, f"no ideal_bpp: {missing}")
