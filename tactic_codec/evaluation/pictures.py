@@ -11,12 +11,12 @@ tools make them: those of a picture as it is stored on its side have another siz
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from tactic_codec import image
-from tactic_codec.errors import DataError
+from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.evaluation.cache import picture_hash
 from tactic_codec.image import Pixels
 from tactic_codec.metrics import LabelMap
@@ -25,6 +25,12 @@ from tactic_codec.model import HELD_OUT, Model
 IMAGES, LABELS = "images", "labels"
 """Of a folder with label maps. Training has the same two names: neither room may know the other,
 and no room below both reads folders of pictures."""
+
+TRAINING_PICTURES = 2000
+"""150 kB each in memory at 224×224, 7 bytes a pixel where they are whole with their label maps and
+as decoded; and all are coded for every point."""
+
+T = TypeVar("T")
 
 
 class Picture(NamedTuple):
@@ -135,6 +141,34 @@ def has_masks(folder: Path) -> bool:
     return (folder / IMAGES).is_dir() and (folder / LABELS).is_dir()
 
 
+def segmented(model: Model, folders: Sequence[str]) -> bool:
+    """Tell whether folders are segmented, which only a model can that has a network for it.
+
+    Raises:
+        ConfigError: they are of two kinds, or of one that the model has no network for.
+    """
+    if "segment" not in model.heads:
+        masked = [folder for folder in folders if has_masks(Path(folder))]
+        if masked:
+            raise ConfigError(
+                f"{masked[0]} holds label maps, and model {model.name} does not segment; "
+                f"name a model that does first, or give the folder {IMAGES}/ alone"
+            )
+        return False
+    plain = [folder for folder in folders if not has_masks(Path(folder))]
+    if plain and len(plain) < len(folders):
+        raise ConfigError(
+            f"{plain[0]} does not hold {IMAGES}/ and {LABELS}/, as other folders here do; "
+            "evaluate pictures with label maps and those without by two commands"
+        )
+    if plain and "classify" not in model.heads:
+        raise ConfigError(
+            f"{plain[0]} does not hold {IMAGES}/ and {LABELS}/, and model {model.name} "
+            "has no classifier for pictures without label maps"
+        )
+    return not plain
+
+
 def mask_picture(name: str, pixels: Pixels, labels: LabelMap) -> MaskPicture:
     """Put a picture, uint8 [H, W, 3], and its label map, uint8 [H, W], together.
 
@@ -225,3 +259,9 @@ def spread(names: Sequence[str], limit: int | None) -> list[str]:
     if limit is None or limit >= len(names):
         return list(names)
     return [names[i * len(names) // limit] for i in range(limit)]
+
+
+def thinned(pictures: Sequence[T]) -> list[T]:
+    """Return every nth picture to train heads on, so that at most `TRAINING_PICTURES` are left."""
+    every = -(-len(pictures) // TRAINING_PICTURES) or 1
+    return list(pictures[::every])

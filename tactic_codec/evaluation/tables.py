@@ -12,6 +12,14 @@ from tactic_codec.evaluation.masks import RESAMPLES, MaskPoint, MaskResult, Mask
 
 Cell = str | int | float | None
 
+EFFORT_NOTES = {
+    "classify": "Effort above 0 asks the model's own classifier: where that is the reference "
+    "network, its agreement and accuracy are better than another classifier's would be.",
+    "segment": "Effort above 0 asks the model's own task network: where that is the reference "
+    "network, its figures are better than another network's would be.",
+}
+"""What to know where models were measured at efforts above 0, by the task of the reference."""
+
 P = TypeVar("P", bound=AnyPoint)
 
 
