@@ -2,10 +2,12 @@
 
     python benchmarks/exactness.py --model models/paper --data DATA/imagenette/train
 
-Every image is compressed by ONNX Runtime, and its symbols are decoded by constriction and by the
-plain-Python coder; both must agree, and both must write the same payload. Pixels are decoded by
-ONNX Runtime and by torch with one and two threads and compared. The analysis of torch is compared
-too: it may differ, and how often it does is counted. Writes benchmarks/results/exactness.json.
+Test images are those that the model's held-out.txt names; of a model that has no such list they are
+drawn again from the seed. Every image is compressed by ONNX Runtime, and its symbols are decoded by
+constriction and by the plain-Python coder; both must agree, and both must write the same payload.
+Pixels are decoded by ONNX Runtime and by torch with one and two threads and compared. The analysis
+of torch is compared too: it may differ, and how often it does is counted. Writes
+benchmarks/results/exactness.json.
 """
 
 import argparse
@@ -37,9 +39,13 @@ def main() -> None:
         others.append(load_model(arguments.model, device="cuda"))
     training = codec.model.manifest["training"]
     shares = training["config"]["data"]
-    split = DataConfig(test=shares["test"], calibration=shares["calibration"])
+    kept_out = codec.model.held_out()
+    split = DataConfig(
+        test=shares["test"] if kept_out is None else 0.0,  # beside those that the list names
+        calibration=shares["calibration"],
+    )
     classes = codec.model.heads["classify"].classes
-    data = scan([arguments.data], split, training["seed"], classes=classes)
+    data = scan([arguments.data], split, training["seed"], classes=classes, kept_out=kept_out or ())
     excess, headers, peak, analysis_flips, symbols_seen = [], [], 0, 0, 0
     for example in data.parts[0].test[: arguments.images]:
         pixels = image.square(image.load(example.path), shares["size"])

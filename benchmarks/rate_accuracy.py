@@ -3,8 +3,8 @@ r"""What a task network recognises after each codec, at the same mean bytes an i
     python benchmarks/rate_accuracy.py --model models/paper \
         --data DATA/imagenette/train --data DATA/imagenet-samples
 
-For models that do not say themselves which images their training kept out: the split is drawn again
-from the seed. For all others there is `tactic eval --held-out`, which measures whole curves. For
+The test set of a folder is what the held-out.txt of the first model names; of a model that has no
+such list it is drawn again from the seed. For whole curves there is `tactic eval --held-out`. For
 every folder its test set is coded by each model, as real frames, and by JPEG, WebP and AVIF at the
 lowest quality whose mean size is at least the first model's. Every picture then goes, through 8-bit
 pixels, to the first model's task network. Writes benchmarks/results/rate_accuracy.json.
@@ -61,13 +61,15 @@ def main() -> None:
     codecs = [load_model(path) for path in arguments.model]
     head = codecs[0]
     training = head.model.manifest["training"]
+    shares = training["config"]["data"]
+    kept_out = head.model.held_out()
     split = DataConfig(
-        test=training["config"]["data"]["test"],
-        calibration=training["config"]["data"]["calibration"],
+        test=shares["test"] if kept_out is None else 0.0,  # beside those that the list names
+        calibration=shares["calibration"],
     )
-    size = training["config"]["data"]["size"]
+    size = shares["size"]
     classes = head.model.heads["classify"].classes
-    data = scan(arguments.data, split, training["seed"], classes=classes)
+    data = scan(arguments.data, split, training["seed"], classes=classes, kept_out=kept_out or ())
     others = [conventional(name) for name in OTHERS]
     report: dict[str, object] = {}
     for part in data.parts:

@@ -7,8 +7,13 @@
 ``experiments/tables/<table>-<size>.toml`` describes a table: a configuration that all rows share,
 and of each row its stages and the paper's figures. ``desk`` is for two cores and some hours,
 ``paper`` for a GPU; the code is the same. Every row is trained for each seed of the split, and its
-result is a file of ``--results``. What is there already is not made again, and a training that was
-interrupted goes on, so the same command resumes a table.
+result is a file below ``--results``. What is there already is not made again, and a training that
+was interrupted goes on, so the same command resumes a table. Without ``--data`` nothing is trained,
+and what there is is shown:
+
+    <results>/<table>-<size>/<row>-seed<n>.json     a result, with its configuration
+                             README.md              the table, as it is printed
+                             figure2.png, .svg      table 2: accuracy over bits a pixel
 
 A row is one of three kinds:
 
@@ -22,77 +27,39 @@ import hashlib
 import json
 import os
 import platform
-import statistics
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from paper_tables import (
+    HERE,
+    Recode,
+    Row,
+    Table,
+    as_markdown,
+    draw_figure,
+    load_table,
+    missing,
+    result_path,
+)
 
 from tactic_codec import image
-from tactic_codec.errors import ConfigError
-from tactic_codec.evaluation.coders import conventional
+from tactic_codec.errors import BackendUnavailable
+from tactic_codec.evaluation.coders import CONVENTIONAL, conventional
 from tactic_codec.model import Model
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import train_command
 from tactic_codec.training.config import parse_config
 from tactic_codec.training.data import SUFFIXES as PICTURES
 
-HERE = Path(__file__).resolve().parent
 SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
-BASELINE = "uncompressed"
-"""Row that the others are compared with."""
-
-
-class Recode(NamedTuple):
-    """Another codec in place of ours.
-
-    Attributes:
-        codec: as `tactic eval` names it: its smallest honest files.
-        quality: its setting.
-    """
-
-    codec: str
-    quality: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table.
-
-    Attributes:
-        name: unique in the table.
-        paper: the paper's figures, by metric; empty where it has no such row.
-        stage: of the task network, or of codec and network together.
-        codec: stages of the codec by itself; empty where there are none.
-        recode: what the pictures were coded with; None where they were not.
-    """
-
-    name: str
-    paper: Mapping[str, float]
-    stage: Sequence[Mapping[str, Any]]
-    codec: Sequence[Mapping[str, Any]] = ()
-    recode: Recode | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the paper, at one size.
-
-    Attributes:
-        title: for people.
-        metrics: fields of results that are shares, the first of them the one that counts.
-        base: what the configurations of all rows share.
-        rows: in the order of the paper.
-    """
-
-    title: str
-    metrics: tuple[str, ...]
-    base: Mapping[str, Any]
-    rows: tuple[Row, ...]
+STANDARD_JPEG = replace(CONVENTIONAL["jpeg"], options=lambda quality: ({"quality": quality},))
+"""The paper's JPEG, as Pillow writes it unasked: the pixels of ours, in more bytes, since its
+Huffman tables are those of the standard."""
 
 
 class Data(NamedTuple):
@@ -106,47 +73,17 @@ class Data(NamedTuple):
     threads: int | None
 
 
-def load_table(name: str, size: str) -> Table:
-    """Read the description of a table.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    path = HERE / "tables" / f"{name}-{size}.toml"
-    if not path.exists():
-        known = sorted(p.stem for p in path.parent.glob("*.toml"))
-        raise ConfigError(f"there is no table {name}-{size}; there are: {', '.join(known)}")
-    raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    rows = tuple(
-        Row(
-            name=row["name"],
-            paper=row.get("paper", {}),
-            stage=[{**raw["steps"][kind], **changes} for kind, changes in _stages(row["stage"])],
-            codec=[
-                {**raw["steps"][kind], **changes} for kind, changes in _stages(row.get("codec", []))
-            ],
-            recode=Recode(**row["recode"]) if "recode" in row else None,
-        )
-        for row in raw["row"]
-    )
-    return Table(raw["title"], tuple(raw["metrics"]), raw["base"], rows)
-
-
-def _stages(named: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name of a kind of stage, and what a row changes of it."""
-    for stage in named:
-        yield stage["like"], {key: value for key, value in stage.items() if key != "like"}
-
-
 # --- A row ----------------------------------------------------------------------------------------
 
 
 def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
     """Train a row for a seed, unless that was done, and return its result."""
     folders, tests = data.folders, data.tests
+    squares: tuple[Path, ...] = ()
     if any(other.recode for other in table.rows):
         # All rows start from the same squares, so that only the codec differs.
         side = int(table.base["data"]["size"])
+        squares = tuple(recoded(folder, None, side, data.work) for folder in tests or folders)
         folders = tuple(recoded(folder, row.recode, side, data.work) for folder in folders)
         tests = tuple(recoded(folder, row.recode, side, data.work) for folder in tests)
     start = None
@@ -156,7 +93,7 @@ def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
         start, codec_seconds = _trained(alone, folders, tests, data)
     config = {**table.base, "seed": seed, "stage": row.stage}
     model, took = _trained(config, folders, tests, data, start=start)
-    figures = _figures(model, row, folders, tests)
+    figures = _figures(model, row, folders, tests, squares)
     return {
         "row": row.name,
         "seed": seed,
@@ -216,9 +153,16 @@ def _trained(
 
 
 def _figures(
-    model: Model, row: Row, folders: Sequence[Path], tests: Sequence[Path]
+    model: Model,
+    row: Row,
+    folders: Sequence[Path],
+    tests: Sequence[Path],
+    squares: Sequence[Path],
 ) -> dict[str, Any]:
-    """Return what a row reaches on its test images, from real files."""
+    """Return what a row reaches on its test images, from real files.
+
+    ``squares`` are what the folders with the test images were coded from, where that was so.
+    """
     (name,) = model.manifest["metrics"]
     figures = dict(model.manifest["metrics"][name])
     coded = any(stage.get("quantisation", "noise") != "none" for stage in row.stage)
@@ -233,23 +177,43 @@ def _figures(
     sizes = {}
     if row.recode:
         held_out = (model.held_out() or frozenset()) if not tests else None
-        sizes = _file_sizes(tests or folders, held_out)
+        sizes = _file_sizes(row.recode, tests or folders, squares, held_out)
     return {"images": figures["images"], **sizes, **shares}
 
 
-def _file_sizes(folders: Sequence[Path], names: frozenset[str] | None) -> dict[str, float]:
-    """Return mean bytes and bpp of coded pictures on disk."""
-    bits, sizes = [], []
-    for folder in folders:
+def _file_sizes(
+    recode: Recode,
+    folders: Sequence[Path],
+    squares: Sequence[Path],
+    names: frozenset[str] | None,
+) -> dict[str, float]:
+    """Return mean bytes and bpp of coded pictures on disk; of JPEG by its standard tables, too.
+
+    Args:
+        recode: by which they were coded.
+        folders: that hold them,
+        squares: and of each the folder that it was coded from.
+        names: of those that count, below their folder; None for all.
+    """
+    sizes, standard, pixels = [], [], []
+    for folder, origin in zip(folders, squares, strict=True):
         for path in sorted(folder.rglob("*")):
-            chosen = path.suffix in SUFFIXES.values() and (
-                names is None or path.relative_to(folder).as_posix() in names
-            )
-            if chosen:
-                height, width, _ = image.load(path).shape
-                sizes.append(path.stat().st_size)
-                bits.append(8 * sizes[-1] / (height * width))
-    return {"bytes": float(np.mean(sizes)), "bpp": float(np.mean(bits))}
+            name = path.relative_to(folder)
+            known = names is None or name.as_posix() in names
+            if path.suffix not in SUFFIXES.values() or not known:
+                continue
+            square = image.load((origin / name).with_suffix(".png"))
+            pixels.append(square.shape[0] * square.shape[1])
+            sizes.append(path.stat().st_size)
+            if recode.codec == "jpeg":
+                standard.append(len(STANDARD_JPEG.encode(square, recode.quality)))
+    figures = _means("", sizes, pixels)
+    return figures | _means("standard_", standard, pixels) if standard else figures
+
+
+def _means(prefix: str, sizes: Sequence[int], pixels: Sequence[int]) -> dict[str, float]:
+    bits = [8 * size / count for size, count in zip(sizes, pixels, strict=True)]
+    return {f"{prefix}bytes": float(np.mean(sizes)), f"{prefix}bpp": float(np.mean(bits))}
 
 
 def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
@@ -289,90 +253,24 @@ def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
 def run_table(table: Table, seeds: Sequence[int], data: Data, *, only: str | None = None) -> None:
     """Make every result that is missing."""
     data.results.mkdir(parents=True, exist_ok=True)
-    for seed in seeds:
-        for row in table.rows:
-            if only and row.name != only:
-                continue
-            path = result_path(data.results, row.name, seed)
-            if path.exists() and _is_current(json.loads(path.read_text()), table, row, seed):
-                continue
-            print(f"{row.name}, seed {seed}", flush=True)
-            result = run_row(table, row, seed, data)
-            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for row, seed in missing(table, seeds, data.results, only=only):
+        print(f"{row.name}, seed {seed}", flush=True)
+        result = run_row(table, row, seed, data)
+        path = result_path(data.results, row.name, seed)
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def _is_current(result: Mapping[str, Any], table: Table, row: Row, seed: int) -> bool:
-    """Tell whether a result is of the row as it is described now."""
-    recode = row.recode and row.recode._asdict()
-    config = {**table.base, "seed": seed, "stage": row.stage}
-    described = {"config": config, "codec": list(row.codec), "recode": recode}
-    return all(result[key] == json.loads(json.dumps(value)) for key, value in described.items())
-
-
-def result_path(results: Path, row: str, seed: int) -> Path:
-    """Return the file of a row's result."""
-    return results / f"{row.replace(' ', '-').replace('/', '-')}-seed{seed}.json"
-
-
-def as_markdown(table: Table, results: Path) -> str:
-    """Return a table of what there is: means over seeds, their spread, and the paper's figures."""
-    found = {row.name: list(_results(results, row.name)) for row in table.rows}
-    header = ["", "bpp"]
-    for metric in table.metrics:
-        name = metric.replace("_", " ")
-        header += [name, f"less than {BASELINE}", f"paper's {name}", "less"]
-    lines = [f"## {table.title}", "", _pipe(header), _pipe(["---", *["---:"] * (len(header) - 1)])]
-    for row in table.rows:
-        own = found[row.name]
-        if not own:
-            continue
-        bpp = [result["bpp"] for result in own if "bpp" in result]
-        cells = [row.name, f"{statistics.mean(bpp):.4f}" if bpp else ""]
-        for metric in table.metrics:
-            cells += _cells(table, row, metric, found)
-        lines.append(_pipe(cells))
-    seeds = sorted({result["seed"] for own in found.values() for result in own})
-    every = [result for own in found.values() for result in own]
-    # Rows share the codec that they leave as it is.
-    shared = {(r["seed"], r["codec_seconds"]) for r in every}
-    hours = (sum(r["seconds"] for r in every) + sum(seconds for _, seconds in shared)) / 3600
-    lines += [
-        "",
-        f"Means over seeds {', '.join(map(str, seeds))} of the split; ± half the range. Steps of "
-        f"training add up to {hours:.1f} hours.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _cells(
-    table: Table, row: Row, metric: str, found: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[str]:
-    own = {result["seed"]: 100 * result[metric] for result in found[row.name]}
-    least_of = {result["seed"]: 100 * result[metric] for result in found.get(BASELINE, [])}
-    values = list(own.values())
-    losses = [least_of[seed] - value for seed, value in own.items() if seed in least_of]
-    theirs, least = row.paper.get(metric), _row(table, BASELINE).paper.get(metric)
-    mean = statistics.mean(values)
-    return [
-        f"{mean:.1f} ± {(max(values) - min(values)) / 2:.1f} %",
-        f"{statistics.mean(losses):.1f}" if losses else "",
-        f"{theirs:.1f} %" if theirs is not None else "",
-        f"{least - theirs:.1f}" if theirs is not None and least is not None else "",
-    ]
-
-
-def _row(table: Table, name: str) -> Row:
-    return next(row for row in table.rows if row.name == name)
-
-
-def _results(results: Path, row: str) -> Iterator[dict[str, Any]]:
-    stem = result_path(results, row, 0).name.removesuffix("0.json")
-    for path in sorted(results.glob(f"{stem}*.json")):
-        yield json.loads(path.read_text(encoding="utf-8"))
-
-
-def _pipe(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def show_table(table: Table, results: Path) -> None:
+    """Print what there is, and write it and its figure beside the results."""
+    text = as_markdown(table, results)
+    (results / "README.md").write_text(text, encoding="utf-8")
+    print(text)
+    if table.figure:
+        try:
+            for form, drawn in draw_figure(table, results).items():
+                (results / f"{table.figure}.{form}").write_bytes(drawn)
+        except BackendUnavailable as exc:
+            print(f"{table.figure} is not drawn: {exc}", file=sys.stderr)
 
 
 def main() -> None:
@@ -380,7 +278,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", choices=["table1", "table2", "table3"])
     parser.add_argument("--size", choices=["desk", "paper"], default="desk")
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument(
+        "--data", type=Path, help="by default nothing is trained, and what there is is shown"
+    )
     parser.add_argument("--test", type=Path, help="by default a fifth of --data is kept out")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--row", help="only this row")
@@ -391,17 +291,22 @@ def main() -> None:
     given = parser.parse_args()
     table = load_table(given.table, given.size)
     data = Data(
-        (given.data,),
+        (given.data,) if given.data else (),
         (given.test,) if given.test else (),
         given.work,
         given.results / f"{given.table}-{given.size}",
         given.device,
         given.threads,
     )
-    run_table(table, given.seeds, data, only=given.row)
-    text = as_markdown(table, data.results)
-    (data.results / "README.md").write_text(text, encoding="utf-8")
-    print(text)
+    if data.folders:
+        run_table(table, given.seeds, data, only=given.row)
+    elif left := [*missing(table, given.seeds, data.results, only=given.row)]:
+        row, seed = left[0]
+        message = f"{data.results} lacks {row.name} with seed {seed}, and {len(left) - 1} others"
+        print(f"{message}; --data DIR makes them", file=sys.stderr)
+    if not data.results.exists():
+        parser.error(f"there is nothing in {data.results} to show; give --data DIR")
+    show_table(table, data.results)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from tactic_codec.errors import (
     UnknownLevel,
     UnsupportedImage,
 )
-from tactic_codec.evaluation import coders, equal, plot, tables
+from tactic_codec.evaluation import coders, equal, pictures, plot, tables
 from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope
 from tactic_codec.evaluation.cache import Cache, picture_hash
 from tactic_codec.evaluation.coders import CONVENTIONAL, ModelCoder, conventional
@@ -344,6 +344,20 @@ def test_the_identity_of_a_model_covers_encoder_head_and_level(tiny: Codec, spoi
 
 
 @pytest.mark.usefixtures("tiny_head", "one_torch_thread")
+def test_versions_of_a_model_and_efforts_are_told_apart(tiny: Codec) -> None:
+    one = coders.models_at({"models/tiny": tiny}, "auto", (0, 1, 0))
+    assert [(coder.name, coder.effort) for coder in one] == [("tiny", 0), ("tiny effort 1", 1)]
+    two = coders.models_at({"tiny": tiny, "older/tiny": tiny}, "auto", (0,))
+    assert [coder.name for coder in two] == ["tiny (tiny)", "tiny (older/tiny)"]
+
+
+def test_heads_learn_from_some_two_thousand_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "TRAINING_PICTURES", 3)
+    assert pictures.thinned([]) == []
+    assert pictures.thinned([1, 2, 3]) == [1, 2, 3]
+    assert pictures.thinned([1, 2, 3, 4]) == [1, 3]
+
+
 def test_effort_is_a_coder_of_its_own(tiny: Codec) -> None:
     plain, searching = ModelCoder(tiny), ModelCoder(tiny, effort=1)
     assert searching.identity(2) != plain.identity(2)

@@ -461,7 +461,7 @@ def test_tables_hold_the_same_figures() -> None:
     rows = list(csv.DictReader(io.StringIO(tables.as_csv(report))))
     assert [row["coder"] for row in rows] == ["uncompressed", *["ours"] * 3, *["webp"] * 3]
     assert (rows[1]["mean_iou"], rows[1]["mean_iou_low"]) == ("0.5", "0.48")
-    assert (rows[1]["iou_road"], rows[1]["iou_sky, grey"]) == ("0.5", "")
+    assert (rows[1]["iou_0_road"], rows[1]["iou_1_sky, grey"]) == ("0.5", "")
     assert (rows[1]["pixel_accuracy"], rows[1]["agreement"]) == ("0.7", "0.8")
 
     text = tables.as_text(report)
@@ -477,6 +477,14 @@ def test_tables_hold_the_same_figures() -> None:
     assert {line.replace("\\|", "").count("|") for line in lines if line[:1] == "|"} == {10, 5, 4}
 
 
+def test_classes_of_one_name_have_columns_of_their_own() -> None:
+    report = made_up_report()
+    (result,) = report.folders
+    alike = replace(report, folders=(replace(result, classes=("road", "road")),))
+    rows = list(csv.DictReader(io.StringIO(tables.as_csv(alike))))
+    assert (rows[1]["iou_0_road"], rows[1]["iou_1_road"]) == ("0.5", "")
+
+
 def test_tables_have_columns_for_retrained_heads() -> None:
     report = made_up_report(retrained=True)
     header, _, row, *_ = tables.mask_table(report.folders[0])
@@ -484,7 +492,7 @@ def test_tables_have_columns_for_retrained_heads() -> None:
     assert row[-2:] == ["55.0 % (53.0–57.0)", "75.0 %"]
     (line, *_) = csv.DictReader(io.StringIO(tables.as_csv(report)))
     assert float(line["retrained_mean_iou"]) == 0.8
-    assert float(line["retrained_iou_road"]) == 0.8
+    assert float(line["retrained_iou_0_road"]) == 0.8
     qualities = {c.quality for c in report.folders[0].comparisons}
     assert qualities == {"mean IoU", "psnr", "retrained mean IoU"}
     assert "after 30 steps" in tables.as_text(report)
@@ -609,6 +617,19 @@ def test_eval_goes_on_without_a_label_map(tactic: Tactic, model: Path) -> None:
     Image.fromarray(np.zeros((3, 3), np.uint8)).save("val/labels/a.png")
     result = tactic("-m", model, "--data", "val", "--out", "r", code=1)
     assert "its label map 3 x 3" in result.stderr
+
+
+def test_eval_expects_label_maps_of_pictures_as_they_are_shown(tactic: Tactic, model: Path) -> None:
+    on_its_side = Image.Exif()
+    on_its_side[0x0112] = 6
+    with Image.open("val/images/b.png") as picture:  # 64 × 32
+        stored = picture.transpose(Image.Transpose.ROTATE_90)
+    stored.save("val/images/b.png", exif=on_its_side)
+    options = ("-m", model, "--data", "val", "--out", "r", "--json")
+    assert json.loads(tactic(*options).stdout)["folders"][0]["images"] == 2
+    Image.fromarray(np.full((64, 32), 2, np.uint8)).save("val/labels/b.png")
+    result = tactic(*options, code=1)
+    assert "the upright picture has 64 x 32 pixels, its label map 32 x 64" in result.stderr
 
 
 @pytest.mark.usefixtures("small_crops", "one_torch_thread")

@@ -1,18 +1,23 @@
 """The tables of the paper: every row can be configured; a small one runs, resumes and prints."""
 
-import importlib.util
+import importlib
+import io
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+from conftest import PHOTOGRAPHS
 from PIL import Image
 from torch import nn
 
+from tactic_codec import image
 from tactic_codec.errors import ConfigError
+from tactic_codec.evaluation.coders import conventional
 from tactic_codec.networks import heads
 from tactic_codec.training.config import parse_config
 
@@ -23,19 +28,16 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
-def reproduce() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "experiments/reproduce.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reproduce"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def reproduce() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "experiments")  # as where it is run
+        yield importlib.import_module("reproduce")
 
 
 @pytest.mark.parametrize(("table", "size"), TABLES)
 def test_every_row_can_be_trained(reproduce: ModuleType, table: str, size: str) -> None:
     described = reproduce.load_table(table, size)
-    assert described.rows[0].name == reproduce.BASELINE
+    assert described.rows[0].name == "uncompressed"
     assert len({row.name for row in described.rows}) == len(described.rows)
     for row in described.rows:
         parse_config({**described.base, "seed": 1, "stage": row.stage})
@@ -65,6 +67,143 @@ def test_the_paper_s_betas_and_qualities_are_there(reproduce: ModuleType) -> Non
 def test_an_unknown_table_names_those_that_there_are(reproduce: ModuleType) -> None:
     with pytest.raises(ConfigError, match="table1-desk"):
         reproduce.load_table("table4", "desk")
+
+
+@pytest.mark.parametrize("quality", [2, 5, 10, 15, 25, 50])
+def test_standard_jpeg_has_the_pixels_of_the_optimised(reproduce: ModuleType, quality: int) -> None:
+    pixels = image.square(image.load(PHOTOGRAPHS[0]), 128)
+    unasked = io.BytesIO()
+    image.to_pillow(pixels).save(unasked, "JPEG", quality=quality)
+    assert reproduce.STANDARD_JPEG.encode(pixels, quality) == unasked.getvalue()
+    baseline, progressive = conventional("jpeg").options(quality)
+    assert progressive["progressive"]
+    for way in (baseline, progressive):  # whichever is the smaller
+        optimised = replace(conventional("jpeg"), options=lambda _, way=way: (way,))
+        optimised_bytes, decoded = optimised.code(pixels, quality)
+        assert np.array_equal(decoded, image.load(unasked.getvalue()))
+        assert optimised_bytes < len(unasked.getvalue())
+
+
+def test_a_flat_picture_takes_what_it_takes_in_the_paper(reproduce: ModuleType) -> None:
+    grey = np.full((299, 299, 3), 128, np.uint8)
+    sizes = [len(c.encode(grey, 2)) for c in (reproduce.STANDARD_JPEG, conventional("jpeg"))]
+    assert [round(8 * size / 299**2, 3) for size in sizes] == [0.185, 0.074]
+
+
+# --- What there is --------------------------------------------------------------------------------
+
+
+def never(*args: object, **named: object) -> None:
+    raise AssertionError("what is there is not trained again")
+
+
+def made_up(reproduce: ModuleType, table: Any, results: Path, seeds: Sequence[int]) -> None:
+    """Write results of a table as if it had been run."""
+    results.mkdir(parents=True, exist_ok=True)
+    for number, row in enumerate(table.rows):
+        for seed in seeds:
+            result = {
+                "row": row.name,
+                "seed": seed,
+                "accuracy": 0.5 + number / 100 + seed / 1000,
+                **({} if row.name == "uncompressed" else {"bpp": 0.1 + number / 10}),
+                **({"standard_bpp": 0.5 + number / 10} if row.name.startswith("JPEG") else {}),
+                "seconds": 1,
+                "codec_seconds": 0,
+                "config": {**table.base, "seed": seed, "stage": row.stage},
+                "codec": list(row.codec),
+                "recode": row.recode and row.recode._asdict(),
+            }
+            path = reproduce.result_path(results, row.name, seed)
+            path.write_text(json.dumps(result), encoding="utf-8")
+
+
+def test_complete_results_are_shown_without_data_and_without_training(
+    reproduce: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = reproduce.load_table("table2", "desk")
+    results = tmp_path / "table2-desk"
+    made_up(reproduce, table, results, [1, 2, 3])
+    monkeypatch.setattr(reproduce, "train_command", never)
+    shown = []
+    for more in ([], ["--data", str(tmp_path / "nowhere")]):
+        monkeypatch.setattr("sys.argv", ["x", "table2", "--results", str(tmp_path), *more])
+        reproduce.main()
+        shown.append(capsys.readouterr())
+    assert shown[0] == shown[1]
+    assert not shown[0].err
+    text = (results / "README.md").read_text(encoding="utf-8")
+    assert shown[0].out == text + "\n"
+    assert "Means over seeds 1, 2, 3 " in text
+    with Image.open(results / "figure2.png") as drawn:
+        assert drawn.size == (1216, 736)
+    assert b"<svg" in (results / "figure2.svg").read_bytes()
+
+
+def test_without_data_what_there_is_is_shown_and_what_is_missing_is_said(
+    reproduce: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["x", "table2", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        reproduce.main()
+    assert "give --data DIR" in capsys.readouterr().err
+    table = reproduce.load_table("table2", "desk")
+    made_up(reproduce, table, tmp_path / "table2-desk", [1])
+    (tmp_path / "table2-desk" / "AVIF-q-5-seed1.json").unlink()
+    reproduce.main()
+    shown = capsys.readouterr()
+    assert "| AVIF q 15 |" in shown.out
+    assert "| AVIF q 5 |" not in shown.out
+    assert "lacks AVIF q 5 with seed 1, and 34 others; --data DIR makes them" in shown.err
+
+
+def test_the_figure_has_a_line_for_each_codec_and_the_paper_s(
+    reproduce: ModuleType, tmp_path: Path
+) -> None:
+    table = reproduce.load_table("table2", "desk")
+    made_up(reproduce, table, tmp_path, [1])
+    names = ["uncompressed", "TACTIC", "JPEG", "JPEG, standard tables", "WebP", "AVIF"]
+    papers = [f"{name}, the paper" for name in ("uncompressed", "TACTIC", "JPEG")]
+    drawing = reproduce.draw_figure(table, tmp_path)["svg"].decode()
+    found = [drawing.index(f"<!-- {name} -->") for name in (*names, *papers)]
+    assert found == sorted(found)
+    assert reproduce.draw_figure(table, tmp_path)["svg"].decode() == drawing
+    for path in tmp_path.iterdir():
+        if not path.name.startswith("WebP-q-0"):
+            path.unlink()
+    drawing = reproduce.draw_figure(table, tmp_path)["svg"].decode()
+    shown = [name for name in (*names, *papers) if f"<!-- {name} -->" in drawing]
+    assert shown == ["WebP", *papers]
+
+
+def test_points_are_means_over_seeds_by_rising_rate(
+    reproduce: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = reproduce.load_table("table2", "desk")
+    made_up(reproduce, table, tmp_path, [1, 3])
+    drawn = []
+
+    def draw_rows(lines: object, *others: object, label: str) -> None:
+        drawn.extend([lines, *others, label])
+
+    monkeypatch.setattr("paper_tables.plot.draw_rows", draw_rows)
+    reproduce.draw_figure(table, tmp_path)
+    lines, uncompressed, papers, label = drawn
+    assert uncompressed == pytest.approx((50.2, 50.1, 50.3))
+    assert (papers, label) == (63.7, "accuracy, %")
+    found = {(line.name, line.kind): line.points for line in lines}
+    rate, accuracy = found["JPEG", "own"][0]
+    assert rate == pytest.approx(0.2)
+    assert accuracy == pytest.approx((51.2, 51.1, 51.3))
+    assert found["JPEG, standard tables", "variant"][0][0] == pytest.approx(0.6)
+    assert [rate for rate, _ in found["TACTIC", "paper"]] == [0.0694, 0.0936, 0.1278, 0.2159, 0.245]
+    assert not found["AVIF", "paper"]
 
 
 # --- A small table --------------------------------------------------------------------------------
@@ -114,7 +253,7 @@ def small_table(reproduce: ModuleType) -> object:
                 codec=[{**stage, "alpha": 0.0}],
             ),
             reproduce.Row("TACTIC", {"accuracy": 58.7}, [stage]),
-            reproduce.Row("JPEG q 5", {}, [alone], recode=reproduce.Recode("jpeg", 5)),
+            reproduce.Row("JPEG q 5", {"bpp": 0.301}, [alone], recode=reproduce.Recode("jpeg", 5)),
         ),
     )
 
@@ -142,15 +281,18 @@ def test_a_table_is_run_and_resumed_and_printed(
     assert found["JPEG q 5"]["accuracy"] >= 0.75
     assert "bpp" not in found["uncompressed"]
     assert len(list(work.rglob("*.jpg"))) == 20
-    assert found["JPEG q 5"]["bytes"] == pytest.approx(found["JPEG q 5"]["bpp"] * 32 * 32 / 8)
+    jpeg = found["JPEG q 5"]
+    assert jpeg["bytes"] == pytest.approx(jpeg["bpp"] * 32 * 32 / 8)
+    # The standard's Huffman tables alone take 432 bytes, beside some 200 for the rest.
+    assert jpeg["bytes"] + 150 < jpeg["standard_bytes"] < 800
+    assert jpeg["standard_bytes"] == pytest.approx(jpeg["standard_bpp"] * 32 * 32 / 8)
+    assert "standard_bpp" not in found["TACTIC"]
 
     text = reproduce.as_markdown(table, results)
-    assert "| uncompressed |  | 100.0 ± 0.0 % | 0.0 | 63.7 % | 0.0 |" in text
+    assert "| uncompressed |  |  |  | 100.0 ± 0.0 % | 0.0 | 63.7 % | 0.0 |" in text
+    assert f"| {jpeg['bpp']:.4f} | {jpeg['standard_bpp']:.4f} | 0.3010 |" in text
     row = next(line for line in text.splitlines() if line.startswith("| TACTIC"))
     assert row.endswith("| 58.7 % | 5.0 |")
-
-    def never(*args: object, **named: object) -> None:
-        raise AssertionError("what is there is not trained again")
 
     monkeypatch.setattr(reproduce, "train_command", never)
     reproduce.run_table(table, [1], data)

@@ -176,6 +176,23 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path: Path) -> None
     assert "64 x 48" in reasons["road1.png"] and "6 x 5" in reasons["road1.png"]
 
 
+def test_label_maps_are_of_images_as_they_are_shown(tmp_path: Path) -> None:
+    folder = scenes(tmp_path / "road", 10)
+    on_its_side = Image.Exif()
+    on_its_side[0x0112] = 6
+    for name in ("road0.png", "road1.png"):
+        with Image.open(folder / "images" / name) as picture:
+            stored = picture.transpose(Image.Transpose.ROTATE_90)
+        stored.save(folder / "images" / name, exif=on_its_side)
+    with Image.open(folder / "labels" / "road1.png") as labels:
+        stored = labels.transpose(Image.Transpose.ROTATE_90)
+    stored.save(folder / "labels" / "road1.png")
+    data = scan_masks([folder], MASKS, DataConfig(size=64), 1)
+    (skipped,) = data.skipped
+    assert skipped.path.name == "road1.png"
+    assert skipped.reason == "the upright image has 64 x 48 pixels, its label map 48 x 64"
+
+
 def test_a_folder_without_label_maps_says_what_is_expected(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     with pytest.raises(DataError, match=r"images/NAME\.jpg and labels/NAME\.png"):

@@ -39,12 +39,8 @@ def classify(
     top: int,
     model: str | None,
     recursive: bool,
-    device: str,
-    jobs: int,
-    max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    running: options.Running,
+    talking: options.Talking,
 ) -> None:
     """Say what .tac files show: label, class index and probability.
 
@@ -52,21 +48,20 @@ def classify(
     {"file", "frame", "model", "predictions": [{"index", "label", "probability"}]}.
     """
     sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
-    jobs, threads = options.threads_for(jobs)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import tasks
 
-        decoders = options.Decoders(model, device, threads)
+        decoders = options.Decoders(model, running.device, running.threads)
 
         def predict(item: FrameItem) -> tuple[str, list["Prediction"]]:
             codec = decoders.of(item.frame)
             return codec.model.name, tasks.classify(item.frame, top, codec=codec)
 
-        items = files.frames(sources, max_pixels=max_pixels)
+        items = files.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
-        for item, result, seconds in console.each(predict, items, jobs=jobs, total=total):
+        for item, result, seconds in console.each(predict, items, jobs=running.jobs, total=total):
             name, predictions = result
-            if as_json:
+            if talking.as_json:
                 _print_json(console, item, name, predictions)
             else:
                 _print_lines(console, item, predictions)

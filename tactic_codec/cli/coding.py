@@ -91,12 +91,8 @@ def compress(
     model: str | None,
     recursive: bool,
     force: bool,
-    device: str,
-    jobs: int,
-    max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    running: options.Running,
+    talking: options.Talking,
 ) -> None:
     """Compress pictures to .tac files.
 
@@ -115,15 +111,14 @@ def compress(
     up to 1024 pixels a side only.
     """
     inputs, out = outputs.split(paths)
-    destination = outputs.destination(inputs, out, force=force, as_json=as_json)
+    destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
     sources = files.expand(inputs, recursive=recursive, suffixes=PICTURES)
-    jobs, threads = options.threads_for(jobs)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image
         from tactic_codec.codec import load_model
 
         work.collect_warnings(image.ImageWarning)
-        codec = load_model(model, device=device, threads=threads)
+        codec = load_model(model, device=running.device, threads=running.threads)
         level = _level(codec, quality)
         if effort:
             _ = codec.refiner  # what is missing is said once, not for every picture
@@ -131,7 +126,7 @@ def compress(
         def code(picture: _Picture) -> _Coded:
             if picture.problem:
                 raise picture.problem
-            limit = max_pixels or image.DEFAULT_MAX_PIXELS
+            limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
             pixels = image.load(_content(picture.source), max_pixels=limit)
             data = codec.compress(pixels, level, effort)
             if picture.out is not None:
@@ -141,8 +136,10 @@ def compress(
             return _Coded(data, len(data), width, height, level, codec.model.name)
 
         pictures = [_place(source, destination) for source in sources]
-        for picture, coded, seconds in console.each(code, pictures, jobs=jobs, total=len(pictures)):
-            _deliver(console, picture, coded, seconds, as_json)
+        for picture, coded, seconds in console.each(
+            code, pictures, jobs=running.jobs, total=len(pictures)
+        ):
+            _deliver(console, picture, coded, seconds, talking.as_json)
 
 
 def _content(source: Source) -> Path | bytes:
@@ -214,12 +211,8 @@ def decompress(
     model: str | None,
     recursive: bool,
     force: bool,
-    device: str,
-    jobs: int,
-    max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    running: options.Running,
+    talking: options.Talking,
 ) -> None:
     """Turn .tac files into pictures.
 
@@ -231,14 +224,13 @@ def decompress(
     decoded. The model is found by the fingerprint in the frame.
     """
     inputs, out = outputs.split(paths)
-    destination = outputs.destination(inputs, out, force=force, as_json=as_json)
+    destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
     sources = files.expand(inputs, recursive=recursive, suffixes=FRAMES)
-    jobs, threads = options.threads_for(jobs)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image
 
         chosen = picture_format or decoding.format_of(destination, "give --format")
-        decoders = options.Decoders(model, device, threads)
+        decoders = options.Decoders(model, running.device, running.threads)
 
         def decode(item: Decoding) -> _Coded:
             frame = item.frame
@@ -250,10 +242,10 @@ def decompress(
             size = (frame.size, frame.width, frame.height)
             return _Coded(data, *size, frame.level, codec.model.name)
 
-        items = decoding.placed(sources, destination, FORMATS[chosen], max_pixels)
+        items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
         total = files.total_bytes(sources)
-        for item, coded, seconds in console.each(decode, items, jobs=jobs, total=total):
-            _deliver(console, item, coded, seconds, as_json)
+        for item, coded, seconds in console.each(decode, items, jobs=running.jobs, total=total):
+            _deliver(console, item, coded, seconds, talking.as_json)
 
 
 # --- Both -----------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from tactic_codec.cli.console import Console, display, opened
 from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel
 
 if TYPE_CHECKING:
-    from tactic_codec.codec import Codec
     from tactic_codec.evaluation.coders import Coder, ModelCoder
     from tactic_codec.evaluation.curves import Setting
     from tactic_codec.evaluation.evaluate import Heads
@@ -23,15 +22,6 @@ if TYPE_CHECKING:
     from tactic_codec.model import Model
 
 _CACHE = "cache"
-
-_OF_EFFORT = (
-    "Effort above 0 asks the model's own classifier: where that is the reference network, its "
-    "agreement and accuracy are better than another classifier's would be."
-)
-_OF_EFFORT_ON_MASKS = (
-    "Effort above 0 asks the model's own task network: where that is the reference network, its "
-    "figures are better than another network's would be."
-)
 
 Grids = dict[str, "tuple[Setting, ...]"]
 
@@ -203,12 +193,8 @@ def eval(
     steps: int | None,
     train_data: tuple[str, ...],
     force: bool,
-    device: str,
-    jobs: int,
-    max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    running: options.Running,
+    talking: options.Talking,
 ) -> None:
     """Measure models against JPEG, WebP, AVIF, HEIC, JPEG 2000 and JPEG XL, from real files.
 
@@ -235,32 +221,39 @@ def eval(
             "--retrain-head needs other pictures than those that are evaluated: give --held-out "
             "or --train-data DIR"
         )
-    jobs, threads = options.threads_for(jobs)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image
         from tactic_codec.codec import load_model
         from tactic_codec.evaluation import evaluate, masks, pictures, plot, tables
         from tactic_codec.evaluation.cache import Cache
+        from tactic_codec.evaluation.coders import models_at
 
         _check_out(out, force)
         work.collect_warnings(image.ImageWarning)
         models = tuple(dict.fromkeys(models))
-        loaded = [load_model(name, device=device, threads=threads) for name in models]
+        loaded = [
+            load_model(name, device=running.device, threads=running.threads) for name in models
+        ]
         reference = loaded[0]
         segments = _segments(reference.model, (*data, *train_data))
-        head = reference.model.head("segment" if segments else "classify")
-        notes = [_OF_EFFORT_ON_MASKS if segments else _OF_EFFORT] if any(efforts) else []
-        own = _models(models, loaded, device, efforts)
+        task = "segment" if segments else "classify"
+        head = reference.model.head(task)
+        notes = [tables.EFFORT_NOTES[task]] if any(efforts) else []
+        own = models_at(dict(zip(models, loaded, strict=True)), running.device, efforts)
         coders = _coders(console, own, codecs, dict(grids), notes)
         compare = _has_scipy(console, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None
 
         def squares(path: str, listed: Sequence[listing.Listed]) -> "Folder":
-            found = listing.load(console, listed, size, jobs=jobs, max_pixels=max_pixels)
+            found = listing.load(
+                console, listed, size, jobs=running.jobs, max_pixels=running.max_pixels
+            )
             return pictures.folder(path, found, head.classes)
 
         def whole(path: str, listed: Sequence[listing.Listed]) -> "MaskFolder":
-            found = listing.load_masks(console, listed, jobs=jobs, max_pixels=max_pixels)
+            found = listing.load_masks(
+                console, listed, jobs=running.jobs, max_pixels=running.max_pixels
+            )
             return pictures.mask_folder(path, found, head.labels)
 
         folder: Callable[[str, Sequence[listing.Listed]], Any] = whole if segments else squares
@@ -278,14 +271,14 @@ def eval(
             for path, found in to_train_on.items():
                 training[path] = folder(path, found)
             by_folder = {p: training[p if p in training else listing.POOLED] for p in listed}
-            heads = _retrainer(segments)(reference, by_folder, cache, steps, device)
+            heads = _retrainer(segments)(reference, by_folder, cache, steps, running.device)
         results = measure(
             folders,
             coders,
             reference,
             cache,
-            device=device,
-            jobs=jobs,
+            device=running.device,
+            jobs=running.jobs,
             within=within,
             heads=heads,
             compare=compare,
@@ -314,7 +307,7 @@ def eval(
             console.warn("curves.png", f"not drawn: {exc}")
         for name, content in written.items():
             outputs.write(os.path.join(out, name), content, force=True)
-        if as_json:
+        if talking.as_json:
             console.json(tables.as_json(report))
         else:
             for line in tables.as_text(report).splitlines():
@@ -332,54 +325,16 @@ def _check_out(out: str, force: bool) -> None:
 
 
 def _segments(model: "Model", folders: Sequence[str]) -> bool:
-    """Tell whether folders are segmented, which only a model can that has a network for it.
+    """Tell whether folders are segmented; what does not go together is a wrong command line."""
+    from tactic_codec.evaluation import pictures
 
-    Raises:
-        click.UsageError: they are of two kinds, or of one that the model has no network for.
-    """
-    from tactic_codec.evaluation.pictures import IMAGES, LABELS, has_masks
-
-    if "segment" not in model.heads:
-        masked = [folder for folder in folders if has_masks(Path(folder))]
-        if masked:
-            raise click.UsageError(
-                f"{display(masked[0])} holds label maps, and model {model.name} does not segment; "
-                f"name a model that does first, or give the folder {IMAGES}/ alone"
-            )
-        return False
-    plain = [folder for folder in folders if not has_masks(Path(folder))]
-    if plain and len(plain) < len(folders):
-        raise click.UsageError(
-            f"{display(plain[0])} does not hold {IMAGES}/ and {LABELS}/, as other folders here do; "
-            "evaluate pictures with label maps and those without by two commands"
-        )
-    if plain and "classify" not in model.heads:
-        raise click.UsageError(
-            f"{display(plain[0])} does not hold {IMAGES}/ and {LABELS}/, and model {model.name} "
-            "has no classifier for pictures without label maps"
-        )
-    return not plain
+    try:
+        return pictures.segmented(model, folders)
+    except ConfigError as exc:
+        raise click.UsageError(display(str(exc))) from exc
 
 
 # --- Coders ---------------------------------------------------------------------------------------
-
-
-def _models(
-    names: Sequence[str], loaded: Sequence["Codec"], device: str, efforts: Sequence[int]
-) -> list["ModelCoder"]:
-    """Return every model at every effort."""
-    from tactic_codec.evaluation.coders import ModelCoder
-
-    titles = [codec.model.name for codec in loaded]
-    found = []
-    for name, codec in zip(names, loaded, strict=True):
-        # Two versions of a model may share its name.
-        own = codec.model.name
-        title = own if titles.count(own) == 1 else f"{own} ({name})"
-        for effort in dict.fromkeys(efforts):
-            suffix = f" effort {effort}" if effort else ""
-            found.append(ModelCoder(codec, device, name=title + suffix, effort=effort))
-    return found
 
 
 def _coders(

@@ -36,9 +36,7 @@ def info(
     paths: tuple[str, ...],
     recursive: bool,
     max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    talking: options.Talking,
 ) -> None:
     """Show the headers of .tac files, one row a frame. Nothing is decoded.
 
@@ -46,17 +44,17 @@ def info(
     its name where it is installed.
     """
     sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         items = files.frames(sources, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
         total = files.total_bytes(sources)
         names: dict[bytes, str] | None = None
         for item, frame, _ in console.each(lambda item: item.frame, items, total=total):
             if names is None:
                 names = _model_names()
-                if not as_json:
+                if not talking.as_json:
                     console.line(_HEADINGS)
             name = names.get(frame.fingerprint)
-            if as_json:
+            if talking.as_json:
                 console.json(_facts(item, frame, name))
             else:
                 console.line(_row(item, frame, name))
@@ -120,9 +118,7 @@ def test(
     model: str | None,
     recursive: bool,
     max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    talking: options.Talking,
 ) -> None:
     """Check the headers and checksums of .tac files, and print OK or FAILED for each.
 
@@ -132,13 +128,13 @@ def test(
     if model and not symbols:
         raise click.UsageError("-m is for --symbols: headers and checksums need no model")
     sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         tables = _Tables(model) if symbols else None
         # Only decoding costs more than its bytes.
         limit = max_pixels if symbols else max_pixels or DEFAULT_MAX_PIXELS
         items = files.frames(sources, max_pixels=limit)
         for source, group in groupby(items, key=lambda item: item.source):
-            _test_file(console, source, group, tables, as_json)
+            _test_file(console, source, group, tables, talking.as_json)
 
 
 class _Tables:

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 POOLED = "--train-data"
 """Name of the folder that all training pictures together stand for."""
 
-# 150 kB each in memory at 224×224, 7 bytes a pixel where they are whole with their label maps and
-# as decoded; and all are coded for every point.
-_TRAINING_PICTURES = 2000
-
 T = TypeVar("T")
 
 
@@ -104,19 +100,16 @@ def to_train_on(
         train_data: other folders.
         list_one: lists one of these: `list_folder` or `list_masks`.
     """
+    from tactic_codec.evaluation import pictures
+
     if train_data:
         pooled = [item for path in dict.fromkeys(train_data) for item in list_one(path)]
-        return {POOLED: _thinned(pooled)}
+        return {POOLED: pictures.thinned(pooled)}
     kept_out = kept_out or frozenset()
     return {
-        path: _thinned([item for item in found if item.name not in kept_out])
+        path: pictures.thinned([item for item in found if item.name not in kept_out])
         for path, found in listed.items()
     }
-
-
-def _thinned(listed: Sequence[Listed]) -> list[Listed]:
-    every = -(-len(listed) // _TRAINING_PICTURES) or 1
-    return list(listed[::every])
 
 
 def load(

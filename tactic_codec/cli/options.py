@@ -3,8 +3,9 @@
 import os
 import threading
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -71,14 +72,51 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print facts as J
 quiet = click.option("--quiet", is_flag=True, help="No warnings and no progress bar; errors stay.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 
-running = compose(device, jobs, max_pixels)
-talking = compose(as_json, quiet, verbose)
+
+class Running(NamedTuple):
+    """How pictures are worked on, by the options of `running`.
+
+    Attributes:
+        device: see the runtime room.
+        jobs: pictures at once, at least 1.
+        threads: of each one's networks; None for all processors.
+        max_pixels: of a picture; None where nothing was said.
+    """
+
+    device: str
+    jobs: int
+    threads: int | None
+    max_pixels: int | None
 
 
-def threads_for(jobs: int) -> tuple[int, int | None]:
-    """Return how many pictures are worked on at once, and the threads of each one's networks."""
-    jobs = jobs or os.cpu_count() or 1
-    return jobs, 1 if jobs > 1 else None
+class Talking(NamedTuple):
+    """What a command says, by the options of `talking`."""
+
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+
+def running(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --device, --jobs and --max-pixels as its argument ``running``."""
+
+    @wraps(command)
+    def call(*args: Any, device: str, jobs: int, max_pixels: int | None, **named: Any) -> None:
+        jobs = jobs or os.cpu_count() or 1
+        threads = 1 if jobs > 1 else None
+        command(*args, running=Running(device, jobs, threads, max_pixels), **named)
+
+    return compose(device, jobs, max_pixels)(call)
+
+
+def talking(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --json, --quiet and --verbose as its argument ``talking``."""
+
+    @wraps(command)
+    def call(*args: Any, as_json: bool, quiet: bool, verbose: bool, **named: Any) -> None:
+        command(*args, talking=Talking(as_json, quiet, verbose), **named)
+
+    return compose(as_json, quiet, verbose)(call)
 
 
 class Decoders:

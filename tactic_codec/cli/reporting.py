@@ -1,12 +1,9 @@
 """``tactic bpp-report``: rows and totals as a table, as CSV or as JSON lines."""
 
-import csv
-import io
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
     from tactic_codec.metrics import LabelMap
     from tactic_codec.model import Model
     from tactic_codec.report import Fidelity, Pixels, Row, Segmented, Totals
-
-Cells = dict[str, str | int | float | None]
 
 
 @click.command(
@@ -64,12 +59,8 @@ def bpp_report(
     masks: str | None,
     form: str,
     model: str | None,
-    device: str,
-    jobs: int,
-    max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    running: options.Running,
+    talking: options.Talking,
 ) -> None:
     """Report what .tac files cost and keep: one row a frame, and totals.
 
@@ -90,33 +81,32 @@ def bpp_report(
     accuracy and the mean over classes of intersection over union (mIoU), the line of sums both
     over all pixels. Values that are no class of the model are never counted.
     """
-    form = "json" if as_json else form
+    form = "json" if talking.as_json else form
     sources = files.expand(paths, recursive=True, suffixes=FRAMES)
-    jobs, threads = options.threads_for(jobs)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image, report
 
         work.collect_warnings(image.ImageWarning)
-        decoders = options.Decoders(model, device, threads)
-        build = _RowBuilder(decoders, originals, masks, max_pixels)
-        items = files.frames(sources, max_pixels=max_pixels)
+        decoders = options.Decoders(model, running.device, running.threads)
+        build = _RowBuilder(decoders, originals, masks, running.max_pixels)
+        items = files.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
         rows = []
-        for item, (row, missing), _ in console.each(build, items, jobs=jobs, total=total):
+        for item, (row, missing), _ in console.each(build, items, jobs=running.jobs, total=total):
             rows.append(row)
             if missing:
                 console.warn(item.title, f"no ideal_bpp: {missing}")
             if form == "json":
-                console.json(_json_row(row))
+                console.json(report.row_as_json(row))
         sums = report.totals(rows)
         if sums is None:
             return
         if masks is not None and sums.segmented is None:
             console.warn(display(masks), _why_no_pixels(rows))
         if form == "json":
-            console.json({"totals": _json_totals(sums)})
+            console.json({"totals": report.totals_as_json(sums)})
         elif form == "csv":
-            console.data(_csv(rows, sums))
+            console.data(report.as_csv(rows, sums))
         else:
             _print_table(console, rows, sums)
 
@@ -232,141 +222,6 @@ def find_original(folder: str, item: FrameItem) -> str:
     raise DataError(f"there are several originals {wanted}: {several}; keep one of them")
 
 
-# --- JSON and CSV ---------------------------------------------------------------------------------
-
-
-def _json_row(row: "Row") -> dict[str, Any]:
-    size = row.size
-    facts: dict[str, Any] = {
-        "file": row.file,
-        "frame": row.frame,
-        "bytes": size.bytes,
-        "width": size.width,
-        "height": size.height,
-        "bpp": _rounded(size.bpp),
-        "payload_bpp": _rounded(size.payload_bpp),
-        "ideal_bpp": _rounded(size.ideal_bpp),
-        "model": row.model,
-        "level": size.level,
-    }
-    if row.fidelity:
-        facts |= _json_fidelity(row.fidelity)
-    for rival in row.rivals:
-        facts[rival.codec] = {
-            "quality": rival.quality,
-            "bytes": rival.bytes,
-            "fits": rival.fits,
-            **_json_fidelity(rival.fidelity),
-        }
-    if row.verdict:
-        facts |= row.verdict._asdict()
-    if row.segmented:
-        facts |= _json_segmented(row.segmented)
-    return facts
-
-
-def _json_totals(sums: "Totals") -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "frames": sums.frames,
-        "bytes": sums.bytes,
-        "pixels": sums.pixels,
-        "mean_bytes": _rounded(sums.mean_bytes),
-        "mean_bpp": _rounded(sums.mean_bpp),
-        "mean_payload_bpp": _rounded(sums.mean_payload_bpp),
-        "mean_ideal_bpp": _rounded(sums.mean_ideal_bpp),
-        "total_bpp": _rounded(sums.total_bpp),
-    }
-    if sums.fidelity:
-        facts |= _json_fidelity(sums.fidelity, "mean_")
-    for rival in sums.rivals:
-        facts[rival.codec] = {
-            "mean_bytes": _rounded(rival.bytes),
-            "over": rival.over,
-            **_json_fidelity(rival.fidelity, "mean_"),
-        }
-    if sums.accuracy:
-        facts["accuracy"] = {key: _rounded(v) for key, v in sums.accuracy._asdict().items()}
-    if sums.segmented:
-        facts["segmentation"] = {
-            "pixels": sums.segmented.pixels,
-            **_json_segmented(sums.segmented),
-            "classes": [
-                {"index": index, "label": label, "iou": _rounded(iou)}
-                for index, label, iou in _classes(sums.segmented)
-            ],
-        }
-    return facts
-
-
-def _json_segmented(segmented: "Segmented") -> Cells:
-    scores = segmented.scores
-    return {
-        "pixel_accuracy": _rounded(scores.pixel_accuracy) if scores else None,
-        "mean_iou": _rounded(scores.mean_iou) if scores else None,
-    }
-
-
-def _classes(segmented: "Segmented") -> list[tuple[int, str, float | None]]:
-    """Return index, name and intersection over union of each class; None where it is nowhere."""
-    scores = segmented.scores
-    found = scores.iou if scores else (None,) * len(segmented.names)
-    return list(zip(range(len(found)), segmented.names, found, strict=True))
-
-
-def _json_fidelity(fidelity: "Fidelity", prefix: str = "") -> Cells:
-    # JSON knows no infinity: null stands for equal pictures.
-    psnr = fidelity.psnr if math.isfinite(fidelity.psnr) else None
-    return {f"{prefix}psnr": _rounded(psnr), f"{prefix}ms_ssim": _rounded(fidelity.ms_ssim)}
-
-
-def _rounded(value: float | None) -> float | None:
-    return value if value is None or isinstance(value, int) else round(value, 6)
-
-
-def _csv(rows: Sequence["Row"], sums: "Totals") -> bytes:
-    lines = [_flat(_json_row(row)) for row in rows]
-    lines.append({"file": "MEAN", **_mean_cells(sums)})
-    lines.append({"file": "SUM", **_sum_cells(sums)})
-    columns = list(dict.fromkeys(name for line in lines for name in line))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _flat(facts: Mapping[str, Any]) -> Cells:
-    """Turn ``{"jpeg": {"bytes": 1}}`` into ``{"jpeg_bytes": 1}``."""
-    cells: Cells = {}
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            cells |= {f"{name}_{part}": inner for part, inner in _flat(value).items()}
-        else:
-            cells[name] = int(value) if isinstance(value, bool) else value
-    return cells
-
-
-def _mean_cells(sums: "Totals") -> Cells:
-    """Return the means under the names of the columns they are means of."""
-    cells = _flat(_json_totals(sums._replace(segmented=None)))  # whose pixels stand in the sums
-    means = {name.replace("mean_", ""): value for name, value in cells.items() if "mean_" in name}
-    if sums.accuracy is None:
-        return means
-    interval = {"correct_low": _rounded(sums.accuracy.low), "correct_high": cells["accuracy_high"]}
-    return {**means, "correct": cells["accuracy_share"], **interval}
-
-
-def _sum_cells(sums: "Totals") -> Cells:
-    """Return what was added up, under the names of the columns, and each class's own."""
-    cells: Cells = {"bytes": sums.bytes, "bpp": _rounded(sums.total_bpp)}
-    if sums.segmented is None:
-        return cells
-    classes = _classes(sums.segmented)
-    # The index keeps apart what has one name.
-    ious = {f"iou_{index}_{label}": _rounded(iou) for index, label, iou in classes}
-    return {**cells, **_json_segmented(sums.segmented), **ious}
-
-
 # --- The table ------------------------------------------------------------------------------------
 
 
@@ -474,7 +329,7 @@ def _segmentation_notes(segmented: "Segmented") -> list[str]:
         f" of {segmented.pixels} pixels",
         *(
             f"IoU of {display(label)} ({index}): {100 * iou:.1f} %"
-            for index, label, iou in _classes(segmented)
+            for index, label, iou in segmented.classes
             if iou is not None
         ),
     ]

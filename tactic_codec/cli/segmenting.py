@@ -60,12 +60,8 @@ def segment(
     model: str | None,
     recursive: bool,
     force: bool,
-    device: str,
-    jobs: int,
-    max_pixels: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    running: options.Running,
+    talking: options.Talking,
 ) -> None:
     """Say what each pixel of .tac files shows: label maps, as PNG with a palette.
 
@@ -81,14 +77,13 @@ def segment(
     {"file", "frame", "output", "model", "classes": [{"index", "label", "share"}]}.
     """
     inputs, out = outputs.split(paths)
-    destination = outputs.destination(inputs, out, force=force, as_json=as_json)
+    destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
     sources = files.expand(inputs, recursive=recursive, suffixes=FRAMES)
-    jobs, threads = options.threads_for(jobs)
     chosen = _format_of(destination, overlay)
-    with opened(quiet=quiet, verbose=verbose) as console:
+    with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image, tasks
 
-        decoders = options.Decoders(model, device, threads)
+        decoders = options.Decoders(model, running.device, running.threads)
 
         def label(item: Decoding) -> _Segmented:
             codec = decoders.of(item.frame)
@@ -100,10 +95,10 @@ def segment(
                 data = b""  # results wait for their turn; pictures on disk need not
             return _Segmented(data, codec.model.name, _shares(found))
 
-        items = decoding.placed(sources, destination, FORMATS[chosen], max_pixels)
+        items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
         total = files.total_bytes(sources)
-        for item, segmented, seconds in console.each(label, items, jobs=jobs, total=total):
-            _deliver(console, item, segmented, seconds, as_json)
+        for item, segmented, seconds in console.each(label, items, jobs=running.jobs, total=total):
+            _deliver(console, item, segmented, seconds, talking.as_json)
 
 
 def _format_of(destination: Destination, overlay: bool) -> str:

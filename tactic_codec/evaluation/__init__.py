@@ -12,6 +12,7 @@
     equal       a model beside other codecs at the same mean bytes
     retrain     heads fine-tuned on what each coder gives back, with equal budgets; needs torch
     retrain_masks   the same for segmentation networks
+    head_trainer    what the two have in common
     tables      results ─▶ JSON, CSV, Markdown, text
     plot        results ─▶ PNG and SVG; needs matplotlib
 

@@ -14,7 +14,7 @@ import importlib
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -149,6 +149,28 @@ class ModelCoder(Coder):
             torch = metadata.version("torch")
             identity |= {"effort": self.effort, "weights": weights, "torch": torch}
         return identity
+
+
+def models_at(loaded: Mapping[str, Codec], device: str, efforts: Sequence[int]) -> list[ModelCoder]:
+    """Return models at efforts, each a coder of its own.
+
+    Args:
+        loaded: by the name or folder that was given, which tells versions of one model apart.
+        device: that their runtimes were opened for.
+        efforts: see `Codec.compress`.
+
+    Raises:
+        BackendUnavailable: as `ModelCoder`.
+    """
+    titles = [codec.model.name for codec in loaded.values()]
+    found = []
+    for name, codec in loaded.items():
+        own = codec.model.name
+        title = own if titles.count(own) == 1 else f"{own} ({name})"
+        for effort in dict.fromkeys(efforts):
+            suffix = f" effort {effort}" if effort else ""
+            found.append(ModelCoder(codec, device, name=title + suffix, effort=effort))
+    return found
 
 
 def head_identity(codec: Codec, device: str = "auto", task: str = "classify") -> Identity:

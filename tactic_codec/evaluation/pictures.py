@@ -3,17 +3,20 @@
 DIR/any/where/name.jpg         squares; the first folder may be the class that they show
 DIR/images/name.jpg            whole pictures, each with its label map, an 8-bit PNG of its
 DIR/labels/name.png            size, whose values are classes; other values are void
+
+Pictures are turned upright as their EXIF data say, and label maps are expected so, as annotation
+tools make them: those of a picture as it is stored on its side have another size, and are refused.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from tactic_codec import image
-from tactic_codec.errors import DataError
+from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.evaluation.cache import picture_hash
 from tactic_codec.image import Pixels
 from tactic_codec.metrics import LabelMap
@@ -22,6 +25,12 @@ from tactic_codec.model import HELD_OUT, Model
 IMAGES, LABELS = "images", "labels"
 """Of a folder with label maps. Training has the same two names: neither room may know the other,
 and no room below both reads folders of pictures."""
+
+TRAINING_PICTURES = 2000
+"""150 kB each in memory at 224×224, 7 bytes a pixel where they are whole with their label maps and
+as decoded; and all are coded for every point."""
+
+T = TypeVar("T")
 
 
 class Picture(NamedTuple):
@@ -36,6 +45,11 @@ class Picture(NamedTuple):
     name: str
     pixels: Pixels
     hash: str
+
+    @property
+    def content(self) -> str:
+        """Hash of the pixels, see `MaskPicture`."""
+        return self.hash
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,34 @@ def has_masks(folder: Path) -> bool:
     return (folder / IMAGES).is_dir() and (folder / LABELS).is_dir()
 
 
+def segmented(model: Model, folders: Sequence[str]) -> bool:
+    """Tell whether folders are segmented, which only a model can that has a network for it.
+
+    Raises:
+        ConfigError: they are of two kinds, or of one that the model has no network for.
+    """
+    if "segment" not in model.heads:
+        masked = [folder for folder in folders if has_masks(Path(folder))]
+        if masked:
+            raise ConfigError(
+                f"{masked[0]} holds label maps, and model {model.name} does not segment; "
+                f"name a model that does first, or give the folder {IMAGES}/ alone"
+            )
+        return False
+    plain = [folder for folder in folders if not has_masks(Path(folder))]
+    if plain and len(plain) < len(folders):
+        raise ConfigError(
+            f"{plain[0]} does not hold {IMAGES}/ and {LABELS}/, as other folders here do; "
+            "evaluate pictures with label maps and those without by two commands"
+        )
+    if plain and "classify" not in model.heads:
+        raise ConfigError(
+            f"{plain[0]} does not hold {IMAGES}/ and {LABELS}/, and model {model.name} "
+            "has no classifier for pictures without label maps"
+        )
+    return not plain
+
+
 def mask_picture(name: str, pixels: Pixels, labels: LabelMap) -> MaskPicture:
     """Put a picture, uint8 [H, W, 3], and its label map, uint8 [H, W], together.
 
@@ -135,7 +177,7 @@ def mask_picture(name: str, pixels: Pixels, labels: LabelMap) -> MaskPicture:
     """
     if pixels.shape[:2] != labels.shape:
         sizes = [f"{shape[1]} x {shape[0]}" for shape in (pixels.shape, labels.shape)]
-        raise DataError(f"the picture has {sizes[0]} pixels, its label map {sizes[1]}")
+        raise DataError(f"the upright picture has {sizes[0]} pixels, its label map {sizes[1]}")
     content = picture_hash(pixels)
     return MaskPicture(name, pixels, labels, content, f"{content} {picture_hash(labels)}")
 
@@ -217,3 +259,9 @@ def spread(names: Sequence[str], limit: int | None) -> list[str]:
     if limit is None or limit >= len(names):
         return list(names)
     return [names[i * len(names) // limit] for i in range(limit)]
+
+
+def thinned(pictures: Sequence[T]) -> list[T]:
+    """Return every nth picture to train heads on, so that at most `TRAINING_PICTURES` are left."""
+    every = -(-len(pictures) // TRAINING_PICTURES) or 1
+    return list(pictures[::every])

@@ -13,7 +13,8 @@ starts anew where the classes are not ImageNet's. Other networks start from the 
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,56 +22,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tactic_codec import image, tasks
-from tactic_codec.codec import Codec
-from tactic_codec.errors import DataError
-from tactic_codec.evaluation.cache import Cache
-from tactic_codec.evaluation.coders import Coder, head_identity
+from tactic_codec.evaluation.cache import Facts
+from tactic_codec.evaluation.coders import Coder, Identity
 from tactic_codec.evaluation.curves import Retrained, Setting, share
+from tactic_codec.evaluation.head_trainer import SEED, HeadTrainer
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.image import Pixels
-from tactic_codec.networks.folder import load_network
-from tactic_codec.networks.heads import build_head, classify
+from tactic_codec.networks.heads import classify
 
 BATCH = 16
 LEARNING_RATE = 1e-4
 """Of the first step; it falls to zero along a half cosine."""
 
-SEED = 1
-NEUTRAL_START = "efficientnet_lite0"
 
+class Retrainer(HeadTrainer[Folder]):
+    """Fine-tunes classifiers, by 16 pictures a step; the reference's own teaches them."""
 
-class Retrainer:
-    """Fine-tunes and asks heads; for one thread.
+    task = "classify"
+    neutral_start = "efficientnet_lite0"
 
-    Attributes:
-        steps: for each head, of 16 pictures.
-    """
-
-    def __init__(
-        self,
-        reference: Codec,
-        training: Mapping[str, Folder],
-        cache: Cache,
-        steps: int,
-        device: str = "auto",
-    ) -> None:
-        """Prepare for some folders.
-
-        Args:
-            reference: whose classifier teaches, and says what kind of network is trained.
-            training: the pictures to learn from, by the name of the folder that is evaluated.
-            cache: keeps the answers of heads that were trained before.
-            steps: at least 1.
-            device: ``cuda`` trains there, anything else on the CPU.
-        """
-        self.steps = steps
-        self._reference = reference
-        self._training = training
-        self._cache = cache
-        self._runtime = device
-        self._device = "cuda" if device == "cuda" else "cpu"
-        self._size = reference.model.head("classify").input_size
-        self._taught: dict[str, Tensor] = {}
+    @cached_property
+    def _taught(self) -> dict[str, Tensor]:
+        """What the teacher said of pictures so far, by their digest."""
+        return {}
 
     def shares(
         self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[int]
@@ -87,30 +61,28 @@ class Retrainer:
             DataError: a picture is among those to learn from.
             TacError: a picture cannot be coded.
         """
-        training = self._training[folder.name]
-        check_apart(folder.name, _named(folder), _named(training))
-        shelf = self._cache.shelf(
-            {
-                "coder": coder.identity(setting),
-                "teacher": head_identity(self._reference, self._runtime),
-                "retrained": [self.steps, BATCH, LEARNING_RATE, SEED, self._device],
-                "pictures": _digest(training),
-                "labelled": training.labels is not None,
-                "torch": torch.__version__,
-            }
-        )
-        if any(picture.hash not in shelf for picture in folder.pictures):
-            head = self._fine_tuned(training, coder, setting)
-            for picture in folder.pictures:
-                decoded = coder.code(picture.pixels, setting).decoded
-                with torch.inference_mode():
-                    logits = classify(head, self._batch([decoded])).main
-                shelf.put(picture.hash, {"answer": int(logits.argmax(1).item())})
-        answers = [int(shelf[picture.hash]["answer"]) for picture in folder.pictures]
+        answers = [int(facts["answer"]) for facts in self._answers(folder, coder, setting)]
         labels = folder.labels
         return Retrained(share(answers, before), None if labels is None else share(answers, labels))
 
-    def _fine_tuned(self, training: Folder, coder: Coder, setting: Setting) -> nn.Module:
+    def _budget(self, training: Folder) -> Identity:
+        return {
+            "teacher": self._identity,
+            "retrained": [self.steps, BATCH, LEARNING_RATE, SEED, self._device],
+            "pictures": _digest(training),
+            "labelled": training.labels is not None,
+        }
+
+    def _asked(
+        self, head: nn.Module, folder: Folder, coder: Coder, setting: Setting
+    ) -> Iterator[Facts]:
+        for picture in folder.pictures:
+            decoded = coder.code(picture.pixels, setting).decoded
+            with torch.inference_mode():
+                logits = classify(head, self._batch([decoded])).main
+            yield {"answer": int(logits.argmax(1).item())}
+
+    def _trained(self, training: Folder, coder: Coder, setting: Setting) -> nn.Module:
         """Train a head on decoded pictures against the reference's view of the originals.
 
         Where the pictures are labelled, cross-entropy with the label is added to the divergence
@@ -142,23 +114,11 @@ class Retrainer:
             optimizer.step()
         return head
 
-    def _start(self) -> nn.Module:
-        """Return the head that every row starts from."""
-        model = self._reference.model
-        network, classes = model.head("classify").network, len(model.head("classify").labels)
-        torch.manual_seed(SEED)  # for a last layer that starts anew
-        if network == NEUTRAL_START:
-            head = build_head(network, classes, published=True)
-        else:
-            head = load_network(model, "classify")
-        # Evaluation mode throughout: statistics of normalisations stay, and nothing drops out.
-        return head.eval().to(self._device)
-
     def _teach(self, training: Folder) -> Tensor:
         """Return the reference's probabilities of the uncompressed pictures, [N, classes]."""
         key = _digest(training)
         if key not in self._taught:
-            classes = len(self._reference.model.head("classify").labels)
+            classes = len(self._head.labels)
             taught = torch.empty(len(training.pictures), classes)
             for row, picture in zip(taught, training.pictures, strict=True):
                 for guess in tasks.classify_pixels(self._reference, picture.pixels, classes):
@@ -168,31 +128,8 @@ class Retrainer:
 
     def _batch(self, pictures: Sequence[Pixels]) -> Tensor:
         """Turn pictures into float [B, 3, size, size] in 0 to 1, of the size that heads read."""
-        squares = np.stack([image.square(pixels, self._size) for pixels in pictures])
+        squares = np.stack([image.square(pixels, self._head.input_size) for pixels in pictures])
         return torch.from_numpy(squares).permute(0, 3, 1, 2).to(self._device).float() / 255
-
-
-def check_apart(folder: str, evaluated: Mapping[str, str], training: Mapping[str, str]) -> None:
-    """Make sure that no head is asked about what it was trained on.
-
-    Args:
-        folder: that is evaluated, for the message.
-        evaluated: names of its pictures, by the hash of their pixels.
-        training: likewise of those to learn from.
-
-    Raises:
-        DataError: a picture is in both.
-    """
-    for content, name in evaluated.items():
-        if content in training:
-            raise DataError(
-                f"{folder}: {name} is evaluated and also among the pictures that "
-                f"heads are trained on, as {training[content]}; keep the two apart"
-            )
-
-
-def _named(folder: Folder) -> dict[str, str]:
-    return {picture.hash: picture.name for picture in folder.pictures}
 
 
 def _digest(folder: Folder) -> str:

@@ -11,7 +11,7 @@ is one of this kind, whatever it learned since; other networks start from the mo
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,15 +23,14 @@ from torch import Tensor, nn
 
 from tactic_codec import image, metrics, tasks
 from tactic_codec.codec import Codec
-from tactic_codec.evaluation.cache import Cache
-from tactic_codec.evaluation.coders import Coder, head_identity
+from tactic_codec.evaluation.cache import Facts
+from tactic_codec.evaluation.coders import Coder, Identity
 from tactic_codec.evaluation.curves import Setting
+from tactic_codec.evaluation.head_trainer import SEED, HeadTrainer
 from tactic_codec.evaluation.masks import MaskScores, scores_of, square_of
 from tactic_codec.evaluation.pictures import MaskFolder, MaskPicture
-from tactic_codec.evaluation.retrain import check_apart
 from tactic_codec.image import Pixels
-from tactic_codec.networks.folder import load_network
-from tactic_codec.networks.heads import build_head, classify
+from tactic_codec.networks.heads import classify
 from tactic_codec.networks.measures import UNLABELLED, class_weights, dice, pixel_cross_entropy
 
 BATCH = 8
@@ -51,9 +50,6 @@ CLIP = 1.0
 DICE = 0.5
 """Weight of the Dice loss beside the cross-entropy, the gamma of equation 10."""
 
-SEED = 1
-NEUTRAL_START = "efficientnet_lite0_pyramid"
-
 
 class Crop(NamedTuple):
     """What a head sees of a picture in one place of a batch.
@@ -69,37 +65,11 @@ class Crop(NamedTuple):
     flip: bool
 
 
-class MaskRetrainer:
-    """Trains and asks heads; for one thread.
+class MaskRetrainer(HeadTrainer[MaskFolder]):
+    """Trains segmentation networks, by 8 crops a step."""
 
-    Attributes:
-        steps: for each head, of 8 crops.
-    """
-
-    def __init__(
-        self,
-        reference: Codec,
-        training: Mapping[str, MaskFolder],
-        cache: Cache,
-        steps: int,
-        device: str = "auto",
-    ) -> None:
-        """Prepare for some folders.
-
-        Args:
-            reference: says what kind of network is trained, and how large pictures it reads.
-            training: the pictures to learn from, by the name of the folder that is evaluated.
-            cache: keeps the answers of heads that were trained before.
-            steps: at least 1.
-            device: ``cuda`` trains there, anything else on the CPU.
-        """
-        self.steps = steps
-        self._reference = reference
-        self._training = training
-        self._cache = cache
-        self._runtime = device
-        self._device = "cuda" if device == "cuda" else "cpu"
-        self._head = reference.model.head("segment")
+    task = "segment"
+    neutral_start = "efficientnet_lite0_pyramid"
 
     def scores(self, folder: MaskFolder, coder: Coder, setting: Setting) -> MaskScores:
         """Train a head on what a coder gives back, and ask it about a folder's pictures.
@@ -113,28 +83,27 @@ class MaskRetrainer:
             DataError: a picture is among those to learn from.
             TacError: a picture cannot be coded.
         """
-        training = self._training[folder.name]
-        check_apart(folder.name, _named(folder), _named(training))
-        shelf = self._cache.shelf(
-            {
-                "coder": coder.identity(setting),
-                "kind": head_identity(self._reference, self._runtime, "segment"),
-                "trained": [self.steps, BATCH, CROP, LEARNING_RATE, WARMUP, CLIP, DICE, SEED],
-                "on": self._device,
-                "pictures": _digest(training),
-                "torch": torch.__version__,
-            }
-        )
-        if any(picture.hash not in shelf for picture in folder.pictures):
-            head = self._trained(training, coder, setting)
-            # The way in which the model's own head is asked.
-            asked = Codec(self._reference.model, _HeadRuntime(head, self._device))
-            for picture in folder.pictures:
-                decoded = coder.code(picture.pixels, setting).decoded
-                found = tasks.segment_pixels(asked, decoded).labels
-                counts = metrics.confusion(picture.labels, found, len(self._head.labels))
-                shelf.put(picture.hash, {"confusion": counts.ravel().tolist()})
-        return scores_of([square_of(shelf[p.hash]["confusion"]) for p in folder.pictures])
+        answers = self._answers(folder, coder, setting)
+        return scores_of([square_of(facts["confusion"]) for facts in answers])
+
+    def _budget(self, training: MaskFolder) -> Identity:
+        return {
+            "kind": self._identity,
+            "trained": [self.steps, BATCH, CROP, LEARNING_RATE, WARMUP, CLIP, DICE, SEED],
+            "on": self._device,
+            "pictures": _digest(training),
+        }
+
+    def _asked(
+        self, head: nn.Module, folder: MaskFolder, coder: Coder, setting: Setting
+    ) -> Iterator[Facts]:
+        # The way in which the model's own head is asked.
+        asked = Codec(self._reference.model, _HeadRuntime(head, self._device))
+        for picture in folder.pictures:
+            decoded = coder.code(picture.pixels, setting).decoded
+            found = tasks.segment_pixels(asked, decoded).labels
+            counts = metrics.confusion(picture.labels, found, len(self._head.labels))
+            yield {"confusion": counts.ravel().tolist()}
 
     def _trained(self, training: MaskFolder, coder: Coder, setting: Setting) -> nn.Module:
         """Train a head on decoded pictures against their label maps."""
@@ -163,16 +132,6 @@ class MaskRetrainer:
             nn.utils.clip_grad_norm_(head.parameters(), CLIP)
             optimizer.step()
         return head
-
-    def _start(self) -> nn.Module:
-        """Return the head that every row starts from."""
-        torch.manual_seed(SEED)  # for a decoder that starts at random
-        if self._head.network == NEUTRAL_START:
-            head = build_head(self._head.network, len(self._head.labels), published=True)
-        else:
-            head = load_network(self._reference.model, "segment")
-        # Evaluation mode throughout: statistics of normalisations stay, and nothing drops out.
-        return head.eval().to(self._device)
 
     def _batch(
         self, crops: Sequence[Crop], decoded: Mapping[int, Pixels], training: MaskFolder
@@ -240,10 +199,6 @@ class _HeadRuntime:
             logits = classify(self._head, torch.from_numpy(array).to(self.torch_device)).main
         result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
-
-
-def _named(folder: MaskFolder) -> dict[str, str]:
-    return {picture.content: picture.name for picture in folder.pictures}
 
 
 def _digest(folder: MaskFolder) -> str:

@@ -12,6 +12,14 @@ from tactic_codec.evaluation.masks import RESAMPLES, MaskPoint, MaskResult, Mask
 
 Cell = str | int | float | None
 
+EFFORT_NOTES = {
+    "classify": "Effort above 0 asks the model's own classifier: where that is the reference "
+    "network, its agreement and accuracy are better than another classifier's would be.",
+    "segment": "Effort above 0 asks the model's own task network: where that is the reference "
+    "network, its figures are better than another network's would be.",
+}
+"""What to know where models were measured at efforts above 0, by the task of the reference."""
+
 P = TypeVar("P", bound=AnyPoint)
 
 
@@ -161,7 +169,8 @@ def _all_points(uncompressed: P, curves: Sequence[Curve[P]]) -> Iterator[tuple[s
 def _flat(facts: dict[str, Any], result: FolderResult | MaskResult) -> dict[str, Cell]:
     """Turn ``{"accuracy": {"share": 1, "low": 0}}`` into ``{"accuracy": 1, "accuracy_low": 0}``.
 
-    A list has a value for each class, and becomes a column each: ``iou_road``.
+    A list has a value for each class, and becomes a column each: ``iou_0_road``. The index keeps
+    classes of one name apart.
     """
     cells: dict[str, Cell] = {}
     for name, value in facts.items():
@@ -169,7 +178,7 @@ def _flat(facts: dict[str, Any], result: FolderResult | MaskResult) -> dict[str,
             cells[name] = value["share"]
             cells |= {f"{name}_{end}": value[end] for end in ("low", "high")}
         elif isinstance(value, list) and isinstance(result, MaskResult):
-            columns = [f"{name}_{label}" for label in result.classes]
+            columns = [f"{name}_{index}_{label}" for index, label in enumerate(result.classes)]
             cells |= dict(zip(columns, value, strict=True))
         else:
             cells[name] = value

@@ -3,6 +3,7 @@
     <folder>/images/<name>.jpg     any format that the image room reads
     <folder>/labels/<name>.png     8-bit grey or palette, same size; values are class indices
 
+Label maps are of the image as it is shown, turned upright as its EXIF data say.
 What a label map has beside the classes is void: no loss, never counted.
 """
 
@@ -112,5 +113,5 @@ def _read(example: Example) -> NDArray[np.int64] | str:
         return str(exc)
     if pixels.shape[:2] != labels.shape:
         sizes = [f"{shape[1]} x {shape[0]}" for shape in (pixels.shape, labels.shape)]
-        return f"the image has {sizes[0]} pixels, its label map {sizes[1]}"
+        return f"the upright image has {sizes[0]} pixels, its label map {sizes[1]}"
     return np.bincount(labels.ravel(), minlength=256)

@@ -1,15 +1,4 @@
-"""Facts about coded pictures, for ``tactic bpp-report``: bytes, bits a pixel, fidelity, accuracy.
-
-    Frame, Model ─ size_facts ─▶ SizeFacts                  the frame and its tables
-    Frame, Codec, original ─ compare ─▶ Fidelity, Rival…    what it keeps, and what others keep
-    Frame, Codec, folder name ─ verdict ─▶ Verdict          whether it is still recognised
-    Frame, Codec, label map ─ segmented ─▶ Segmented        and each of its pixels
-    Row… ─ totals ─▶ Totals
-
-bpp is 8 × bytes of the frame ÷ (width × height); what counts anything else is named otherwise.
-Networks run only in the `Codec` that the caller hands in; without one neither Pillow nor a runtime
-is imported. Refused with `ImageError`: an original or a label map whose size is not the frame's.
-"""
+"""Facts about frames, about pictures as they come back, and their totals."""
 
 import io
 from collections.abc import Callable, Iterable, Sequence
@@ -260,6 +249,13 @@ class Segmented(NamedTuple):
         """Accuracy and intersections over unions; None where all pixels are void."""
         return metrics.segmentation_scores(self.counts) if self.pixels else None
 
+    @property
+    def classes(self) -> list[tuple[int, str, float | None]]:
+        """Index, name and intersection over union of each class; None where it is nowhere."""
+        scores = self.scores
+        found = scores.iou if scores else (None,) * len(self.names)
+        return list(zip(range(len(found)), self.names, found, strict=True))
+
 
 def segmented(codec: "Codec", decoded: Pixels, expected: metrics.LabelMap) -> Segmented:
     """Compare a decoded picture's label map, by the model, with the one expected, uint8 [H, W].
@@ -271,7 +267,8 @@ def segmented(codec: "Codec", decoded: Pixels, expected: metrics.LabelMap) -> Se
     if expected.shape != decoded.shape[:2]:
         sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, decoded)]
         raise ImageError(
-            f"the label map has {sizes[0]} pixels, the frame {sizes[1]}; it is of another picture"
+            f"the label map has {sizes[0]} pixels, the frame {sizes[1]}; it is of another picture, "
+            "or of this one before it was turned upright"
         )
     from tactic_codec import tasks
 

@@ -1,0 +1,278 @@
+"""A table of the paper: its description, the results that there are of it, and how they are shown.
+
+tables/<table>-<size>.toml ─▶ Table
+results/<table>-<size>/<row>-seed<n>.json ─▶ as_markdown, draw_figure
+
+Nothing here trains: whatever there is can be shown, also where rows or seeds are still missing.
+"""
+
+import json
+import statistics
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tactic_codec.errors import ConfigError
+from tactic_codec.evaluation import plot
+
+HERE = Path(__file__).resolve().parent
+BASELINE = "uncompressed"
+"""Row that the others are compared with."""
+OURS = "TACTIC"
+"""First word of the names of our rows; those of another codec share theirs, too."""
+
+
+class Recode(NamedTuple):
+    """Another codec in place of ours.
+
+    Attributes:
+        codec: as `tactic eval` names it: its smallest honest files.
+        quality: its setting.
+    """
+
+    codec: str
+    quality: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+        name: unique in the table.
+        paper: the paper's figures, by metric; empty where it has no such row.
+        stage: of the task network, or of codec and network together.
+        codec: stages of the codec by itself; empty where there are none.
+        recode: what the pictures were coded with; None where they were not.
+    """
+
+    name: str
+    paper: Mapping[str, float]
+    stage: Sequence[Mapping[str, Any]]
+    codec: Sequence[Mapping[str, Any]] = ()
+    recode: Recode | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper, at one size.
+
+    Attributes:
+        title: for people.
+        metrics: fields of results that are shares, the first of them the one that counts.
+        base: what the configurations of all rows share.
+        rows: in the order of the paper.
+        figure: name of the picture of the first metric over the rate; None where there is none.
+    """
+
+    title: str
+    metrics: tuple[str, ...]
+    base: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    figure: str | None = None
+
+
+def load_table(name: str, size: str) -> Table:
+    """Read the description of a table.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = HERE / "tables" / f"{name}-{size}.toml"
+    if not path.exists():
+        known = sorted(p.stem for p in path.parent.glob("*.toml"))
+        raise ConfigError(f"there is no table {name}-{size}; there are: {', '.join(known)}")
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    rows = tuple(
+        Row(
+            name=row["name"],
+            paper=row.get("paper", {}),
+            stage=[{**raw["steps"][kind], **changes} for kind, changes in _stages(row["stage"])],
+            codec=[
+                {**raw["steps"][kind], **changes} for kind, changes in _stages(row.get("codec", []))
+            ],
+            recode=Recode(**row["recode"]) if "recode" in row else None,
+        )
+        for row in raw["row"]
+    )
+    return Table(raw["title"], tuple(raw["metrics"]), raw["base"], rows, raw.get("figure"))
+
+
+def _stages(named: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of a kind of stage, and what a row changes of it."""
+    for stage in named:
+        yield stage["like"], {key: value for key, value in stage.items() if key != "like"}
+
+
+# --- Results --------------------------------------------------------------------------------------
+
+
+def result_path(results: Path, row: str, seed: int) -> Path:
+    """Return the file of a row's result."""
+    return results / f"{row.replace(' ', '-').replace('/', '-')}-seed{seed}.json"
+
+
+def missing(
+    table: Table, seeds: Sequence[int], results: Path, *, only: str | None = None
+) -> Iterator[tuple[Row, int]]:
+    """Yield rows and seeds of which there is no result, or one of another description.
+
+    Args:
+        table: whose rows,
+        seeds: with each of these.
+        results: the folder of results; each is looked for when its turn comes.
+        only: name of the one row to look for; None for all.
+    """
+    for seed in seeds:
+        for row in table.rows:
+            if only and row.name != only:
+                continue
+            path = result_path(results, row.name, seed)
+            if not (path.exists() and _is_current(json.loads(path.read_text()), table, row, seed)):
+                yield row, seed
+
+
+def _is_current(result: Mapping[str, Any], table: Table, row: Row, seed: int) -> bool:
+    """Tell whether a result is of the row as it is described now."""
+    recode = row.recode and row.recode._asdict()
+    config = {**table.base, "seed": seed, "stage": row.stage}
+    described = {"config": config, "codec": list(row.codec), "recode": recode}
+    return all(result[key] == json.loads(json.dumps(value)) for key, value in described.items())
+
+
+def _results(results: Path, row: str) -> Iterator[dict[str, Any]]:
+    stem = result_path(results, row, 0).name.removesuffix("0.json")
+    for path in sorted(results.glob(f"{stem}*.json")):
+        yield json.loads(path.read_text(encoding="utf-8"))
+
+
+# --- As text --------------------------------------------------------------------------------------
+
+
+def as_markdown(table: Table, results: Path) -> str:
+    """Return a table of what there is: means over seeds, their spread, and the paper's figures."""
+    found = {row.name: list(_results(results, row.name)) for row in table.rows}
+    every = [result for own in found.values() for result in own]
+    standard = any("standard_bpp" in result for result in every)
+    published = any("bpp" in row.paper for row in table.rows)
+    header = ["", "bpp"]
+    header += ["bpp, standard JPEG"] if standard else []
+    header += ["paper's bpp"] if published else []
+    for metric in table.metrics:
+        name = metric.replace("_", " ")
+        header += [name, f"less than {BASELINE}", f"paper's {name}", "less"]
+    lines = [f"## {table.title}", "", _pipe(header), _pipe(["---", *["---:"] * (len(header) - 1)])]
+    for row in table.rows:
+        own = found[row.name]
+        if not own:
+            continue
+        cells = [row.name, _mean_bpp(own, "bpp")]
+        cells += [_mean_bpp(own, "standard_bpp")] if standard else []
+        if published:
+            cells.append(f"{row.paper['bpp']:.4f}" if "bpp" in row.paper else "")
+        for metric in table.metrics:
+            cells += _cells(table, row, metric, found)
+        lines.append(_pipe(cells))
+    seeds = sorted({result["seed"] for result in every})
+    # Rows share the codec that they leave as it is.
+    shared = {(r["seed"], r["codec_seconds"]) for r in every}
+    hours = (sum(r["seconds"] for r in every) + sum(seconds for _, seconds in shared)) / 3600
+    lines += [
+        "",
+        f"Means over seeds {', '.join(map(str, seeds))} of the split; ± half the range. Steps of "
+        f"training add up to {hours:.1f} hours.",
+    ]
+    if standard:
+        lines += [
+            "",
+            "bpp of JPEG: optimised Huffman tables, baseline or progressive, the smaller. Standard "
+            "JPEG: the same pixels with the standard's own tables, of which the paper's rates are.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _mean_bpp(results: Sequence[Mapping[str, Any]], field: str) -> str:
+    bpp = [result[field] for result in results if field in result]
+    return f"{statistics.mean(bpp):.4f}" if bpp else ""
+
+
+def _cells(
+    table: Table, row: Row, metric: str, found: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[str]:
+    own = {result["seed"]: 100 * result[metric] for result in found[row.name]}
+    least_of = {result["seed"]: 100 * result[metric] for result in found.get(BASELINE, [])}
+    values = list(own.values())
+    losses = [least_of[seed] - value for seed, value in own.items() if seed in least_of]
+    theirs, least = row.paper.get(metric), _row(table, BASELINE).paper.get(metric)
+    mean = statistics.mean(values)
+    return [
+        f"{mean:.1f} ± {(max(values) - min(values)) / 2:.1f} %",
+        f"{statistics.mean(losses):.1f}" if losses else "",
+        f"{theirs:.1f} %" if theirs is not None else "",
+        f"{least - theirs:.1f}" if theirs is not None and least is not None else "",
+    ]
+
+
+def _row(table: Table, name: str) -> Row:
+    return next(row for row in table.rows if row.name == name)
+
+
+def _pipe(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+# --- The figure -----------------------------------------------------------------------------------
+
+
+def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
+    """Return the first metric of what there is over bits a pixel, as PNG and SVG.
+
+    Raises:
+        BackendUnavailable: matplotlib is missing.
+    """
+    metric = table.metrics[0]
+    families: dict[str, list[Row]] = {OURS: []}
+    for row in table.rows:
+        if row.name != BASELINE:
+            families.setdefault(row.name.partition(" ")[0], []).append(row)
+    lines = []
+    for name, rows in families.items():
+        found = [list(_results(results, row.name)) for row in rows]
+        published = [
+            (row.paper["bpp"], _spread([row.paper[metric]]))
+            for row in rows
+            if row.paper.keys() >= {"bpp", metric}
+        ]
+        lines += [
+            plot.Line(name, name, "own", _points(found, "bpp", metric)),
+            plot.Line(
+                *(f"{name}, standard tables", name, "variant"),
+                _points(found, "standard_bpp", metric),
+            ),
+            plot.Line(name, name, "paper", sorted(published)),
+        ]
+    itself = [100 * result[metric] for result in _results(results, BASELINE)]
+    return plot.draw_rows(
+        lines,
+        _spread(itself) if itself else None,
+        _row(table, BASELINE).paper.get(metric),
+        label=f"{metric.replace('_', ' ')}, %",
+    )
+
+
+def _points(
+    rows: Sequence[Sequence[Mapping[str, Any]]], rate: str, metric: str
+) -> list[tuple[float, plot.Spread]]:
+    """Return a point a row that has results with this rate, by the rate."""
+    known = [[result for result in results if rate in result] for results in rows]
+    return sorted(
+        (statistics.mean(r[rate] for r in results), _spread([100 * r[metric] for r in results]))
+        for results in known
+        if results
+    )
+
+
+def _spread(values: Sequence[float]) -> plot.Spread:
+    return plot.Spread(statistics.mean(values), min(values), max(values))

@@ -1,0 +1,61 @@
+"""Facts about coded pictures, for ``tactic bpp-report``: bytes, bits a pixel, fidelity, accuracy.
+
+    Frame, Model ─ size_facts ─▶ SizeFacts                  the frame and its tables
+    Frame, Codec, original ─ compare ─▶ Fidelity, Rival…    what it keeps, and what others keep
+    Frame, Codec, folder name ─ verdict ─▶ Verdict          whether it is still recognised
+    Frame, Codec, label map ─ segmented ─▶ Segmented        and each of its pixels
+    Row… ─ totals ─▶ Totals                                 in `facts`, as all of these
+    Row…, Totals ─ tables ─▶ JSON, CSV
+
+bpp is 8 × bytes of the frame ÷ (width × height); what counts anything else is named otherwise.
+Networks run only in the `Codec` that the caller hands in; without one neither Pillow nor a runtime
+is imported. Refused with `ImageError`: an original or a label map whose size is not the frame's.
+"""
+
+from tactic_codec.report.facts import (
+    RIVALS,
+    Accuracy,
+    Fidelity,
+    Pixels,
+    Rival,
+    RivalTotals,
+    Row,
+    Segmented,
+    SizeFacts,
+    Totals,
+    Verdict,
+    expected_classes,
+    fidelity,
+    largest_within,
+    rival,
+    segmented,
+    size_facts,
+    totals,
+    verdict,
+)
+from tactic_codec.report.tables import as_csv, row_as_json, totals_as_json
+
+__all__ = [
+    "RIVALS",
+    "Accuracy",
+    "Fidelity",
+    "Pixels",
+    "Rival",
+    "RivalTotals",
+    "Row",
+    "Segmented",
+    "SizeFacts",
+    "Totals",
+    "Verdict",
+    "as_csv",
+    "expected_classes",
+    "fidelity",
+    "largest_within",
+    "rival",
+    "row_as_json",
+    "segmented",
+    "size_facts",
+    "totals",
+    "totals_as_json",
+    "verdict",
+]

@@ -1,0 +1,139 @@
+"""Rows and totals as JSON and CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tactic_codec.report.facts import Fidelity, Row, Segmented, Totals
+
+Cells = dict[str, str | int | float | None]
+
+
+def row_as_json(row: Row) -> dict[str, Any]:
+    """Return what is known of a frame; null stands for the PSNR of equal pictures."""
+    size = row.size
+    facts: dict[str, Any] = {
+        "file": row.file,
+        "frame": row.frame,
+        "bytes": size.bytes,
+        "width": size.width,
+        "height": size.height,
+        "bpp": _rounded(size.bpp),
+        "payload_bpp": _rounded(size.payload_bpp),
+        "ideal_bpp": _rounded(size.ideal_bpp),
+        "model": row.model,
+        "level": size.level,
+    }
+    if row.fidelity:
+        facts |= _json_fidelity(row.fidelity)
+    for rival in row.rivals:
+        facts[rival.codec] = {
+            "quality": rival.quality,
+            "bytes": rival.bytes,
+            "fits": rival.fits,
+            **_json_fidelity(rival.fidelity),
+        }
+    if row.verdict:
+        facts |= row.verdict._asdict()
+    if row.segmented:
+        facts |= _json_segmented(row.segmented)
+    return facts
+
+
+def totals_as_json(sums: Totals) -> dict[str, Any]:
+    """Return what is known of all frames together."""
+    facts: dict[str, Any] = {
+        "frames": sums.frames,
+        "bytes": sums.bytes,
+        "pixels": sums.pixels,
+        "mean_bytes": _rounded(sums.mean_bytes),
+        "mean_bpp": _rounded(sums.mean_bpp),
+        "mean_payload_bpp": _rounded(sums.mean_payload_bpp),
+        "mean_ideal_bpp": _rounded(sums.mean_ideal_bpp),
+        "total_bpp": _rounded(sums.total_bpp),
+    }
+    if sums.fidelity:
+        facts |= _json_fidelity(sums.fidelity, "mean_")
+    for rival in sums.rivals:
+        facts[rival.codec] = {
+            "mean_bytes": _rounded(rival.bytes),
+            "over": rival.over,
+            **_json_fidelity(rival.fidelity, "mean_"),
+        }
+    if sums.accuracy:
+        facts["accuracy"] = {key: _rounded(v) for key, v in sums.accuracy._asdict().items()}
+    if sums.segmented:
+        facts["segmentation"] = {
+            "pixels": sums.segmented.pixels,
+            **_json_segmented(sums.segmented),
+            "classes": [
+                {"index": index, "label": label, "iou": _rounded(iou)}
+                for index, label, iou in sums.segmented.classes
+            ],
+        }
+    return facts
+
+
+def _json_segmented(segmented: Segmented) -> Cells:
+    scores = segmented.scores
+    return {
+        "pixel_accuracy": _rounded(scores.pixel_accuracy) if scores else None,
+        "mean_iou": _rounded(scores.mean_iou) if scores else None,
+    }
+
+
+def _json_fidelity(fidelity: Fidelity, prefix: str = "") -> Cells:
+    # JSON knows no infinity: null stands for equal pictures.
+    psnr = fidelity.psnr if math.isfinite(fidelity.psnr) else None
+    return {f"{prefix}psnr": _rounded(psnr), f"{prefix}ms_ssim": _rounded(fidelity.ms_ssim)}
+
+
+def _rounded(value: float | None) -> float | None:
+    return value if value is None or isinstance(value, int) else round(value, 6)
+
+
+def as_csv(rows: Sequence[Row], sums: Totals) -> bytes:
+    """Return a line a frame, then their means and their sums."""
+    lines = [_flat(row_as_json(row)) for row in rows]
+    lines.append({"file": "MEAN", **_mean_cells(sums)})
+    lines.append({"file": "SUM", **_sum_cells(sums)})
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _flat(facts: Mapping[str, Any]) -> Cells:
+    """Turn ``{"jpeg": {"bytes": 1}}`` into ``{"jpeg_bytes": 1}``."""
+    cells: Cells = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            cells |= {f"{name}_{part}": inner for part, inner in _flat(value).items()}
+        else:
+            cells[name] = int(value) if isinstance(value, bool) else value
+    return cells
+
+
+def _mean_cells(sums: Totals) -> Cells:
+    """Return the means under the names of the columns they are means of."""
+    cells = _flat(totals_as_json(sums._replace(segmented=None)))  # whose pixels stand in the sums
+    means = {name.replace("mean_", ""): value for name, value in cells.items() if "mean_" in name}
+    if sums.accuracy is None:
+        return means
+    interval = {"correct_low": _rounded(sums.accuracy.low), "correct_high": cells["accuracy_high"]}
+    return {**means, "correct": cells["accuracy_share"], **interval}
+
+
+def _sum_cells(sums: Totals) -> Cells:
+    """Return what was added up, under the names of the columns, and each class's own."""
+    cells: Cells = {"bytes": sums.bytes, "bpp": _rounded(sums.total_bpp)}
+    if sums.segmented is None:
+        return cells
+    classes = sums.segmented.classes
+    # The index keeps apart what has one name.
+    ious = {f"iou_{index}_{label}": _rounded(iou) for index, label, iou in classes}
+    return {**cells, **_json_segmented(sums.segmented), **ious}
