@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import SEGMENT_COLOURS, SEGMENT_LABELS, Spoilt
 from PIL import Image
+from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS
 
 from tactic_codec import container, image, runtime, tasks
 from tactic_codec.cli import console, decoding, files, main, options, outputs, work
@@ -487,12 +487,6 @@ def test_classify_with_a_model_of_no_such_frame(tactic: Tactic) -> None:
 
 
 # --- segment --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def eyes(segmenter: Spoilt) -> Path:
-    """The folder of a newer tiny model, which can segment."""
-    return segmenter.path
 
 
 def label_map(eyes: Path, frame: bytes) -> image.LabelMap:
