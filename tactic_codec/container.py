@@ -1,7 +1,8 @@
 """The ``.tac`` frame, version 1: fields, limits and checksum around an opaque payload.
 
     Frame ─ pack ─▶ bytes ─ parse ─▶ Frame          one frame, nothing before or behind it
-                    bytes ─ read_frame ─▶ Frame…    frames that follow each other in a stream
+                    bytes ─ read_frame ─▶ Frame…    frames that follow each other in a stream,
+                                                    `StreamBudget` bounds them together
 
     magic │ version, flags │ fingerprint │ level │ width │ height │ length │ payload │ CRC-32
       3   │       1        │      4      │   1   │ 1…5   │  1…5   │  1…5   │  length │   4
@@ -40,6 +41,11 @@ DEFAULT_MAX_PIXELS = 1 << 28  # 268 megapixels: 0.8 GB once decoded to RGB
 SMALL_PAYLOAD = 1 << 16  # bytes
 SMALL_MAX_PIXELS = 1 << 23  # 8.4 megapixels
 PIXELS_PER_BYTE = 1 << 10  # of the payload beyond 64 KiB: 24 megapixels at 0.03 bits a pixel
+
+# A frame may have 16 bytes, so that a short stream of them could cost hours. What a stream's frames
+# have earned together grows so fast that frames of up to 256 x 256 pixels never run out of it.
+STREAM_MAX_PIXELS = 1 << 26  # 67 megapixels: eight of the largest that need no payload
+STREAM_PIXELS_PER_BYTE = 1 << 12  # of the frames read, headers included
 
 # A hostile length must not be allocated before the bytes are there.
 _READ_CHUNK = 1 << 20
@@ -115,6 +121,40 @@ def default_max_pixels(payload_bytes: int) -> int:
     """
     earned = PIXELS_PER_BYTE * max(0, payload_bytes - SMALL_PAYLOAD)
     return min(DEFAULT_MAX_PIXELS, SMALL_MAX_PIXELS + earned)
+
+
+def default_stream_max_pixels(frame_bytes: int) -> int:
+    """Return how many pixels the frames of a stream may have together, by their bytes so far.
+
+    67 megapixels, and 4096 more for every byte, header and checksum among them.
+    """
+    return STREAM_MAX_PIXELS + STREAM_PIXELS_PER_BYTE * frame_bytes
+
+
+class StreamBudget:
+    """What the frames of one stream may cost together, where no limit was asked for."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._pixels = 0
+        self._largest = 0  # pixels of a frame
+
+    def spend(self, frame: Frame) -> None:
+        """Count the stream's next frame, before it is decoded.
+
+        Raises:
+            LimitExceeded: the frames have more pixels together than their bytes earn.
+        """
+        self._bytes += frame.size
+        self._pixels += frame.pixels
+        self._largest = max(self._largest, frame.pixels)
+        limit = default_stream_max_pixels(self._bytes)
+        if self._pixels > limit:
+            raise LimitExceeded(
+                f"with it the stream has {self._pixels} pixels in {self._bytes} bytes; the limit "
+                f"is {limit} for so few: if you trust the source, decode it with --max-pixels "
+                f"{self._largest}, which then bounds single frames only"
+            )
 
 
 def parse(data: bytes, *, max_pixels: int | None = None) -> Frame:

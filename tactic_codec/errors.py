@@ -8,7 +8,7 @@
     │   ├── Truncated          they end before the frame does
     │   └── Corrupt            they contradict themselves
     │       └── ChecksumMismatch   the CRC-32 differs; the frame's end is known
-    ├── LimitExceeded          an image larger than the limit in force
+    ├── LimitExceeded          an image, or a stream's together, larger than the limit in force
     ├── ImageError             a picture that cannot be coded
     │   ├── UnsupportedImage   not a picture, or of a kind that is not read
     │   └── DamagedImage       a picture whose file is cut or damaged
@@ -60,7 +60,7 @@ class ChecksumMismatch(Corrupt):
 
 
 class LimitExceeded(TacError):
-    """The image is larger than the limit in force."""
+    """The image, or those of a stream together, are larger than the limit in force."""
 
 
 class ImageError(TacError):

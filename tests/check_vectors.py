@@ -3,8 +3,8 @@
     python tests/check_vectors.py
 
 The decoder written from the specification and the package's entropy room, with each coder that is
-installed, read the symbols whose SHA-256 is recorded. Prints a line a decoder; exits with 1 if one
-disagrees. ``aarch64.sh`` runs it under emulation.
+installed, read the symbols whose SHA-256 is recorded. Prints a line a decoder, with the frames of
+each model; exits with 1 if one disagrees. ``aarch64.sh`` runs it under emulation.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import platform
 import struct
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -97,7 +98,7 @@ def main() -> int:
     print(f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}")
     wrong = 0
     for name, decode in decoders.items():
-        frames = 0
+        frames = Counter[str]()
         for model, path, facts in expected():
             with path.open("rb") as stream:
                 for fact in facts:
@@ -110,11 +111,12 @@ def main() -> int:
                     stride = known[model]["stride"]
                     size = (-(-frame.height // stride), -(-frame.width // stride))
                     data = decode(frame, *size, known[model]["levels"][str(frame.level)])
-                    frames += 1
+                    frames[model] += 1
                     if hashlib.sha256(data).hexdigest() != fact.get("symbols_sha256"):
                         print(f"{name}: {path.name} differs")
                         wrong += 1
-        print(f"{name}: {frames} frames of {len(expected())} files")
+        by_model = ", ".join(f"{model} {count}" for model, count in sorted(frames.items()))
+        print(f"{name}: {frames.total()} frames of {len(expected())} files: {by_model}")
     refused = 0
     for path in sorted((VECTORS / "faulty").iterdir()):
         for parser in (parse, reference_decoder.parse):

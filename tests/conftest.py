@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from segmenter import SEGMENT_FILE, SEGMENT_LABELS, brightest_channel, segment_head
 
 from tactic_codec.codec import Codec, load_model, load_model_of
 from tactic_codec.model import Model
@@ -68,31 +66,6 @@ class Spoilt:
         return Model(self.path)
 
 
-SEGMENT_LABELS = ["red thing", "green thing", "blue thing"]
-SEGMENT_COLOURS = ["#c00000", "#00c000", "#0000c1"]
-SEGMENT_SIZE = 64
-
-
-def brightest_channel(stride: int = 4) -> bytes:
-    """An ONNX network whose logits are the means of each channel of ``stride`` squared pixels."""
-    proto = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "weight"], ["y"]),
-            helper.make_node(
-                "AveragePool", ["y"], ["z"], kernel_shape=[stride] * 2, strides=[stride] * 2
-            ),
-        ],
-        "segment",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"])],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3, "rows", "columns"])],
-        [numpy_helper.from_array(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1), "weight")],
-    )
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
 def teach_to_segment(
     spoilt: Spoilt,
     stride: int = 4,
@@ -101,16 +74,8 @@ def teach_to_segment(
     network: str = "brightest",
 ) -> None:
     """Give a copy of the tiny model a segmentation network: a pixel's class is its main colour."""
-    spoilt.put("segment.onnx", brightest_channel(stride))
-    head = {
-        "file": "segment.onnx",
-        "network": network,
-        "input_size": SEGMENT_SIZE,
-        "labels": labels,
-        "classes": labels,
-        "colours": SEGMENT_COLOURS,
-    }
-    spoilt.set("heads", "segment", to=head)
+    spoilt.put(SEGMENT_FILE, brightest_channel(stride))
+    spoilt.set("heads", "segment", to=segment_head(labels, network))
 
 
 @pytest.fixture
@@ -118,6 +83,14 @@ def segmenter(spoilt: Spoilt) -> Spoilt:
     """A copy of the tiny model that can segment, see `teach_to_segment`."""
     teach_to_segment(spoilt)
     return spoilt
+
+
+@pytest.fixture(scope="session")
+def eyes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a newer tiny model, which can segment; for tests that leave it as it is."""
+    newer = Spoilt(tmp_path_factory.mktemp("models") / "eyes")
+    teach_to_segment(newer)
+    return newer.path
 
 
 @pytest.fixture(scope="session")

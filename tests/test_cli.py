@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import SEGMENT_COLOURS, SEGMENT_LABELS, Spoilt
 from PIL import Image
+from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS
 
 from tactic_codec import container, image, runtime, tasks
 from tactic_codec.cli import console, decoding, files, main, options, outputs, work
@@ -260,6 +260,31 @@ def test_what_decoding_refuses_by_default_says_how_it_is_read(
     tactic("test", "--symbols", "--max-pixels", 960, "a.tac")
 
 
+def test_a_stream_that_costs_more_than_its_bytes_is_decoded_to_there(
+    tactic: Tactic, codec: Codec, eyes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three frames of 960 pixels are too many here; two are decoded, and the next input is."""
+    monkeypatch.setattr(container, "STREAM_MAX_PIXELS", 2 * 960)
+    monkeypatch.setattr(container, "STREAM_PIXELS_PER_BYTE", 0)
+    frame = frame_bytes(codec)
+    Path("s.tac").write_bytes(damaged(frame) + frame * 5)
+    Path("t.tac").write_bytes(frame)
+    refused = "tactic: s.tac: frame 4: with it the stream has 2880 pixels"
+    pictures = {"s-0002.png", "s-0003.png", "t.png"}
+    for command in ("decompress", "segment"):
+        result = tactic(command, "-m", eyes, "s.tac", "t.tac", f"{command}/", code=1)
+        assert refused in result.stderr and len(result.stderr.splitlines()) == 2
+        assert all_files(command) == pictures
+    for command in ("classify", "bpp-report", "test --symbols"):
+        result = tactic(*command.split(), "s.tac", "t.tac", code=1)
+        assert refused in result.stderr and "--max-pixels 960" in result.stderr
+    # Whoever asks for a limit on frames trusts the source to end, and headers cost nothing.
+    for args in (("info",), ("test",), ("classify", "--max-pixels", "960")):
+        assert len(tactic(*args, "s.tac", "t.tac", code=1).stderr.splitlines()) == 1
+    tactic("decompress", "--max-pixels", 960, "-", "all/", input=frame * 5)
+    assert len(all_files("all")) == 5
+
+
 def test_unknown_model(tactic: Tactic) -> None:
     save("a.png")
     result = tactic("compress", "-m", "nobody", "a.png", "a.tac", code=1)
@@ -462,12 +487,6 @@ def test_classify_with_a_model_of_no_such_frame(tactic: Tactic) -> None:
 
 
 # --- segment --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def eyes(segmenter: Spoilt) -> Path:
-    """The folder of a newer tiny model, which can segment."""
-    return segmenter.path
 
 
 def label_map(eyes: Path, frame: bytes) -> image.LabelMap:

@@ -46,8 +46,9 @@ def tactic(
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eyes: Path) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(ENVIRONMENT, "EYES", str(eyes))  # a model for segment
     (tmp_path / "a.png").write_bytes(png())
     return tmp_path
 
@@ -73,7 +74,13 @@ def test_the_pipeline(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["compress -m tiny a.png -", "info s.tac", "decompress s.tac -"]
+    "command",
+    [
+        "compress -m tiny a.png -",
+        "info s.tac",
+        "decompress s.tac -",
+        "segment -m $EYES s.tac -",
+    ],
 )
 def test_a_reader_that_goes_away_ends_it_quietly(folder: Path, frame: bytes, command: str) -> None:
     # More than a pipe holds, so that the writer is still at it when the reader goes.
@@ -84,7 +91,10 @@ def test_a_reader_that_goes_away_ends_it_quietly(folder: Path, frame: bytes, com
     assert result.returncode in (0, 1)
 
 
-@pytest.mark.parametrize("command", ["info a.tac", "compress -m tiny a.png -", "models list"])
+@pytest.mark.parametrize(
+    "command",
+    ["info a.tac", "compress -m tiny a.png -", "segment -m $EYES a.tac -", "models list"],
+)
 def test_stdout_that_is_closed_or_full(folder: Path, frame: bytes, command: str) -> None:
     for redirection, message in ((">&-", b"is closed"), (">/dev/full", b"No space left on device")):
         result = shell(f"tactic {command} {redirection}")
@@ -145,7 +155,11 @@ def on_terminal(*args: str, streams: str, code: str | None = None) -> tuple[int,
 
 
 def test_binary_data_is_not_written_to_a_terminal(folder: Path, frame: bytes) -> None:
-    for args in (("compress", "-m", "tiny", "a.png", "-"), ("decompress", "a.tac", "-")):
+    for args in (
+        ("compress", "-m", "tiny", "a.png", "-"),
+        ("decompress", "a.tac", "-"),
+        ("segment", "-m", ENVIRONMENT["EYES"], "a.tac", "-"),
+    ):
         status, shown = on_terminal(*args, streams="out err")
         assert status == 2
         assert b"not written to a terminal" in shown and b"\x89" not in shown
@@ -175,26 +189,37 @@ def test_a_bar_appears_after_a_second(folder: Path) -> None:
 # --- Signals --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("command", ["decompress", "segment"])
 @pytest.mark.parametrize(
     ("number", "status", "message"),
     [(signal.SIGINT, 130, b"tactic: interrupted\n"), (signal.SIGTERM, 143, b"")],
 )
 def test_signals_end_it_without_remains(
-    folder: Path, frame: bytes, number: signal.Signals, status: int, message: bytes
+    folder: Path,
+    frame: bytes,
+    number: signal.Signals,
+    status: int,
+    message: bytes,
+    command: str,
 ) -> None:
     # Whoever starts the tests in the background may have them ignore SIGINT, and so would children.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        _end_by(number, frame, folder, status, message)
+        _end_by(number, frame, folder, status, message, command)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 def _end_by(
-    number: signal.Signals, frame: bytes, folder: Path, status: int, message: bytes
+    number: signal.Signals,
+    frame: bytes,
+    folder: Path,
+    status: int,
+    message: bytes,
+    command: str,
 ) -> None:
     process = subprocess.Popen(
-        [*TACTIC, "decompress", "-", "out/"],
+        [*TACTIC, command, "-m", ENVIRONMENT["EYES"], "-", "out/"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -244,6 +269,11 @@ def test_odd_file_names(folder: Path, locale: str) -> None:
         result = tactic(command, "--", *frames, **env)
         assert result.returncode == 0, result.stderr
         assert b"\nline" not in result.stdout
+    for command, model in (("decompress", "tiny"), ("segment", ENVIRONMENT["EYES"])):
+        result = tactic(command, "-v", "-m", model, "--", *frames, f"{command}/", **env)
+        assert result.returncode == 0, result.stderr
+        assert len(result.stderr.splitlines()) == len(ODD_NAMES)
+        assert set(os.listdir(os.fsencode(folder / command))) == set(pictures)
     failed = tactic("info", "--", *(b"missing" + name for name in ODD_NAMES), **env)
     assert failed.returncode == 1 and len(failed.stderr.splitlines()) == len(ODD_NAMES)
 
@@ -255,14 +285,30 @@ def test_odd_file_names_survive_json(folder: Path) -> None:
     lines = tactic("info", "-r", "--json", "out", LC_ALL="C.UTF-8").stdout.splitlines()
     found = {os.fsencode(json.loads(line)["file"]) for line in lines}
     assert found == {b"out/" + name + b".tac" for name in [b"a", *ODD_NAMES]}
+    args = ("segment", "-r", "--json", "-m", ENVIRONMENT["EYES"], "out", "masks")
+    lines = tactic(*args, LC_ALL="C.UTF-8").stdout.splitlines()
+    written = {os.fsencode(json.loads(line)["output"]) for line in lines}
+    assert written == {b"masks/" + name + b".png" for name in [b"a", *ODD_NAMES]}
+    assert all(os.path.isfile(path) for path in written)
 
 
-def test_a_folder_without_permission(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "source", "name"),
+    [
+        ("compress", "a.png", "b.tac"),
+        ("decompress", "a.tac", "b.png"),
+        ("segment", "a.tac", "b.png"),
+    ],
+)
+def test_a_folder_without_permission(
+    folder: Path, frame: bytes, command: str, source: str, name: str
+) -> None:
     where = "locked"
     (folder / where).mkdir(mode=0o500)
     if os.geteuid() == 0:  # root may write there, but nobody may here
         where = "/proc"
-    result = tactic("compress", "-m", "tiny", "a.png", f"{where}/a.tac")
+    result = tactic(command, "-m", ENVIRONMENT["EYES"], source, f"{where}/{name}")
     assert result.returncode == 1
-    assert result.stderr.startswith(b"tactic: a.png: ") and len(result.stderr.splitlines()) == 1
-    assert b"a.tac" in result.stderr and b".tmp" not in result.stderr
+    assert result.stderr.startswith(f"tactic: {source}: ".encode())
+    assert len(result.stderr.splitlines()) == 1
+    assert name.encode() in result.stderr and b".tmp" not in result.stderr

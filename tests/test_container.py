@@ -14,7 +14,9 @@ from tactic_codec.container import (
     DEFAULT_MAX_PIXELS,
     MAX_PAYLOAD,
     MAX_SIDE,
+    STREAM_PIXELS_PER_BYTE,
     Frame,
+    StreamBudget,
     default_max_pixels,
     pack,
     parse,
@@ -212,6 +214,67 @@ def test_a_stream_of_frames_through_a_pipe() -> None:
     others = [Frame(b"wxyz", level, 9, level, b"p" * level) for level in (1, 2, 250)]
     pipe = Pipe(b"".join(map(pack, others)))
     assert [read_frame(pipe) for _ in range(4)] == [*others, None]  # type: ignore[arg-type]
+
+
+def spend(budget: StreamBudget, frame: Frame, count: int) -> int:
+    """How many of as many frames the budget has for."""
+    for number in range(count):
+        try:
+            budget.spend(frame)
+        except LimitExceeded:
+            return number
+    return count
+
+
+def test_a_short_stream_has_the_pixels_of_a_few_large_pictures() -> None:
+    empty = Frame(b"abcd", 1, 4096, 2048, b"")  # the largest that one frame may be
+    assert empty.pixels == default_max_pixels(0)
+    # 67 megapixels that every stream has; what the bytes of a frame earn is a hundredth of one.
+    assert spend(StreamBudget(), empty, 65_536 // empty.size) == 8
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(b"abcd", 1, 256, 256, b""),
+        Frame(b"abcd", 1, 224, 224, b"four"),  # an all but empty one, as of a camera in the dark
+        Frame(b"abcd", 1, 224, 224, b"x" * 300),
+        Frame(b"abcd", 1, 1920, 1080, b"x" * 1901),  # the fewest that a bundled model makes: grey
+        Frame(b"abcd", 8, 6000, 4000, b"x" * 90_000),
+    ],
+    ids=lambda frame: f"{frame.width} x {frame.height} in {frame.size}",
+)
+def test_the_frames_of_a_camera_never_run_out(frame: Frame) -> None:
+    """In hours, too: each earns no less than it spends."""
+    assert spend(StreamBudget(), frame, 2000) == 2000
+    assert frame.pixels <= STREAM_PIXELS_PER_BYTE * frame.size
+
+
+def test_bytes_of_earlier_frames_pay_for_plain_ones() -> None:
+    budget = StreamBudget()
+    plain, rich = Frame(b"abcd", 1, 1920, 1080, b""), Frame(b"abcd", 1, 1920, 1080, b"x" * 13_000)
+    assert spend(budget, rich, 10) == 10
+    assert spend(budget, plain, 1000) == 289
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(frames)
+def test_a_frame_that_may_be_read_alone_may_begin_a_stream(frame: Frame) -> None:
+    if frame.pixels <= default_max_pixels(len(frame.payload)):
+        assert spend(StreamBudget(), frame, 1) == 1
+
+
+def test_a_stream_that_is_refused_tells_how_it_is_read() -> None:
+    budget = StreamBudget()
+    budget.spend(Frame(b"abcd", 1, 4096, 2048, b""))
+    with pytest.raises(LimitExceeded) as caught:
+        while True:
+            budget.spend(Frame(b"abcd", 1, 2048, 2048, b""))
+    assert str(caught.value) == (
+        "with it the stream has 71303168 pixels in 289 bytes; the limit is 68292608 for so few: "
+        "if you trust the source, decode it with --max-pixels 8388608, which then bounds single "
+        "frames only"
+    )
 
 
 def test_reading_goes_on_behind_a_damaged_frame() -> None:

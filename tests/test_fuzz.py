@@ -15,7 +15,14 @@ sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
 import targets
 
-EXAMPLES = {"parser": 1200, "decoder": 250, "picture": 1500, "folder": 600, "network": 150}
+EXAMPLES = {
+    "parser": 1200,
+    "decoder": 250,
+    "picture": 1500,
+    "folder": 600,
+    "network": 150,
+    "segment": 150,
+}
 
 # A place as a share of the input, and what happens there.
 changes = st.lists(

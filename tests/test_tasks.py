@@ -6,16 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import (
-    PHOTOGRAPHS,
-    SEGMENT_COLOURS,
-    SEGMENT_LABELS,
-    SEGMENT_SIZE,
-    TINY,
-    Spoilt,
-    teach_to_segment,
-)
+from conftest import PHOTOGRAPHS, TINY, Spoilt, teach_to_segment
 from PIL import Image
+from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS, SEGMENT_SIZE
 
 import tactic_codec
 from tactic_codec import container, image

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import click
 
 from tactic_codec.cli.console import display
-from tactic_codec.container import Frame, read_frame
+from tactic_codec.container import Frame, StreamBudget, read_frame
 from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded, TacError, Truncated
 
 STDIN = "-"
@@ -192,6 +192,11 @@ def frames(sources: Iterable[Source], *, max_pixels: int | None) -> Iterator[Fra
     """Read the frames of all inputs, one behind the other.
 
     Behind a frame whose only fault is its checksum reading goes on; any other fault ends its input.
+
+    Args:
+        sources: the inputs.
+        max_pixels: of a frame; by default its bytes and those of its input's frames together set
+            the limits, see the container room.
     """
     for source in sources:
         yield from frames_of(source, max_pixels=max_pixels)
@@ -213,6 +218,7 @@ def frames_of(source: Source, *, max_pixels: int | None) -> Iterator[FrameItem]:
 
 def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError | OSError]:
     empty = True
+    budget = StreamBudget() if max_pixels is None else None
     try:
         with opened(source) as stream:
             while True:
@@ -225,6 +231,8 @@ def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError |
                 if frame is None:
                     break
                 empty = False
+                if budget:
+                    budget.spend(frame)
                 yield frame
         if empty:
             yield Truncated("empty (0 bytes); a .tac frame was expected")

@@ -64,7 +64,7 @@ max_pixels = click.option(
     type=click.IntRange(1),
     metavar="N",
     help=f"Refuse pictures with more pixels.  [default: {DEFAULT_MAX_PIXELS}; of .tac files that "
-    "are decoded, less where they have few bytes]",
+    "are decoded, less where they or their stream have few bytes]",
 )
 recursive = click.option("-r", "--recursive", is_flag=True, help="Take all files below folders.")
 force = click.option("-f", "--force", is_flag=True, help="Overwrite files that are there.")

@@ -5,6 +5,7 @@
     picture     bytes as a picture file
     folder      bytes as a manifest or as tables, with the hashes that a forger would write
     network     bytes as the ONNX file of the synthesis network, likewise
+    segment     bytes as what is segmented, or as the manifest or ONNX file of what segments it
 
 A target swallows nothing but the errors that its promise names. Everything else is a finding: an
 exception of another class, a disagreement between two decoders, a result that breaks a rule.
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tactic_codec import container, entropy, image
+from tactic_codec import container, entropy, image, tasks
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import Corrupt, FormatError, ImageError, LimitExceeded, ModelError
@@ -38,6 +39,7 @@ VECTORS = TESTS / "vectors"
 sys.path.insert(0, str(TESTS))  # run.py lies beside this file, not beside the reference decoder
 
 import reference_decoder  # noqa: E402
+from segmenter import SEGMENT_FILE, brightest_channel, segment_head  # noqa: E402
 
 _MAX_PIXELS = 1 << 16
 _REFERENCE_SYMBOLS = 256  # the reference decoder is slow
@@ -118,15 +120,20 @@ def _stream(data: bytes) -> None:
         check(end == len(data), "a stream ends between frames")
 
 
-def decoder(data: bytes) -> None:
-    """Decode a payload in a well-formed frame: level, width and height are the first bytes."""
+def well_formed(data: bytes) -> Frame:
+    """Return a frame of the tiny model: level, width and height are the first bytes."""
     head = data[:3].ljust(3, b"\0")
     level, width, height = 1 + head[0] % 3, 1 + head[1], 1 + head[2]
     payload = data[3:].rstrip(b"\0")
+    fingerprint = tiny().model.fingerprint
+    return container.parse(container.pack(Frame(fingerprint, level, width, height, payload)))
+
+
+def decoder(data: bytes) -> None:
+    """Decode a payload in a well-formed frame."""
     codec = tiny()
-    frame = container.parse(
-        container.pack(Frame(codec.model.fingerprint, level, width, height, payload))
-    )
+    frame = well_formed(data)
+    level, width, height, payload = frame.level, frame.width, frame.height, frame.payload
     shape = (codec.model.channels, -(-height // 8), -(-width // 8))
     tables = codec.model.tables(level)
     read = {
@@ -265,12 +272,67 @@ def network(data: bytes) -> None:
     check(pixels.shape == (9, 9, 3), "the picture has the frame's size")
 
 
+# --- Segmentation ---------------------------------------------------------------------------------
+
+
+def segment(data: bytes) -> None:
+    """Segment a frame; the first byte says which part of that is foreign.
+
+    It is the frame's payload, the head's JSON, a few of its values, or its network.
+    """
+    kind, rest = data[:1], data[1:]
+    frame = well_formed(rest if kind < b"\x40" else b"\x01\x20\x0c")
+    network, head = brightest_channel(), segment_head()
+    if kind >= b"\xc0":
+        network = rest
+    manifest = json.loads((TINY / "model.json").read_text(encoding="utf-8"))
+    if b"\x40" <= kind < b"\x80":
+        try:
+            head = json.loads(rest)
+        except (ValueError, RecursionError):  # no JSON; `folder` does the same to whole manifests
+            return
+    elif b"\x80" <= kind < b"\xc0":
+        _spoil(head, rest[:16])
+    manifest["heads"]["segment"] = head
+    entry = {"bytes": len(network), "sha256": hashlib.sha256(network).hexdigest()}
+    manifest["files"][SEGMENT_FILE] = entry
+    path = _segmenter()
+    (path / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (path / SEGMENT_FILE).write_bytes(network)
+    try:
+        codec = load_model(path, device="cpu", threads=1)
+        codec.model.verify()
+        found = tasks.segment(frame, codec=codec)
+    except (ModelError, Corrupt):
+        check(kind >= b"\x40" or _outcome_of(frame) == "Corrupt", "a whole frame is segmented")
+        return
+    check(found.labels.shape == (frame.height, frame.width), "the label map has the frame's size")
+    check(found.labels.dtype == np.uint8, "a label is a byte")
+    check(found.labels.max() < len(found.names), "every label has a name")
+    check(len(found.names) == len(found.colours) == len(found.shares), "every class has a colour")
+    check(abs(sum(found.shares) - 1) < 1e-9, "the shares are of the whole picture")
+    with Image.open(io.BytesIO(found.to_png())) as again:
+        check(np.array_equal(np.asarray(again), found.labels), "the PNG keeps the classes")
+
+
+@functools.cache
+def _segmenter() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="tactic-fuzz-")) / "tiny"
+    shutil.copytree(TINY, path)
+    return path
+
+
+def _outcome_of(frame: Frame) -> Any:
+    return _outcome(lambda: tiny().symbols(frame))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "parser": parser,
     "decoder": decoder,
     "picture": picture,
     "folder": folder,
     "network": network,
+    "segment": segment,
 }
 
 
@@ -285,13 +347,7 @@ def seeds(target: str) -> Iterator[bytes]:
         yield from (data[:-4] for data in frames)
     elif target == "decoder":
         yield bytes(3)
-        for data in frames:
-            try:
-                frame = container.parse(data)
-            except (FormatError, LimitExceeded):
-                continue
-            sizes = ((frame.level - 1) % 3, min(frame.width, 256) - 1, min(frame.height, 256) - 1)
-            yield bytes(sizes) + frame.payload
+        yield from _payloads(frames)
     elif target == "picture":
         random = np.random.default_rng(1)
         pixels = random.integers(0, 256, (9, 13, 3), np.uint8)
@@ -306,5 +362,21 @@ def seeds(target: str) -> Iterator[bytes]:
         np.savez(stream, level_1=tiny().model.tables(1).frequencies)  # not compressed
         yield b"\xff" + stream.getvalue()
         yield b"\x80" + bytes(4)
+    elif target == "segment":
+        yield from (b"\0" + data for data in _payloads(frames))
+        yield b"\x40" + json.dumps(segment_head()).encode()
+        yield b"\x80" + bytes(4)
+        yield from (b"\xff" + brightest_channel(stride) for stride in (1, 4, 32))
     else:
         yield (TINY / "synthesis.onnx").read_bytes()
+
+
+def _payloads(frames: list[bytes]) -> Iterator[bytes]:
+    """Yield those of whole frames, as `well_formed` takes them."""
+    for data in frames:
+        try:
+            frame = container.parse(data)
+        except (FormatError, LimitExceeded):
+            continue
+        sizes = ((frame.level - 1) % 3, min(frame.width, 256) - 1, min(frame.height, 256) - 1)
+        yield bytes(sizes) + frame.payload
