@@ -112,7 +112,7 @@ class Codec:
 
         Args:
             data: the frame, or its bytes.
-            max_pixels: the largest picture that is read from bytes; by default 8.4 megapixels
+            max_pixels: the largest picture that is read from bytes; by default 4.2 megapixels
                 where the payload has up to 64 KiB, and 1024 more for each byte beyond.
 
         Raises:

@@ -39,12 +39,12 @@ DEFAULT_MAX_PIXELS = 1 << 28  # 268 megapixels: 0.8 GB once decoded to RGB
 # A payload may be empty, whatever the picture's size. So that a few bytes cannot cost minutes,
 # pictures of up to 64 KiB are limited to what decodes in seconds; larger ones earn more.
 SMALL_PAYLOAD = 1 << 16  # bytes
-SMALL_MAX_PIXELS = 1 << 23  # 8.4 megapixels
+SMALL_MAX_PIXELS = 1 << 22  # 4.2 megapixels
 PIXELS_PER_BYTE = 1 << 10  # of the payload beyond 64 KiB: 24 megapixels at 0.03 bits a pixel
 
 # A frame may have 16 bytes, so that a short stream of them could cost hours. What a stream's frames
 # have earned together grows so fast that frames of up to 256 x 256 pixels never run out of it.
-STREAM_MAX_PIXELS = 1 << 26  # 67 megapixels: eight of the largest that need no payload
+STREAM_MAX_PIXELS = 1 << 26  # 67 megapixels: sixteen of the largest that need no payload
 STREAM_PIXELS_PER_BYTE = 1 << 12  # of the frames read, headers included
 
 # A hostile length must not be allocated before the bytes are there.
@@ -117,7 +117,7 @@ def pack(frame: Frame) -> bytes:
 def default_max_pixels(payload_bytes: int) -> int:
     """Return how many pixels a picture may have by default, by the length of its payload.
 
-    8.4 megapixels up to 64 KiB, 1024 pixels more for every byte beyond, 268 megapixels at most.
+    4.2 megapixels up to 64 KiB, 1024 pixels more for every byte beyond, 268 megapixels at most.
     """
     earned = PIXELS_PER_BYTE * max(0, payload_bytes - SMALL_PAYLOAD)
     return min(DEFAULT_MAX_PIXELS, SMALL_MAX_PIXELS + earned)

@@ -82,7 +82,7 @@ def parse(data: bytes, max_pixels: int | None = None) -> dict[str, Any]:
     if pixels > (2**28 if max_pixels is None else max_pixels):
         raise Refused("LimitExceeded")
     length = varint()
-    if max_pixels is None and pixels > 2**23 + 1024 * max(0, length - 2**16):
+    if max_pixels is None and pixels > 2**22 + 1024 * max(0, length - 2**16):
         raise Refused("LimitExceeded")
     payload = take(length)
     computed = crc32(data[:place])

@@ -164,10 +164,10 @@ def test_the_limit_on_pixels_is_the_callers() -> None:
 @pytest.mark.parametrize(
     ("payload_bytes", "limit"),
     [
-        (0, 1 << 23),
-        (1 << 16, 1 << 23),
-        ((1 << 16) + 1, (1 << 23) + 1024),
-        (90_000, 33_439_744),  # more than any camera's 24 megapixels
+        (0, 1 << 22),
+        (1 << 16, 1 << 22),
+        ((1 << 16) + 1, (1 << 22) + 1024),
+        (90_000, 29_245_440),  # more than any camera's 24 megapixels
         (1 << 20, 1 << 28),
         ((1 << 32) - 1, 1 << 28),
     ],
@@ -177,15 +177,15 @@ def test_few_bytes_are_few_pixels_by_default(payload_bytes: int, limit: int) -> 
 
 
 def test_the_default_limit_tells_how_to_raise_it() -> None:
-    just, above = (Frame(b"abcd", 1, 8192, height, b"x") for height in (1024, 1025))
+    just, above = (Frame(b"abcd", 1, 4096, height, b"x") for height in (1024, 1025))
     assert parse(pack(just)) == just
     with pytest.raises(LimitExceeded) as caught:
         parse(pack(above))
     assert str(caught.value) == (
-        "8192 x 1025 is 8396800 pixels; the limit is 8388608 for 1 bytes of payload: if you trust "
-        "the source, raise it with --max-pixels 8396800, in Python max_pixels=8396800"
+        "4096 x 1025 is 4198400 pixels; the limit is 4194304 for 1 bytes of payload: if you trust "
+        "the source, raise it with --max-pixels 4198400, in Python max_pixels=4198400"
     )
-    assert parse(pack(above), max_pixels=8396800) == above
+    assert parse(pack(above), max_pixels=4198400) == above
 
 
 def test_a_length_that_is_only_claimed_earns_nothing() -> None:
@@ -227,10 +227,10 @@ def spend(budget: StreamBudget, frame: Frame, count: int) -> int:
 
 
 def test_a_short_stream_has_the_pixels_of_a_few_large_pictures() -> None:
-    empty = Frame(b"abcd", 1, 4096, 2048, b"")  # the largest that one frame may be
+    empty = Frame(b"abcd", 1, 2048, 2048, b"")  # the largest that one frame may be
     assert empty.pixels == default_max_pixels(0)
     # 67 megapixels that every stream has; what the bytes of a frame earn is a hundredth of one.
-    assert spend(StreamBudget(), empty, 65_536 // empty.size) == 8
+    assert spend(StreamBudget(), empty, 65_536 // empty.size) == 16
 
 
 @pytest.mark.parametrize(
