@@ -66,16 +66,9 @@ class HeadTrainer(ABC, Generic[F]):
         self._device = "cuda" if device == "cuda" else "cpu"
 
     def _answers(self, folder: F, coder: Coder, setting: Setting) -> list[Facts]:
-        """Train a head on what a coder gives back, and ask it about a folder's pictures.
+        """Return what a head that was trained for it says of each picture, as it was kept or anew.
 
-        Args:
-            folder: the pictures that it is asked about.
-            coder: gives back both these and the training pictures.
-            setting: of the coder.
-
-        Raises:
-            DataError: a picture is among those to learn from.
-            TacError: a picture cannot be coded.
+        What the public methods take goes here, and what they raise comes from here.
         """
         training = self._training[folder.name]
         _check_apart(folder, training)
