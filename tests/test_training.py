@@ -19,6 +19,7 @@ from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.networks import heads
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.heads import Logits
+from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training import loss
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import (
@@ -32,6 +33,7 @@ from tactic_codec.training.config import (
 from tactic_codec.training.data import Crops, Example, ImageFolders, Part, batches, scan
 from tactic_codec.training.evaluate import evaluate
 from tactic_codec.training.loop import Step, _build_optimizer, build_network, load_trained, train
+from tactic_codec.training.objective import LEVEL_BALANCE, Objective
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -345,13 +347,14 @@ def test_the_feature_error_is_relative_to_the_teacher_s_energy() -> None:
 
 def test_equation_9_weighs_the_terms() -> None:
     terms = loss.Terms(*(torch.full((2,), value) for value in (2.0, 3.0, 5.0)))
-    beta_B = torch.tensor([0.25, 0.0])
-    assert terms.total(alpha=0.5, beta_B=beta_B).tolist() == [2 + 1.5 + 1.25, 2 + 1.5]
-    assert terms.total(alpha=0.0, beta_B=torch.zeros(2)).tolist() == [2, 2]
+    alpha_B, beta_B = torch.tensor([0.5, 2.0]), torch.tensor([0.25, 0.0])
+    assert terms.total(alpha_B, beta_B).tolist() == [2 + 1.5 + 1.25, 2 + 6]
+    assert terms.total(torch.zeros(2), torch.zeros(2)).tolist() == [2, 2]
 
 
 # --- The loop -------------------------------------------------------------------------------------
 
+SMALL_RESIDUAL = ResidualConfig(8, 6, 6, 4, analysis_blocks=(1, 1), synthesis_blocks=(1, 1, 1))
 STAGE = StageConfig(
     steps=20, beta=0.1, alpha=0.0, batch=4, size=32, learning_rate=5e-3, pixel_scale=10.0
 )
@@ -410,6 +413,26 @@ def test_the_loss_falls(
     assert log_of(tmp_path / "run") == [
         {k: v for k, v in step._asdict().items() if k != "seconds"} for step in steps
     ]
+
+
+def test_every_level_has_its_own_alpha_and_beta(tiny_head: Any) -> None:
+    """Both follow their ratios, and higher levels, whose losses are smaller, weigh more."""
+    torch.manual_seed(1)
+    stage = replace(
+        STAGE, alpha=2.0, alpha_ratio=0.25, beta=0.5, beta_ratio=0.5, quantisation="straight"
+    )
+    network = TacticNetwork(SMALL_RESIDUAL, heads.build_head("tiny", 2), gains=(1.0, 2.0, 4.0))
+    objective = Objective(network.eval(), None, CONFIG.task)
+    x_BCHW, labels = torch.rand(3, 3, 32, 32), torch.tensor([0, 1, 0])
+    level_B = torch.tensor([0, 2, 1])
+    with torch.no_grad():
+        outcome = objective(x_BCHW, labels, level_B, stage)
+    terms = outcome.terms
+    alpha_B, beta_B = torch.tensor([2.0, 0.125, 0.5]), torch.tensor([0.5, 0.125, 0.25])
+    cost_B = terms.distortion_B + alpha_B * terms.task_B + beta_B * terms.rate_B
+    weight_B = torch.tensor([1.0, 4.0, 2.0]) ** LEVEL_BALANCE
+    assert (terms.task_B > 0).all()
+    assert outcome.total.item() == pytest.approx((weight_B * cost_B).mean().item())
 
 
 def test_the_task_network_learns(data: ImageFolders, tmp_path: Path, tiny_head: Any) -> None:

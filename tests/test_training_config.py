@@ -88,6 +88,7 @@ def test_every_setting_can_be_set() -> None:
         beta = 2
         beta_ratio = 0.5
         alpha = 0
+        alpha_ratio = 0.25
         label = 0
         distill = 1
         features = 2
@@ -121,7 +122,25 @@ def test_every_setting_can_be_set() -> None:
         data=DataConfig(0.3, 0.1, (1.0, 2.5), (0.2, 0.3), (0.5, 1.0), 0.1, 64, 2),
         stage=(
             StageConfig(
-                *(5, 2.0, 0.5, 0.0, 0.0, 0.0, 1.0, 2.0, "first", 4, 32, 1.0, 2, 0.0, 10.0, "mixed"),
+                *(
+                    5,
+                    2.0,
+                    0.5,
+                    0.0,
+                    0.25,
+                    0.0,
+                    0.0,
+                    1.0,
+                    2.0,
+                    "first",
+                    4,
+                    32,
+                    1.0,
+                    2,
+                    0.0,
+                    10.0,
+                    "mixed",
+                ),
                 *("auto", 1.0),
             ),
             StageConfig(6, 0.5),
@@ -149,6 +168,7 @@ def test_the_last_stage_that_codes_says_what_levels_are_for() -> None:
         "beta": 8.0,
         "beta_ratio": 0.5,
         "alpha": 2.0,
+        "alpha_ratio": 0.25,
         "label": 0.5,
         "distill": 1.0,
         "features": 3.0,
@@ -158,7 +178,8 @@ def test_the_last_stage_that_codes_says_what_levels_are_for() -> None:
     levels = {"residual": {}, "levels": {"count": 3}}
     raw = LEAST | levels | {"stage": [STAGE, joint, head]}
     assert parse_config(raw).objectives == [
-        Objective(pixel_scale=10.0, alpha=3.0, features=6.0, beta=beta) for beta in (8.0, 4.0, 2.0)
+        Objective(pixel_scale=10.0, alpha=3.0 * share, features=6.0 * share, beta=beta)
+        for share, beta in ((1.0, 8.0), (0.25, 4.0), (0.0625, 2.0))
     ]
     assert parse_config(LEAST).objectives == [Objective(1.0, 1.0, 0.0, 1.0)]
     assert parse_config(LEAST | {"stage": [head]}).objectives is None

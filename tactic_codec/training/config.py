@@ -121,7 +121,8 @@ class StageConfig:
     steps: int
     beta: float  # weight of the rate, per bit a pixel, at level 1
     beta_ratio: float = 1.0  # a level's beta over that of the level below it
-    alpha: float = 1.0  # weight of the task loss; 0 trains without the task network
+    alpha: float = 1.0  # weight of the task loss, at level 1; 0 trains without the task network
+    alpha_ratio: float = 1.0  # a level's alpha over that of the level below it
     label: float = 1.0  # weight in the task loss of the cross-entropy with the true label
     dice: float = 0.0  # of the Dice loss of masks, the gamma of equation 10
     distill: float = 0.0  # of the divergence from the teacher's prediction
@@ -186,14 +187,15 @@ class TrainingConfig:
         if not coding:
             return None
         stage = coding[-1]
+        alphas = [stage.alpha * stage.alpha_ratio**level for level in range(len(self.gains))]
         return [
             Objective(
                 pixel_scale=stage.pixel_scale,
-                alpha=stage.alpha * (stage.label + stage.dice + stage.distill),
-                features=stage.alpha * stage.features,
+                alpha=alpha * (stage.label + stage.dice + stage.distill),
+                features=alpha * stage.features,
                 beta=stage.beta * stage.beta_ratio**level,
             )
-            for level in range(len(self.gains))
+            for level, alpha in enumerate(alphas)
         ]
 
     @property
@@ -396,6 +398,7 @@ def _check_stage(stage: StageConfig, learn: bool, where: str) -> None:
         "size": stage.size,
         "learning_rate": stage.learning_rate,
         "pixel_scale": stage.pixel_scale,
+        "alpha_ratio": stage.alpha_ratio,
         "beta_ratio": stage.beta_ratio,
         "clip": stage.clip or 1.0,
     }

@@ -1,6 +1,6 @@
 """The objective of the paper, equations 1 to 10, and distillation as a further task loss.
 
-Every term is one value an image, so that a batch may mix quality levels, each with its own β.
+Every term is one value an image, so that a batch may mix quality levels, each with its own α and β.
 """
 
 from typing import NamedTuple
@@ -42,9 +42,9 @@ class Terms(NamedTuple):
     task_B: Tensor  # L_T, in nats
     rate_B: Tensor  # L_R, in bits a pixel
 
-    def total(self, alpha: float, beta_B: Tensor) -> Tensor:
+    def total(self, alpha_B: Tensor, beta_B: Tensor) -> Tensor:
         """Return L = L_D + alpha · L_T + beta · L_R (equation 9) of each image, [B]."""
-        return self.distortion_B + alpha * self.task_B + beta_B * self.rate_B
+        return self.distortion_B + alpha_B * self.task_B + beta_B * self.rate_B
 
 
 def rate(bits_B: Tensor, x_BCHW: Tensor) -> Tensor:

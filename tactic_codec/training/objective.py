@@ -62,6 +62,7 @@ class Objective(nn.Module):
         Labels are [B], or [B, H, W] of pixels.
         """
         device = x_BCHW.device.type
+        alpha_B = stage.alpha * stage.alpha_ratio**level_B
         beta_B = stage.beta * stage.beta_ratio**level_B
         low = stage.precision == "bfloat16" or (stage.precision == "auto" and device == "cuda")
         answer = teacher_answer = None
@@ -81,7 +82,7 @@ class Objective(nn.Module):
         )
         # Of level 1 it is 1, and so it is of whatever has one level.
         weight_B = stage.beta_ratio ** (-LEVEL_BALANCE * level_B)
-        total = (weight_B * terms.total(stage.alpha, beta_B)).mean()
+        total = (weight_B * terms.total(alpha_B, beta_B)).mean()
         return Outcome(total, terms, answer, teacher_answer)
 
     def _see(

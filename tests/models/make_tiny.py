@@ -71,7 +71,7 @@ def main() -> None:
             rate_B=loss.rate(coded.bits_B, x_BCHW),
         )
         optimizer.zero_grad()
-        terms.total(0.0, torch.ones(16)).mean().backward()
+        terms.total(torch.zeros(16), torch.ones(16)).mean().backward()
         optimizer.step()
     print({name: round(value.mean().item(), 3) for name, value in terms._asdict().items()})
 
