@@ -31,6 +31,7 @@ from tactic_codec.errors import (
 )
 from tactic_codec.evaluation import coders, equal, pictures, plot, tables
 from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope
+from tactic_codec.evaluation.bench import Bench
 from tactic_codec.evaluation.cache import Cache, picture_hash
 from tactic_codec.evaluation.coders import CONVENTIONAL, ModelCoder, conventional
 from tactic_codec.evaluation.curves import Curve, Point, Share, share
@@ -394,7 +395,7 @@ class Counting(coders.Coder):
 
 def test_a_point_is_what_its_pictures_say(tiny: Codec, cats: Folder, tmp_path: Path) -> None:
     coder = ModelCoder(tiny)
-    (result,) = evaluate([cats], [coder], tiny, Cache(tmp_path), compare=False)
+    (result,) = evaluate([cats], [coder], Bench(tiny, Cache(tmp_path)), compare=False)
     (curve,) = result.curves
     assert (result.images, result.labelled, curve.kind) == (len(PHOTOGRAPHS), True, "model")
     assert result.uncompressed.bpp == 24
@@ -420,15 +421,17 @@ def test_a_point_is_what_its_pictures_say(tiny: Codec, cats: Folder, tmp_path: P
 def test_an_interrupted_evaluation_goes_on(tiny: Codec, cats: Folder, tmp_path: Path) -> None:
     first = Counting(fail_at=6)
     with pytest.raises(UnsupportedImage):
-        evaluate([cats], [first], tiny, Cache(tmp_path), compare=False)
+        evaluate([cats], [first], Bench(tiny, Cache(tmp_path)), compare=False)
     second = Counting()
-    results = evaluate([cats], [second], tiny, Cache(tmp_path), compare=False)
+    results = evaluate([cats], [second], Bench(tiny, Cache(tmp_path)), compare=False)
     assert second.coded == [2, 2, 3, 3, 3, 3]
     third = Counting()
-    assert evaluate([cats], [third], tiny, Cache(tmp_path), compare=False, jobs=2) == results
+    assert evaluate([cats], [third], Bench(tiny, Cache(tmp_path), jobs=2), compare=False) == results
     assert third.coded == []
     fresh = Counting()
-    with_threads = evaluate([cats], [fresh], tiny, Cache(tmp_path / "2"), compare=False, jobs=2)
+    with_threads = evaluate(
+        [cats], [fresh], Bench(tiny, Cache(tmp_path / "2"), jobs=2), compare=False
+    )
     assert with_threads == results
     assert sorted(fresh.coded) == [1] * 4 + [2] * 4 + [3] * 4
 
@@ -443,7 +446,9 @@ def test_a_codec_s_own_grid_ends_where_files_are_too_large(
         nonlocal done
         done += work
 
-    (result,) = evaluate([cats], [coder], tiny, Cache(tmp_path), compare=False, advance=advance)
+    (result,) = evaluate(
+        [cats], [coder], Bench(tiny, Cache(tmp_path), advance=advance), compare=False
+    )
     assert [point.setting for point in result.curves[0].points] == [1, 6, 7]
     assert done == work_of([cats], [coder])
 
@@ -453,7 +458,7 @@ def test_models_are_compared_with_every_other_curve(
 ) -> None:
     rivals = [conventional(name).at((10, 60)) for name in ("jpeg", "webp")]
     twin = ModelCoder(tiny, name="twin")
-    (result,) = evaluate([cats], [ModelCoder(tiny), twin, *rivals], tiny, Cache(tmp_path))
+    (result,) = evaluate([cats], [ModelCoder(tiny), twin, *rivals], Bench(tiny, Cache(tmp_path)))
     found = {(c.test, c.anchor, c.quality): c.bd_rate for c in result.comparisons}
     assert {anchor for test, anchor, _ in found if test == "tiny"} == {
         *("twin", "jpeg", "webp"),
@@ -524,7 +529,7 @@ def test_heads_are_retrained_on_what_a_coder_gives_back(
     cache = Cache(tmp_path)
     heads = Retrainer(tiny, {"test": training}, cache, steps=30)
     coder = Counting((2,))
-    (result,) = evaluate([test], [coder], tiny, Cache(tmp_path), heads=heads, compare=False)
+    (result,) = evaluate([test], [coder], Bench(tiny, Cache(tmp_path)), heads=heads, compare=False)
     (point,) = result.curves[0].points
     assert point.retrained is not None
     assert point.retrained.accuracy is not None
@@ -534,7 +539,7 @@ def test_heads_are_retrained_on_what_a_coder_gives_back(
 
     again = Counting((2,))
     later = Retrainer(tiny, {"test": training}, cache, steps=30)
-    assert evaluate([test], [again], tiny, cache, heads=later, compare=False) == [result]
+    assert evaluate([test], [again], Bench(tiny, cache), heads=later, compare=False) == [result]
     assert again.coded == []
     with pytest.raises(DataError, match="keep the two apart"):
         Retrainer(tiny, {"test": test}, cache, steps=1).shares(test, again, 2, [0] * 4)
@@ -563,7 +568,7 @@ def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(retrain, "LEARNING_RATE", 3e-2)
     training, test = some(6), some(3)
     heads = retrain.Retrainer(tiny, {"shades": training}, Cache(tmp_path), steps=150)
-    (result,) = evaluate([test], [], tiny, Cache(tmp_path), heads=heads, compare=False)
+    (result,) = evaluate([test], [], Bench(tiny, Cache(tmp_path)), heads=heads, compare=False)
     before, after = result.uncompressed.accuracy, result.uncompressed.retrained
     assert before is not None
     assert after is not None

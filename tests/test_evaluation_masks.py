@@ -21,6 +21,7 @@ from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DataError, UnsupportedImage
 from tactic_codec.evaluation import coders, plot, tables
+from tactic_codec.evaluation.bench import Bench
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import ModelCoder
 from tactic_codec.evaluation.curves import Curve, Share
@@ -135,7 +136,7 @@ def test_the_hash_of_a_picture_covers_its_label_map() -> None:
 
 def test_points_by_hand(segmenter: Codec, shapes: MaskFolder, tmp_path: Path) -> None:
     coder = Painting()
-    (result,) = evaluate_masks([shapes], [coder], segmenter, Cache(tmp_path), compare=False)
+    (result,) = evaluate_masks([shapes], [coder], Bench(segmenter, Cache(tmp_path)), compare=False)
     assert (result.folder, result.images, result.classes) == ("shapes", 2, NAMES)
     itself, (same, red) = result.uncompressed, result.curves[0].points
     assert (itself.bpp, itself.psnr, itself.agreement) == (24, 100, 1)
@@ -161,7 +162,9 @@ def test_points_by_hand(segmenter: Codec, shapes: MaskFolder, tmp_path: Path) ->
 
 def test_a_class_that_nobody_knows_does_not_count(segmenter: Codec, tmp_path: Path) -> None:
     folder = mask_folder("f", [mask_picture("a", *two_halves())], NAMES)
-    (result,) = evaluate_masks([folder], [Painting()], segmenter, Cache(tmp_path), compare=False)
+    (result,) = evaluate_masks(
+        [folder], [Painting()], Bench(segmenter, Cache(tmp_path)), compare=False
+    )
     red = result.curves[0].points[1]
     assert red.scores.iou == (0.5, 0, None)
     # One picture is all that can be drawn.
@@ -174,7 +177,7 @@ def test_models_are_measured_by_their_frames(segmenter: Codec, tmp_path: Path) -
     labels[:5] = VOID
     folder = mask_folder("f", [mask_picture("a", pixels, labels)], NAMES)
     coder = ModelCoder(segmenter)
-    (result,) = evaluate_masks([folder], [coder], segmenter, Cache(tmp_path), compare=False)
+    (result,) = evaluate_masks([folder], [coder], Bench(segmenter, Cache(tmp_path)), compare=False)
     assert result.uncompressed.scores.pixel_accuracy == 1
     for point in result.curves[0].points:
         data = segmenter.compress(pixels, int(point.setting))
@@ -235,21 +238,27 @@ def test_an_interrupted_evaluation_goes_on(
     segmenter: Codec, shapes: MaskFolder, tmp_path: Path
 ) -> None:
     with pytest.raises(UnsupportedImage):
-        evaluate_masks([shapes], [Painting(fail_at=3)], segmenter, Cache(tmp_path), compare=False)
+        evaluate_masks(
+            [shapes], [Painting(fail_at=3)], Bench(segmenter, Cache(tmp_path)), compare=False
+        )
     second = Painting()
     done = []
     results = evaluate_masks(
-        *([shapes], [second], segmenter, Cache(tmp_path)), compare=False, advance=done.append
+        [shapes], [second], Bench(segmenter, Cache(tmp_path), advance=done.append), compare=False
     )
     assert second.coded == [2]
     assert sum(done) == work_of([shapes], [second])
     third = Painting()
-    again = evaluate_masks([shapes], [third], segmenter, Cache(tmp_path), compare=False, jobs=2)
+    again = evaluate_masks(
+        [shapes], [third], Bench(segmenter, Cache(tmp_path), jobs=2), compare=False
+    )
     assert again == results
     assert third.coded == []
     fresh = Painting()
     cache = Cache(tmp_path / "fresh")
-    assert evaluate_masks([shapes], [fresh], segmenter, cache, compare=False, jobs=2) == results
+    assert (
+        evaluate_masks([shapes], [fresh], Bench(segmenter, cache, jobs=2), compare=False) == results
+    )
     assert sorted(fresh.coded) == [1, 1, 2, 2]
 
     pixels, labels = two_halves()
@@ -257,7 +266,7 @@ def test_an_interrupted_evaluation_goes_on(
         "shapes", [mask_picture("a", pixels, labels // 2), shapes.pictures[1]], NAMES
     )
     changed = Painting()
-    evaluate_masks([other], [changed], segmenter, Cache(tmp_path), compare=False)
+    evaluate_masks([other], [changed], Bench(segmenter, Cache(tmp_path)), compare=False)
     assert changed.coded == [1, 2]
 
 
@@ -317,7 +326,11 @@ def test_heads_are_trained_on_what_a_coder_gives_back(
     done: list[int] = []
     heads = MaskRetrainer(trainable, training, cache, steps=40)
     (result,) = evaluate_masks(
-        *([shapes], [coder], trainable, cache), heads=heads, compare=False, advance=done.append
+        [shapes],
+        [coder],
+        Bench(trainable, cache, advance=done.append),
+        heads=heads,
+        compare=False,
     )
     assert sum(done) == work_of([shapes], [coder], heads)
     itself, (same, red) = result.uncompressed.retrained, result.curves[0].points
@@ -330,9 +343,9 @@ def test_heads_are_trained_on_what_a_coder_gives_back(
 
     again = Painting()
     later = MaskRetrainer(trainable, training, cache, steps=40)
-    assert evaluate_masks([shapes], [again], trainable, cache, heads=later, compare=False) == [
-        result
-    ]
+    assert evaluate_masks(
+        [shapes], [again], Bench(trainable, cache), heads=later, compare=False
+    ) == [result]
     assert again.coded == []
     with pytest.raises(DataError, match="keep the two apart"):
         MaskRetrainer(trainable, {"shapes": shapes}, cache, steps=1).scores(shapes, again, 2)

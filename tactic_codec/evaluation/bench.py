@@ -7,10 +7,12 @@ settings ─ until files are too large ─ points ─▶ Curve
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from tactic_codec.evaluation.cache import Facts, Shelf
-from tactic_codec.evaluation.coders import Coded, Coder
+from tactic_codec.codec import Codec
+from tactic_codec.evaluation.cache import Cache, Facts
+from tactic_codec.evaluation.coders import Coded, Coder, Identity
 from tactic_codec.evaluation.curves import AnyPoint, Curve, Setting
 from tactic_codec.image import Pixels
 
@@ -57,42 +59,57 @@ def work_at(folder: Pictures, heads: Budget | None) -> int:
     return len(folder.pictures) + (heads.steps if heads else 0)
 
 
-def facts_of(
-    pictures: Sequence[A],
-    coder: Coder,
-    setting: Setting,
-    shelf: Shelf,
-    measure: Callable[[A, Coded], Facts],
-    *,
-    jobs: int,
-    advance: Advance,
-) -> list[Facts]:
-    """Return the facts of all pictures, from the shelf where it has them.
+@dataclass(frozen=True)
+class Bench:
+    """Who answers, what is known already, and how the work is done: whatever is evaluated.
 
-    Args:
-        pictures: what is coded.
-        coder: by this,
-        setting: at this setting.
-        shelf: gets what is new, picture by picture.
-        measure: compares a picture with what came back of it.
+    Attributes:
+        reference: its task network answers.
+        cache: of earlier measurements.
+        device: that the reference's runtime was opened for.
         jobs: pictures to work on at once.
-        advance: is told of each picture.
-
-    Raises:
-        TacError: the coder cannot code a picture.
-        OSError: the shelf cannot be written.
+        advance: is told how much of `work_at` was done.
     """
-    missing = [picture for picture in pictures if picture.hash not in shelf]
 
-    def attempt(picture: A) -> Facts:
-        return measure(picture, coder.code(picture.pixels, setting))
+    reference: Codec
+    cache: Cache
+    device: str = "auto"
+    jobs: int = 1
+    advance: Advance = lambda work: None
 
-    advance(len(pictures) - len(missing))
-    with _mapped(attempt, missing, jobs) as results:
-        for picture, facts in zip(missing, results, strict=True):
-            shelf.put(picture.hash, facts)
-            advance(1)
-    return [shelf[picture.hash] for picture in pictures]
+    def facts(
+        self,
+        pictures: Sequence[A],
+        coder: Coder,
+        setting: Setting,
+        answers: Identity,
+        measure: Callable[[A, Coded], Facts],
+    ) -> list[Facts]:
+        """Return the facts of all pictures, from the cache where it has them.
+
+        Args:
+            pictures: what is coded.
+            coder: by this,
+            setting: at this setting.
+            answers: what facts depend on beside coder and picture: who answers what.
+            measure: compares a picture with what came back of it.
+
+        Raises:
+            TacError: the coder cannot code a picture.
+            OSError: the cache cannot be read or written.
+        """
+        shelf = self.cache.shelf({"coder": coder.identity(setting), **answers})
+        missing = [picture for picture in pictures if picture.hash not in shelf]
+
+        def attempt(picture: A) -> Facts:
+            return measure(picture, coder.code(picture.pixels, setting))
+
+        self.advance(len(pictures) - len(missing))
+        with _mapped(attempt, missing, self.jobs) as results:
+            for picture, facts in zip(missing, results, strict=True):
+                shelf.put(picture.hash, facts)
+                self.advance(1)
+        return [shelf[picture.hash] for picture in pictures]
 
 
 def sweep(coder: Coder, point: Callable[[Setting], B], skip: Callable[[int], None]) -> Curve[B]:

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from tactic_codec.codec import Codec
 from tactic_codec.evaluation.bdrate import BdRate, RatePoint, bd_rate
-from tactic_codec.evaluation.bench import Advance, Budget, Pictures, facts_of, sweep, work_at
-from tactic_codec.evaluation.cache import Cache, Facts
+from tactic_codec.evaluation.bench import Bench, Budget, Pictures, sweep, work_at
+from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
 from tactic_codec.evaluation.curves import AnyPoint, Curve, Point, Retrained, Setting, point
 from tactic_codec.evaluation.measure import Measurement, measure
@@ -71,42 +70,35 @@ class FolderResult:
 def evaluate(
     folders: Sequence[Folder],
     coders: Sequence[Coder],
-    reference: Codec,
-    cache: Cache,
+    bench: Bench,
     *,
-    device: str = "auto",
-    jobs: int = 1,
     within: tuple[float, float] = (0.0, 1.0),
     heads: Heads | None = None,
     compare: bool = True,
-    advance: Advance = lambda work: None,
 ) -> list[FolderResult]:
     """Measure every coder at each of its settings on every folder.
 
     Args:
         folders: their pictures.
         coders: what is measured.
-        reference: whose classifier answers.
-        cache: of earlier measurements.
-        device: that the reference's runtime was opened for.
-        jobs: pictures to work on at once.
+        bench: whose reference's classifier answers.
         within: the agreements over which its BD-rate is taken.
         heads: retrains heads for every point, where that is wanted.
         compare: whether to compute BD-rates.
-        advance: is told how much of `work_of` was done.
 
     Raises:
         TacError: a coder cannot code a picture; a curve without it would be another curve.
+        UnknownTask: the reference has no classifier.
         BackendUnavailable: ``compare`` is true and SciPy is missing.
     """
-    bench = _Bench(reference, cache, device, jobs, heads, advance)
+    classifier = _Classifier(bench, heads)
     results = []
     for folder in folders:
         itself = Uncompressed()
-        measurements = bench.measured(folder, itself, 0)
+        measurements = classifier.measured(folder, itself, 0)
         before = [m.answer for m in measurements]
-        uncompressed = bench.point(folder, itself, 0, measurements, before)
-        curves = tuple(bench.curve(folder, coder, before) for coder in coders)
+        uncompressed = classifier.point(folder, itself, 0, measurements, before)
+        curves = tuple(classifier.curve(folder, coder, before) for coder in coders)
         results.append(
             FolderResult(
                 folder=folder.name,
@@ -128,24 +120,13 @@ def work_of(
     return settings * sum(work_at(folder, heads) for folder in folders)
 
 
-class _Bench:
-    """Measures coders on folders."""
+class _Classifier:
+    """Measures coders on folders, by what a classifier says."""
 
-    def __init__(
-        self,
-        reference: Codec,
-        cache: Cache,
-        device: str,
-        jobs: int,
-        heads: Heads | None,
-        advance: Advance,
-    ) -> None:
-        self._reference = reference
-        self._head = head_identity(reference, device)
-        self._cache = cache
-        self._jobs = jobs
+    def __init__(self, bench: Bench, heads: Heads | None) -> None:
+        self._bench = bench
         self._heads = heads
-        self._advance = advance
+        self._answers = {"reference": head_identity(bench.reference, bench.device)}
 
     def curve(self, folder: Folder, coder: Coder, before: Sequence[int]) -> Curve[Point]:
         """Measure a coder at its settings."""
@@ -154,7 +135,8 @@ class _Bench:
             measurements = self.measured(folder, coder, setting)
             return self.point(folder, coder, setting, measurements, before)
 
-        return sweep(coder, at, lambda left: self._advance(left * work_at(folder, self._heads)))
+        work = work_at(folder, self._heads)
+        return sweep(coder, at, lambda left: self._bench.advance(left * work))
 
     def point(
         self,
@@ -170,18 +152,16 @@ class _Bench:
         if self._heads:
             shares = self._heads.shares(folder, coder, setting, before)
             found = replace(found, retrained=shares)
-            self._advance(self._heads.steps)
+            self._bench.advance(self._heads.steps)
         return found
 
     def measured(self, folder: Folder, coder: Coder, setting: Setting) -> list[Measurement]:
-        """Return the measurements of all pictures, from the cache where it has them."""
-        shelf = self._cache.shelf({"coder": coder.identity(setting), "reference": self._head})
+        """Return the measurements of all pictures."""
 
         def facts(picture: Picture, coded: Coded) -> Facts:
-            return measure(self._reference, picture.pixels, *coded).as_facts()
+            return measure(self._bench.reference, picture.pixels, *coded).as_facts()
 
-        pictures, jobs, advance = folder.pictures, self._jobs, self._advance
-        found = facts_of(pictures, coder, setting, shelf, facts, jobs=jobs, advance=advance)
+        found = self._bench.facts(folder.pictures, coder, setting, self._answers, facts)
         return list(map(Measurement.of_facts, found))
 
 

@@ -14,9 +14,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tactic_codec import metrics, tasks
-from tactic_codec.codec import Codec
-from tactic_codec.evaluation.bench import Advance, Budget, facts_of, sweep, work_at
-from tactic_codec.evaluation.cache import Cache, Facts
+from tactic_codec.evaluation.bench import Bench, Budget, sweep, work_at
+from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
 from tactic_codec.evaluation.curves import AnyPoint, Curve, Setting, Share
 from tactic_codec.evaluation.evaluate import Comparison, comparisons
@@ -133,45 +132,37 @@ class MaskHeads(Budget, Protocol):
 def evaluate_masks(
     folders: Sequence[MaskFolder],
     coders: Sequence[Coder],
-    reference: Codec,
-    cache: Cache,
+    bench: Bench,
     *,
-    device: str = "auto",
-    jobs: int = 1,
     within: tuple[float, float] = (0.0, 1.0),
     heads: MaskHeads | None = None,
     compare: bool = True,
-    advance: Advance = lambda work: None,
 ) -> list[MaskResult]:
-    """Measure every coder at each of its settings on every folder.
+    """Measure every coder at each of its settings on every folder, as `evaluate.evaluate` does.
 
     Args:
         folders: their pictures.
         coders: what is measured.
-        reference: whose segmentation network answers.
-        cache: of earlier measurements.
-        device: that the reference's runtime was opened for.
-        jobs: pictures to work on at once.
+        bench: whose reference's segmentation network answers.
         within: the mean IoUs over which its BD-rate is taken.
         heads: trains heads for every point, where that is wanted.
         compare: whether to compute BD-rates.
-        advance: is told how much of `evaluate.work_of` was done.
 
     Raises:
         TacError: a coder cannot code a picture; a curve without it would be another curve.
         UnknownTask: the reference has no segmentation network.
         BackendUnavailable: ``compare`` is true and SciPy is missing.
     """
-    bench = _MaskBench(reference, cache, device, jobs, heads, advance)
+    segmenter = _Segmenter(bench, heads)
     results = []
     for folder in folders:
-        uncompressed = bench.point(folder, Uncompressed(), 0)
-        curves = tuple(bench.curve(folder, coder) for coder in coders)
+        uncompressed = segmenter.point(folder, Uncompressed(), 0)
+        curves = tuple(segmenter.curve(folder, coder) for coder in coders)
         results.append(
             MaskResult(
                 folder=folder.name,
                 images=len(folder.pictures),
-                classes=reference.model.head("segment").labels,
+                classes=bench.reference.model.head("segment").labels,
                 uncompressed=uncompressed,
                 curves=curves,
                 comparisons=tuple(comparisons(curves, within)) if compare else (),
@@ -180,25 +171,14 @@ def evaluate_masks(
     return results
 
 
-class _MaskBench:
-    """Measures coders on folders."""
+class _Segmenter:
+    """Measures coders on folders, by what a segmentation network makes of the pictures."""
 
-    def __init__(
-        self,
-        reference: Codec,
-        cache: Cache,
-        device: str,
-        jobs: int,
-        heads: MaskHeads | None,
-        advance: Advance,
-    ) -> None:
-        self._reference = reference
-        self._head = head_identity(reference, device, "segment")
-        self._classes = len(reference.model.head("segment").labels)
-        self._cache = cache
-        self._jobs = jobs
+    def __init__(self, bench: Bench, heads: MaskHeads | None) -> None:
+        self._bench = bench
         self._heads = heads
-        self._advance = advance
+        self._answers = {"segmented by": head_identity(bench.reference, bench.device, "segment")}
+        self._classes = len(bench.reference.model.head("segment").labels)
         self._before: dict[str, LabelMap] = {}
 
     def curve(self, folder: MaskFolder, coder: Coder) -> Curve[MaskPoint]:
@@ -207,25 +187,24 @@ class _MaskBench:
         return sweep(
             coder,
             lambda setting: self.point(folder, coder, setting),
-            lambda left: self._advance(left * work),
+            lambda left: self._bench.advance(left * work),
         )
 
     def point(self, folder: MaskFolder, coder: Coder, setting: Setting) -> MaskPoint:
         """Measure a coder at a setting, and train a head where that is wanted."""
-        shelf = self._cache.shelf({"coder": coder.identity(setting), "segmented by": self._head})
-        pictures, jobs, advance = folder.pictures, self._jobs, self._advance
-        found = facts_of(pictures, coder, setting, shelf, self._facts, jobs=jobs, advance=advance)
+        pictures = folder.pictures
+        found = self._bench.facts(pictures, coder, setting, self._answers, self._facts)
         point = mask_point(setting, list(map(MaskMeasurement.of_facts, found)), pictures)
         if self._heads:
             point = replace(point, retrained=self._heads.scores(folder, coder, setting))
-            advance(self._heads.steps)
+            self._bench.advance(self._heads.steps)
         return point
 
     def _facts(self, picture: MaskPicture, coded: Coded) -> Facts:
         """Compare a decoded picture with its original and with its label map."""
-        after = tasks.segment_pixels(self._reference, coded.decoded).labels
+        after = tasks.segment_pixels(self._bench.reference, coded.decoded).labels
         if picture.hash not in self._before:
-            before = tasks.segment_pixels(self._reference, picture.pixels).labels
+            before = tasks.segment_pixels(self._bench.reference, picture.pixels).labels
             self._before[picture.hash] = before
         return MaskMeasurement(
             bytes=coded.bytes,
