@@ -130,22 +130,25 @@ def missing(
             if only and row.name != only:
                 continue
             path = result_path(results, row.name, seed)
-            if not (path.exists() and _is_current(json.loads(path.read_text()), table, row, seed)):
+            if not (path.exists() and _is_current(json.loads(path.read_text()), table, row)):
                 yield row, seed
 
 
-def _is_current(result: Mapping[str, Any], table: Table, row: Row, seed: int) -> bool:
+def _is_current(result: Mapping[str, Any], table: Table, row: Row) -> bool:
     """Tell whether a result is of the row as it is described now."""
     recode = row.recode and row.recode._asdict()
-    config = {**table.base, "seed": seed, "stage": row.stage}
+    config = {**table.base, "seed": result["seed"], "stage": row.stage}
     described = {"config": config, "codec": list(row.codec), "recode": recode}
     return all(result[key] == json.loads(json.dumps(value)) for key, value in described.items())
 
 
-def _results(results: Path, row: str) -> Iterator[dict[str, Any]]:
-    stem = result_path(results, row, 0).name.removesuffix("0.json")
+def _results(results: Path, table: Table, row: Row) -> Iterator[dict[str, Any]]:
+    """Yield the results of a row as it is described now; those of an earlier one do not count."""
+    stem = result_path(results, row.name, 0).name.removesuffix("0.json")
     for path in sorted(results.glob(f"{stem}*.json")):
-        yield json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if _is_current(result, table, row):
+            yield result
 
 
 # --- As text --------------------------------------------------------------------------------------
@@ -153,7 +156,7 @@ def _results(results: Path, row: str) -> Iterator[dict[str, Any]]:
 
 def as_markdown(table: Table, results: Path) -> str:
     """Return a table of what there is: means over seeds, their spread, and the paper's figures."""
-    found = {row.name: list(_results(results, row.name)) for row in table.rows}
+    found = {row.name: list(_results(results, table, row)) for row in table.rows}
     every = [result for own in found.values() for result in own]
     standard = any("standard_bpp" in result for result in every)
     published = any("bpp" in row.paper for row in table.rows)
@@ -239,7 +242,7 @@ def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
             families.setdefault(row.name.partition(" ")[0], []).append(row)
     lines = []
     for name, rows in families.items():
-        found = [list(_results(results, row.name)) for row in rows]
+        found = [list(_results(results, table, row)) for row in rows]
         published = [
             (row.paper["bpp"], _spread([row.paper[metric]]))
             for row in rows
@@ -253,7 +256,7 @@ def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
             ),
             plot.Line(name, name, "paper", sorted(published)),
         ]
-    itself = [100 * result[metric] for result in _results(results, BASELINE)]
+    itself = [100 * result[metric] for result in _results(results, table, _row(table, BASELINE))]
     return plot.draw_rows(
         lines,
         _spread(itself) if itself else None,

@@ -163,6 +163,22 @@ def test_without_data_what_there_is_is_shown_and_what_is_missing_is_said(
     assert "lacks AVIF q 5 with seed 1, and 34 others; --data DIR makes them" in shown.err
 
 
+def test_results_of_another_description_are_not_shown(
+    reproduce: ModuleType, tmp_path: Path
+) -> None:
+    """A table that was described anew does not mix seeds of both descriptions."""
+    table = reproduce.load_table("table1", "desk")
+    made_up(reproduce, table, tmp_path, [1])
+    alone = reproduce.as_markdown(table, tmp_path)
+    for path in tmp_path.glob("*-seed1.json"):
+        result = json.loads(path.read_text())
+        older = {**result["config"], "seed": 2, "name": "older"}
+        changed = {**result, "seed": 2, "config": older, "accuracy": 0.9}
+        path.with_name(path.name.replace("seed1", "seed2")).write_text(json.dumps(changed))
+    assert reproduce.as_markdown(table, tmp_path) == alone
+    assert len(list(reproduce.missing(table, [1, 2], tmp_path))) == len(table.rows)
+
+
 def test_the_figure_has_a_line_for_each_codec_and_the_paper_s(
     reproduce: ModuleType, tmp_path: Path
 ) -> None:
