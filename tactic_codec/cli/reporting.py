@@ -13,9 +13,9 @@ from tactic_codec.cli.files import FRAMES, PICTURES, FrameItem
 from tactic_codec.errors import DataError, UnknownModel
 
 if TYPE_CHECKING:
+    from tactic_codec.codec import Codec
     from tactic_codec.container import Frame
     from tactic_codec.metrics import LabelMap
-    from tactic_codec.model import Model
     from tactic_codec.report import Fidelity, Pixels, Row, Segmented, Totals
 
 
@@ -118,7 +118,7 @@ def _why_no_pixels(rows: Sequence["Row"]) -> str:
 
 
 class _RowBuilder:
-    """Makes the row of a frame; used by several threads."""
+    """Finds what belongs to a frame, for its row; used by several threads."""
 
     def __init__(
         self,
@@ -141,49 +141,40 @@ class _RowBuilder:
         """
         from tactic_codec import report
 
-        frame = item.frame
-        model, missing = self._model_of(frame)
-        name = model.name if model else frame.fingerprint.hex()
-        size = report.size_facts(frame, model)
-        row = report.Row(item.source.path, item.number, name, size)
-        if model is None:
-            return row, missing
-        folder = _folder_name(item)
-        masks = self._masks if "segment" in model.heads else None
-        if not (self._originals or masks or report.expected_classes(model, folder)):
-            return row, None
-        codec = self._decoders.of(frame)
-        decoded = codec.decode(frame)
-        if self._originals is not None:
-            original = self._original(self._originals, item)
-            fidelity = report.fidelity(original, decoded)
-            rivals = tuple(report.rival(name, original, frame.size) for name in report.RIVALS)
-            row = row._replace(fidelity=fidelity, rivals=rivals)
-        if masks is not None:
-            expected = self._label_map(masks, item)
-            row = row._replace(segmented=report.segmented(codec, decoded, expected))
-        return row._replace(verdict=report.verdict(codec, decoded, folder)), None
+        codec, missing = self._codec_of(item.frame)
+        row = report.row_of(
+            item.frame,
+            codec,
+            file=item.source.path,
+            number=item.number,
+            folder=_folder_name(item),
+            original=self._original(item),
+            label_map=self._label_map(item) if codec and "segment" in codec.model.heads else None,
+        )
+        return row, missing
 
-    def _model_of(self, frame: "Frame") -> "tuple[Model | None, UnknownModel | None]":
+    def _codec_of(self, frame: "Frame") -> "tuple[Codec | None, UnknownModel | None]":
         try:
-            return self._decoders.of(frame).model, None
+            return self._decoders.of(frame), None
         except UnknownModel as exc:
             if self._originals is not None or self._masks is not None:
                 raise
             return None, exc
 
-    def _original(self, folder: str, item: FrameItem) -> "Pixels":
+    def _original(self, item: FrameItem) -> "Pixels | None":
         from tactic_codec import image
 
-        return image.load(
-            Path(find_original(folder, item)),
-            max_pixels=self._max_pixels or image.DEFAULT_MAX_PIXELS,
-        )
+        if self._originals is None:
+            return None
+        path = Path(find_original(self._originals, item))
+        return image.load(path, max_pixels=self._max_pixels or image.DEFAULT_MAX_PIXELS)
 
-    def _label_map(self, folder: str, item: FrameItem) -> "LabelMap":
+    def _label_map(self, item: FrameItem) -> "LabelMap | None":
         from tactic_codec import image
 
-        path = os.path.join(folder, item.stem + ".png")
+        if self._masks is None:
+            return None
+        path = os.path.join(self._masks, item.stem + ".png")
         if not os.path.isfile(path):
             raise DataError(f"there is no label map {display(path)}")
         limit = self._max_pixels or image.DEFAULT_MAX_PIXELS

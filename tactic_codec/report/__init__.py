@@ -1,10 +1,11 @@
 """Facts about coded pictures, for ``tactic bpp-report``: bytes, bits a pixel, fidelity, accuracy.
 
     Frame, Model ─ size_facts ─▶ SizeFacts                  the frame and its tables
-    Frame, Codec, original ─ compare ─▶ Fidelity, Rival…    what it keeps, and what others keep
-    Frame, Codec, folder name ─ verdict ─▶ Verdict          whether it is still recognised
-    Frame, Codec, label map ─ segmented ─▶ Segmented        and each of its pixels
-    Row… ─ totals ─▶ Totals                                 in `facts`, as all of these
+    original, decoded ─ fidelity, rival ─▶ Fidelity, Rival  what it keeps, and what others keep
+    Codec, decoded, folder name ─ verdict ─▶ Verdict        whether it is still recognised
+    Codec, decoded, label map ─ segmented ─▶ Segmented      and each of its pixels
+    Frame, Codec ─ row_of ─▶ Row                            all of these
+    Row… ─ totals ─▶ Totals                                 in `facts`, as what stands above
     Row…, Totals ─ tables ─▶ JSON, CSV
 
 bpp is 8 × bytes of the frame ÷ (width × height); what counts anything else is named otherwise.
@@ -28,6 +29,7 @@ from tactic_codec.report.facts import (
     fidelity,
     largest_within,
     rival,
+    row_of,
     segmented,
     size_facts,
     totals,
@@ -53,6 +55,7 @@ __all__ = [
     "largest_within",
     "rival",
     "row_as_json",
+    "row_of",
     "segmented",
     "size_facts",
     "totals",

@@ -304,6 +304,47 @@ class Row(NamedTuple):
     segmented: Segmented | None = None
 
 
+def row_of(
+    frame: Frame,
+    codec: "Codec | None",
+    *,
+    file: str,
+    number: int,
+    folder: str = "",
+    original: Pixels | None = None,
+    label_map: metrics.LabelMap | None = None,
+) -> Row:
+    """Find out all that can be known of a frame; it is decoded only where that tells more.
+
+    Args:
+        frame: the frame.
+        codec: decodes it; None where its model is not installed.
+        file: where it was found,
+        number: and where in there, from 1.
+        folder: name of the file's folder, which may be a class.
+        original: the picture that it was made from, uint8 [H, W, 3].
+        label_map: the classes of its pixels, uint8 [H, W], where the model can segment.
+
+    Raises:
+        ImageError: the original or the label map has another size.
+        TacError: the frame is damaged.
+    """
+    model = codec.model if codec else None
+    row = Row(
+        file, number, model.name if model else frame.fingerprint.hex(), size_facts(frame, model)
+    )
+    wanted = original is not None or label_map is not None
+    if codec is None or not (wanted or expected_classes(codec.model, folder)):
+        return row
+    decoded = codec.decode(frame)
+    if original is not None:
+        rivals = tuple(rival(name, original, frame.size) for name in RIVALS)
+        row = row._replace(fidelity=fidelity(original, decoded), rivals=rivals)
+    if label_map is not None:
+        row = row._replace(segmented=segmented(codec, decoded, label_map))
+    return row._replace(verdict=verdict(codec, decoded, folder))
+
+
 class RivalTotals(NamedTuple):
     """Means over all files of another codec; ``over`` of them are larger than our frames."""
 

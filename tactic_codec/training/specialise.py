@@ -68,7 +68,13 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         warmup=20,
     )
     head = replace(
-        joint, name="head", steps=250, label=1.0, learning_rate=4e-4, quantisation="none"
+        joint,
+        name="head",
+        steps=250,
+        alpha_ratio=1.0,  # nothing is coded, at no level
+        label=1.0,
+        learning_rate=4e-4,
+        quantisation="none",
     )
     rounded = replace(
         joint, name="rounded", steps=120, warmup=0, label=0.3, distill=0.6, quantisation="rounded"
