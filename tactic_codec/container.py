@@ -268,14 +268,14 @@ class _Source:
         first = self.byte(field)
         if first <= 240:
             return first
-        if first <= 248:
-            return 240 + 256 * (first - 241) + self.byte(field)
-        if first == 249:
-            return 2288 + int.from_bytes(self.exactly(2, field), "big")
         if first > 251:
             raise Corrupt(f"the {field} begins with byte {first}; integers begin with 0 to 251")
-        count = first - 247
+        count = max(first - 247, 1)
         value = int.from_bytes(self.exactly(count, field), "big")
+        if first <= 248:
+            value += 240 + 256 * (first - 241)
+        elif first == 249:
+            value += 2288
         if len(_pack_varint(value)) != 1 + count:
             raise Corrupt(f"the {field} {value} is written in {1 + count} bytes; it needs fewer")
         return value

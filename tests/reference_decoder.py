@@ -48,7 +48,10 @@ def parse(data: bytes, max_pixels: int | None = None) -> dict[str, Any]:
         if first <= 240:
             return first
         if first <= 248:
-            return 240 + 256 * (first - 241) + number(1)
+            value = 240 + 256 * (first - 241) + number(1)
+            if value == 240:
+                raise Refused("Corrupt")
+            return value
         if first == 249:
             return 2288 + number(2)
         if first > 251:

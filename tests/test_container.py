@@ -93,6 +93,23 @@ def test_sides_on_each_side_of_every_varint_form(side: int) -> None:
     assert parse(pack(Frame(FRAME.fingerprint, 1, 1, side, b""))).height == side
 
 
+@pytest.mark.parametrize("first", range(241, 252))
+def test_an_integer_has_one_spelling(first: int) -> None:
+    """The forms overlap: 241 and a byte of zero mean 240, which has a form of one byte."""
+    count = {249: 2, 250: 3, 251: 4}.get(first, 1)
+    spellings = {(0).to_bytes(count, "big"), (1).to_bytes(count, "big"), b"\xff" * count}
+    spellings |= {number.to_bytes(count, "big") for number in (67_823, 67_824) if count > 2}
+    for rest in spellings:
+        data = sealed(HEAD + bytes([first]) + rest + b"\x01\x00")
+        try:
+            frame = parse(data)
+        except Corrupt:
+            continue
+        assert pack(frame) == data
+    with pytest.raises(Corrupt, match="240 is written in 2 bytes; it needs fewer"):
+        parse(sealed(HEAD + b"\xf1\x00\x01\x00"))
+
+
 def test_overhead_of_a_small_photograph_is_at_most_18_bytes() -> None:
     assert Frame(b"abcd", 255, 224, 224, b"\xff" * 67_823).header_bytes == 18
     assert Frame(b"abcd", 255, 224, 224, b"").header_bytes == 16

@@ -269,6 +269,8 @@ def faulty() -> dict[str, bytes]:
         "Corrupt-width-of-32-bits": sealed(head + b"\xfb" + b"\xff" * 4 + one + b"\0"),
         "Corrupt-integer-begins-with-252": sealed(head + b"\xfc" + one + b"\0"),
         "Corrupt-integer-begins-with-255": sealed(head + one + b"\xff\0"),
+        "Corrupt-width-in-two-bytes-for-one": sealed(head + b"\xf1\0" + one + b"\0"),
+        "Corrupt-length-in-two-bytes-for-one": sealed(head + one + one + b"\xf1\0" + b"x" * 240),
         "Corrupt-width-in-four-bytes-for-one": sealed(head + b"\xfa\0\0\1" + one + b"\0"),
         "Corrupt-length-in-five-bytes-for-four": sealed(head + one + one + b"\xfb\0\1\x08\xf0"),
         "Corrupt-payload-ends-in-zero": sealed(head + one + one + b"\2\x80\0"),
@@ -325,7 +327,7 @@ def describe(name: str, data: bytes) -> list[dict[str, Any]]:
     stream = io.BytesIO(data)
     while True:
         try:
-            frame = container.read_frame(stream)
+            frame = container.read_frame(stream, max_pixels=container.DEFAULT_MAX_PIXELS)
         except ChecksumMismatch:
             found.append({"error": "ChecksumMismatch"})
             continue
