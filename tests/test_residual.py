@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tactic_codec.codec import quantise
 from tactic_codec.entropy import ContextModel
 from tactic_codec.entropy.contexts import capped_magnitudes, empty_board, scan
 from tactic_codec.networks.codec import TacticNetwork
@@ -104,6 +105,26 @@ def test_a_batch_may_mix_levels(quantisation: Any) -> None:
                 torch.testing.assert_close(alone.x_hat_BCHW[0], mixed.x_hat_BCHW[level])
                 torch.testing.assert_close(alone.bits_B[0], mixed.bits_B[level])
     assert (mixed.bits_B.diff() > 0).all()
+
+
+@pytest.mark.parametrize("offset", [0.5, 0.35])
+def test_training_rounds_as_the_coder_does(offset: float) -> None:
+    """Symbols are what synthesis and density are given, so its answer to them tells of them."""
+    torch.manual_seed(1)
+    network = shaken(TacticNetwork(SMALL, gains=GAINS))
+    assert isinstance(network, TacticNetwork)
+    assert network.gains is not None
+    x_BCHW = torch.rand(1, 3, 32, 48)
+    given = []
+    network.synthesis.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    with torch.no_grad():
+        for level, gain in enumerate(network.gains.gain.numpy()):
+            latent = network.analysis(x_BCHW)[0].numpy()
+            symbols = torch.from_numpy(quantise(latent, gain, offset)).float()
+            inverse_gain = network.gains.inverse_gain[level][:, None, None]
+            for quantisation in ("straight", "rounded"):
+                network(x_BCHW, quantisation, torch.tensor([level]), offset)
+                torch.testing.assert_close(given.pop()[0], symbols * inverse_gain)
 
 
 def test_neighbours_are_those_of_the_format() -> None:

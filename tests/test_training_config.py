@@ -100,6 +100,7 @@ def test_every_setting_can_be_set() -> None:
         final_learning_rate = 0
         pixel_scale = 10
         quantisation = "mixed"
+        offset = 0.25
         precision = "auto"
         clip = 1
         [[stage]]
@@ -122,26 +123,8 @@ def test_every_setting_can_be_set() -> None:
         data=DataConfig(0.3, 0.1, (1.0, 2.5), (0.2, 0.3), (0.5, 1.0), 0.1, 64, 2),
         stage=(
             StageConfig(
-                *(
-                    5,
-                    2.0,
-                    0.5,
-                    0.0,
-                    0.25,
-                    0.0,
-                    0.0,
-                    1.0,
-                    2.0,
-                    "first",
-                    4,
-                    32,
-                    1.0,
-                    2,
-                    0.0,
-                    10.0,
-                    "mixed",
-                ),
-                *("auto", 1.0),
+                *(5, 2.0, 0.5, 0.0, 0.25, 0.0, 0.0, 1.0, 2.0, "first", 4, 32, 1.0, 2, 0.0),
+                *(10.0, "mixed", 0.25, "auto", 1.0),
             ),
             StageConfig(6, 0.5),
         ),
@@ -255,6 +238,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (with_setting("entropy", "shared", to=[3, 3]), "shared context thresholds"),
     (with_setting("stage", "steps", to=0), r"stage 1 \(joint\): steps must be positive, found 0"),
     (with_setting("stage", "batch", to=0), "batch must be positive"),
+    (with_setting("stage", "offset", to=0), "offset must be positive"),
+    (with_setting("stage", "offset", to=0.6), "offset must be at most 0.5, found 0.6"),
+    (with_setting("stage", "alpha_ratio", to=-1), "alpha_ratio must be positive"),
     (with_setting("stage", "size", to=0), "size must be positive"),
     (with_setting("stage", "size", to=-8), "size must be positive"),
     (with_setting("stage", "size", to=36), "size must be a multiple of 8, found 36"),

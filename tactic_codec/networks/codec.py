@@ -94,7 +94,11 @@ class TacticNetwork(nn.Module):
         return self.gains.log_gain.shape[0] if self.gains else 1
 
     def forward(
-        self, x_BCHW: Tensor, quantisation: Quantisation = "noise", level_B: Tensor | None = None
+        self,
+        x_BCHW: Tensor,
+        quantisation: Quantisation = "noise",
+        level_B: Tensor | None = None,
+        offset: float = 0.5,
     ) -> Coded:
         """Code a batch of images in [0, 1] as training sees it, at levels counted from 0.
 
@@ -106,13 +110,17 @@ class TacticNetwork(nn.Module):
         - ``straight``: that rounding for the rate, too (He et al., CVPR 2022). Under noise a latent
           that will round to zero costs bits, at low rates as many again as the file has;
         - ``rounded``: ŷ = round(y) for both (equation 6); no gradient reaches the analysis.
+
+        Rounding is that of `tactic_codec.codec.quantise`: to nearest at an offset of 0.5, with a
+        dead zone around zero below it.
         """
         if level_B is None:
             level_B = torch.zeros(x_BCHW.shape[0], dtype=torch.int64, device=x_BCHW.device)
         y_BCHW = self.analysis(x_BCHW).float()
         if self.gains:
             y_BCHW = y_BCHW * self.gains.gain[level_B, :, None, None]
-        symbols_BCHW = y_BCHW.detach().round()
+        fixed_BCHW = y_BCHW.detach()
+        symbols_BCHW = torch.copysign((fixed_BCHW.abs() - (0.5 - offset)).round(), fixed_BCHW)
         if quantisation == "rounded":
             # Detached: a gradient of zeros would let Adam's momentum move the analysis on.
             y_hat_BCHW = rated_BCHW = symbols_BCHW

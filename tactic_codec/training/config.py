@@ -135,6 +135,7 @@ class StageConfig:
     final_learning_rate: float | None = None  # reached along a half cosine; None: constant
     pixel_scale: float = 1.0  # L_D is the mean squared error of pixels in [0, pixel_scale]
     quantisation: Quantisation | Uncoded = "noise"  # see TacticNetwork.forward
+    offset: float = 0.5  # latents are rounded to nearest, or below 0.5 with a dead zone
     precision: Precision = "float32"  # of convolutions; losses keep float32
     clip: float | None = None  # longest gradient; None: any
 
@@ -398,6 +399,7 @@ def _check_stage(stage: StageConfig, learn: bool, where: str) -> None:
         "size": stage.size,
         "learning_rate": stage.learning_rate,
         "pixel_scale": stage.pixel_scale,
+        "offset": stage.offset,
         "alpha_ratio": stage.alpha_ratio,
         "beta_ratio": stage.beta_ratio,
         "clip": stage.clip or 1.0,
@@ -418,6 +420,8 @@ def _check_stage(stage: StageConfig, learn: bool, where: str) -> None:
     for name, value in not_negative.items():
         if not 0 <= value < math.inf:
             raise ConfigError(f"{where}: {name} must not be negative, found {value}")
+    if stage.offset > 0.5:
+        raise ConfigError(f"{where}: offset must be at most 0.5, found {stage.offset}")
     if stage.quantisation == "none" and not (learn and stage.alpha > 0):
         raise ConfigError(
             f"{where}: without coding only the task network can learn: set alpha above 0, and "

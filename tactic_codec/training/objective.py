@@ -70,7 +70,7 @@ class Objective(nn.Module):
             if stage.quantisation == "none":
                 coded = Coded(x_BCHW, torch.zeros_like(beta_B))
             else:
-                coded = self.network(x_BCHW, stage.quantisation, level_B)
+                coded = self.network(x_BCHW, stage.quantisation, level_B, stage.offset)
             task_B = torch.zeros_like(beta_B)
             if self.network.head is not None and stage.alpha > 0:
                 x_hat_BCHW = coded.x_hat_BCHW.float()
