@@ -506,6 +506,32 @@ def test_a_table_at_equal_bytes(tiny: Codec) -> None:
     assert all(row.point.accuracy is not None for row in rows)
 
 
+def test_a_comparison_takes_some_of_what_training_kept_out(
+    spoilt: Spoilt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"cat/{path.name}" for path in PHOTOGRAPHS]
+    for name, path in zip(names, PHOTOGRAPHS, strict=True):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "photos" / name)
+    spoilt.put("held-out.txt", "\n".join([*names[:3], "cat/gone.jpg"]).encode())
+    spoilt.set("training", to={"config": {"data": {"size": SIZE}}})
+    asked = []
+
+    def read(folder: Path, names: Any, size: int) -> list[Picture]:
+        asked.append((folder, names, size))
+        return [picture(name, image.load(folder / name), size) for name in names]
+
+    monkeypatch.setattr(equal, "COMPARED", 2)
+    codec = load_model(spoilt.path, threads=1)
+    report = equal.compare_kept_out(codec, [tmp_path / "photos"], read)
+    assert asked == [(tmp_path / "photos", sorted(names[:3])[:2], SIZE)]
+    assert (report.size, report.limit, report.held_out) == (SIZE, 2, True)
+    (result,) = report.folders
+    assert (result.folder, result.images) == (str(tmp_path / "photos"), 2)
+    with pytest.raises(DataError, match="none of its"):
+        equal.compare_kept_out(codec, [tmp_path / "photos" / "cat"], read)
+
+
 # --- Retrained heads ------------------------------------------------------------------------------
 
 

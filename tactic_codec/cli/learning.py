@@ -14,11 +14,11 @@ from tactic_codec.cli.console import Console, clear_line, display, opened
 from tactic_codec.errors import BackendUnavailable
 
 if TYPE_CHECKING:
+    from tactic_codec.evaluation.pictures import Picture
     from tactic_codec.model import Model
     from tactic_codec.training.loop import Step
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_COMPARED = 60  # pictures of a folder: AVIF takes a tenth of a second for each, at some 20 settings
 _LINES_EVERY = 100  # steps, where there is no terminal for a bar
 
 
@@ -155,16 +155,12 @@ def _compare(
 ) -> None:
     """Show a specialist beside other codecs at equal bytes, on pictures that training kept out."""
     from tactic_codec.codec import load_model
-    from tactic_codec.evaluation import equal, pictures, plot, tables
+    from tactic_codec.evaluation import equal, plot, tables
 
-    kept_out = pictures.held_out(model)
-    size = model.manifest["training"]["config"]["data"]["size"]
-    compared = []
-    for path in map(str, folders):
-        chosen = listing.choose(path, listing.list_folder(path), kept_out, _COMPARED)
-        found = listing.load(console, chosen, size)
-        compared.append(pictures.folder(path, found, model.head("classify").classes))
-    report = equal.compare(load_model(model.path), compared, _COMPARED)
+    def read(folder: Path, names: Sequence[str], size: int) -> "list[Picture]":
+        return listing.load(console, listing.named(str(folder), names), size)
+
+    report = equal.compare_kept_out(load_model(model.path), folders, read)
     written = {"comparison.md": tables.as_markdown(report).encode("utf-8", "surrogateescape")}
     try:
         written["comparison.png"] = plot.draw(report, ["png"])["png"]

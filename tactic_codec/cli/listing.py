@@ -62,6 +62,11 @@ def list_masks(folder: str) -> list[Listed]:
     return sorted(found, key=lambda listed: listed.name)
 
 
+def named(folder: str, names: Sequence[str]) -> list[Listed]:
+    """Return pictures of a folder by their names below it, with "/" between the parts."""
+    return [Listed(Source(os.path.join(folder, name), name)) for name in names]
+
+
 def choose(
     folder: str, listed: Sequence[Listed], kept_out: frozenset[str] | None, limit: int | None
 ) -> list[Listed]:

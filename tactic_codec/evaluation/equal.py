@@ -5,6 +5,7 @@ level ─ mean bytes ─▶ the lowest quality of another codec that needs as ma
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +22,15 @@ from tactic_codec.evaluation.coders import (
 from tactic_codec.evaluation.curves import Curve, Point, Setting, point
 from tactic_codec.evaluation.evaluate import FolderResult
 from tactic_codec.evaluation.measure import measure
-from tactic_codec.evaluation.pictures import Folder
+from tactic_codec.evaluation.pictures import Folder, Picture, held_out, keep_held_out, spread
+from tactic_codec.evaluation.pictures import folder as folder_of
 from tactic_codec.evaluation.tables import Report
 from tactic_codec.image import Pixels
 
 RIVALS = ("jpeg", "webp", "avif")
+
+COMPARED = 60
+"""Most pictures of a folder: AVIF takes a tenth of a second for each, at some 20 settings."""
 
 SAMPLE = 24
 """Pictures on which a quality is looked for, before it is settled on all of them."""
@@ -43,6 +48,37 @@ class Row(NamedTuple):
     name: str
     point: Point
     beside: int | None
+
+
+Read = Callable[[Path, Sequence[str], int], list[Picture]]
+"""Reads pictures of a folder, by their names below it, as squares of so many pixels a side."""
+
+
+def compare_kept_out(codec: Codec, folders: Sequence[Path], read: Read) -> Report:
+    """Compare a model as `compare` does, on squares of what its training kept out, as it saw them.
+
+    Args:
+        codec: the model.
+        folders: that it was trained from or tested on, at least one.
+        read: may leave out what cannot be read.
+
+    Raises:
+        DataError: the model does not say what was kept out, nothing of a folder was, or none of
+            that can be read.
+        TacError: a picture cannot be coded.
+        UnknownTask: the model has no classifier.
+    """
+    model = codec.model
+    kept_out = held_out(model)
+    size = int(model.manifest["training"]["config"]["data"]["size"])
+    chosen = []
+    for path in folders:
+        files = (file for file in path.rglob("*") if file.is_file())
+        names = sorted(file.relative_to(path).as_posix() for file in files)
+        names = spread(keep_held_out(str(path), names, kept_out), COMPARED)
+        found = read(path, names, size)
+        chosen.append(folder_of(str(path), found, model.head("classify").classes))
+    return compare(codec, chosen, COMPARED)
 
 
 def compare(codec: Codec, folders: Sequence[Folder], limit: int) -> Report:
