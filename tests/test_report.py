@@ -155,6 +155,28 @@ def test_pixels_of_different_classes_do_not_add_up() -> None:
     assert sums is not None and sums.segmented is None
 
 
+# --- Rows -----------------------------------------------------------------------------------------
+
+
+def test_a_row_has_what_there_is_to_compare_with(
+    codec: Codec, frame: Frame, pixels: NDArray[np.uint8]
+) -> None:
+    bare = report.row_of(frame, codec, file="a.tac", number=2, folder="photographs")
+    assert bare == Row("a.tac", 2, "tiny", report.size_facts(frame, codec.model))
+    row = report.row_of(frame, codec, file="a.tac", number=1, folder="cat", original=pixels)
+    assert row.fidelity == report.fidelity(pixels, codec.decode(frame))
+    assert [rival.codec for rival in row.rivals] == list(report.RIVALS)
+    assert row.verdict is not None and row.verdict.expected == "cat"
+    unknown = report.row_of(frame, None, file="a.tac", number=1, folder="cat", original=pixels)
+    assert unknown == Row("a.tac", 1, frame.fingerprint.hex(), report.size_facts(frame, None))
+
+
+def test_another_picture_is_refused_before_others_code_it(codec: Codec, frame: Frame) -> None:
+    wide = np.zeros((1, 20_000, 3), np.uint8)  # more than WebP can hold
+    with pytest.raises(ImageError, match="it is another picture"):
+        report.row_of(frame, codec, file="a.tac", number=1, original=wide)
+
+
 # --- Totals ---------------------------------------------------------------------------------------
 
 

@@ -323,23 +323,28 @@ def row_of(
         number: and where in there, from 1.
         folder: name of the file's folder, which may be a class.
         original: the picture that it was made from, uint8 [H, W, 3].
-        label_map: the classes of its pixels, uint8 [H, W], where the model can segment.
+        label_map: the classes of its pixels, uint8 [H, W].
 
     Raises:
+        UnknownLevel: the model does not have the frame's level.
+        Corrupt: no encoder writes this payload.
+        DamagedModel: a file of the model is damaged.
         ImageError: the original or the label map has another size.
-        TacError: the frame is damaged.
+        UnsupportedImage: another codec cannot hold the original.
+        UnknownTask: there is a label map, and the model cannot segment.
     """
     model = codec.model if codec else None
-    row = Row(
-        file, number, model.name if model else frame.fingerprint.hex(), size_facts(frame, model)
-    )
+    name = model.name if model else frame.fingerprint.hex()
+    row = Row(file, number, name, size_facts(frame, model))
     wanted = original is not None or label_map is not None
     if codec is None or not (wanted or expected_classes(codec.model, folder)):
         return row
     decoded = codec.decode(frame)
     if original is not None:
+        # First of all it is made sure that this is the original.
+        own = fidelity(original, decoded)
         rivals = tuple(rival(name, original, frame.size) for name in RIVALS)
-        row = row._replace(fidelity=fidelity(original, decoded), rivals=rivals)
+        row = row._replace(fidelity=own, rivals=rivals)
     if label_map is not None:
         row = row._replace(segmented=segmented(codec, decoded, label_map))
     return row._replace(verdict=verdict(codec, decoded, folder))
