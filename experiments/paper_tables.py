@@ -23,6 +23,9 @@ BASELINE = "uncompressed"
 OURS = "TACTIC"
 """First word of the names of our rows; those of another codec share theirs, too."""
 
+Result = Mapping[str, Any]
+"""Figures of a row for one seed, with what they follow from, see `described`."""
+
 
 class Recode(NamedTuple):
     """Another codec in place of ours.
@@ -130,25 +133,54 @@ def missing(
             if only and row.name != only:
                 continue
             path = result_path(results, row.name, seed)
-            if not (path.exists() and _is_current(json.loads(path.read_text()), table, row)):
+            if not (path.exists() and _is_current(_read(path), table, row, seed)):
                 yield row, seed
 
 
-def _is_current(result: Mapping[str, Any], table: Table, row: Row) -> bool:
+def described(table: Table, row: Row, seed: int) -> dict[str, Any]:
+    """Return what a row's result follows from beside its data, as JSON; the result repeats it."""
+    parts = {
+        "config": {**table.base, "seed": seed, "stage": row.stage},
+        "codec": list(row.codec),
+        "recode": row.recode and row.recode._asdict(),
+    }
+    as_json: dict[str, Any] = json.loads(json.dumps(parts))
+    return as_json
+
+
+def read_results(table: Table, results: Path) -> tuple[dict[str, list[Result]], list[Path]]:
+    """Return the results of a table as it is described now, and what does not belong to it.
+
+    Returns:
+        By row, in its order, the results that there are; and the files that were made from another
+        description, which would be means of two experiments if they counted.
+    """
+    rows = {row.name: row for row in table.rows}
+    found: dict[str, list[Result]] = {name: [] for name in rows}
+    others = []
+    for path in sorted(results.glob("*-seed*.json")):
+        result = _read(path)
+        name, seed = result.get("row", ""), result.get("seed", 0)
+        own = name in rows and path == result_path(results, name, seed)
+        if own and _is_current(result, table, rows[name], seed):
+            found[name].append(result)
+        else:
+            others.append(path)
+    return found, others
+
+
+def _read(path: Path) -> Result:
+    """Return a result; an empty one, which no description fits, where its writing was cut off."""
+    try:
+        result: Result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return result
+
+
+def _is_current(result: Result, table: Table, row: Row, seed: int) -> bool:
     """Tell whether a result is of the row as it is described now."""
-    recode = row.recode and row.recode._asdict()
-    config = {**table.base, "seed": result["seed"], "stage": row.stage}
-    described = {"config": config, "codec": list(row.codec), "recode": recode}
-    return all(result[key] == json.loads(json.dumps(value)) for key, value in described.items())
-
-
-def _results(results: Path, table: Table, row: Row) -> Iterator[dict[str, Any]]:
-    """Yield the results of a row as it is described now; those of an earlier one do not count."""
-    stem = result_path(results, row.name, 0).name.removesuffix("0.json")
-    for path in sorted(results.glob(f"{stem}*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if _is_current(result, table, row):
-            yield result
+    return all(result.get(key) == value for key, value in described(table, row, seed).items())
 
 
 # --- As text --------------------------------------------------------------------------------------
@@ -156,7 +188,7 @@ def _results(results: Path, table: Table, row: Row) -> Iterator[dict[str, Any]]:
 
 def as_markdown(table: Table, results: Path) -> str:
     """Return a table of what there is: means over seeds, their spread, and the paper's figures."""
-    found = {row.name: list(_results(results, table, row)) for row in table.rows}
+    found, _ = read_results(table, results)
     every = [result for own in found.values() for result in own]
     standard = any("standard_bpp" in result for result in every)
     published = any("bpp" in row.paper for row in table.rows)
@@ -187,6 +219,14 @@ def as_markdown(table: Table, results: Path) -> str:
         f"Means over seeds {', '.join(map(str, seeds))} of the split; ± half the range. Steps of "
         f"training add up to {hours:.1f} hours.",
     ]
+    own_seeds = {name: sorted(result["seed"] for result in own) for name, own in found.items()}
+    fewer = [
+        f"{name} ({', '.join(map(str, own))})"
+        for name, own in own_seeds.items()
+        if own and own != seeds
+    ]
+    if fewer:
+        lines += ["", f"Rows with fewer seeds: {'; '.join(fewer)}."]
     if standard:
         lines += [
             "",
@@ -196,14 +236,12 @@ def as_markdown(table: Table, results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mean_bpp(results: Sequence[Mapping[str, Any]], field: str) -> str:
+def _mean_bpp(results: Sequence[Result], field: str) -> str:
     bpp = [result[field] for result in results if field in result]
     return f"{statistics.mean(bpp):.4f}" if bpp else ""
 
 
-def _cells(
-    table: Table, row: Row, metric: str, found: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[str]:
+def _cells(table: Table, row: Row, metric: str, found: Mapping[str, Sequence[Result]]) -> list[str]:
     own = {result["seed"]: 100 * result[metric] for result in found[row.name]}
     least_of = {result["seed"]: 100 * result[metric] for result in found.get(BASELINE, [])}
     values = list(own.values())
@@ -236,13 +274,14 @@ def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
         BackendUnavailable: matplotlib is missing.
     """
     metric = table.metrics[0]
+    results_of, _ = read_results(table, results)
     families: dict[str, list[Row]] = {OURS: []}
     for row in table.rows:
         if row.name != BASELINE:
             families.setdefault(row.name.partition(" ")[0], []).append(row)
     lines = []
     for name, rows in families.items():
-        found = [list(_results(results, table, row)) for row in rows]
+        found = [results_of[row.name] for row in rows]
         published = [
             (row.paper["bpp"], _spread([row.paper[metric]]))
             for row in rows
@@ -256,7 +295,7 @@ def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
             ),
             plot.Line(name, name, "paper", sorted(published)),
         ]
-    itself = [100 * result[metric] for result in _results(results, table, _row(table, BASELINE))]
+    itself = [100 * result[metric] for result in results_of[BASELINE]]
     return plot.draw_rows(
         lines,
         _spread(itself) if itself else None,
@@ -266,7 +305,7 @@ def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
 
 
 def _points(
-    rows: Sequence[Sequence[Mapping[str, Any]]], rate: str, metric: str
+    rows: Sequence[Sequence[Result]], rate: str, metric: str
 ) -> list[tuple[float, plot.Spread]]:
     """Return a point a row that has results with this rate, by the rate."""
     known = [[result for result in results if rate in result] for results in rows]

@@ -9,7 +9,8 @@ and of each row its stages and the paper's figures. ``desk`` is for two cores an
 ``paper`` for a GPU; the code is the same. Every row is trained for each seed of the split, and its
 result is a file below ``--results``. What is there already is not made again, and a training that
 was interrupted goes on, so the same command resumes a table. Without ``--data`` nothing is trained,
-and what there is is shown:
+and what there is is shown. Results that were made from another description of the table do not
+count: they are named, left out, and made anew.
 
     <results>/<table>-<size>/<row>-seed<n>.json     a result, with its configuration
                              README.md              the table, as it is printed
@@ -41,9 +42,11 @@ from paper_tables import (
     Row,
     Table,
     as_markdown,
+    described,
     draw_figure,
     load_table,
     missing,
+    read_results,
     result_path,
 )
 
@@ -91,8 +94,8 @@ def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
     if row.codec:
         alone = {**table.base, "seed": seed, "stage": row.codec}
         start, codec_seconds = _trained(alone, folders, tests, data)
-    config = {**table.base, "seed": seed, "stage": row.stage}
-    model, took = _trained(config, folders, tests, data, start=start)
+    origin = described(table, row, seed)
+    model, took = _trained(origin["config"], folders, tests, data, start=start)
     figures = _figures(model, row, folders, tests, squares)
     return {
         "row": row.name,
@@ -103,9 +106,7 @@ def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
         "threads": data.threads or torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, {data.device}",
         "torch": torch.__version__,
-        "config": config,
-        "codec": list(row.codec),
-        "recode": row.recode and row.recode._asdict(),
+        **origin,
         "data": model.manifest["training"]["data"]
         if not row.codec
         else model.manifest["heads_training"][_task(model)]["data"],
@@ -260,6 +261,17 @@ def run_table(table: Table, seeds: Sequence[int], data: Data, *, only: str | Non
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
+def say_what_is_left_out(others: Sequence[Path]) -> None:
+    """Name on standard error results of another description, and what to do about them."""
+    names = ", ".join(map(str, others))
+    seeds = " ".join(sorted({path.stem.rpartition("-seed")[2] for path in others}))
+    print(
+        f"left out, as they were made from another description of the table: {names}; "
+        f"make them anew with --data DIR --seeds {seeds}, or delete them",
+        file=sys.stderr,
+    )
+
+
 def show_table(table: Table, results: Path) -> None:
     """Print what there is, and write it and its figure beside the results."""
     text = as_markdown(table, results)
@@ -304,7 +316,10 @@ def main() -> None:
         row, seed = left[0]
         message = f"{data.results} lacks {row.name} with seed {seed}, and {len(left) - 1} others"
         print(f"{message}; --data DIR makes them", file=sys.stderr)
-    if not data.results.exists():
+    found, others = read_results(table, data.results)
+    if others:
+        say_what_is_left_out(others)
+    if not any(found.values()):
         parser.error(f"there is nothing in {data.results} to show; give --data DIR")
     show_table(table, data.results)
 

@@ -110,9 +110,7 @@ def made_up(reproduce: ModuleType, table: Any, results: Path, seeds: Sequence[in
                 **({"standard_bpp": 0.5 + number / 10} if row.name.startswith("JPEG") else {}),
                 "seconds": 1,
                 "codec_seconds": 0,
-                "config": {**table.base, "seed": seed, "stage": row.stage},
-                "codec": list(row.codec),
-                "recode": row.recode and row.recode._asdict(),
+                **reproduce.described(table, row, seed),
             }
             path = reproduce.result_path(results, row.name, seed)
             path.write_text(json.dumps(result), encoding="utf-8")
@@ -177,6 +175,59 @@ def test_results_of_another_description_are_not_shown(
         path.with_name(path.name.replace("seed1", "seed2")).write_text(json.dumps(changed))
     assert reproduce.as_markdown(table, tmp_path) == alone
     assert len(list(reproduce.missing(table, [1, 2], tmp_path))) == len(table.rows)
+
+
+def test_rows_with_fewer_seeds_are_named(reproduce: ModuleType, tmp_path: Path) -> None:
+    table = reproduce.load_table("table1", "desk")
+    made_up(reproduce, table, tmp_path, [1, 2, 3])
+    assert "fewer seeds" not in reproduce.as_markdown(table, tmp_path)
+    (tmp_path / "TACTIC-seed2.json").unlink()
+    for path in tmp_path.glob("task-agnostic-seed*.json"):
+        path.unlink()  # without any there is no row
+    text = reproduce.as_markdown(table, tmp_path)
+    assert "Means over seeds 1, 2, 3 of the split" in text
+    assert "Rows with fewer seeds: TACTIC (1, 3).\n" in text
+
+
+def test_results_of_another_description_are_named_with_the_remedy(
+    reproduce: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["x", "table1", "--results", str(tmp_path), "--seeds", "1"])
+    table = reproduce.load_table("table1", "desk")
+    results = tmp_path / "table1-desk"
+    made_up(reproduce, table, results, [1, 3])
+    changes = {"TACTIC-seed3": {"recode": ["jpeg", 5]}, "task-agnostic-seed3": {"codec": []}}
+    for name, change in changes.items():
+        path = results / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    lost = json.loads((results / "uncompressed-seed3.json").read_text())
+    del lost["config"]  # as a result that does not say what made it
+    (results / "uncompressed-seed3.json").write_text(json.dumps(lost))
+    (results / "TACTIC-seed1.json").rename(results / "renamed-seed1.json")
+    (results / "JPEG-q-5-seed4.json").write_text('{"row": "JP')  # as where it was cut off
+
+    reproduce.main()
+    shown = capsys.readouterr()
+    assert "lacks TACTIC with seed 1, and 0 others; --data DIR makes them" in shown.err
+    named = (
+        *("JPEG-q-5-seed4", "TACTIC-seed3", "renamed-seed1"),
+        *("task-agnostic-seed3", "uncompressed-seed3"),
+    )
+    assert f"table: {', '.join(f'{results / name}.json' for name in named)}; make" in shown.err
+    assert "make them anew with --data DIR --seeds 1 3 4, or delete them" in shown.err
+    assert "Means over seeds 1 of" in shown.out
+    assert "| TACTIC |" not in shown.out
+
+    for path in results.glob("*-seed1.json"):
+        path.unlink()
+    (results / "README.md").unlink()
+    with pytest.raises(SystemExit):
+        reproduce.main()
+    assert "there is nothing in" in capsys.readouterr().err
+    assert not (results / "README.md").exists()
 
 
 def test_the_figure_has_a_line_for_each_codec_and_the_paper_s(
