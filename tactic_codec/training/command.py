@@ -10,7 +10,7 @@ runs/<name>/candidate/      the model folder of the newest evaluation
 import json
 import platform
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,7 @@ from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
 from tactic_codec.training.curve import draw_curve
 from tactic_codec.training.data import Example, ImageFolders, Part, scan
-from tactic_codec.training.evaluate import (
-    ClassificationFigures,
-    SegmentationFigures,
-    evaluate,
-    evaluate_masks,
-)
+from tactic_codec.training.evaluate import Figures, evaluate, evaluate_masks
 from tactic_codec.training.export import HeadExport, add_head, add_metrics, export, levels_of
 from tactic_codec.training.loop import Step, load_trained, train
 from tactic_codec.training.masks import scan_masks
@@ -458,32 +453,26 @@ def _evaluate(
         if not part.test:  # another folder is tested on
             continue
         name = _name(part.folder)
-        levels = range(1, len(model.levels) + 1)
         examples = part.test[:limit]
-        measured: Iterable[ClassificationFigures | SegmentationFigures]
+        measured: Sequence[Figures]
         if config.segments and "segment" in model.heads:
             measured = evaluate_masks(codec, examples)
         else:
-            size = config.data.size
-            measured = (evaluate(codec, examples, size, quality=level) for level in levels)
+            measured = evaluate(codec, examples, config.data.size)
         rows = []
-        for level, figures in zip(levels, measured, strict=True):
+        for level, figures in enumerate(measured, start=1):
             rows.append({"level": level, **figures.as_json()})
-            where = f"{name} -q {level}" if len(levels) > 1 else name
+            where = f"{name} -q {level}" if len(measured) > 1 else name
             say(f"{where}: {_line(figures)} ({figures.images} images)")
         found[name] = rows if len(rows) > 1 else rows[0]
     return found
 
 
-def _line(figures: ClassificationFigures | SegmentationFigures) -> str:
+def _line(figures: Figures) -> str:
     """Return figures for people."""
     said = f"{figures.bpp:.4f} bpp, {figures.psnr:.2f} dB"
-    shares: dict[str, float | None]
-    if isinstance(figures, SegmentationFigures):
-        shares = {"pixels": figures.pixel_accuracy, "mean IoU": figures.mean_iou}
-    else:
-        shares = {"accuracy": figures.accuracy, "agreement": figures.agreement}
-    return said + "".join(f", {k} {100 * v:.1f} %" for k, v in shares.items() if v is not None)
+    known = {name: share for name, share in figures.shares().items() if share is not None}
+    return said + "".join(f", {name} {100 * share:.1f} %" for name, share in known.items())
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -4,7 +4,8 @@ test images ─ square ─ compress ─▶ bytes ─ decode ─▶ PSNR, classif
 test images ─ whole ── compress ─▶ bytes ─ decode ─▶ PSNR, segmenter ──▶ mean IoU
 """
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ LOSSLESS_PSNR = 100.0
 
 
 @dataclass(frozen=True)
-class Figures:
+class Figures(ABC):
     """Means over a set of images.
 
     Attributes:
@@ -43,6 +44,10 @@ class Figures:
         """Return the figures with as many digits as their precision deserves."""
         return {k: _rounded(v) for k, v in asdict(self).items()}
 
+    @abstractmethod
+    def shares(self) -> dict[str, float | None]:
+        """Return by name, for people, what the task network makes of the decoded images."""
+
 
 @dataclass(frozen=True)
 class ClassificationFigures(Figures):
@@ -60,6 +65,10 @@ class ClassificationFigures(Figures):
     accuracy_interval: tuple[float, float] | None
     uncompressed_accuracy: float | None
     agreement: float | None
+
+    def shares(self) -> dict[str, float | None]:
+        """Return accuracy and agreement, see `Figures`."""
+        return {"accuracy": self.accuracy, "agreement": self.agreement}
 
 
 @dataclass(frozen=True)
@@ -80,47 +89,46 @@ class SegmentationFigures(Figures):
     uncompressed_pixel_accuracy: float
     uncompressed_mean_iou: float
 
+    def shares(self) -> dict[str, float | None]:
+        """Return pixel accuracy and mean IoU, see `Figures`."""
+        return {"pixels": self.pixel_accuracy, "mean IoU": self.mean_iou}
 
-def evaluate(
-    codec: Codec,
-    examples: Sequence[Example],
-    size: int,
-    *,
-    quality: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> ClassificationFigures:
-    """Code images and measure what comes back.
+
+def evaluate(codec: Codec, examples: Sequence[Example], size: int) -> list[ClassificationFigures]:
+    """Code squares of images, classify what comes back, and compare with their labels.
 
     Args:
-        codec: a model folder with its runtime.
-        examples: labelled images; labels count in the order of the head's classes.
+        codec: a model folder with its runtime; a classifier is asked where it has one.
+        examples: at least one; labels count in the order of the classifier's classes.
         size: side of the square that each is scaled and cut to before coding, in pixels.
-        quality: level of the model; by default its own.
-        progress: called with (images done, images in all).
+
+    Returns:
+        The figures of each level of the model, level 1 first.
+
+    Raises:
+        TacError: an image cannot be read or coded.
     """
-    has_head = "classify" in codec.model.heads
-    coded = []
-    labelled = right = right_before = agreed = 0
-    for done, example in enumerate(examples, 1):
+    asked = "classify" in codec.model.heads
+    labels = [example.label for example in examples if asked]
+    coded: list[list[_Costs]] = [[] for _ in codec.model.levels]
+    before: list[int] = []
+    after: list[list[int]] = [[] for _ in codec.model.levels]
+
+    def answer(pixels: image.Pixels) -> int:
+        return tasks.classify_pixels(codec, pixels, 1)[0].index
+
+    for example in examples:
         pixels = image.square(image.load(example.path), size)
-        decoded, costs = _code(codec, pixels, quality)
-        coded.append(costs)
-        if has_head:
-            before = tasks.classify_pixels(codec, pixels, 1)[0].index
-            after = tasks.classify_pixels(codec, decoded, 1)[0].index
-            labelled += example.label != UNLABELLED
-            right_before += before == example.label
-            right += after == example.label
-            agreed += after == before
-        if progress:
-            progress(done, len(examples))
-    return ClassificationFigures(
-        **_means(coded),
-        accuracy=right / labelled if labelled else None,
-        accuracy_interval=metrics.wilson_interval(right, labelled) if labelled else None,
-        uncompressed_accuracy=right_before / labelled if labelled else None,
-        agreement=agreed / len(examples) if has_head else None,
-    )
+        if asked:
+            before.append(answer(pixels))
+        for i, (decoded, costs) in enumerate(_at_each_level(codec, pixels)):
+            coded[i].append(costs)
+            if asked:
+                after[i].append(answer(decoded))
+    return [
+        ClassificationFigures(**_means(costs), **_shares(labels, before, answers))
+        for costs, answers in zip(coded, after, strict=True)
+    ]
 
 
 def evaluate_masks(codec: Codec, examples: Sequence[Example]) -> list[SegmentationFigures]:
@@ -128,19 +136,19 @@ def evaluate_masks(codec: Codec, examples: Sequence[Example]) -> list[Segmentati
 
     Args:
         codec: a model folder with its runtime and a segmentation network.
-        examples: images with label maps.
+        examples: images with label maps, at least one.
 
     Returns:
         The figures of each level of the model, level 1 first.
 
     Raises:
+        TacError: an image or a label map cannot be read, or an image not coded.
         ValueError: no pixel has a class.
     """
     classes = len(codec.model.head("segment").labels)
-    levels = range(1, len(codec.model.levels) + 1)
-    coded: list[list[_Costs]] = [[] for _ in levels]
+    coded: list[list[_Costs]] = [[] for _ in codec.model.levels]
     before = np.zeros((classes, classes), np.int64)
-    after = np.zeros((len(levels), classes, classes), np.int64)
+    after = np.zeros((len(coded), classes, classes), np.int64)
 
     def confusion(expected: image.LabelMap, pixels: image.Pixels) -> metrics.Confusion:
         return metrics.confusion(expected, tasks.segment_pixels(codec, pixels).labels, classes)
@@ -149,19 +157,18 @@ def evaluate_masks(codec: Codec, examples: Sequence[Example]) -> list[Segmentati
         assert example.mask is not None
         pixels, expected = image.load(example.path), image.load_labels(example.mask)
         before += confusion(expected, pixels)
-        for i, level in enumerate(levels):
-            decoded, costs = _code(codec, pixels, level)
+        for i, (decoded, costs) in enumerate(_at_each_level(codec, pixels)):
             coded[i].append(costs)
             after[i] += confusion(expected, decoded)
     uncompressed = metrics.segmentation_scores(before)
     return [
         SegmentationFigures(
-            **_means(own),
+            **_means(costs),
             **metrics.segmentation_scores(counts)._asdict(),
             uncompressed_pixel_accuracy=uncompressed.pixel_accuracy,
             uncompressed_mean_iou=uncompressed.mean_iou,
         )
-        for own, counts in zip(coded, after, strict=True)
+        for costs, counts in zip(coded, after, strict=True)
     ]
 
 
@@ -175,15 +182,16 @@ class _Costs(NamedTuple):
     psnr: float
 
 
-def _code(codec: Codec, pixels: image.Pixels, quality: int | None) -> tuple[image.Pixels, _Costs]:
-    """Return what comes back of an image, and what that cost."""
-    data = codec.compress(pixels, quality)
-    frame = container.parse(data)
-    symbols = codec.symbols(frame)
-    decoded = codec.synthesise(symbols, frame)
-    ideal = entropy.ideal_bits(symbols, codec.model.tables(frame.level))
-    psnr = min(metrics.psnr(pixels, decoded), LOSSLESS_PSNR)
-    return decoded, _Costs(frame.pixels, len(data), len(frame.payload), ideal, psnr)
+def _at_each_level(codec: Codec, pixels: image.Pixels) -> Iterator[tuple[image.Pixels, _Costs]]:
+    """Yield what comes back of an image, and what that cost, level 1 first."""
+    for level in range(1, len(codec.model.levels) + 1):
+        data = codec.compress(pixels, level)
+        frame = container.parse(data)
+        symbols = codec.symbols(frame)
+        decoded = codec.synthesise(symbols, frame)
+        ideal = entropy.ideal_bits(symbols, codec.model.tables(frame.level))
+        psnr = min(metrics.psnr(pixels, decoded), LOSSLESS_PSNR)
+        yield decoded, _Costs(frame.pixels, len(data), len(frame.payload), ideal, psnr)
 
 
 def _means(coded: Sequence[_Costs]) -> dict[str, Any]:
@@ -199,6 +207,22 @@ def _means(coded: Sequence[_Costs]) -> dict[str, Any]:
         "payload_bpp": mean(lambda c: 8 * c.payload / c.area),
         "ideal_bpp": mean(lambda c: c.ideal_bits / c.area),
         "psnr": mean(lambda c: c.psnr),
+    }
+
+
+def _shares(labels: Sequence[int], before: Sequence[int], after: Sequence[int]) -> dict[str, Any]:
+    """Return what `ClassificationFigures` has beside `Figures`; nothing where none was asked."""
+    labelled = sum(label != UNLABELLED for label in labels)
+
+    def equal(answers: Sequence[int], expected: Sequence[int]) -> int:
+        return sum(a == e for a, e in zip(answers, expected, strict=True))
+
+    right = equal(after, labels)
+    return {
+        "accuracy": right / labelled if labelled else None,
+        "accuracy_interval": metrics.wilson_interval(right, labelled) if labelled else None,
+        "uncompressed_accuracy": equal(before, labels) / labelled if labelled else None,
+        "agreement": equal(after, before) / len(before) if before else None,
     }
 
 
