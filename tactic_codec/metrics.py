@@ -19,6 +19,10 @@ Confusion = npt.NDArray[np.int64]
 
 _PEAK = 255.0
 
+LOSSLESS_PSNR = 100.0
+"""dB that stand for infinity where means have to stay finite: of two pictures of 224×224 pixels
+that differ by one in one value, the PSNR is 99.9."""
+
 
 def psnr(a: Pixels, b: Pixels) -> float:
     """Peak signal-to-noise ratio of two pictures over all pixels and channels.
@@ -38,6 +42,15 @@ def psnr(a: Pixels, b: Pixels) -> float:
     # int64: the squares of a large picture add up beyond 32 bits.
     squares = int(np.sum(difference * difference, dtype=np.int64))
     return math.inf if squares == 0 else 10 * math.log10(_PEAK**2 * a.size / squares)
+
+
+def finite_psnr(a: Pixels, b: Pixels) -> float:
+    """Return `psnr`, at most `LOSSLESS_PSNR`.
+
+    Raises:
+        ValueError: see `psnr`.
+    """
+    return min(psnr(a, b), LOSSLESS_PSNR)
 
 
 # --- MS-SSIM --------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ import numpy.typing as npt
 import pytest
 
 from tactic_codec.metrics import (
+    LOSSLESS_PSNR,
     confusion,
+    finite_psnr,
     ms_ssim,
     psnr,
     segmentation_scores,
@@ -42,6 +44,17 @@ def flat(value: int, height: int = 8, width: int = 8) -> Pixels:
 )
 def test_psnr(a: Pixels, b: Pixels, expected: float) -> None:
     assert psnr(a, b) == pytest.approx(expected, abs=1e-12)
+
+
+def test_finite_psnr_of_equal_and_of_almost_equal_pictures() -> None:
+    a = flat(100, 224, 224)
+    assert finite_psnr(a, a) == LOSSLESS_PSNR
+    b = a.copy()
+    b[3, 4, 1] += 1
+    assert finite_psnr(a, b) == psnr(a, b)
+    assert 99.9 < psnr(a, b) < LOSSLESS_PSNR
+    with pytest.raises(ValueError, match=r"shape|size"):
+        finite_psnr(a, b[1:])
 
 
 def test_psnr_of_a_large_picture_does_not_overflow() -> None:

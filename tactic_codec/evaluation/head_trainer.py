@@ -3,8 +3,9 @@
 training pictures ─ coder ─▶ a head from the same start for every row ─▶ its answers, kept
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 import torch
@@ -15,7 +16,8 @@ from tactic_codec.errors import DataError
 from tactic_codec.evaluation.cache import Cache, Facts
 from tactic_codec.evaluation.coders import Coder, Identity, head_identity
 from tactic_codec.evaluation.curves import Setting
-from tactic_codec.evaluation.pictures import Folder, MaskFolder
+from tactic_codec.evaluation.pictures import Folder, MaskFolder, MaskPicture, Picture
+from tactic_codec.image import Pixels
 from tactic_codec.networks.folder import load_network
 from tactic_codec.networks.heads import build_head
 
@@ -102,6 +104,40 @@ class HeadTrainer(ABC, Generic[F]):
             head = load_network(self._reference.model, self.task)
         # Evaluation mode throughout: statistics of normalisations stay, and nothing drops out.
         return head.eval().to(self._device)
+
+
+class Decoded:
+    """Pictures by their number as a coder gives them back, each coded when it is first looked at.
+
+    Args:
+        pictures: to learn from; few steps do not see all of them.
+        coder: gives them back,
+        setting: at this setting.
+    """
+
+    def __init__(
+        self, pictures: Sequence[Picture | MaskPicture], coder: Coder, setting: Setting
+    ) -> None:
+        self._pictures = pictures
+        self._coder = coder
+        self._setting = setting
+        self._known: dict[int, Pixels] = {}
+
+    def __getitem__(self, number: int) -> Pixels:
+        """Return a picture, uint8 [H, W, 3].
+
+        Raises:
+            TacError: it cannot be coded.
+        """
+        if number not in self._known:
+            pixels = self._pictures[number].pixels
+            self._known[number] = self._coder.code(pixels, self._setting).decoded
+        return self._known[number]
+
+
+def half_cosine(step: int, steps: int) -> float:
+    """Return the share of the learning rate in a step, counted from 0: from 1 down to almost 0."""
+    return (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _check_apart(evaluated: F, training: F) -> None:

@@ -19,7 +19,6 @@ from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
 from tactic_codec.evaluation.curves import AnyPoint, Curve, Setting, Share
 from tactic_codec.evaluation.evaluate import Comparison, comparisons
-from tactic_codec.evaluation.measure import LOSSLESS_PSNR
 from tactic_codec.evaluation.pictures import MaskFolder, MaskPicture
 from tactic_codec.metrics import Confusion, LabelMap
 
@@ -208,7 +207,7 @@ class _Segmenter:
             self._before[picture.hash] = before
         return MaskMeasurement(
             bytes=coded.bytes,
-            psnr=min(metrics.psnr(picture.pixels, coded.decoded), LOSSLESS_PSNR),
+            psnr=metrics.finite_psnr(picture.pixels, coded.decoded),
             ms_ssim=metrics.ms_ssim(picture.pixels, coded.decoded),
             agreed=int((after == self._before[picture.hash]).sum()),
             confusion=metrics.confusion(picture.labels, after, self._classes),

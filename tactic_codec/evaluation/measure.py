@@ -7,9 +7,6 @@ from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Facts
 from tactic_codec.image import Pixels
 
-LOSSLESS_PSNR = 100.0
-"""dB that stand for infinity, so that means stay finite; off by one value in 224×224 is 99.9."""
-
 
 class Measurement(NamedTuple):
     """One picture, coded and decoded.
@@ -51,7 +48,7 @@ def measure(reference: Codec, pixels: Pixels, size: int, decoded: Pixels) -> Mea
     """
     return Measurement(
         bytes=size,
-        psnr=min(metrics.psnr(pixels, decoded), LOSSLESS_PSNR),
+        psnr=metrics.finite_psnr(pixels, decoded),
         ms_ssim=metrics.ms_ssim(pixels, decoded),
         answer=tasks.classify_pixels(reference, decoded, 1)[0].index,
     )

@@ -12,7 +12,6 @@ starts anew where the classes are not ImageNet's. Other networks start from the 
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -25,7 +24,7 @@ from tactic_codec import image, tasks
 from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coder, Identity
 from tactic_codec.evaluation.curves import Retrained, Setting, share
-from tactic_codec.evaluation.head_trainer import SEED, HeadTrainer
+from tactic_codec.evaluation.head_trainer import SEED, Decoded, HeadTrainer, half_cosine
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.image import Pixels
 from tactic_codec.networks.heads import classify
@@ -93,18 +92,16 @@ class Retrainer(HeadTrainer[Folder]):
         taught = self._teach(training)
         labels = None if training.labels is None else torch.tensor(training.labels)
         random = np.random.default_rng(SEED)
-        decoded: dict[int, Pixels] = {}
+        decoded = Decoded(training.pictures, coder, setting)
         for step in range(self.steps):
             chosen = random.integers(len(training.pictures), size=BATCH)
             flips = random.random(BATCH) < 0.5
-            for index in set(chosen.tolist()) - decoded.keys():
-                decoded[index] = coder.code(training.pictures[index].pixels, setting).decoded
             batch = [
                 decoded[index][:, ::-1] if flip else decoded[index]
                 for index, flip in zip(chosen.tolist(), flips, strict=True)
             ]
             for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / self.steps)) / 2
+                group["lr"] = LEARNING_RATE * half_cosine(step, self.steps)
             log_p = F.log_softmax(classify(head, self._batch(batch)).main, dim=1)
             loss = F.kl_div(log_p, taught[chosen].to(self._device), reduction="batchmean")
             if labels is not None:

@@ -10,8 +10,7 @@ is one of this kind, whatever it learned since; other networks start from the mo
 """
 
 import hashlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,10 +25,9 @@ from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coder, Identity
 from tactic_codec.evaluation.curves import Setting
-from tactic_codec.evaluation.head_trainer import SEED, HeadTrainer
+from tactic_codec.evaluation.head_trainer import SEED, Decoded, HeadTrainer, half_cosine
 from tactic_codec.evaluation.masks import MaskScores, scores_of, square_of
 from tactic_codec.evaluation.pictures import MaskFolder, MaskPicture
-from tactic_codec.image import Pixels
 from tactic_codec.networks.heads import classify
 from tactic_codec.networks.measures import UNLABELLED, class_weights, dice, pixel_cross_entropy
 
@@ -111,13 +109,12 @@ class MaskRetrainer(HeadTrainer[MaskFolder]):
         optimizer = torch.optim.Adam(head.parameters(), LEARNING_RATE)
         weights_K = class_weights(np.array(training.counts, np.int64))
         random = np.random.default_rng(SEED)
-        decoded: dict[int, Pixels] = {}
+        decoded = Decoded(training.pictures, coder, setting)
         for step in range(self.steps):
             crops = draw_crops(random, training.pictures, self._head.input_size)
-            for new in {crop.picture for crop in crops} - decoded.keys():
-                decoded[new] = coder.code(training.pictures[new].pixels, setting).decoded
+            share = min(1, (step + 1) / WARMUP) * half_cosine(step, self.steps)
             for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * _share_of_rate(step, self.steps)
+                group["lr"] = LEARNING_RATE * share
             x_BCHW, labels_BHW = self._batch(crops, decoded, training)
             logits_BKHW = F.interpolate(
                 classify(head, x_BCHW).main.float(),
@@ -134,7 +131,7 @@ class MaskRetrainer(HeadTrainer[MaskFolder]):
         return head
 
     def _batch(
-        self, crops: Sequence[Crop], decoded: Mapping[int, Pixels], training: MaskFolder
+        self, crops: Sequence[Crop], decoded: Decoded, training: MaskFolder
     ) -> tuple[Tensor, Tensor]:
         """Cut crops: float [B, 3, 256, 256] in 0 to 1, and int64 [B, 256, 256] of classes."""
         squares = []
@@ -177,11 +174,6 @@ def cut(picture: Image.Image, crop: Crop, method: Image.Resampling) -> NDArray[n
     """Cut a crop out of a picture or a label map and scale it to 256 × 256."""
     pixels = np.asarray(picture.resize((CROP, CROP), method, box=crop.box))
     return pixels[:, ::-1] if crop.flip else pixels
-
-
-def _share_of_rate(step: int, steps: int) -> float:
-    """Return by what the learning rate is multiplied in a step, counted from 0."""
-    return min(1, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class _HeadRuntime:

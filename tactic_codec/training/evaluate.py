@@ -16,9 +16,6 @@ from tactic_codec.codec import Codec
 from tactic_codec.training.data import Example
 from tactic_codec.training.loss import UNLABELLED
 
-LOSSLESS_PSNR = 100.0
-"""dB that stand for infinity; one value of a 224×224 picture that is off by one makes 99.9."""
-
 
 @dataclass(frozen=True)
 class Figures(ABC):
@@ -190,7 +187,7 @@ def _at_each_level(codec: Codec, pixels: image.Pixels) -> Iterator[tuple[image.P
         symbols = codec.symbols(frame)
         decoded = codec.synthesise(symbols, frame)
         ideal = entropy.ideal_bits(symbols, codec.model.tables(frame.level))
-        psnr = min(metrics.psnr(pixels, decoded), LOSSLESS_PSNR)
+        psnr = metrics.finite_psnr(pixels, decoded)
         yield decoded, _Costs(frame.pixels, len(data), len(frame.payload), ideal, psnr)
 
 
