@@ -31,17 +31,12 @@ from tactic_codec.errors import (
 )
 from tactic_codec.evaluation import coders, equal, pictures, plot, tables
 from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope
-from tactic_codec.evaluation.bench import Bench
+from tactic_codec.evaluation.bench import Bench, work_of
 from tactic_codec.evaluation.cache import Cache, picture_hash
 from tactic_codec.evaluation.coders import CONVENTIONAL, ModelCoder, conventional
+from tactic_codec.evaluation.comparisons import BEST_CODEC, comparisons
 from tactic_codec.evaluation.curves import Curve, Point, Share, share
-from tactic_codec.evaluation.evaluate import (
-    BEST_CODEC,
-    FolderResult,
-    comparisons,
-    evaluate,
-    work_of,
-)
+from tactic_codec.evaluation.evaluate import FolderResult, evaluate
 from tactic_codec.evaluation.pictures import (
     Folder,
     Picture,

@@ -21,11 +21,11 @@ from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DataError, UnsupportedImage
 from tactic_codec.evaluation import coders, plot, tables
-from tactic_codec.evaluation.bench import Bench
+from tactic_codec.evaluation.bench import Bench, work_of
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import ModelCoder
+from tactic_codec.evaluation.comparisons import comparisons
 from tactic_codec.evaluation.curves import Curve, Share
-from tactic_codec.evaluation.evaluate import comparisons, work_of
 from tactic_codec.evaluation.masks import (
     MaskMeasurement,
     MaskPoint,

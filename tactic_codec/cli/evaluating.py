@@ -225,7 +225,7 @@ def eval(
         from tactic_codec import image
         from tactic_codec.codec import load_model
         from tactic_codec.evaluation import evaluate, masks, pictures, plot, tables
-        from tactic_codec.evaluation.bench import Bench
+        from tactic_codec.evaluation.bench import Bench, work_of
         from tactic_codec.evaluation.cache import Cache
         from tactic_codec.evaluation.coders import models_at
 
@@ -273,7 +273,7 @@ def eval(
                 training[path] = folder(path, found)
             by_folder = {p: training[p if p in training else listing.POOLED] for p in listed}
             heads = _retrainer(segments)(reference, by_folder, cache, steps, running.device)
-        advance = console.progress(evaluate.work_of(folders, coders, heads))
+        advance = console.progress(work_of(folders, coders, heads))
         bench = Bench(reference, cache, running.device, running.jobs, advance)
         results = measure(folders, coders, bench, within=within, heads=heads, compare=compare)
         report = tables.Report(

@@ -6,9 +6,11 @@
     measure     square ─ code ─ decode ─▶ bytes, PSNR, MS-SSIM, answer of the reference network
     cache       what was measured once, on disk, so that an interrupted run goes on
     bench       every picture at every setting, from the cache where it has it
+    evaluate    squares ─ code ─ decode ─▶ agreement and accuracy of a point
     masks       whole pictures ─ code ─ decode ─▶ confusion with label maps ─▶ mean IoU of a point
     curves      measurements ─▶ Point (means, 95 % intervals) ─▶ Curve of a coder on a folder
     bdrate      two curves ─▶ how much less rate one needs for the same quality
+    comparisons     every model with every other curve
     equal       a model beside other codecs at the same mean bytes
     retrain     heads fine-tuned on what each coder gives back, with equal budgets; needs torch
     retrain_masks   the same for segmentation networks

@@ -59,6 +59,14 @@ def work_at(folder: Pictures, heads: Budget | None) -> int:
     return len(folder.pictures) + (heads.steps if heads else 0)
 
 
+def work_of(
+    folders: Sequence[Pictures], coders: Sequence[Coder], heads: Budget | None = None
+) -> int:
+    """Return the most work that an evaluation may do: pictures to measure and steps of heads."""
+    settings = 1 + sum(len(coder.grid) for coder in coders)
+    return settings * sum(work_at(folder, heads) for folder in folders)
+
+
 @dataclass(frozen=True)
 class Bench:
     """Who answers, what is known already, and how the work is done: whatever is evaluated.

@@ -1,23 +1,19 @@
-"""Measure coders on folders, and compare the curves that come out.
+"""Measure coders on pictures: what a classifier makes of what comes back.
 
-Folder, Coder… ─ every setting, every picture ─▶ Curve… ─ every model against all others ─▶ BdRate
+square ─ code, decode ─▶ bytes, PSNR, MS-SSIM, class ─ all pictures ─▶ Point… ─▶ Curve of a coder
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from tactic_codec.evaluation.bdrate import BdRate, RatePoint, bd_rate
-from tactic_codec.evaluation.bench import Bench, Budget, Pictures, sweep, work_at
+from tactic_codec.evaluation.bench import Bench, Budget, sweep, work_at
 from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
-from tactic_codec.evaluation.curves import AnyPoint, Curve, Point, Retrained, Setting, point
+from tactic_codec.evaluation.comparisons import Comparison, comparisons
+from tactic_codec.evaluation.curves import Curve, Point, Retrained, Setting, point
 from tactic_codec.evaluation.measure import Measurement, measure
 from tactic_codec.evaluation.pictures import Folder, Picture
-
-BEST_CODEC = "best codec"
-"""Name of the curve that takes the points of all codecs but the models together."""
 
 
 class Heads(Budget, Protocol):
@@ -27,23 +23,6 @@ class Heads(Budget, Protocol):
         self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[int]
     ) -> Retrained:
         """Fine-tune a head on what a coder gives back, and ask it about a folder's pictures."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How much less rate a model needs than another curve for the same quality.
-
-    Attributes:
-        test: name of the model's curve.
-        anchor: name of the other.
-        quality: ``psnr``, or the name of a share, see `AnyPoint.shares`.
-        bd_rate: None where the curves share no quality.
-    """
-
-    test: str
-    anchor: str
-    quality: str
-    bd_rate: BdRate | None
 
 
 @dataclass(frozen=True)
@@ -112,14 +91,6 @@ def evaluate(
     return results
 
 
-def work_of(
-    folders: Sequence[Pictures], coders: Sequence[Coder], heads: Budget | None = None
-) -> int:
-    """Return the most work that an evaluation may do: pictures to measure and steps of heads."""
-    settings = 1 + sum(len(coder.grid) for coder in coders)
-    return settings * sum(work_at(folder, heads) for folder in folders)
-
-
 class _Classifier:
     """Measures coders on folders, by what a classifier says."""
 
@@ -163,46 +134,3 @@ class _Classifier:
 
         found = self._bench.facts(folder.pictures, coder, setting, self._answers, facts)
         return list(map(Measurement.of_facts, found))
-
-
-# --- Comparisons ----------------------------------------------------------------------------------
-
-
-def comparisons(
-    curves: Sequence[Curve[AnyPoint]], within: tuple[float, float] = (0.0, 1.0)
-) -> Iterator[Comparison]:
-    """Compare every model with every other curve, and with all codecs taken together.
-
-    Args:
-        curves: of one folder.
-        within: the shares over which their BD-rates are taken.
-
-    Raises:
-        BackendUnavailable: SciPy is missing.
-    """
-    rivals = [curve for curve in curves if curve.kind == "codec"]
-    anchors = list(curves)
-    if len(rivals) > 1:
-        pooled = tuple(point for curve in rivals for point in curve.points)
-        anchors.append(Curve(BEST_CODEC, "codec", "the cheapest of all codecs", pooled))
-    if not curves:
-        return
-    # Every point of an evaluation has the same shares: heads are retrained for all or for none.
-    first, *others = curves[0].points[0].shares()
-    qualities = [first, "psnr", *others]
-    for test in curves:
-        for anchor in anchors:
-            if test.kind != "model" or anchor is test:
-                continue
-            for quality in qualities:
-                limits = (-math.inf, math.inf) if quality == "psnr" else within
-                found = bd_rate(rates(anchor, quality), rates(test, quality), limits)
-                yield Comparison(test.name, anchor.name, quality, found)
-
-
-def rates(curve: Curve[AnyPoint], quality: str) -> list[RatePoint]:
-    """Return bpp and a quality of every point: ``psnr``, or a share by its name."""
-    return [
-        (point.bpp, point.psnr if quality == "psnr" else point.shares()[quality].share)
-        for point in curve.points
-    ]

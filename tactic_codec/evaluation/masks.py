@@ -17,8 +17,8 @@ from tactic_codec import metrics, tasks
 from tactic_codec.evaluation.bench import Bench, Budget, sweep, work_at
 from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
+from tactic_codec.evaluation.comparisons import Comparison, comparisons
 from tactic_codec.evaluation.curves import AnyPoint, Curve, Setting, Share
-from tactic_codec.evaluation.evaluate import Comparison, comparisons
 from tactic_codec.evaluation.pictures import MaskFolder, MaskPicture
 from tactic_codec.metrics import Confusion, LabelMap
 

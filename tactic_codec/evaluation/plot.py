@@ -10,8 +10,9 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tactic_codec.errors import BackendUnavailable
+from tactic_codec.evaluation.comparisons import rates
 from tactic_codec.evaluation.curves import AnyPoint, Curve
-from tactic_codec.evaluation.evaluate import FolderResult, rates
+from tactic_codec.evaluation.evaluate import FolderResult
 from tactic_codec.evaluation.masks import MaskResult
 from tactic_codec.evaluation.tables import Report
 

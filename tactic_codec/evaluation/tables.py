@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from tactic_codec.evaluation.comparisons import Comparison
 from tactic_codec.evaluation.curves import AnyPoint, Curve, Point, Share
-from tactic_codec.evaluation.evaluate import Comparison, FolderResult
+from tactic_codec.evaluation.evaluate import FolderResult
 from tactic_codec.evaluation.masks import RESAMPLES, MaskPoint, MaskResult, MaskScores
 
 Cell = str | int | float | None
