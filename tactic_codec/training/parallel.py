@@ -46,6 +46,8 @@ def wait() -> None:
 
 
 def leave() -> None:
-    """Leave the other processes at the end of a run."""
+    """Leave the other processes at the end of a run, when all have come to it."""
     if distributed.is_initialized():
+        # Whoever takes the group down while another still works in it may take that one down, too.
+        distributed.barrier()
         distributed.destroy_process_group()
