@@ -47,7 +47,8 @@ CALIBRATION = 500
 EFFORTS = (1, 2)
 
 Code = Callable[[Pixels], tuple[int, Pixels]]
-"""From a picture to the bytes of its frame and what they decode to, uint8 [224, 224, 3] both."""
+"""From a picture to how many bytes its frame has, and to what that decodes to. Both are uint8
+[224, 224, 3]."""
 
 
 def main() -> None:

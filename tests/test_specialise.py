@@ -53,6 +53,7 @@ own = [1, 2]
 steps = 3
 beta = 2
 beta_ratio = 0.5
+alpha_ratio = 0.25
 batch = 4
 size = 32
 pixel_scale = 10
@@ -159,6 +160,8 @@ def test_a_specialist_learns_head_then_both_then_what_decodes(
     assert [stage.quantisation for stage in config.stage] == ["none", "straight", "rounded"]
     # The rate weighs what it weighed for the generalist; its levels are kept.
     assert {(stage.beta, stage.beta_ratio) for stage in config.stage} == {(2.0, 0.5)}
+    # So does the task, but for the stage in which nothing is coded.
+    assert [stage.alpha_ratio for stage in config.stage] == [1.0, 0.25, 0.25]
     assert config.residual == ResidualConfig(
         generalist.channels, 8, 6, 4, analysis_blocks=(1, 1), synthesis_blocks=(1, 1, 1)
     )
