@@ -713,18 +713,21 @@ def on_a_full_disk(*args: str | Path, cwd: Path) -> "subprocess.CompletedProcess
 # --- Killed ---------------------------------------------------------------------------------------
 
 # Imports once, then for each line of its input forks a child that runs a command and prints its id.
+# How the child ended is asked for by another line: until then its id stays its own, also where it
+# has ended, and a signal finds no other process and not none.
 # ONNX Runtime is left to the child, because its threads would not live through the fork.
 SERVER = """
 import os, sys
 import numpy, PIL.PngImagePlugin
 from tactic_codec import image, model, tasks
 from tactic_codec.cli import coding, main, segmenting
-for line in sys.stdin:
+for line in iter(sys.stdin.readline, ""):
     child = os.fork()
     if child == 0:
         os.close(0)
         main(line.split(), prog_name="tactic")
     print(child, flush=True)
+    sys.stdin.readline()
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
@@ -787,7 +790,9 @@ def _start(server: "subprocess.Popen[str]", command: str) -> int:
 
 
 def _status(server: "subprocess.Popen[str]") -> int:
-    assert server.stdout
+    """Wait for the command and return how it ended."""
+    assert server.stdin and server.stdout
+    print(file=server.stdin, flush=True)
     return int(server.stdout.readline())
 
 
