@@ -286,6 +286,22 @@ def test_both_runtimes_of_an_exported_model_agree(exported: Model, shape: tuple[
         )
 
 
+def test_what_the_exporter_folds_into_a_weight_is_not_rounded_again(tmp_path: Path) -> None:
+    network = trained()
+    normalised = network.head[1]  # type: ignore[index]
+    torch.manual_seed(2)
+    with torch.no_grad():
+        normalised.running_mean.normal_()
+        normalised.running_var.uniform_(0.01, 4)
+        normalised.weight.uniform_(0.5, 2)
+    model = export_of(network, tmp_path / "model")
+    onnx, other = (open_runtime(model, device, threads=1) for device in ("cpu", "torch-cpu"))
+    array = np.random.default_rng(1).random((1, 3, 32, 32), np.float32)
+    expected = other.run("classify", array)
+    found = onnx.run("classify", array)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
 def test_an_exported_model_codes_and_classifies(exported: Model) -> None:
     codec = load_model(exported.path, device="cpu", threads=1)
     for level in (1, 2, 3):

@@ -406,14 +406,22 @@ def _forget_origin(proto: Any) -> None:
 
 
 def _store_half(graph: Any) -> None:
-    """Store weights in half precision and widen them when the network is loaded."""
+    """Store weights in half precision, where it holds them, and widen them on loading.
+
+    Those it does not hold are the exporter's own, such as a convolution's with the scale of the
+    batch normalisation behind it: rounded, they would no longer compute what torch does.
+    """
     casts = []
     for weight in graph.initializer:
         if weight.data_type != TensorProto.FLOAT or len(weight.dims) == 0:
             continue
         name = weight.name
-        values = numpy_helper.to_array(weight).astype(np.float16)
-        weight.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
+        values = numpy_helper.to_array(weight)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            continue
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
         casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
     nodes = list(graph.node)
     del graph.node[:]
