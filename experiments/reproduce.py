@@ -57,7 +57,6 @@ from tactic_codec.model import Model
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import train_command
 from tactic_codec.training.config import parse_config
-from tactic_codec.training.data import SUFFIXES as PICTURES
 
 SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
 STANDARD_JPEG = replace(CONVENTIONAL["jpeg"], options=lambda quality: ({"quality": quality},))
@@ -226,7 +225,7 @@ def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
         side: of the squares, in pixels.
         work: where the folder goes.
     """
-    paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in PICTURES)
+    paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in image.SUFFIXES)
     key = json.dumps([str(folder.resolve()), *(p.relative_to(folder).as_posix() for p in paths)])
     how = f"{recode.codec}-{recode.quality}" if recode else "lossless"
     out = work / f"{folder.name}-{how}-{side}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

@@ -54,6 +54,12 @@ DEFAULT_MAX_PIXELS = 1 << 28
 
 WHITE: Colour = (255, 255, 255)
 
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".jpx", ".qoi"),
+)
+"""Suffixes by which files are chosen in folders; a file that is named may have any."""
+
 
 class ImageWarning(UserWarning):
     """The picture is read, but not everything that its file holds."""

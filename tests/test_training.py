@@ -105,6 +105,16 @@ def test_what_a_start_kept_out_is_tested_on_first(pictures: Path) -> None:
     assert kept_out[0] in names(apart.parts[0].test)
 
 
+def test_pictures_that_can_be_coded_can_be_trained_on(tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path, {"blue": 4, "red": 4})
+    path = next(pictures.rglob("*.png"))
+    Image.open(path).save(path.with_suffix(".avif"))
+    path.unlink()
+    examples = scan([pictures], DataConfig(), seed=1).parts[0]
+    found = {e.path for part in (examples.train, examples.calibration, examples.test) for e in part}
+    assert found == {p for p in pictures.rglob("*") if p.is_file()}
+
+
 def test_classes_are_the_union_over_folders(pictures: Path, tmp_path: Path) -> None:
     second = write_pictures(tmp_path / "more", {"amber": 3, "red": 3})
     found = scan([pictures, second], DataConfig(), seed=1)

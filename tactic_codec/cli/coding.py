@@ -10,7 +10,7 @@ import click
 from tactic_codec.cli import decoding, files, options, outputs, work
 from tactic_codec.cli.console import Console, display, opened
 from tactic_codec.cli.decoding import FORMATS, Decoding
-from tactic_codec.cli.files import FRAMES, PICTURES, TAC, Source
+from tactic_codec.cli.files import FRAMES, TAC, Source
 from tactic_codec.cli.outputs import Destination
 from tactic_codec.container import Frame, default_max_pixels, parse
 from tactic_codec.errors import TacError, UnknownLevel
@@ -112,11 +112,11 @@ def compress(
     """
     inputs, out = outputs.split(paths)
     destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
-    sources = files.expand(inputs, recursive=recursive, suffixes=PICTURES)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image
         from tactic_codec.codec import load_model
 
+        sources = files.expand(inputs, recursive=recursive, suffixes=image.SUFFIXES)
         work.collect_warnings(image.ImageWarning)
         codec = load_model(model, device=running.device, threads=running.threads)
         level = _level(codec, quality)
@@ -173,10 +173,12 @@ def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
 
 
 def _place(source: Source, destination: Destination) -> _Picture:
+    from tactic_codec.image import SUFFIXES
+
     if source.problem:
         return _Picture(source, None, source.problem)
     try:
-        return _Picture(source, destination.place(source, source.stem(PICTURES) + TAC), None)
+        return _Picture(source, destination.place(source, source.stem(SUFFIXES) + TAC), None)
     except (TacError, OSError) as exc:
         return _Picture(source, None, exc)
 

@@ -24,11 +24,6 @@ from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded, Ta
 STDIN = "-"
 TAC = ".tac"
 FRAMES = (TAC,)
-PICTURES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".jpx", ".qoi"),
-)
-"""Suffixes by which files are chosen in folders; a file that is named may have any."""
 
 
 @dataclass(frozen=True, slots=True)

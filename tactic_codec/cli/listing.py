@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tactic_codec.cli import files
 from tactic_codec.cli.console import Console, display
-from tactic_codec.cli.files import PICTURES, Source
+from tactic_codec.cli.files import Source
 
 if TYPE_CHECKING:
     from tactic_codec.evaluation.pictures import MaskPicture, Picture
@@ -45,16 +45,19 @@ class Listed:
 
 def list_folder(folder: str) -> list[Listed]:
     """Return the pictures at any depth of a folder, by name."""
-    sources = files.expand([folder], recursive=True, suffixes=PICTURES)
+    from tactic_codec.image import SUFFIXES
+
+    sources = files.expand([folder], recursive=True, suffixes=SUFFIXES)
     return sorted(map(Listed, sources), key=lambda listed: listed.name)
 
 
 def list_masks(folder: str) -> list[Listed]:
     """Return the pictures of a folder with label maps, by name: ``images/NAME``."""
     from tactic_codec.evaluation.pictures import IMAGES, LABELS
+    from tactic_codec.image import SUFFIXES
 
     found = []
-    for source in files.expand([os.path.join(folder, IMAGES)], recursive=True, suffixes=PICTURES):
+    for source in files.expand([os.path.join(folder, IMAGES)], recursive=True, suffixes=SUFFIXES):
         labels = Path(folder, LABELS, source.relative).with_suffix(".png")
         # Training's list of what it kept out has names below the folder, too.
         named = replace(source, relative=os.path.join(IMAGES, source.relative))

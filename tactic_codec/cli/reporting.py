@@ -9,7 +9,7 @@ import click
 
 from tactic_codec.cli import files, options, work
 from tactic_codec.cli.console import Console, display, opened
-from tactic_codec.cli.files import FRAMES, PICTURES, FrameItem
+from tactic_codec.cli.files import FRAMES, FrameItem
 from tactic_codec.errors import DataError, UnknownModel
 
 if TYPE_CHECKING:
@@ -194,6 +194,8 @@ def find_original(folder: str, item: FrameItem) -> str:
     Raises:
         DataError: there is none, or there are several.
     """
+    from tactic_codec.image import SUFFIXES
+
     where, stem = os.path.split(os.path.join(folder, item.stem))
     try:
         names = sorted(os.listdir(where))
@@ -202,7 +204,7 @@ def find_original(folder: str, item: FrameItem) -> str:
     found = [
         name
         for name in names
-        if os.path.splitext(name)[0] == stem and os.path.splitext(name)[1].lower() in PICTURES
+        if os.path.splitext(name)[0] == stem and os.path.splitext(name)[1].lower() in SUFFIXES
     ]
     if len(found) == 1:
         return os.path.join(where, found[0])

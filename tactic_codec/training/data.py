@@ -37,8 +37,6 @@ ZOOM = (0.75, 1.6)
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif"})
-
 
 class Example(NamedTuple):
     """An image on disk; its label is `UNLABELLED` where only its looks are of use."""
@@ -159,7 +157,7 @@ def _list_images(folder: Path) -> tuple[list[Path], set[str]]:
         raise DataError(
             f"{folder} is not a folder; expected one that holds a folder for each class"
         )
-    paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in image.SUFFIXES)
     if not paths:
         raise DataError(
             f"{folder} holds no images in class folders; expected <class>/<image>.jpg inside it"

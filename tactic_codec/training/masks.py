@@ -19,7 +19,6 @@ from tactic_codec.errors import DataError, ImageError, LimitExceeded
 from tactic_codec.networks.measures import class_weights
 from tactic_codec.training.config import DataConfig, MasksConfig
 from tactic_codec.training.data import (
-    SUFFIXES,
     Example,
     ImageFolders,
     Part,
@@ -98,7 +97,7 @@ def _list_pairs(folder: Path) -> list[Example]:
         raise DataError(
             f"{folder} has no label maps; expected {IMAGES}/NAME.jpg and {LABELS}/NAME.png in it"
         )
-    paths = sorted(p for p in (folder / IMAGES).iterdir() if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in (folder / IMAGES).iterdir() if p.suffix.lower() in image.SUFFIXES)
     if not paths:
         raise DataError(f"{folder / IMAGES} holds no images")
     return [Example(path, mask=folder / LABELS / f"{path.stem}.png") for path in paths]
