@@ -37,7 +37,6 @@ from tactic_codec.image import Pixels
 from tactic_codec.networks.efficientnet_lite import STAGES, EfficientNetLite0, fold
 
 RESULTS = Path(__file__).parent / "results" / "effort.json"
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 SIZE = 224
 WITHIN = (0.5, 0.85)
 
@@ -154,18 +153,18 @@ def main() -> None:
     paths = sorted(
         path
         for path in args.folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.relative_to(args.folder).as_posix() in kept_out
+        if path.suffix.lower() in image.SUFFIXES
+        and path.relative_to(args.folder).as_posix() in kept_out
     )
     if not paths:
         raise SystemExit(f"none of the pictures below {args.folder} was kept out of training")
-    count = min(args.limit, len(paths))
-    chosen = [paths[i * len(paths) // count] for i in range(count)]
+    chosen = pictures_of.spread(paths, args.limit)
     pictures = [image.square(image.load(path), SIZE) for path in chosen]
     result = {
         "model": codec.model.name,
         "fingerprint": codec.model.fingerprint.hex(),
         "folder": args.folder.resolve().name,
-        "images": count,
+        "images": len(pictures),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
     }

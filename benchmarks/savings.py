@@ -41,7 +41,6 @@ from tactic_codec.model import PLAIN_OFFSET
 from tactic_codec.training.tables import fit_tables
 
 RESULTS = Path(__file__).parent / "results" / "savings.json"
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 SIZE = 224
 CALIBRATION = 500
 EFFORTS = (1, 2)
@@ -86,7 +85,7 @@ def pictures(codec: Codec, folder: Path, limit: int) -> tuple[list[Pixels], list
     names = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in image.SUFFIXES
     )
     test = spread([name for name in names if name in kept_out], limit)
     if not test:

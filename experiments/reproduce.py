@@ -58,7 +58,7 @@ from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import train_command
 from tactic_codec.training.config import parse_config
 
-SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
+SUFFIX_OF = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
 STANDARD_JPEG = replace(CONVENTIONAL["jpeg"], options=lambda quality: ({"quality": quality},))
 """The paper's JPEG, as Pillow writes it unasked: the pixels of ours, in more bytes, since its
 Huffman tables are those of the standard."""
@@ -200,7 +200,7 @@ def _file_sizes(
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder)
             known = names is None or name.as_posix() in names
-            if path.suffix not in SUFFIXES.values() or not known:
+            if path.suffix not in SUFFIX_OF.values() or not known:
                 continue
             square = image.load((origin / name).with_suffix(".png"))
             pixels.append(square.shape[0] * square.shape[1])
@@ -239,7 +239,7 @@ def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
             else image.save(square, "png")
         )
         target = (out / path.relative_to(folder)).with_suffix(
-            SUFFIXES[recode.codec] if recode else ".png"
+            SUFFIX_OF[recode.codec] if recode else ".png"
         )
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)

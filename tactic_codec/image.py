@@ -58,7 +58,8 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".jpx", ".qoi"),
 )
-"""Suffixes by which files are chosen in folders; a file that is named may have any."""
+"""Of the files that are taken for pictures in folders, in lower case; a file that is named may have
+any suffix."""
 
 
 class ImageWarning(UserWarning):

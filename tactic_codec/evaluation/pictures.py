@@ -254,11 +254,11 @@ def keep_held_out(folder: str, names: Sequence[str], kept_out: Collection[str]) 
     return chosen
 
 
-def spread(names: Sequence[str], limit: int | None) -> list[str]:
-    """Return at most ``limit`` names, spread evenly over them in their order."""
-    if limit is None or limit >= len(names):
-        return list(names)
-    return [names[i * len(names) // limit] for i in range(limit)]
+def spread(items: Sequence[T], limit: int | None) -> list[T]:
+    """Return at most ``limit`` items, spread evenly over them in their order."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[i * len(items) // limit] for i in range(limit)]
 
 
 def thinned(pictures: Sequence[T]) -> list[T]:
