@@ -47,7 +47,8 @@ class Row:
         name: unique in the table.
         paper: the paper's figures, by metric; empty where it has no such row.
         stage: of the task network, or of codec and network together.
-        codec: stages of the codec by itself; empty where there are none.
+        codec: stages of the codec by itself, before the others; empty where there are none.
+        frozen: whether that codec then stays as it is.
         recode: what the pictures were coded with; None where they were not.
     """
 
@@ -55,6 +56,7 @@ class Row:
     paper: Mapping[str, float]
     stage: Sequence[Mapping[str, Any]]
     codec: Sequence[Mapping[str, Any]] = ()
+    frozen: bool = True
     recode: Recode | None = None
 
 
@@ -96,6 +98,7 @@ def load_table(name: str, size: str) -> Table:
             codec=[
                 {**raw["steps"][kind], **changes} for kind, changes in _stages(row.get("codec", []))
             ],
+            frozen=row.get("frozen", True),
             recode=Recode(**row["recode"]) if "recode" in row else None,
         )
         for row in raw["row"]
@@ -142,6 +145,7 @@ def described(table: Table, row: Row, seed: int) -> dict[str, Any]:
     parts = {
         "config": {**table.base, "seed": seed, "stage": row.stage},
         "codec": list(row.codec),
+        "frozen": row.frozen,
         "recode": row.recode and row.recode._asdict(),
     }
     as_json: dict[str, Any] = json.loads(json.dumps(parts))
@@ -211,7 +215,7 @@ def as_markdown(table: Table, results: Path) -> str:
             cells += _cells(table, row, metric, found)
         lines.append(_pipe(cells))
     seeds = sorted({result["seed"] for result in every})
-    # Rows share the codec that they leave as it is.
+    # Rows share the codec that they start from.
     shared = {(r["seed"], r["codec_seconds"]) for r in every}
     hours = (sum(r["seconds"] for r in every) + sum(seconds for _, seconds in shared)) / 3600
     lines += [

@@ -19,7 +19,8 @@ count: they are named, left out, and made anew.
 A row is one of three kinds:
 
     stage              the task network alone (quantisation "none"), or codec and network together
-    codec, stage       the codec by itself; then it is frozen, and the network learns on its output
+    codec, stage       the codec by itself; then it is frozen, and the network learns on its output;
+                       with frozen = false both go on together from there
     recode, stage      the network alone, on pictures that another codec has coded, at their bytes
 """
 
@@ -94,7 +95,13 @@ def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
         alone = {**table.base, "seed": seed, "stage": row.codec}
         start, codec_seconds = _trained(alone, folders, tests, data)
     origin = described(table, row, seed)
-    model, took = _trained(origin["config"], folders, tests, data, start=start)
+    config = origin["config"]
+    frozen = start is not None and row.frozen
+    if start is not None and not row.frozen:
+        # Its folder lacks the channels that it left unused; they stay away.
+        widths = {k: v for k, v in start.manifest["network"].items() if k != "kind"}
+        config = {**config, "network": widths}
+    model, took = _trained(config, folders, tests, data, start=start, frozen=frozen)
     figures = _figures(model, row, folders, tests, squares)
     return {
         "row": row.name,
@@ -107,7 +114,7 @@ def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
         "torch": torch.__version__,
         **origin,
         "data": model.manifest["training"]["data"]
-        if not row.codec
+        if not frozen
         else model.manifest["heads_training"][_task(model)]["data"],
     }
 
@@ -123,12 +130,21 @@ def _trained(
     data: Data,
     *,
     start: Model | None = None,
+    frozen: bool = False,
 ) -> tuple[Model, float]:
     """Train a configuration, or find what it was trained to; and the seconds of its steps.
 
+    Args:
+        config: to train,
+        folders: on these,
+        tests: with these to be tested on.
+        data: says where and how.
+        start: what the weights start from.
+        frozen: whether its codec stays as it is.
+
     Work is kept by what it follows from, so that rows share what they have in common.
     """
-    origin = start.fingerprint.hex() if start else None
+    origin = [start.fingerprint.hex(), frozen] if start else None
     named = [str(folder) for folder in (*folders, *tests)]
     key = json.dumps([config, named, origin], sort_keys=True)
     place = data.work / hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -140,7 +156,7 @@ def _trained(
             list(folders),
             place / "model",
             tests=list(tests),
-            head_only=start is not None,
+            head_only=frozen,
             start=start.path if start else None,
             run=place / "run",
             device=data.device,

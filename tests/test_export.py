@@ -657,7 +657,7 @@ def test_channels_without_a_use_are_left_out(tmp_path: Path, small_head_is_known
 def test_offsets_and_objectives_are_written_where_a_model_is_trained_for_them(
     tmp_path: Path, small_head_is_known: None
 ) -> None:
-    objectives = [Objective(10.0, 1.0, 0.0, beta) for beta in (4.0, 2.0, 1.0)]
+    objectives = [Objective(10.0, 0.0, 0.0, beta) for beta in (4.0, 2.0, 1.0)]
     model = export_of(trained(), tmp_path / "tuned", objectives=objectives)
     assert [level.objective for level in model.levels] == objectives
     assert all(level.offset in offsets.CANDIDATES for level in model.levels)
@@ -665,10 +665,14 @@ def test_offsets_and_objectives_are_written_where_a_model_is_trained_for_them(
     assert [(level.offset, level.objective) for level in plain.levels] == [(0.5, None)] * 3
 
 
-@pytest.mark.parametrize(("beta", "expected"), [(0.0, 0.5), (1e6, offsets.CANDIDATES[-1])])
-def test_the_offset_follows_the_price_of_a_bit(beta: float, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("alpha", "beta", "expected"),
+    [(0.0, 0.0, 0.5), (0.0, 1e6, offsets.CANDIDATES[-1]), (1.0, 1e6, 0.35)],
+)
+def test_the_offset_follows_the_price_of_a_bit(alpha: float, beta: float, expected: float) -> None:
     # A codec whose latent is the picture, so that what rounds best is known: without a price the
-    # nearest, and where only bits count the widest dead zone.
+    # nearest, and where only bits count the widest dead zone. What a task known by its answers
+    # alone would lose by that is not counted, and the offset stays.
     random = np.random.default_rng(1)
     shades = np.minimum(random.exponential(30, (3, 32, 32, 3)), 255).astype(np.uint8)
     latents = [(pixels.transpose(2, 0, 1) / 255).astype(np.float32) for pixels in shades]
@@ -683,7 +687,8 @@ def test_the_offset_follows_the_price_of_a_bit(beta: float, expected: float) -> 
         inverse_gain=np.full(3, 1 / 8, np.float32),
         likelihood=FactorizedPrior(3).likelihood,
         contexts=ContextModel((1, 3)),
-        objective=Objective(10.0, 0.0, 0.0, beta),
+        objective=Objective(10.0, alpha, 0.0, beta),
+        trained=0.35,
     )
     assert found == expected
 

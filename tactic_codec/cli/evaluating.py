@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tactic_codec.evaluation.evaluate import Heads
     from tactic_codec.evaluation.masks import MaskHeads
     from tactic_codec.evaluation.pictures import Folder, MaskFolder
+    from tactic_codec.evaluation.tables import Report
     from tactic_codec.model import Model
 
 _CACHE = "cache"
@@ -224,7 +225,7 @@ def eval(
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image
         from tactic_codec.codec import load_model
-        from tactic_codec.evaluation import evaluate, masks, pictures, plot, tables
+        from tactic_codec.evaluation import evaluate, masks, pictures, tables
         from tactic_codec.evaluation.bench import Bench, work_of
         from tactic_codec.evaluation.cache import Cache
         from tactic_codec.evaluation.coders import models_at
@@ -245,19 +246,7 @@ def eval(
         compare = _has_scipy(console, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None
 
-        def squares(path: str, listed: Sequence[listing.Listed]) -> "Folder":
-            found = listing.load(
-                console, listed, size, jobs=running.jobs, max_pixels=running.max_pixels
-            )
-            return pictures.folder(path, found, head.classes)
-
-        def whole(path: str, listed: Sequence[listing.Listed]) -> "MaskFolder":
-            found = listing.load_masks(
-                console, listed, jobs=running.jobs, max_pixels=running.max_pixels
-            )
-            return pictures.mask_folder(path, found, head.labels)
-
-        folder: Callable[[str, Sequence[listing.Listed]], Any] = whole if segments else squares
+        folder = _reader(console, reference.model, segments, size, running)
         measure: Callable[..., Any] = masks.evaluate_masks if segments else evaluate.evaluate
         list_one = listing.list_masks if segments else listing.list_folder
         listed = {path: list_one(path) for path in dict.fromkeys(data)}
@@ -267,10 +256,8 @@ def eval(
         cache = Cache(Path(out, _CACHE))
         heads = None
         if steps:
-            training = {}
             to_train_on = listing.to_train_on(listed, kept_out, train_data, list_one)
-            for path, found in to_train_on.items():
-                training[path] = folder(path, found)
+            training = {path: folder(path, found) for path, found in to_train_on.items()}
             by_folder = {p: training[p if p in training else listing.POOLED] for p in listed}
             heads = _retrainer(segments)(reference, by_folder, cache, steps, running.device)
         advance = console.progress(work_of(folders, coders, heads))
@@ -288,17 +275,7 @@ def eval(
             folders=tuple(results),
         )
         console.close()
-        written = {
-            "results.json": json.dumps(tables.as_json(report), indent=1).encode() + b"\n",
-            "results.csv": tables.as_csv(report).encode("utf-8", "surrogateescape"),
-            "results.md": tables.as_markdown(report).encode("utf-8", "surrogateescape"),
-        }
-        try:
-            written |= {f"curves.{form}": drawn for form, drawn in plot.draw(report).items()}
-        except BackendUnavailable as exc:
-            console.warn("curves.png", f"not drawn: {exc}")
-        for name, content in written.items():
-            outputs.write(os.path.join(out, name), content, force=True)
+        _write(console, out, report)
         if talking.as_json:
             console.json(tables.as_json(report))
         else:
@@ -324,6 +301,42 @@ def _segments(model: "Model", folders: Sequence[str]) -> bool:
         return pictures.segmented(model, folders)
     except ConfigError as exc:
         raise click.UsageError(display(str(exc))) from exc
+
+
+def _reader(
+    console: Console, model: "Model", segments: bool, size: int, running: options.Running
+) -> Callable[[str, Sequence[listing.Listed]], Any]:
+    """Return what reads the pictures of a folder: squares, or whole ones with their label maps."""
+    from tactic_codec.evaluation import pictures
+
+    limits: dict[str, Any] = {"jobs": running.jobs, "max_pixels": running.max_pixels}
+
+    def squares(path: str, listed: Sequence[listing.Listed]) -> "Folder":
+        found = listing.load(console, listed, size, **limits)
+        return pictures.folder(path, found, model.head("classify").classes)
+
+    def whole(path: str, listed: Sequence[listing.Listed]) -> "MaskFolder":
+        found = listing.load_masks(console, listed, **limits)
+        return pictures.mask_folder(path, found, model.head("segment").labels)
+
+    return whole if segments else squares
+
+
+def _write(console: Console, out: str, report: "Report") -> None:
+    """Write a report into its folder, in every form that there is."""
+    from tactic_codec.evaluation import plot, tables
+
+    written = {
+        "results.json": json.dumps(tables.as_json(report), indent=1).encode() + b"\n",
+        "results.csv": tables.as_csv(report).encode("utf-8", "surrogateescape"),
+        "results.md": tables.as_markdown(report).encode("utf-8", "surrogateescape"),
+    }
+    try:
+        written |= {f"curves.{form}": drawn for form, drawn in plot.draw(report).items()}
+    except BackendUnavailable as exc:
+        console.warn("curves.png", f"not drawn: {exc}")
+    for name, content in written.items():
+        outputs.write(os.path.join(out, name), content, force=True)
 
 
 # --- Coders ---------------------------------------------------------------------------------------

@@ -88,11 +88,11 @@ def bpp_report(
 
         work.collect_warnings(image.ImageWarning)
         decoders = options.Decoders(model, running.device, running.threads)
-        build = _RowBuilder(decoders, originals, masks, running.max_pixels)
+        assess = _Assessor(decoders, originals, masks, running.max_pixels)
         items = files.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
         rows = []
-        for item, (row, missing), _ in console.each(build, items, jobs=running.jobs, total=total):
+        for item, (row, missing), _ in console.each(assess, items, jobs=running.jobs, total=total):
             rows.append(row)
             if missing:
                 console.warn(item.title, f"no ideal_bpp: {missing}")
@@ -117,8 +117,8 @@ def _why_no_pixels(rows: Sequence["Row"]) -> str:
     return "label maps are of no use here: no model of these files can segment; see --model"
 
 
-class _RowBuilder:
-    """Finds what belongs to a frame, for its row; used by several threads."""
+class _Assessor:
+    """Assesses frames with what belongs to them; used by several threads."""
 
     def __init__(
         self,

@@ -363,6 +363,7 @@ def _export(
         contexts=ContextModel(config.entropy.own, config.entropy.shared),
         head=head,
         objectives=config.objectives,
+        offset=config.offset,
         training=training,
         documents=documents,
         overwrite=force,

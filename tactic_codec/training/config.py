@@ -29,7 +29,13 @@ from typing import Any, Literal, TypeVar
 
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import ConfigError, DamagedModel
-from tactic_codec.model import MAX_LEVELS, MAX_SEGMENT_CLASSES, SEGMENT_SIDES, Objective
+from tactic_codec.model import (
+    MAX_LEVELS,
+    MAX_SEGMENT_CLASSES,
+    PLAIN_OFFSET,
+    SEGMENT_SIDES,
+    Objective,
+)
 from tactic_codec.networks.codec import Quantisation
 from tactic_codec.networks.residual import ResidualConfig
 
@@ -184,10 +190,9 @@ class TrainingConfig:
 
         An encoder knows no labels: what the task network says of the original stands for them.
         """
-        coding = [stage for stage in self.stage if stage.quantisation != "none"]
-        if not coding:
+        stage = self._last_coding
+        if stage is None:
             return None
-        stage = coding[-1]
         alphas = [stage.alpha * stage.alpha_ratio**level for level in range(len(self.gains))]
         return [
             Objective(
@@ -198,6 +203,16 @@ class TrainingConfig:
             )
             for level, alpha in enumerate(alphas)
         ]
+
+    @property
+    def offset(self) -> float:
+        """What the last stage that codes rounds with; to nearest where none codes."""
+        return self._last_coding.offset if self._last_coding else PLAIN_OFFSET
+
+    @property
+    def _last_coding(self) -> StageConfig | None:
+        coding = [stage for stage in self.stage if stage.quantisation != "none"]
+        return coding[-1] if coding else None
 
     @property
     def uses_teacher(self) -> bool:

@@ -107,6 +107,7 @@ def export(
     head: HeadExport | None,
     training: Mapping[str, Any],
     objectives: Sequence[Objective] | None = None,
+    offset: float = PLAIN_OFFSET,
     documents: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
 ) -> Model:
@@ -123,7 +124,8 @@ def export(
         head: the task network, if the model has one.
         training: what the model was made from, for the manifest.
         objectives: of each level, what it was trained for; rounding offsets are tuned to it, and
-            without it latents are rounded to nearest.
+            without it they stay as they were trained.
+        offset: that the last stage of training rounded with.
         documents: further files for people, such as the configuration and the log.
         overwrite: replace a folder that is there.
 
@@ -142,9 +144,11 @@ def export(
     for part in (network.analysis, network.synthesis):
         _round_to_half(part)
     latents = [latent_of(network, pixels) for pixels in calibration]
-    offsets = [PLAIN_OFFSET] * len(levels)
+    offsets = [offset] * len(levels)
     if objectives:
-        offsets = _tune_offsets(network, head, levels, objectives, calibration, latents, contexts)
+        offsets = _tune_offsets(
+            *(network, head, levels, objectives, calibration, latents, contexts, offset)
+        )
     symbols = [
         [codec.quantise(y, level.gain, offset) for y in latents]
         for level, offset in zip(levels, offsets, strict=True)
@@ -269,6 +273,7 @@ def _tune_offsets(
     calibration: Sequence[Pixels],
     latents: Sequence[NDArray[np.float32]],
     contexts: ContextModel,
+    trained: float,
 ) -> list[float]:
     networks = Networks(
         synthesis=network.synthesis,
@@ -288,6 +293,7 @@ def _tune_offsets(
             likelihood=level.likelihood,
             contexts=contexts,
             objective=objective,
+            trained=trained,
         )
         for level, objective in zip(levels, objectives, strict=True)
     ]

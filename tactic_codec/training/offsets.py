@@ -44,8 +44,12 @@ def tune_offset(
     likelihood: Likelihood,
     contexts: ContextModel,
     objective: Objective,
+    trained: float,
 ) -> float:
     """Return the offset with the least mean J but for the divergence.
+
+    Where the divergence is all that the task weighs by, what is left of J knows nothing of it, and
+    the offset stays what it was in training.
 
     Args:
         networks: decode and classify.
@@ -56,7 +60,10 @@ def tune_offset(
         likelihood: the learned density of the level's symbols.
         contexts: chooses among the tables.
         objective: of the level.
+        trained: the offset that the last stage of training rounded with.
     """
+    if objective.alpha > 0 and objective.features == 0:
+        return trained
     judged = objective._replace(alpha=0.0)
     # Evenly over all images, which may come from several folders.
     chosen = range(0, len(calibration), max(1, -(-len(calibration) // IMAGES)))
