@@ -290,14 +290,15 @@ def say_what_is_left_out(others: Sequence[Path]) -> None:
 def show_table(table: Table, results: Path) -> None:
     """Print what there is, and write it and its figure beside the results."""
     text = as_markdown(table, results)
-    (results / "README.md").write_text(text, encoding="utf-8")
     print(text)
     if table.figure:
         try:
             for form, drawn in draw_figure(table, results).items():
                 (results / f"{table.figure}.{form}").write_bytes(drawn)
+            text += f"\n![{table.title}]({table.figure}.png)\n"
         except BackendUnavailable as exc:
             print(f"{table.figure} is not drawn: {exc}", file=sys.stderr)
+    (results / "README.md").write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -57,6 +57,18 @@ def test_both_sizes_have_the_same_rows(reproduce: ModuleType, table: str) -> Non
     ]
 
 
+@pytest.mark.parametrize("folder", sorted((ROOT / "experiments" / "results").iterdir()))
+def test_published_results_are_of_the_tables_as_they_are_described(
+    reproduce: ModuleType, folder: Path
+) -> None:
+    table = reproduce.load_table(*folder.name.split("-"))
+    found, others = reproduce.read_results(table, folder)
+    assert not others
+    assert any(found.values())
+    shown = (folder / "README.md").read_text(encoding="utf-8")
+    assert shown.startswith(reproduce.as_markdown(table, folder))
+
+
 def test_the_paper_s_betas_and_qualities_are_there(reproduce: ModuleType) -> None:
     rows = reproduce.load_table("table2", "desk").rows
     betas = [row.stage[-1]["beta"] for row in rows if row.name.startswith("TACTIC")]
@@ -135,7 +147,7 @@ def test_complete_results_are_shown_without_data_and_without_training(
     assert shown[0] == shown[1]
     assert not shown[0].err
     text = (results / "README.md").read_text(encoding="utf-8")
-    assert shown[0].out == text + "\n"
+    assert text == shown[0].out + f"![{table.title}](figure2.png)\n"
     assert "Means over seeds 1, 2, 3 " in text
     with Image.open(results / "figure2.png") as drawn:
         assert drawn.size == (1216, 736)
