@@ -113,9 +113,9 @@ def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, {data.device}",
         "torch": torch.__version__,
         **origin,
-        "data": model.manifest["training"]["data"]
-        if not frozen
-        else model.manifest["heads_training"][_task(model)]["data"],
+        "data": model.manifest["heads_training"][_task(model)]["data"]
+        if frozen
+        else model.manifest["training"]["data"],
     }
 
 

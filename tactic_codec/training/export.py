@@ -147,7 +147,14 @@ def export(
     offsets = [offset] * len(levels)
     if objectives:
         offsets = _tune_offsets(
-            *(network, head, levels, objectives, calibration, latents, contexts, offset)
+            network,
+            head,
+            levels,
+            objectives,
+            calibration,
+            latents,
+            contexts=contexts,
+            trained=offset,
         )
     symbols = [
         [codec.quantise(y, level.gain, offset) for y in latents]
@@ -272,6 +279,7 @@ def _tune_offsets(
     objectives: Sequence[Objective],
     calibration: Sequence[Pixels],
     latents: Sequence[NDArray[np.float32]],
+    *,
     contexts: ContextModel,
     trained: float,
 ) -> list[float]:
