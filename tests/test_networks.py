@@ -176,6 +176,13 @@ def test_transforms_divide_and_multiply_by_the_stride(rows: int, columns: int) -
     assert (x_hat_BCHW >= 0).all()
 
 
+def test_no_channel_of_the_latent_starts_near_where_it_would_be_shut() -> None:
+    x_BCHW = torch.rand(8, 3, 4 * STRIDE, 4 * STRIDE)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        assert Analysis(SMALL)(x_BCHW).min() > 0.5
+
+
 def test_the_paper_s_layers_are_there() -> None:
     def kinds(transform: nn.Module) -> list[type]:
         return [type(layer) for layer in transform.modules()][2:]
