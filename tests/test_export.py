@@ -203,7 +203,7 @@ def trained() -> TacticNetwork:
     network = TacticNetwork(TransformConfig(4, 6, (6, 4)), small_head(len(CLASSES)))
     with torch.no_grad():
         network.analysis.layers[3].weight *= 8  # type: ignore[operator]
-        # Where a picture is flat, latents are this bias: not what a level rounds either way.
+        # Where a picture is flat, latents are this bias: away from the edge between two symbols.
         network.analysis.layers[3].bias += 0.3  # type: ignore[operator]
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.train()

@@ -46,8 +46,8 @@ class Analysis(nn.Module):
     def __init__(self, config: TransformConfig) -> None:
         super().__init__()
         to_latent = nn.Conv2d(config.analysis, config.latent, 5, padding=2)
-        # Latents start as small as the noise is large: a channel that starts near zero may drift
-        # below it everywhere before it has a use, and the last ReLU leaves it no gradient there.
+        # A channel that starts around zero is little beside the noise of training and has no use
+        # yet: a few steps can take it below zero everywhere, where the last ReLU has no gradient.
         nn.init.constant_(to_latent.bias, 1.0)  # type: ignore[arg-type]
         self.layers = nn.Sequential(
             nn.Conv2d(3, config.analysis, 5, stride=2, padding=2),
