@@ -282,11 +282,11 @@ def test_classes_and_label_maps_do_not_share_shelves(segmenter: Codec) -> None:
 @pytest.fixture
 def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training that takes no time: crops of 32, and no warming up."""
-    from tactic_codec.evaluation import retrain_masks
+    from tactic_codec.evaluation import head_trainer, retrain_masks
 
     monkeypatch.setattr(retrain_masks, "CROP", 32)
     monkeypatch.setattr(retrain_masks, "BATCH", 4)
-    monkeypatch.setattr(retrain_masks, "WARMUP", 1)
+    monkeypatch.setattr(head_trainer, "WARMUP", 1)
     monkeypatch.setattr(retrain_masks, "LEARNING_RATE", 0.3)
 
 

@@ -24,6 +24,10 @@ from tactic_codec.networks.heads import build_head
 SEED = 1
 """Of the start, and of what each step sees."""
 
+WARMUP = 20
+"""Steps in which the learning rate rises: Adam makes as long a step of its first gradients as of
+any later ones, and they say little where a head agrees with its teacher already."""
+
 F = TypeVar("F", Folder, MaskFolder)
 
 
@@ -135,9 +139,12 @@ class Decoded:
         return self._known[number]
 
 
-def half_cosine(step: int, steps: int) -> float:
-    """Return the share of the learning rate in a step, counted from 0: from 1 down to almost 0."""
-    return (1 + math.cos(math.pi * step / steps)) / 2
+def share_of_rate(step: int, steps: int) -> float:
+    """Return the share of the learning rate in a step, counted from 0.
+
+    It rises over the warm-up, and falls along a half cosine from 1 down to almost 0.
+    """
+    return min(1, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _check_apart(evaluated: F, training: F) -> None:

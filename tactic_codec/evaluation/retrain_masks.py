@@ -25,7 +25,7 @@ from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coder, Identity
 from tactic_codec.evaluation.curves import Setting
-from tactic_codec.evaluation.head_trainer import SEED, Decoded, HeadTrainer, half_cosine
+from tactic_codec.evaluation.head_trainer import SEED, WARMUP, Decoded, HeadTrainer, share_of_rate
 from tactic_codec.evaluation.masks import MaskScores, scores_of, square_of
 from tactic_codec.evaluation.pictures import MaskFolder, MaskPicture
 from tactic_codec.networks.heads import classify
@@ -36,14 +36,11 @@ CROP = 256
 """Side of the crops as the network sees them, in pixels."""
 
 LEARNING_RATE = 5e-4
-"""Of the first steps; it falls to zero along a half cosine. A decoder at random needs more than the
-classifier, which is only tuned."""
-
-WARMUP = 20
-"""Steps until the learning rate is reached: without normalisations, the trunk must not jump."""
+"""The highest, after the warm-up; it falls to zero along a half cosine. A decoder at random needs
+more than the classifier, which is only tuned."""
 
 CLIP = 1.0
-"""Largest norm of a gradient, for the same reason."""
+"""Largest norm of a gradient: without normalisations, the trunk must not jump."""
 
 DICE = 0.5
 """Weight of the Dice loss beside the cross-entropy, the gamma of equation 10."""
@@ -112,9 +109,8 @@ class MaskRetrainer(HeadTrainer[MaskFolder]):
         decoded = Decoded(training.pictures, coder, setting)
         for step in range(self.steps):
             crops = draw_crops(random, training.pictures, self._head.input_size)
-            share = min(1, (step + 1) / WARMUP) * half_cosine(step, self.steps)
             for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * share
+                group["lr"] = LEARNING_RATE * share_of_rate(step, self.steps)
             x_BCHW, labels_BHW = self._batch(crops, decoded, training)
             logits_BKHW = F.interpolate(
                 classify(head, x_BCHW).main.float(),
