@@ -372,3 +372,39 @@ with torch.no_grad():
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout == "1000\n"
+
+
+# --- In bfloat16 on the CPU -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_depthwise_gradients_under_autocast_are_those_of_single_precision(
+    kernel: int, stride: int
+) -> None:
+    convolution = efficientnet_lite.SameConv2d(6, 6, kernel, stride=stride, groups=6)
+    # Numbers that bfloat16 holds: whatever differs then, differs in the arithmetic.
+    for parameter in convolution.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    x_BCHW = torch.randn(2, 6, 16, 16).bfloat16().float().requires_grad_()
+    plain = convolution(x_BCHW)
+    towards = torch.randn_like(plain).bfloat16().float()
+    inputs = [x_BCHW, *convolution.parameters()]
+    expected = torch.autograd.grad(plain, inputs, towards)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = convolution(x_BCHW)
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), plain, rtol=1e-2, atol=1e-2)
+    found = torch.autograd.grad(low, inputs, towards.bfloat16())
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_depthwise_takes_only_the_gradients_that_are_asked_for() -> None:
+    convolution = efficientnet_lite.SameConv2d(6, 6, 5, groups=6).requires_grad_(False)
+    x_BCHW = torch.randn(2, 6, 16, 16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        convolution(x_BCHW).float().sum().backward()
+    assert x_BCHW.grad is not None
+    assert (x_BCHW.grad != 0).any()
+    assert convolution.weight.grad is None

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tactic_codec.errors import BackendUnavailable
+from tactic_codec.networks.depthwise import convolve_low
 
 INPUT_SIZE = 224
 """Side of the square image, in pixels, that the published weights expect."""
@@ -62,6 +63,10 @@ class SameConv2d(nn.Conv2d):
         """Convolve; sides must be multiples of the stride."""
         if any(self.edges):
             x_BCHW = F.pad(x_BCHW, self.edges)
+        low = x_BCHW.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if low and self.groups > 1 and torch.is_grad_enabled():
+            assert self.bias is not None
+            return convolve_low(x_BCHW, self.weight, self.bias, self.stride[0])
         return super().forward(x_BCHW)
 
 

@@ -142,7 +142,8 @@ class StageConfig:
     pixel_scale: float = 1.0  # L_D is the mean squared error of pixels in [0, pixel_scale]
     quantisation: Quantisation | Uncoded = "noise"  # see TacticNetwork.forward
     offset: float = 0.5  # latents are rounded to nearest, or below 0.5 with a dead zone
-    precision: Precision = "float32"  # of convolutions; losses keep float32
+    # Of convolutions; losses keep float32. "auto": bfloat16 on CUDA, and on CPUs with AMX.
+    precision: Precision = "float32"
     clip: float | None = None  # longest gradient; None: any
 
 

@@ -6,6 +6,7 @@
 It is one module so that its forward pass is one call, which is what DistributedDataParallel wraps.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -64,7 +65,7 @@ class Objective(nn.Module):
         device = x_BCHW.device.type
         alpha_B = stage.alpha * stage.alpha_ratio**level_B
         beta_B = stage.beta * stage.beta_ratio**level_B
-        low = stage.precision == "bfloat16" or (stage.precision == "auto" and device == "cuda")
+        low = stage.precision == "bfloat16" or (stage.precision == "auto" and _fast_low(device))
         answer = teacher_answer = None
         with torch.autocast(device, torch.bfloat16, enabled=low):
             if stage.quantisation == "none":
@@ -112,6 +113,16 @@ class Objective(nn.Module):
         if stage.features > 0:
             loss_B = loss_B + stage.features * loss.feature_error(features, wanted)
         return loss_B, answer, _at_pixels(target.main, labels).argmax(1)
+
+
+@functools.cache
+def _fast_low(device: str) -> bool:
+    """Tell whether a kind of device multiplies matrices of bfloat16 faster than of float32."""
+    if device == "cpu":
+        # Older versions of torch do not say; then it is as if the processor could not.
+        ask = getattr(torch.cpu, "get_capabilities", None)
+        return ask is not None and bool(ask().get("amx_bf16"))
+    return device == "cuda"
 
 
 def _at_pixels(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,0 +1,105 @@
+"""What bfloat16 saves of a training step on this processor, beside float32 in the same run.
+
+    python benchmarks/precision.py [--steps 5] [--threads 1]
+
+A step of the joint stage that made the default model, 16 squares of 224×224, forward and backward:
+in float32; in bfloat16 as training does it, with the gradients of depthwise convolutions in
+float32; and in bfloat16 throughout. The three take turns, and medians are compared. Writes
+benchmarks/results/precision.json.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tactic_codec.networks import efficientnet_lite
+from tactic_codec.training.config import Precision, load_config
+from tactic_codec.training.loop import build_network
+from tactic_codec.training.objective import Objective
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "precision.json"
+CONFIG = HERE.parent / "experiments" / "imagenet-joint.toml"
+BATCH, SIZE, CLASSES = 16, 224, 1000
+
+
+def by_torch(x_BCHW: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """Do what `convolve_low` does, and leave its gradients to torch."""
+    return F.conv2d(x_BCHW, weight, bias, stride, groups=len(weight))
+
+
+WAYS: dict[str, tuple[Precision, Callable[[], AbstractContextManager[Any]]]] = {
+    "float32": ("float32", nullcontext),
+    "bfloat16": ("bfloat16", nullcontext),
+    "bfloat16, all gradients by torch": (
+        "bfloat16",
+        lambda: mock.patch.object(efficientnet_lite, "convolve_low", by_torch),
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    step = stepper()
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    for turn in range(arguments.steps + 1):
+        for name, (precision, way) in WAYS.items():
+            with way():
+                began = time.perf_counter()
+                step(precision)
+                if turn:  # in the first one torch has chosen its kernels
+                    seconds[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(own) for name, own in seconds.items()}
+    result = {
+        "step": f"{CONFIG.name}, {BATCH} squares of {SIZE} pixels",
+        "machine": f"{platform.machine()}, {arguments.threads} threads",
+        "torch": torch.__version__,
+        "steps": arguments.steps,
+        "seconds": {name: round(median, 3) for name, median in medians.items()},
+        "ratio": {name: round(median / medians["float32"], 3) for name, median in medians.items()},
+    }
+    print(json.dumps(result, indent=1))
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def stepper() -> Callable[[Precision], None]:
+    """Return what takes a step, forward and backward, in a precision."""
+    config = load_config(CONFIG)
+    torch.manual_seed(config.seed)
+    network = build_network(config, CLASSES)
+    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert network.head is not None
+    teacher = copy.deepcopy(network.head).eval().requires_grad_(False)
+    objective = Objective(network, teacher, config.task)
+    x_BCHW = torch.rand(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
+    labels_B = torch.randint(CLASSES, (BATCH,))
+
+    def step(precision: Precision) -> None:
+        level_B = torch.randint(network.levels, (BATCH,))
+        stage = replace(config.stage[0], precision=precision)
+        objective(x_BCHW, labels_B, level_B, stage).total.backward()
+        network.zero_grad(set_to_none=True)
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
