@@ -251,9 +251,10 @@ def _cells(table: Table, row: Row, metric: str, found: Mapping[str, Sequence[Res
     values = list(own.values())
     losses = [least_of[seed] - value for seed, value in own.items() if seed in least_of]
     theirs, least = row.paper.get(metric), _row(table, BASELINE).paper.get(metric)
-    mean = statistics.mean(values)
+    mean = f"{statistics.mean(values):.1f}"
+    spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
     return [
-        f"{mean:.1f} ± {(max(values) - min(values)) / 2:.1f} %",
+        f"{mean}{spread} %",
         f"{statistics.mean(losses):.1f}" if losses else "",
         f"{theirs:.1f} %" if theirs is not None else "",
         f"{least - theirs:.1f}" if theirs is not None and least is not None else "",

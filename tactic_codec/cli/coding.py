@@ -105,10 +105,10 @@ def compress(
     upright and to sRGB; transparent parts become white.
 
     With --effort above 0 each picture's symbols are chosen by their bits, by the decoded picture,
-    and by what the model's own classifier makes of it, in 8, 16 or 96 steps, each of which takes
-    longer than decoding and classifying the picture. Every decoder reads the result.
-    Other classifiers gain less from it than the one that was asked, which is asked for pictures of
-    up to 1024 pixels a side only.
+    and by what the model's own task network makes of it, in 8, 16 or 96 steps, each of which takes
+    longer than decoding the picture and asking that network. Every decoder reads the result. Other
+    networks gain less from it than the one that was asked. Pictures above 1024 pixels a side are
+    searched without asking it.
     """
     inputs, out = outputs.split(paths)
     destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)

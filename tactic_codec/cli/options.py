@@ -63,8 +63,8 @@ max_pixels = click.option(
     "--max-pixels",
     type=click.IntRange(1),
     metavar="N",
-    help=f"Refuse pictures with more pixels.  [default: {DEFAULT_MAX_PIXELS}; of .tac files that "
-    "are decoded, less where they or their stream have few bytes]",
+    help=f"Refuse pictures with more pixels.  [default: {DEFAULT_MAX_PIXELS}; where .tac files are "
+    "decoded, 4.2 million of one below 64 KiB, more of larger ones, and a total of each stream]",
 )
 recursive = click.option("-r", "--recursive", is_flag=True, help="Take all files below folders.")
 force = click.option("-f", "--force", is_flag=True, help="Overwrite files that are there.")
