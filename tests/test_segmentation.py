@@ -413,6 +413,8 @@ def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Pa
     expected = image.load_labels(world / "val" / "labels" / "val2.png")
     found = tasks.segment(stream, codec=loaded).labels
     assert (found == expected)[expected != VOID].mean() > 0.8
+    record = json.loads((world / "run-more" / "run.json").read_text())
+    assert record["config"]["offsets"] == [level.offset for level in road.levels]
     lines = [json.loads(line) for line in (world / "run-more" / LOG).read_text().splitlines()]
     bpp = {round(line["rate"], 3) for line in lines if "loss" in line}
     assert len(bpp) > 1 and 0 not in bpp

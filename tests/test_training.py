@@ -445,6 +445,33 @@ def test_every_level_has_its_own_alpha_and_beta(tiny_head: Any) -> None:
     assert outcome.total.item() == pytest.approx((weight_B * cost_B).mean().item())
 
 
+def test_images_that_are_not_coded_have_no_level(tiny_head: Any) -> None:
+    torch.manual_seed(1)
+    stage = replace(STAGE, alpha=2.0, alpha_ratio=0.5, beta_ratio=0.5, quantisation="none")
+    network = TacticNetwork(SMALL_RESIDUAL, heads.build_head("tiny", 2), gains=(1.0, 2.0))
+    objective = Objective(network.eval(), None, CONFIG.task)
+    x_BCHW, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
+    with torch.no_grad():
+        outcome = objective(x_BCHW, labels, torch.tensor([0, 1]), stage)
+    assert outcome.total.item() == pytest.approx(2 * outcome.terms.task_B.mean().item())
+
+
+def test_a_codec_that_stays_rounds_each_level_as_its_model_does(tiny_head: Any) -> None:
+    torch.manual_seed(1)
+    network = TacticNetwork(SMALL_RESIDUAL, heads.build_head("tiny", 2), gains=(9.0, 9.0)).eval()
+    objective = Objective(network, None, CONFIG.task, offsets=(0.1, 0.4))
+    x_BCHW, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
+    stage = replace(STAGE, alpha=1.0, quantisation="rounded")
+    with torch.no_grad():
+        both = objective(x_BCHW, labels, torch.tensor([1, 0]), stage).terms
+        for image, (level, offset) in enumerate([(1, 0.4), (0, 0.1)]):
+            level_B = torch.tensor([level])
+            coded = network(x_BCHW[image : image + 1], "rounded", level_B, offset)
+            plain = network(x_BCHW[image : image + 1], "rounded", level_B)
+            assert both.rate_B[image].item() == pytest.approx(coded.bits_B.item() / 32**2)
+            assert coded.bits_B.item() != plain.bits_B.item()
+
+
 def test_the_task_network_learns(data: ImageFolders, tmp_path: Path, tiny_head: Any) -> None:
     steps: list[Step] = []
     train(staged(alpha=1.0, steps=60), data, tmp_path / "run", on_step=steps.append)

@@ -211,6 +211,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (with_setting("stage", "precision", to="float16"), "one of 'float32', 'bfloat16'"),
     (with_setting("stage", "precision", to=["float32"]), "one of 'float32', 'bfloat16'"),
     # Ranges.
+    (with_setting("stage", "clip", to=0.0), "clip must be positive, found 0.0"),
+    (with_setting("task", "last_speed", to=0.0), "task last_speed must be positive"),
+    (with_setting("task", "input_size", to=0), "task input_size must be positive"),
+    (LEAST | {"offsets": [0.3]}, "offsets are those of each level of a codec that stays"),
     (LEAST | {"name": ""}, "name must be letters"),
     (LEAST | {"name": "../up"}, r"name must be letters, digits, - and _, found '\.\./up'"),
     (LEAST | {"name": "a b"}, "name must be letters"),

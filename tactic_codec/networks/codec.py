@@ -98,7 +98,7 @@ class TacticNetwork(nn.Module):
         x_BCHW: Tensor,
         quantisation: Quantisation = "noise",
         level_B: Tensor | None = None,
-        offset: float = 0.5,
+        offset: float | Tensor = 0.5,
     ) -> Coded:
         """Code a batch of images in [0, 1] as training sees it, at levels counted from 0.
 
@@ -112,7 +112,7 @@ class TacticNetwork(nn.Module):
         - ``rounded``: ŷ = round(y) for both (equation 6); no gradient reaches the analysis.
 
         Rounding is that of `tactic_codec.codec.quantise`: to nearest at an offset of 0.5, with a
-        dead zone around zero below it.
+        dead zone around zero below it. There may be one for each image, [B].
         """
         if level_B is None:
             level_B = torch.zeros(x_BCHW.shape[0], dtype=torch.int64, device=x_BCHW.device)
@@ -120,7 +120,8 @@ class TacticNetwork(nn.Module):
         if self.gains:
             y_BCHW = y_BCHW * self.gains.gain[level_B, :, None, None]
         fixed_BCHW = y_BCHW.detach()
-        symbols_BCHW = torch.copysign((fixed_BCHW.abs() - (0.5 - offset)).round(), fixed_BCHW)
+        dead = 0.5 - (offset[:, None, None, None] if isinstance(offset, Tensor) else offset)
+        symbols_BCHW = torch.copysign((fixed_BCHW.abs() - dead).round(), fixed_BCHW)
         if quantisation == "rounded":
             # Detached: a gradient of zeros would let Adam's momentum move the analysis on.
             y_hat_BCHW = rated_BCHW = symbols_BCHW

@@ -48,7 +48,7 @@ FEATURE_NETWORKS = ("efficientnet_lite0", "efficientnet_lite0_pyramid")
 """Task networks whose features can be distilled."""
 
 Precision = Literal["float32", "bfloat16", "auto"]
-"""``auto`` is bfloat16 on CUDA, and float32 on the CPU, where few can compute with it."""
+"""``auto`` is bfloat16 on CUDA and on CPUs with AMX, which multiply matrices of it faster."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,7 @@ class StageConfig:
     pixel_scale: float = 1.0  # L_D is the mean squared error of pixels in [0, pixel_scale]
     quantisation: Quantisation | Uncoded = "noise"  # see TacticNetwork.forward
     offset: float = 0.5  # latents are rounded to nearest, or below 0.5 with a dead zone
-    # Of convolutions; losses keep float32. "auto": bfloat16 on CUDA, and on CPUs with AMX.
-    precision: Precision = "float32"
+    precision: Precision = "float32"  # of convolutions; losses keep float32
     clip: float | None = None  # longest gradient; None: any
 
 
@@ -157,6 +156,7 @@ class TrainingConfig:
     seed: int = 1
     checkpoint_every: int = 200  # steps
     head_only: bool = False  # the codec stays as it is; a task network learns on what it decodes
+    offsets: tuple[float, ...] = ()  # that codec rounds each level with; its model says which
     ema: float = 0.0  # decay of the moving average of weights that is exported; 0: the weights
     network: NetworkConfig = field(default_factory=NetworkConfig)
     residual: ResidualConfig | None = None
@@ -329,8 +329,11 @@ def check(config: TrainingConfig, where: str) -> None:
     require(0 <= config.seed < 2**32, f"seed must be 0 to {2**32 - 1}, found {config.seed}")
     require(len(config.stage) > 0, "at least one [[stage]] is needed")
     require(config.task.speed > 0, "task speed must be positive")
-    require((config.task.last_speed or 1) > 0, "task last_speed must be positive")
-    require((config.task.input_size or 1) > 0, "task input_size must be positive")
+    for name, value in (
+        ("last_speed", config.task.last_speed),
+        ("input_size", config.task.input_size),
+    ):
+        require(value is None or value > 0, f"task {name} must be positive")
     require(
         config.task.input_size is None or not any(stage.features for stage in config.stage),
         "features are compared at the size of the crops: leave task input_size out",
@@ -374,6 +377,12 @@ def check(config: TrainingConfig, where: str) -> None:
         'with head_only the codec stays as it is: set quantisation = "rounded" or "none"',
     )
     require(not config.head_only or config.task.learn, "with head_only learn = true is needed")
+    require(
+        len(config.offsets) in (0, len(config.gains))
+        and (config.head_only or not config.offsets)
+        and all(0 < offset <= PLAIN_OFFSET for offset in config.offsets),
+        "offsets are those of each level of a codec that stays as it is: leave them to head_only",
+    )
     require(data.workers >= 0, "data workers must not be negative")
     evaluation = (config.evaluation.every, config.evaluation.images)
     require(min(evaluation) > 0, "evaluation every and images must be positive")
@@ -418,7 +427,7 @@ def _check_stage(stage: StageConfig, learn: bool, where: str) -> None:
         "offset": stage.offset,
         "alpha_ratio": stage.alpha_ratio,
         "beta_ratio": stage.beta_ratio,
-        "clip": stage.clip or 1.0,
+        "clip": 1.0 if stage.clip is None else stage.clip,
     }
     not_negative = {
         "alpha": stage.alpha,

@@ -117,7 +117,9 @@ def train(
         )
     run.mkdir(parents=True, exist_ok=True)
     learner = _build_learner(config, len(data.classes), device, start or {})
-    objective = Objective(learner.network, learner.teacher, config.task, data.class_weights)
+    objective = Objective(
+        learner.network, learner.teacher, config.task, data.class_weights, config.offsets
+    )
     done = checkpoint.resume(run, config, learner, device)
     parallel.wait()  # for all to have read what the first one will change
     if share.first:

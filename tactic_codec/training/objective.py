@@ -7,6 +7,7 @@ It is one module so that its forward pass is one call, which is what Distributed
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,6 +41,7 @@ class Objective(nn.Module):
         teacher: nn.Module | None,
         task: TaskConfig,
         class_weights: Tensor | None = None,
+        offsets: Sequence[float] = (),
     ) -> None:
         """Take the networks.
 
@@ -48,12 +50,14 @@ class Objective(nn.Module):
             teacher: sees the uncompressed images; it never learns here.
             task: describes both task networks.
             class_weights: of the cross-entropy of a segmentation.
+            offsets: that each level rounds with; none where the stages say it.
         """
         super().__init__()
         self.network = network
         self.teacher = teacher
         self.task = task
         self.class_weights = class_weights
+        self.offsets = torch.tensor(offsets) if offsets else None
 
     def forward(
         self, x_BCHW: Tensor, labels: Tensor, level_B: Tensor, stage: StageConfig
@@ -63,6 +67,9 @@ class Objective(nn.Module):
         Labels are [B], or [B, H, W] of pixels.
         """
         device = x_BCHW.device.type
+        if stage.quantisation == "none":
+            # Nothing is coded, at no level: all images weigh the same.
+            level_B = torch.zeros_like(level_B)
         alpha_B = stage.alpha * stage.alpha_ratio**level_B
         beta_B = stage.beta * stage.beta_ratio**level_B
         low = stage.precision == "bfloat16" or (stage.precision == "auto" and _fast_low(device))
@@ -71,7 +78,10 @@ class Objective(nn.Module):
             if stage.quantisation == "none":
                 coded = Coded(x_BCHW, torch.zeros_like(beta_B))
             else:
-                coded = self.network(x_BCHW, stage.quantisation, level_B, stage.offset)
+                offset: float | Tensor = stage.offset
+                if self.offsets is not None:
+                    offset = self.offsets.to(level_B.device)[level_B]
+                coded = self.network(x_BCHW, stage.quantisation, level_B, offset)
             task_B = torch.zeros_like(beta_B)
             if self.network.head is not None and stage.alpha > 0:
                 x_hat_BCHW = coded.x_hat_BCHW.float()

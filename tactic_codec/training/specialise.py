@@ -71,7 +71,6 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         joint,
         name="head",
         steps=250,
-        alpha_ratio=1.0,  # nothing is coded, at no level
         label=1.0,
         learning_rate=4e-4,
         quantisation="none",
@@ -113,7 +112,8 @@ def head_only_config(model: Model, config: TrainingConfig) -> TrainingConfig:
         transforms = transforms_of(model)
     except (KeyError, TypeError, ValueError) as exc:
         raise ConfigError(f"{model.path} does not describe its networks: {exc}") from exc
-    config = replace(config, head_only=True)
+    # The pictures that it will see are those of files, which each level's own offset rounds.
+    config = replace(config, head_only=True, offsets=tuple(level.offset for level in model.levels))
     if isinstance(transforms, ResidualConfig):
         levels = replace(config.levels or LevelsConfig(), count=len(model.levels))
         config = replace(config, residual=transforms, levels=levels)
