@@ -10,9 +10,9 @@ of the picture before coding: once of the model's own classifier, which the sear
 EfficientNet-Lite1, which nothing here has seen. The difference between the two is how much of the
 gain is the first one's taste. Lite1 reads 224×224 pixels, not the 240 that it was trained with.
 Without its package that column is empty. BD-rates are those of each effort against each codec by
-either network, over the agreements from 50 to 85 % that both reach. Writes
-benchmarks/results/effort.json row by row, and goes on with it where it was interrupted; for the
-seconds to mean anything nothing else should be running.
+either network, over the agreements from 50 to 85 % that both reach. Seconds are means of coding a
+picture and decoding it again; for them to mean anything nothing else should be running. Writes
+benchmarks/results/effort.json row by row, and goes on with it where it was interrupted.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept_out import SIZE, kept_out, squares
 
-from tactic_codec import image, metrics, tasks
+from tactic_codec import metrics, tasks
 from tactic_codec.codec import Codec, load_model
-from tactic_codec.evaluation import pictures as pictures_of
 from tactic_codec.evaluation.bdrate import bd_rate
 from tactic_codec.evaluation.bench import MAX_BPP
 from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
@@ -37,7 +37,6 @@ from tactic_codec.image import Pixels
 from tactic_codec.networks.efficientnet_lite import STAGES, EfficientNetLite0, fold
 
 RESULTS = Path(__file__).parent / "results" / "effort.json"
-SIZE = 224
 WITHIN = (0.5, 0.85)
 
 Judge = Callable[[Pixels], int]
@@ -149,17 +148,8 @@ def main() -> None:
     args = parser.parse_args()
 
     codec = load_model(args.model, threads=args.threads)
-    kept_out = pictures_of.held_out(codec.model)
-    paths = sorted(
-        path
-        for path in args.folder.rglob("*")
-        if path.suffix.lower() in image.SUFFIXES
-        and path.relative_to(args.folder).as_posix() in kept_out
-    )
-    if not paths:
-        raise SystemExit(f"none of the pictures below {args.folder} was kept out of training")
-    chosen = pictures_of.spread(paths, args.limit)
-    pictures = [image.square(image.load(path), SIZE) for path in chosen]
+    names, _ = kept_out(codec.model, args.folder)
+    pictures = squares(args.folder, names, args.limit)
     result = {
         "model": codec.model.name,
         "fingerprint": codec.model.fingerprint.hex(),

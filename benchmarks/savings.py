@@ -14,8 +14,8 @@ The tables of the first two are counted here, on pictures below the folder that 
 keep out; the others use the model's own. Whole frames are counted, with their header and checksum.
 Agreement is with what the model's classifier says of the picture before coding. An effort asks that
 very classifier: benchmarks/effort.py has another's view. Seconds are medians of coding one picture
-with loaded networks; for them to mean anything nothing else should be running. Writes
-benchmarks/results/savings.json.
+with loaded networks, without decoding it; for them to mean anything nothing else should be running.
+Writes benchmarks/results/savings.json.
 """
 
 import argparse
@@ -25,29 +25,36 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from kept_out import SIZE, kept_out, squares
 from torch import Tensor
 
-from tactic_codec import container, entropy, image, metrics, tasks
+from tactic_codec import container, entropy, metrics, tasks
 from tactic_codec.codec import Codec, load_model, quantise
 from tactic_codec.container import Frame
 from tactic_codec.entropy import ContextModel, FrequencyTables
-from tactic_codec.evaluation.pictures import held_out, spread
 from tactic_codec.image import Pixels
-from tactic_codec.model import PLAIN_OFFSET
+from tactic_codec.model import PLAIN_OFFSET, latent_size
 from tactic_codec.training.tables import fit_tables
 
 RESULTS = Path(__file__).parent / "results" / "savings.json"
-SIZE = 224
 CALIBRATION = 500
 EFFORTS = (1, 2)
 
-Code = Callable[[Pixels], tuple[int, Pixels]]
-"""From a picture to how many bytes its frame has, and to what that decodes to. Both are uint8
-[224, 224, 3]."""
+
+class Way(NamedTuple):
+    """A way to code a picture.
+
+    Attributes:
+        code: from a picture, uint8 [224, 224, 3], to its frame.
+        tables: that decode the frame's symbols.
+    """
+
+    code: Callable[[Pixels], bytes]
+    tables: FrequencyTables
 
 
 def main() -> None:
@@ -59,14 +66,15 @@ def main() -> None:
     arguments = parser.parse_args()
 
     codec = load_model(arguments.model)
-    calibration, test = pictures(codec, arguments.folder, arguments.limit)
-    latents = [codec.analyse(pixels) for pixels in calibration]
+    names, seen = kept_out(codec.model, arguments.folder)
+    test = squares(arguments.folder, names, arguments.limit)
+    latents = [codec.analyse(pixels) for pixels in squares(arguments.folder, seen, CALIBRATION)]
     labels = [label(codec, pixels) for pixels in test]
     rows = []
     for level in map(int, arguments.levels.split(",")):
-        for name, code in ways(codec, level, latents).items():
-            code(test[0])  # whatever is loaded late is loaded before any time is taken
-            row = {"level": level, "coder": name, **measure(codec, code, test, labels)}
+        for name, way in ways(codec, level, latents).items():
+            way.code(test[0])  # whatever is loaded late is loaded before any time is taken
+            row = {"level": level, "coder": name, **measure(codec, way, test, labels)}
             print(row, flush=True)
             rows.append(row)
     result = {
@@ -79,55 +87,31 @@ def main() -> None:
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def pictures(codec: Codec, folder: Path, limit: int) -> tuple[list[Pixels], list[Pixels]]:
-    """Return pictures to count on, and those that are coded."""
-    kept_out = held_out(codec.model)
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in image.SUFFIXES
-    )
-    test = spread([name for name in names if name in kept_out], limit)
-    if not test:
-        raise SystemExit(f"none of the pictures below {folder} was kept out of training")
-    calibration = spread([name for name in names if name not in kept_out], CALIBRATION)
-
-    def load(chosen: Sequence[str]) -> list[Pixels]:
-        return [image.square(image.load(folder / name), SIZE) for name in chosen]
-
-    return load(calibration), load(test)
-
-
 def ways(
     codec: Codec, level: int, latents: Sequence[np.ndarray[Any, np.dtype[np.float32]]]
-) -> dict[str, Code]:
+) -> dict[str, Way]:
     """Return the ways to code a picture at a level; latents [C, h, w] are what to count on."""
     coded = codec.model.level(level)
     plain = [quantise(latent, coded.gain, PLAIN_OFFSET) for latent in latents]
     static = fit_tables(plain, ContextModel(), evenly)
     contextual = fit_tables(plain, coded.contexts, evenly)
+    own = codec.model.tables(level)
 
-    def rounded(tables: FrequencyTables, offset: float) -> Code:
-        def code(pixels: Pixels) -> tuple[int, Pixels]:
+    def rounded(tables: FrequencyTables, offset: float) -> Way:
+        def code(pixels: Pixels) -> bytes:
             symbols = quantise(codec.analyse(pixels), coded.gain, offset)
-            frame = Frame(
-                codec.model.fingerprint, level, SIZE, SIZE, entropy.encode(symbols, tables)
-            )
-            return len(container.pack(frame)), codec.synthesise(symbols, frame)
+            payload = entropy.encode(symbols, tables)
+            return container.pack(Frame(codec.model.fingerprint, level, SIZE, SIZE, payload))
 
-        return code
+        return Way(code, tables)
 
-    def searched(effort: int) -> Code:
-        def code(pixels: Pixels) -> tuple[int, Pixels]:
-            data = codec.compress(pixels, level, effort)
-            return len(data), codec.decode(container.parse(data))
-
-        return code
+    def searched(effort: int) -> Way:
+        return Way(lambda pixels: codec.compress(pixels, level, effort), own)
 
     return {
         "one table a channel": rounded(static, PLAIN_OFFSET),
         "contexts": rounded(contextual, PLAIN_OFFSET),
-        "offset": rounded(codec.model.tables(level), coded.offset),
+        "offset": rounded(own, coded.offset),
         **{f"effort {effort}": searched(effort) for effort in EFFORTS},
     }
 
@@ -143,15 +127,18 @@ def label(codec: Codec, pixels: Pixels) -> int:
 
 
 def measure(
-    codec: Codec, code: Code, pictures: Sequence[Pixels], labels: Sequence[int]
+    codec: Codec, way: Way, pictures: Sequence[Pixels], labels: Sequence[int]
 ) -> dict[str, Any]:
-    """Code all pictures and return means, and the median of the seconds."""
+    """Code all pictures and return means, and the median of the seconds that coding took."""
+    shape = (codec.model.channels, *latent_size(SIZE, SIZE, codec.model.stride))
     found, seconds = [], []
     for pixels, expected in zip(pictures, labels, strict=True):
         began = time.perf_counter()
-        size, decoded = code(pixels)
+        data = way.code(pixels)
         seconds.append(time.perf_counter() - began)
-        found.append((size, metrics.psnr(pixels, decoded), label(codec, decoded) == expected))
+        frame = container.parse(data)
+        decoded = codec.synthesise(entropy.decode(frame.payload, shape, way.tables), frame)
+        found.append((len(data), metrics.psnr(pixels, decoded), label(codec, decoded) == expected))
     size, psnr, agreement = np.mean(found, axis=0).tolist()
     return {
         "bytes": round(size, 1),

@@ -9,6 +9,7 @@ Nothing here trains: whatever there is can be shown, also where rows or seeds ar
 import json
 import statistics
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,8 @@ class Row:
         name: unique in the table.
         paper: the paper's figures, by metric; empty where it has no such row.
         stage: of the task network, or of codec and network together.
-        codec: stages of the codec by itself, before the others; empty where there are none.
+        codec: stages before the others, which rows share: of the codec by itself, and where it goes
+            on, of the task network on what it decodes; empty where there are none.
         frozen: whether that codec then stays as it is.
         recode: what the pictures were coded with; None where they were not.
     """
@@ -171,6 +173,24 @@ def read_results(table: Table, results: Path) -> tuple[dict[str, list[Result]], 
         else:
             others.append(path)
     return found, others
+
+
+def of_other_data(found: Mapping[str, Sequence[Result]]) -> list[Result]:
+    """Return the results of other data than most, as their numbers of pictures tell.
+
+    The numbers of a split follow from its folders and shares, whatever the row and the seed. Names
+    of folders tell nothing: pictures that were recoded lie in one for each codec.
+
+    Args:
+        found: results by row; those that do not say what they were made from are passed over.
+    """
+
+    def numbers(result: Result) -> tuple[tuple[int, int, int], ...]:
+        return tuple((part["train"], part["calibration"], part["test"]) for part in result["data"])
+
+    every = [result for own in found.values() for result in own if "data" in result]
+    usual = Counter(map(numbers, every)).most_common(1)
+    return [result for result in every if numbers(result) != usual[0][0]]
 
 
 def _read(path: Path) -> Result:

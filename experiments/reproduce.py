@@ -10,7 +10,8 @@ and of each row its stages and the paper's figures. ``desk`` is for two cores an
 result is a file below ``--results``. What is there already is not made again, and a training that
 was interrupted goes on, so the same command resumes a table. Without ``--data`` nothing is trained,
 and what there is is shown. Results that were made from another description of the table do not
-count: they are named, left out, and made anew.
+count: they are named, left out, and made anew. Those whose numbers of pictures differ from the
+others' are named, too, but shown: nothing tells which of them are of the data that are meant.
 
     <results>/<table>-<size>/<row>-seed<n>.json     a result, with its configuration
                              README.md              the table, as it is printed
@@ -20,7 +21,8 @@ A row is one of three kinds:
 
     stage              the task network alone (quantisation "none"), or codec and network together
     codec, stage       the codec by itself; then it is frozen, and the network learns on its output;
-                       with frozen = false both go on together from there
+                       with frozen = false both go on together from there, where the stages of
+                       the codec may end with one of the task network on what it decodes
     recode, stage      the network alone, on pictures that another codec has coded, at their bytes
 """
 
@@ -40,6 +42,7 @@ import torch
 from paper_tables import (
     HERE,
     Recode,
+    Result,
     Row,
     Table,
     as_markdown,
@@ -47,12 +50,19 @@ from paper_tables import (
     draw_figure,
     load_table,
     missing,
+    of_other_data,
     read_results,
     result_path,
 )
 
 from tactic_codec import image
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec.errors import (
+    BackendUnavailable,
+    DataError,
+    ImageError,
+    LimitExceeded,
+    TacError,
+)
 from tactic_codec.evaluation.coders import CONVENTIONAL, conventional
 from tactic_codec.model import Model
 from tactic_codec.training.checkpoint import LOG
@@ -235,30 +245,61 @@ def _means(prefix: str, sizes: Sequence[int], pixels: Sequence[int]) -> dict[str
 def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
     """Return a folder with the squares of another's pictures, coded; made where it is missing.
 
+    What cannot be read is left out, as training does, and named on standard error.
+
     Args:
         folder: of class folders.
         recode: by which codec; None keeps every pixel.
         side: of the squares, in pixels.
         work: where the folder goes.
+
+    Raises:
+        DataError: the folder is missing, holds no class folders, no picture that can be read, or
+            two whose names differ in their suffix alone.
     """
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder; expected one that holds a folder for each class"
+        )
     paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in image.SUFFIXES)
-    key = json.dumps([str(folder.resolve()), *(p.relative_to(folder).as_posix() for p in paths)])
+    if not paths:
+        raise DataError(
+            f"{folder} holds no pictures in class folders; expected <class>/<picture>.jpg inside it"
+        )
+    names = [path.relative_to(folder) for path in paths]
+    origins: dict[Path, Path] = {}  # by the name of what is coded
+    for name in names:
+        target = name.with_suffix(SUFFIX_OF[recode.codec] if recode else ".png")
+        if target in origins:
+            # A name of its own might sort otherwise for each codec, and the split goes by order.
+            raise DataError(
+                f"{folder}: {origins[target]} and {name} would both be coded as {target}; "
+                "rename one of them"
+            )
+        origins[target] = name
+    key = json.dumps([str(folder.resolve()), *(name.as_posix() for name in names)])
     how = f"{recode.codec}-{recode.quality}" if recode else "lossless"
     out = work / f"{folder.name}-{how}-{side}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     if (out / "complete").exists():
         return out
-    for path in paths:
-        square = image.square(image.load(path), side)
+    skipped = 0
+    for target, name in origins.items():
+        try:
+            pixels = image.load(folder / name)
+        except (ImageError, LimitExceeded, OSError) as exc:
+            print(f"skipped {folder / name}: {exc}", file=sys.stderr)
+            skipped += 1
+            continue
+        square = image.square(pixels, side)
         data = (
             conventional(recode.codec).encode(square, recode.quality)
             if recode
             else image.save(square, "png")
         )
-        target = (out / path.relative_to(folder)).with_suffix(
-            SUFFIX_OF[recode.codec] if recode else ".png"
-        )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        (out / target).parent.mkdir(parents=True, exist_ok=True)
+        (out / target).write_bytes(data)
+    if skipped == len(names):
+        raise DataError(f"{folder} holds no picture that can be read")
     (out / "complete").touch()
     return out
 
@@ -283,6 +324,16 @@ def say_what_is_left_out(others: Sequence[Path]) -> None:
     print(
         f"left out, as they were made from another description of the table: {names}; "
         f"make them anew with --data DIR --seeds {seeds}, or delete them",
+        file=sys.stderr,
+    )
+
+
+def say_what_is_of_other_data(results: Path, strangers: Sequence[Result]) -> None:
+    """Name on standard error results of other data than most, and what to do about them."""
+    names = ", ".join(str(result_path(results, r["row"], r["seed"])) for r in strangers)
+    print(
+        f"shown, though by their numbers of pictures they are of other data than most: {names}; "
+        "delete what is not to count, and make it anew with --data DIR",
         file=sys.stderr,
     )
 
@@ -318,6 +369,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     table = load_table(given.table, given.size)
+    rows = [row.name for row in table.rows]
+    if given.row is not None and given.row not in rows:
+        parser.error(f"{given.table} has no row {given.row!r}; there are: {', '.join(rows)}")
     data = Data(
         (given.data,) if given.data else (),
         (given.test,) if given.test else (),
@@ -327,7 +381,10 @@ def main() -> None:
         given.threads,
     )
     if data.folders:
-        run_table(table, given.seeds, data, only=given.row)
+        try:
+            run_table(table, given.seeds, data, only=given.row)
+        except TacError as exc:
+            sys.exit(f"{parser.prog}: {exc}")
     elif left := [*missing(table, given.seeds, data.results, only=given.row)]:
         row, seed = left[0]
         message = f"{data.results} lacks {row.name} with seed {seed}, and {len(left) - 1} others"
@@ -335,6 +392,8 @@ def main() -> None:
     found, others = read_results(table, data.results)
     if others:
         say_what_is_left_out(others)
+    if strangers := of_other_data(found):
+        say_what_is_of_other_data(data.results, strangers)
     if not any(found.values()):
         parser.error(f"there is nothing in {data.results} to show; give --data DIR")
     show_table(table, data.results)

@@ -1,6 +1,7 @@
 """The evaluation room: curves from real bytes, what is kept of them, and how they are compared."""
 
 import csv
+import importlib
 import io
 import json
 import math
@@ -9,16 +10,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import PHOTOGRAPHS, TINY, Spoilt
+from conftest import PHOTOGRAPHS, ROOT, TINY, Spoilt
 from numpy.typing import NDArray
 from PIL import Image
 
-from tactic_codec import image, metrics, tasks
+from tactic_codec import entropy, image, metrics, tasks
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import (
@@ -46,6 +48,8 @@ from tactic_codec.evaluation.pictures import (
     picture,
     spread,
 )
+from tactic_codec.training.config import DataConfig
+from tactic_codec.training.data import scan
 
 Pixels = NDArray[np.uint8]
 SIZE = 64
@@ -474,17 +478,18 @@ def test_first_that_finds_where_something_begins(first: int) -> None:
     assert equal.first_that(lambda q: False, 0, 100) == 100
 
 
-def test_find_quality_is_the_lowest_that_reaches_the_bytes() -> None:
+def test_the_quality_at_equal_bytes_is_the_lowest_that_reaches_them() -> None:
     webp = conventional("webp")
     pixels = [p.pixels for p in photographs()]
 
     def mean(quality: int) -> float:
         return float(np.mean([len(webp.encode(p, quality)) for p in pixels]))
 
-    found = equal.find_quality(webp, pixels, 700)
+    search = equal._search(webp, pixels)
+    found = search(700)
     assert mean(found) >= 700 > mean(found - 1)
-    assert equal.find_quality(webp, pixels, 1) == 0
-    assert equal.find_quality(webp, pixels, 10**6) == 100
+    assert search(1) == 0
+    assert search(10**6) == 100
 
 
 def test_a_table_at_equal_bytes(tiny: Codec) -> None:
@@ -499,6 +504,21 @@ def test_a_table_at_equal_bytes(tiny: Codec) -> None:
     assert itself.agreement.share == 1
     assert all(rival.bytes >= own.bytes for rival in rivals)
     assert all(row.point.accuracy is not None for row in rows)
+
+
+def test_originals_are_measured_once_at_equal_bytes(
+    tiny: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = [p.pixels for p in photographs()]
+    compared = []
+
+    def ms_ssim(original: Pixels, decoded: Pixels) -> float:
+        compared.append(np.array_equal(original, decoded))
+        return 1.0
+
+    monkeypatch.setattr(metrics, "ms_ssim", ms_ssim)
+    equal.beside_others(ModelCoder(tiny).at((3,)), tiny, pixels, None, [])
+    assert (compared.count(True), compared.count(False)) == (len(pixels), len(pixels))
 
 
 def test_a_comparison_takes_some_of_what_training_kept_out(
@@ -826,3 +846,96 @@ def test_eval_leaves_out_codecs_without_their_plugin(
     result = CliRunner().invoke(main, ["eval", "-m", "tiny", "--codec", "heic", *options[:6]])
     assert result.exit_code == 1
     assert "heic needs pillow-heif; run: pip install pillow-heif" in result.stderr
+
+
+# --- Benchmarks -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photograph_folder(spoilt: Spoilt, tmp_path: Path) -> Path:
+    """A folder of photographs in a class, of which the model's training kept the first two out."""
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    for path in PHOTOGRAPHS:
+        shutil.copy(path, tmp_path / "photos" / "cat" / path.name)
+    kept_out = [f"cat/{path.name}" for path in PHOTOGRAPHS[:2]]
+    spoilt.put("held-out.txt", "\n".join([*kept_out, "cat/gone.jpg"]).encode())
+    return tmp_path / "photos"
+
+
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # as where it is run
+    return importlib.import_module(name)
+
+
+def test_benchmarks_know_what_training_kept_out(
+    spoilt: Spoilt, photograph_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = benchmark("kept_out", monkeypatch)
+    names = sorted(f"cat/{path.name}" for path in PHOTOGRAPHS)
+    assert shared.kept_out(spoilt.model, photograph_folder) == (names[:2], names[2:])
+    assert [p.shape for p in shared.squares(photograph_folder, names, 3)] == [(224, 224, 3)] * 3
+    with pytest.raises(SystemExit, match="kept out"):
+        shared.kept_out(spoilt.model, photograph_folder / "cat")
+
+
+def test_benchmarks_draw_again_what_training_kept_out_without_a_list(
+    spoilt: Spoilt, photograph_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = benchmark("kept_out", monkeypatch)
+    spoilt.set("files", "held-out.txt", to=...)
+    config = {"data": {"test": 0.5, "calibration": 0.25}}
+    spoilt.set("training", to={"seed": 7, "config": config})
+    split = DataConfig(test=0.5, calibration=0.25)
+    classes = spoilt.model.head("classify").classes
+    (part,) = scan([photograph_folder], split, 7, classes=classes).parts
+    test, seen = shared.kept_out(spoilt.model, photograph_folder)
+    assert test == sorted(f"cat/{example.path.name}" for example in part.test)
+    assert len(test) == 2
+    assert sorted(test + seen) == sorted(f"cat/{path.name}" for path in PHOTOGRAPHS)
+
+
+def test_contexts_are_compared_on_a_model_folder(
+    spoilt: Spoilt, photograph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts = benchmark("contexts", monkeypatch)
+    monkeypatch.setattr(contexts, "RESULTS", tmp_path / "contexts.json")
+    given = ["x", str(photograph_folder), "--model", str(spoilt.path), "--level", "2"]
+    monkeypatch.setattr("sys.argv", given)
+    contexts.main()
+    result = json.loads((tmp_path / "contexts.json").read_text(encoding="utf-8"))
+    assert (result["level"], result["images"]) == (2, 2)
+    assert result["fingerprint"] == spoilt.model.fingerprint.hex()
+    rows = result["rows"]
+    assert rows.keys() == contexts.MODELS.keys()
+    assert [row["tables_a_channel"] for row in rows.values()] == [1, 3, 7, 6, 21, 35, 64]
+    assert rows["static"]["saving"] == 0
+    assert all(row["bpp"] > 0 for row in rows.values())
+
+
+@pytest.mark.usefixtures("tiny_head", "one_torch_thread")
+def test_seconds_of_savings_are_of_coding_and_not_of_decoding(
+    tiny: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    savings = benchmark("savings", monkeypatch)
+    squares = [image.square(image.load(path), 224) for path in PHOTOGRAPHS[:2]]
+    clock = 0.0
+
+    def slow(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            nonlocal clock
+            clock += seconds
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(Codec, "analyse", slow(1, Codec.analyse))
+    monkeypatch.setattr(Codec, "synthesise", slow(10, Codec.synthesise))
+    monkeypatch.setattr(entropy, "decode", slow(100, entropy.decode))
+    monkeypatch.setattr(savings.time, "perf_counter", lambda: clock)
+    latents = [tiny.analyse(pixels) for pixels in squares]
+    labels = [savings.label(tiny, pixels) for pixels in squares]
+    for name, way in savings.ways(tiny, 2, latents).items():
+        row = savings.measure(tiny, way, squares, labels)
+        assert row["seconds"] == 1, name
+        assert row["bytes"] > 18, name
+        assert row["psnr"] > 10, name

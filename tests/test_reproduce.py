@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from tactic_codec import image
-from tactic_codec.errors import ConfigError
+from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.evaluation.coders import conventional
 from tactic_codec.networks import heads
 from tactic_codec.training.config import parse_config
@@ -43,7 +43,7 @@ def test_every_row_can_be_trained(reproduce: ModuleType, table: str, size: str) 
         parse_config({**described.base, "seed": 1, "stage": row.stage})
         if row.codec:
             alone = parse_config({**described.base, "seed": 1, "stage": row.codec})
-            assert not alone.uses_task
+            assert not (row.frozen and alone.uses_task)
         if row.codec and row.frozen:
             added = {**described.base, "seed": 1, "stage": row.stage, "head_only": True}
             assert parse_config(added).head_only
@@ -243,6 +243,69 @@ def test_results_of_another_description_are_named_with_the_remedy(
     assert not (results / "README.md").exists()
 
 
+def test_results_of_other_data_are_named(
+    reproduce: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["x", "table1", "--results", str(tmp_path)])
+    results = tmp_path / "table1-desk"
+    made_up(reproduce, reproduce.load_table("table1", "desk"), results, [1, 2, 3])
+    for path in results.glob("*.json"):
+        # Folders differ where pictures are recoded, which is no other data.
+        data = {"folder": path.stem, "train": 70, "calibration": 5, "test": 20}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data": [data]}))
+    reproduce.main()
+    assert not capsys.readouterr().err
+
+    for name, change in (("TACTIC-seed2", {"test": 30}), ("uncompressed-seed3", {"train": 71})):
+        path = results / f"{name}.json"
+        result = json.loads(path.read_text())
+        result["data"][0] |= change
+        path.write_text(json.dumps(result))
+    reproduce.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "of other data" in line
+    assert f": {results / 'uncompressed-seed3.json'}, {results / 'TACTIC-seed2.json'};" in line
+
+
+@pytest.mark.parametrize("more", [[], ["--data", "anywhere"]])
+def test_a_row_that_the_table_has_not_is_refused_with_those_that_it_has(
+    reproduce: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+) -> None:
+    made_up(reproduce, reproduce.load_table("table1", "desk"), tmp_path / "table1-desk", [1])
+    given = ["x", "table1", "--results", str(tmp_path), "--row", "tactic", *more]
+    monkeypatch.setattr("sys.argv", given)
+    with pytest.raises(SystemExit) as refusal:
+        reproduce.main()
+    assert refusal.value.code == 2
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert "no row 'tactic'; there are: uncompressed, task-agnostic, TACTIC" in shown.err
+
+
+@pytest.mark.parametrize("table", ["table1", "table2"])  # the second one is of recoded pictures
+def test_a_folder_that_cannot_be_used_is_named_without_a_traceback(
+    reproduce: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "flat" / "a.png")
+    for folder, expected in (("nowhere", "is not a folder"), ("flat", "in class folders")):
+        given = ["x", table, "--data", str(tmp_path / folder), *places]
+        monkeypatch.setattr("sys.argv", given)
+        with pytest.raises(SystemExit) as refusal:
+            reproduce.main()
+        assert str(refusal.value.code).startswith(f"x: {tmp_path / folder} ")
+        assert expected in str(refusal.value.code)
+    assert not list((tmp_path / "work").glob("*-lossless-*"))
+
+
 def test_the_figure_has_a_line_for_each_codec_and_the_paper_s(
     reproduce: ModuleType, tmp_path: Path
 ) -> None:
@@ -284,6 +347,42 @@ def test_points_are_means_over_seeds_by_rising_rate(
     assert found["JPEG, standard tables", "variant"][0][0] == pytest.approx(0.6)
     assert [rate for rate, _ in found["TACTIC", "paper"]] == [0.0694, 0.0936, 0.1278, 0.2159, 0.245]
     assert not found["AVIF", "paper"]
+
+
+# --- Pictures in another codec's files ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quality", [None, 5])
+def test_what_cannot_be_read_is_left_out_of_recoded_pictures_and_named(
+    reproduce: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], quality: int | None
+) -> None:
+    folder = pictures(tmp_path / "data")
+    damaged = folder / "blue" / "0.png"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    recode = None if quality is None else reproduce.Recode("jpeg", quality)
+    out = reproduce.recoded(folder, recode, 32, tmp_path / "work")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"skipped {damaged}: ")
+    suffix = ".png" if quality is None else ".jpg"
+    found = {path.relative_to(out).as_posix() for path in out.glob("*/*")}
+    expected = {f"{name}/{i}{suffix}" for name in ("blue", "red") for i in range(10)}
+    assert found == expected - {f"blue/0{suffix}"}
+
+    for path in folder.glob("*/*"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=f"{folder} .*can be read"):
+        reproduce.recoded(folder, recode, 32, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_two_pictures_that_would_become_one_are_refused_by_name(
+    reproduce: ModuleType, tmp_path: Path
+) -> None:
+    folder = pictures(tmp_path / "data")
+    Image.new("RGB", (40, 48)).save(folder / "red" / "3.jpg")
+    with pytest.raises(DataError, match=r"red/3\.jpg and red/3\.png would both .* red/3\.avif"):
+        reproduce.recoded(folder, reproduce.Recode("avif", 5), 32, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 # --- A small table --------------------------------------------------------------------------------

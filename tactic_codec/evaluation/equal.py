@@ -21,7 +21,7 @@ from tactic_codec.evaluation.coders import (
 )
 from tactic_codec.evaluation.curves import Curve, Point, Setting, point
 from tactic_codec.evaluation.evaluate import FolderResult
-from tactic_codec.evaluation.measure import measure
+from tactic_codec.evaluation.measure import Measurement, measure
 from tactic_codec.evaluation.pictures import Folder, Picture, held_out, keep_held_out, spread
 from tactic_codec.evaluation.pictures import folder as folder_of
 from tactic_codec.evaluation.tables import Report
@@ -150,25 +150,28 @@ def beside_others(
     Raises:
         TacError: a picture cannot be coded.
     """
-    before: list[int] = []
 
-    def measured(coder: Coder, setting: Setting) -> Point:
+    def measured(coder: Coder, setting: Setting) -> list[Measurement]:
         measurements = []
         for pixels in pictures:
             size, decoded = coder.code(pixels, setting)
             measurements.append(measure(reference, pixels, size, decoded))
-        height, width, _ = pictures[0].shape
-        answers = before or [m.answer for m in measurements]
-        return point(setting, measurements, height * width, before=answers, labels=labels)
+        return measurements
 
-    before = [measure(reference, p, 0, p).answer for p in pictures]
-    rows = [Row("uncompressed", measured(Uncompressed(), 0), None)]
+    def reached(setting: Setting, measurements: Sequence[Measurement]) -> Point:
+        return point(setting, measurements, height * width, before=before, labels=labels)
+
+    height, width, _ = pictures[0].shape
+    originals = measured(Uncompressed(), 0)
+    before = [m.answer for m in originals]
+    rows = [Row("uncompressed", reached(0, originals), None)]
     searches = [_search(codec, pictures) for codec in others]
     for level in model.grid:
-        own = measured(model, level)
+        own = reached(level, measured(model, level))
         rows.append(Row(model.name, own, int(level)))
         for codec, search in zip(others, searches, strict=True):
-            rows.append(Row(codec.name, measured(codec, search(own.bytes)), int(level)))
+            quality = search(own.bytes)
+            rows.append(Row(codec.name, reached(quality, measured(codec, quality)), int(level)))
     return rows
 
 
@@ -193,13 +196,11 @@ def _as_result(
     )
 
 
-def find_quality(codec: Conventional, pictures: Sequence[Pixels], target: float) -> int:
-    """Return the lowest quality whose mean bytes reach a target; the highest if none does."""
-    return _search(codec, pictures)(target)
-
-
 def _search(codec: Conventional, pictures: Sequence[Pixels]) -> Callable[[float], int]:
-    """Return `find_quality` for one codec and its pictures, which codes none of them twice."""
+    """Return what finds the lowest quality whose mean bytes reach a target, the highest if none.
+
+    What it coded for one target it does not code again for another.
+    """
     low, high = (int(bound) for bound in codec.bounds)
     every = -(-len(pictures) // SAMPLE)
 
