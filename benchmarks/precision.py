@@ -22,10 +22,9 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
-from tactic_codec.networks import efficientnet_lite
+from tactic_codec.networks.depthwise import DepthwiseConv2d
 from tactic_codec.training.config import Precision, load_config
 from tactic_codec.training.loop import build_network
 from tactic_codec.training.objective import Objective
@@ -36,17 +35,12 @@ CONFIG = HERE.parent / "experiments" / "imagenet-joint.toml"
 BATCH, SIZE, CLASSES = 16, 224, 1000
 
 
-def by_torch(x_BCHW: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Do what `convolve_low` does, and leave its gradients to torch."""
-    return F.conv2d(x_BCHW, weight, bias, stride, groups=len(weight))
-
-
 WAYS: dict[str, tuple[Precision, Callable[[], AbstractContextManager[Any]]]] = {
     "float32": ("float32", nullcontext),
     "bfloat16": ("bfloat16", nullcontext),
     "bfloat16, all gradients by torch": (
         "bfloat16",
-        lambda: mock.patch.object(efficientnet_lite, "convolve_low", by_torch),
+        lambda: mock.patch.object(DepthwiseConv2d, "forward", nn.Conv2d.forward),
     ),
 }
 

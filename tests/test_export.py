@@ -1,6 +1,7 @@
 """Tables that are frozen, model folders that are written, and a whole run, end to end."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from tactic_codec.training.data import Example, scan
 from tactic_codec.training.export import (
     HeadExport,
     LevelExport,
+    add_head,
     add_metrics,
     export,
     latent_of,
@@ -420,6 +422,28 @@ def test_metrics_do_not_change_the_fingerprint(spoilt: Any) -> None:
     assert after.manifest == before.manifest | {"metrics": {"photos": {"bpp": 0.25, "label": "é"}}}
 
 
+def test_figures_of_a_task_network_go_with_it(exported: Model, tmp_path: Path) -> None:
+    shutil.copytree(exported.path, tmp_path / "before")
+    coded = {"level": 1, "images": 3, "bpp": 0.25, "psnr": 30.0}
+    said = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "uncompressed_accuracy": 1.0}
+    streets = coded | {"mean_iou": 0.5, "pixel_accuracy": 0.8, "iou": [0.5, None]}
+    figures = {"one": coded | said, "levels": [coded | said | {"agreement": 0.8}]}
+    add_metrics(tmp_path / "before", figures | {"streets": streets})
+    network = trained()
+    assert network.head is not None
+    after = add_head(
+        Model(tmp_path / "before"),
+        tmp_path / "after",
+        name="after",
+        head=HeadExport("small", network.head, 32, CLASSES, CLASSES),
+        training={},
+        example=image.load(PHOTOGRAPHS[0]),
+    )
+    # What the codec costs is as true as before; the segmentation network is another one.
+    expected = {"one": coded, "levels": [coded], "streets": streets}
+    assert after.manifest["metrics"] == expected
+
+
 # --- A whole run ----------------------------------------------------------------------------------
 
 CONFIGURATION = """
@@ -623,6 +647,62 @@ def test_a_run_whose_pictures_are_gone_says_so(whole_run: Run, tmp_path: Path) -
     (tmp_path / "run.json").write_text(json.dumps(described))
     with pytest.raises(DataError, match="gone is not a folder"):
         export_command(tmp_path, tmp_path / "out", say=lambda _: None)
+
+
+def test_a_run_goes_on_with_its_own_images_alone(
+    whole_run: Run, tmp_path: Path, monkeypatch: Any
+) -> None:
+    photos = shutil.copytree(whole_run.folder / "photos", tmp_path / "elsewhere")
+    run = shutil.copytree(whole_run.folder / "run", tmp_path / "run")
+    finished: list[Path] = []
+    monkeypatch.setattr(
+        command_room, "_finish", lambda config, data, network, out, *_, **__: finished.append(out)
+    )
+
+    def go_on() -> None:
+        train_command(
+            whole_run.folder / "mine.toml",
+            [photos],
+            tmp_path / "trained",
+            run=run,
+            say=lambda _: None,
+        )
+
+    def export_again() -> None:
+        export_command(run, tmp_path / "exported", say=lambda _: None)
+
+    go_on()  # the same images at another place, which the run takes down
+    export_again()
+    assert [out.name for out in finished] == ["trained", "exported"]
+    described = (run / "run.json").read_text()
+
+    shutil.copy(photos / "red" / "0.png", photos / "red" / "more.png")
+    for command in (go_on, export_again):
+        with pytest.raises(ConfigError, match="with the files that they had, or train into anoth"):
+            command()
+    assert (run / "run.json").read_text() == described
+    assert len(finished) == 2
+
+    # An earlier version did not write down which images they were.
+    earlier = json.loads(described)
+    del earlier["data"]
+    (run / "run.json").write_text(json.dumps(earlier))
+    for command in (export_again, go_on):
+        command()
+    assert len(finished) == 4
+
+
+def test_folders_of_one_name_have_figures_each(whole_run: Run, tmp_path: Path) -> None:
+    folders = [whole_run.folder / "photos", tmp_path / "other" / "photos", tmp_path / "third"]
+    for folder in folders[1:]:
+        shutil.copytree(folders[0], folder)
+    config = load_config(whole_run.folder / "mine.toml")
+    data = scan(folders, config.data, config.seed)
+    found = command_room._evaluate(config, data, whole_run.model, limit=1, say=lambda _: None)
+    names = [f"{whole_run.folder.name}/photos", "other/photos", "third"]
+    assert list(found) == names
+    lists = command_room._documents(data, tmp_path)["held-out.txt"].decode().splitlines()
+    assert [line for line in lists[1:] if line.startswith("#")] == [f"# {name}" for name in names]
 
 
 def test_a_run_with_a_stage_of_constant_learning_rate_is_read_back(whole_run: Run) -> None:

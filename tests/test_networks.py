@@ -16,6 +16,7 @@ from tactic_codec import image
 from tactic_codec.errors import BackendUnavailable, ConfigError
 from tactic_codec.networks import efficientnet_lite, heads
 from tactic_codec.networks.codec import TacticNetwork
+from tactic_codec.networks.depthwise import DepthwiseConv2d
 from tactic_codec.networks.heads import KINDS, Logits, build_head, classify
 from tactic_codec.networks.prior import LIKELIHOOD_FLOOR, FactorizedPrior
 from tactic_codec.networks.transforms import (
@@ -381,7 +382,7 @@ with torch.no_grad():
 def test_depthwise_gradients_under_autocast_are_those_of_single_precision(
     kernel: int, stride: int
 ) -> None:
-    convolution = efficientnet_lite.SameConv2d(6, 6, kernel, stride=stride, groups=6)
+    convolution = DepthwiseConv2d(6, 6, kernel, stride, kernel // 2, groups=6)
     # Numbers that bfloat16 holds: whatever differs then, differs in the arithmetic.
     for parameter in convolution.parameters():
         parameter.data = parameter.data.bfloat16().float()
@@ -401,10 +402,21 @@ def test_depthwise_gradients_under_autocast_are_those_of_single_precision(
 
 
 def test_depthwise_takes_only_the_gradients_that_are_asked_for() -> None:
-    convolution = efficientnet_lite.SameConv2d(6, 6, 5, groups=6).requires_grad_(False)
+    convolution = DepthwiseConv2d(6, 6, 5, groups=6, bias=False).requires_grad_(False)
     x_BCHW = torch.randn(2, 6, 16, 16, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         convolution(x_BCHW).float().sum().backward()
     assert x_BCHW.grad is not None
     assert (x_BCHW.grad != 0).any()
     assert convolution.weight.grad is None
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small"])
+def test_depthwise_convolutions_of_task_networks_are_such(name: str) -> None:
+    grouped = [
+        module
+        for module in build_head(name, 10).modules()
+        if isinstance(module, nn.Conv2d) and module.groups > 1
+    ]
+    assert grouped
+    assert all(isinstance(module, DepthwiseConv2d) for module in grouped)

@@ -230,6 +230,17 @@ def test_a_folder_to_test_on_leaves_the_others_to_training(tmp_path: Path) -> No
     assert len(Crops(data.parts, config, 32, 1, classes=3).parts) == 1
 
 
+def test_the_first_few_of_a_folder_to_test_on_are_not_neighbours(tmp_path: Path) -> None:
+    folders = [scenes(tmp_path / name, count) for name, count in (("train", 5), ("val", 9))]
+    tests = [
+        scan_masks(folders[:1], MASKS, DataConfig(size=64), seed, tests=folders[1:]).parts[1].test
+        for seed in (1, 1, 2)
+    ]
+    assert tests[0] == tests[1] != tests[2]
+    assert list(tests[0]) != sorted(tests[0])
+    assert sorted(tests[0]) == sorted(tests[2])
+
+
 def test_classes_can_be_tested_on_a_folder_of_their_own_too(tmp_path: Path) -> None:
     for part, count in (("train", 6), ("val", 3)):
         for name in ("a", "b"):

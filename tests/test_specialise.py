@@ -160,8 +160,8 @@ def test_a_specialist_learns_head_then_both_then_what_decodes(
     assert [stage.quantisation for stage in config.stage] == ["none", "straight", "rounded"]
     # The rate weighs what it weighed for the generalist; its levels are kept.
     assert {(stage.beta, stage.beta_ratio) for stage in config.stage} == {(2.0, 0.5)}
-    # So does the task, but for the stage in which nothing is coded.
-    assert [stage.alpha_ratio for stage in config.stage] == [1.0, 0.25, 0.25]
+    # So does the task; the objective has no levels where nothing is coded.
+    assert [stage.alpha_ratio for stage in config.stage] == [0.25] * 3
     assert config.residual == ResidualConfig(
         generalist.channels, 8, 6, 4, analysis_blocks=(1, 1), synthesis_blocks=(1, 1, 1)
     )
@@ -217,6 +217,22 @@ def test_a_codec_of_other_widths_is_no_start(generalist: Model, tmp_path: Path) 
             run=tmp_path / "run",
             say=lambda _: None,
         )
+
+
+def test_a_folder_has_labels_or_none(tmp_path: Path) -> None:
+    """Its images would be split twice: some would be trained on and tested on."""
+    (tmp_path / "twice.toml").write_text(GENERALIST)
+    folder = photographs(tmp_path / "known", ("red", "green"), 5)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(ConfigError, match="link is given twice"):
+        train_command(
+            tmp_path / "twice.toml",
+            [folder],
+            tmp_path / "out",
+            unlabelled=[tmp_path / "link"],
+            run=tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_a_configuration_there_must_be_a_model_with_levels(

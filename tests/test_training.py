@@ -98,11 +98,51 @@ def test_what_a_start_kept_out_is_tested_on_first(pictures: Path) -> None:
     kept_out = names(before.parts[0].test)
     after = scan([pictures], config, seed=4, kept_out=kept_out)
     assert set(names(after.parts[0].test)) == set(kept_out)
-    # Of more than the share, all are tested on nevertheless; of fewer, others join them.
+    # Of more than the share, all are tested on nevertheless.
     few = scan([pictures], replace(config, test=0.25), seed=4, kept_out=kept_out)
     assert set(names(few.parts[0].test)) == set(kept_out)
-    apart = scan([], config, seed=4, unlabelled=[pictures], kept_out=kept_out[:1])
-    assert kept_out[0] in names(apart.parts[0].test)
+
+
+def test_what_a_start_was_trained_on_is_not_tested_on(pictures: Path, tmp_path: Path) -> None:
+    config = DataConfig(test=0.5, calibration=0.2)
+    (labelled,) = scan([pictures], config, seed=4, kept_out=["red/01.png"]).parts
+    assert names(labelled.test) == ["red/01.png"]
+    assert len(labelled.train) + len(labelled.calibration) == 7
+    # Nor are images of a kind of which nothing was kept out.
+    (apart,) = scan([], config, seed=4, unlabelled=[pictures], kept_out=["red/01.png"]).parts
+    assert names(apart.test) == ["red/01.png"]
+    # Of a folder that the start does not know, the share is.
+    unknown = write_pictures(tmp_path / "unknown", {"green": 4})
+    parts = scan([pictures, unknown], config, seed=4, kept_out=["red/01.png"]).parts
+    assert [len(part.test) for part in parts] == [1, 2]
+
+
+def test_the_first_few_of_a_folder_to_test_on_are_of_all_classes(
+    pictures: Path, tmp_path: Path
+) -> None:
+    val = write_pictures(tmp_path / "val", {"blue": 12, "red": 12})
+    once, again, other = (
+        scan([pictures], DataConfig(), seed, tests=[val]).parts[1].test for seed in (3, 3, 4)
+    )
+    assert {example.path.parent.name for example in once[:8]} == {"blue", "red"}
+    assert len(set(once)) == 24
+    assert once == again
+    assert once != other
+
+
+def test_the_digest_tells_which_images_are_in_which_set(pictures: Path, tmp_path: Path) -> None:
+    def digest(folder: Path, **changes: Any) -> str:
+        return scan([folder], DataConfig(), **{"seed": 1, **changes}).digest
+
+    before = digest(pictures)
+    assert len(before) == 64
+    moved = write_pictures(tmp_path / "moved", {"blue": 4, "red": 4})
+    assert digest(moved) == before
+    assert digest(moved, seed=2) != before
+    assert digest(moved, classes=["red", "blue"]) != before
+    assert digest(moved, kept_out=["red/01.png"]) != before
+    (moved / "red" / "03.png").rename(moved / "red" / "04.png")
+    assert digest(moved) != before
 
 
 def test_pictures_that_can_be_coded_can_be_trained_on(tmp_path: Path) -> None:
@@ -157,8 +197,7 @@ def test_unreadable_files_are_named_and_left_out(tmp_path: Path) -> None:
     (folder / "a" / "00.png").write_bytes(whole[: len(whole) // 2])
     (folder / "a" / "zz.jpg").write_bytes(b"%PDF-1.4")
     (folder / "b" / "empty.png").write_bytes(b"")
-    seen: list[tuple[int, int]] = []
-    found = scan([folder], DataConfig(), 1, progress=lambda *counts: seen.append(counts))
+    found = scan([folder], DataConfig(), 1)
     (part,) = found.parts
     assert len(part.train + part.calibration + part.test) == 9
     assert [path.relative_to(folder).as_posix() for path, _ in found.skipped] == [
@@ -168,17 +207,6 @@ def test_unreadable_files_are_named_and_left_out(tmp_path: Path) -> None:
         found.skipped, ("cannot be read", "PDF", "empty"), strict=True
     ):
         assert expected in reason
-
-
-def test_progress_counts_files(tmp_path: Path) -> None:
-    folder = tmp_path / "many"
-    (folder / "a").mkdir(parents=True)
-    Image.new("RGB", (1, 1)).save(folder / "a" / "000.png")
-    for i in range(1, 250):
-        (folder / "a" / f"{i:03}.png").hardlink_to(folder / "a" / "000.png")
-    seen: list[tuple[int, int]] = []
-    scan([folder], DataConfig(), 1, progress=lambda *counts: seen.append(counts))
-    assert seen == [(100, 250), (200, 250)]
 
 
 def test_folders_that_cannot_be_used_are_refused(tmp_path: Path, pictures: Path) -> None:

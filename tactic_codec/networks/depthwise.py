@@ -1,4 +1,4 @@
-"""A depthwise convolution for training in bfloat16 on a CPU: its gradients are taken in float32.
+"""Depthwise convolutions for training in bfloat16 on a CPU: their gradients are taken in float32.
 
 A CPU that multiplies matrices of bfloat16 makes every part of a training step faster by it, but
 for one: the gradients of a depthwise convolution with a stride of two, or a kernel of five, take
@@ -10,53 +10,61 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, autograd
+from torch import Tensor, autograd, nn
 
 
-def convolve_low(x_BCHW: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Filter each channel by itself, in bfloat16, without padding; gradients are those of float32.
+class DepthwiseConv2d(nn.Conv2d):
+    """A convolution that does under autocast on the CPU what this module is for, if it is grouped.
 
-    Args:
-        x_BCHW: any floating type.
-        weight: float32 [C, 1, k, k],
-        bias: float32 [C].
-        stride: in both directions.
-
-    Returns:
-        bfloat16 [B, C, (H - k) / stride + 1, (W - k) / stride + 1].
+    Everything else is that of its base class, the names of its weights included.
     """
-    result: Tensor = _Low.apply(x_BCHW, weight, bias, stride)  # type: ignore[no-untyped-call]
-    return result
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Convolve; the result is bfloat16 where autocast says so."""
+        low = x_BCHW.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if self.groups == 1 or not (low and torch.is_grad_enabled()):
+            return super().forward(x_BCHW)
+        result: Tensor = _Low.apply(  # type: ignore[no-untyped-call]
+            x_BCHW, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+        return result
+
+
+def adopt_depthwise(network: nn.Module) -> None:
+    """Make the grouped convolutions of somebody else's network such as these."""
+    for module in network.modules():
+        if type(module) is nn.Conv2d and module.groups > 1:
+            module.__class__ = DepthwiseConv2d
 
 
 class _Low(autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-        ctx.stride, ctx.dtype = stride, x_BCHW.dtype
+    def forward(ctx: Any, x_BCHW: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
         x_BCHW = x_BCHW.bfloat16()
         ctx.save_for_backward(x_BCHW, weight)
+        ctx.how, ctx.biases = how, None if bias is None else [len(bias)]
         with torch.autocast("cpu", enabled=False):
-            return F.conv2d(
-                x_BCHW, weight.bfloat16(), bias.bfloat16(), stride, groups=weight.shape[0]
-            )
+            low_bias = None if bias is None else bias.bfloat16()
+            return F.conv2d(x_BCHW, weight.bfloat16(), low_bias, *how)
 
     @staticmethod
     def backward(ctx: Any, of_result_BCHW: Tensor) -> tuple[Tensor | None, ...]:
         x_BCHW, weight = ctx.saved_tensors
-        channels = weight.shape[0]
+        stride, padding, dilation, groups = ctx.how
         # torch.nn.grad has functions for each gradient, but makes tensors in whose order of
         # memory they take four times as long.
         of_x_BCHW, of_weight, of_bias = torch.ops.aten.convolution_backward(
             of_result_BCHW.float().contiguous(memory_format=torch.channels_last),
             x_BCHW.float(),
             weight,
-            bias_sizes=[channels],
-            stride=[ctx.stride] * 2,
-            padding=[0, 0],
-            dilation=[1, 1],
+            ctx.biases,
+            stride,
+            padding,
+            dilation,
             transposed=False,
             output_padding=[0, 0],
-            groups=channels,
+            groups=groups,
             output_mask=ctx.needs_input_grad[:3],
         )
-        return of_x_BCHW if of_x_BCHW is None else of_x_BCHW.to(ctx.dtype), of_weight, of_bias, None
+        # Autograd casts to the type of the input.
+        return of_x_BCHW, of_weight, of_bias, None, None, None, None

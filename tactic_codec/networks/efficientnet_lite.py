@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tactic_codec.errors import BackendUnavailable
-from tactic_codec.networks.depthwise import convolve_low
+from tactic_codec.networks.depthwise import DepthwiseConv2d
 
 INPUT_SIZE = 224
 """Side of the square image, in pixels, that the published weights expect."""
@@ -49,7 +49,7 @@ FEATURE_STAGES = (1, 2, 4, 6)
 """Stages whose results distillation compares: 24, 40, 112, 320 channels at 1/4, 1/8, 1/16, 1/32."""
 
 
-class SameConv2d(nn.Conv2d):
+class SameConv2d(DepthwiseConv2d):
     """A biased convolution padded as TensorFlow's SAME: an odd pixel goes right and below."""
 
     def __init__(
@@ -63,10 +63,6 @@ class SameConv2d(nn.Conv2d):
         """Convolve; sides must be multiples of the stride."""
         if any(self.edges):
             x_BCHW = F.pad(x_BCHW, self.edges)
-        low = x_BCHW.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        if low and self.groups > 1 and torch.is_grad_enabled():
-            assert self.bias is not None
-            return convolve_low(x_BCHW, self.weight, self.bias, self.stride[0])
         return super().forward(x_BCHW)
 
 

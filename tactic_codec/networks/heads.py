@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tactic_codec.errors import ConfigError
 from tactic_codec.networks import efficientnet_lite
+from tactic_codec.networks.depthwise import adopt_depthwise
 from tactic_codec.networks.efficientnet_lite import EfficientNetLite0, Trunk
 from tactic_codec.networks.segmentation import PyramidSegmenter
 
@@ -46,6 +47,7 @@ class TorchvisionClassifier(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        adopt_depthwise(network)
         self.network = network
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)

@@ -1,6 +1,7 @@
 """A whole training run: scan, train, export, evaluate; and export of a run that exists.
 
-runs/<name>/run.json        the configuration and the folders, so that export needs no others
+runs/<name>/run.json        the configuration and the folders, so that export needs no others, and a
+                            digest of which images they held
 runs/<name>/checkpoint.pt   see `tactic_codec.training.loop`
 runs/<name>/log.jsonl
 runs/<name>/learning.png    the log as a picture
@@ -30,7 +31,7 @@ from tactic_codec.training import parallel
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
 from tactic_codec.training.curve import draw_curve
-from tactic_codec.training.data import Example, ImageFolders, Part, scan
+from tactic_codec.training.data import ImageFolders, Part, scan
 from tactic_codec.training.evaluate import Figures, evaluate, evaluate_masks
 from tactic_codec.training.export import HeadExport, add_head, add_metrics, export, levels_of
 from tactic_codec.training.loop import Step, load_trained, train
@@ -87,9 +88,14 @@ def train_command(
         The model; None in all processes but the first where ``torchrun`` started several.
 
     Raises:
-        ConfigError: the configuration cannot be run, or the run folder belongs to another.
+        ConfigError: the configuration cannot be run, a folder is given twice, or the run folder
+            belongs to another configuration, another start or other images.
         DataError: the folders hold no images in class folders.
         OutputExists: ``out`` is there; found out before training, not after.
+        UnknownModel: ``start`` is no model.
+        DamagedModel: its files contradict its manifest or the rules.
+        BackendUnavailable: the package that carries a task network's published weights is missing.
+        TacError: what was trained cannot be exported, see `training.export.export`.
     """
     model = None if start is None else find(start)
     if isinstance(config, Path):
@@ -109,20 +115,21 @@ def train_command(
     parallel.join(device)
     run = run or default_run(config.name)
     _check_folders(config, [*folders, *unlabelled], tests)
-    # What the start never saw is tested on first: a model that goes on from it is to be judged on
-    # images that neither of them was trained on.
+    # Of what the start knows, what it never saw is tested on: a model that goes on from it is to be
+    # judged on images that neither of them was trained on.
     kept_out = sorted((model and model.held_out()) or ())
     data = _scan(config, folders, unlabelled, tests, kept_out, say)
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
     origin = {"command": command, "start": None if model is None else _identify(model)}
-    _check_start(run, origin)
+    _check_run(run, origin, data)
     described = {
         "config": asdict(config),
         "folders": [str(folder.resolve()) for folder in folders],
         "unlabelled": [str(folder.resolve()) for folder in unlabelled],
         "tests": [str(folder.resolve()) for folder in tests],
         "kept_out": kept_out,
+        "data": data.digest,
         "start": None if model is None else str(model.path.resolve()),
         "origin": origin,
     }
@@ -153,18 +160,30 @@ def train_command(
     return _finish(config, data, network, out, run, origin, codec=kept, force=force, say=say)
 
 
-def _check_start(run: Path, origin: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run that started from another model."""
+def _check_run(run: Path, origin: Mapping[str, Any], data: ImageFolders) -> None:
+    """Refuse to go on with a run that started from another model, or learned from other images."""
     if not (run / CHECKPOINT).exists() or not (run / RUN).exists():
         return
     try:
-        before = json.loads((run / RUN).read_text(encoding="utf-8"))["origin"]["start"]
+        described = json.loads((run / RUN).read_text(encoding="utf-8"))
+        before = described["origin"]["start"]
     except (ValueError, KeyError, TypeError) as exc:
         raise ConfigError(f"{run / RUN} is damaged; give another --run folder") from exc
     if before != origin["start"]:
         raise ConfigError(
             f"{run} holds a run that started from {before or 'no model'}, not from "
             f"{origin['start'] or 'none'}; give another --run folder, or the same --from"
+        )
+    _check_images(run, described, data)
+
+
+def _check_images(run: Path, described: Mapping[str, Any], data: ImageFolders) -> None:
+    """Refuse images that a run would now test on and was trained on, or the other way round."""
+    # The first runs did not say which images they had.
+    if described.get("data", data.digest) != data.digest:
+        raise ConfigError(
+            f"{run} holds a run of other images: give the same folders with the files that they "
+            "had, or train into another --run folder"
         )
 
 
@@ -185,9 +204,11 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     """Write the model folder of a run as it stands at its newest checkpoint, and evaluate it.
 
     Raises:
-        ConfigError: the folder holds no run, or no checkpoint yet.
+        ConfigError: the folder holds no run, or no checkpoint yet, or the run's image folders hold
+            other images than it was trained with.
         DataError: the run's image folders are gone.
         OutputExists: ``out`` is there and ``force`` is false.
+        UnknownModel, DamagedModel: the model that a task network is added to is gone or damaged.
     """
     try:
         described = json.loads((run / RUN).read_text(encoding="utf-8"))
@@ -211,6 +232,7 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
             )
     data = _scan(config, folders, unlabelled, tests, kept_out, say)
     network = load_trained(config, len(data.classes), run)
+    _check_images(run, described, data)
     return _finish(config, data, network, out, run, origin, codec=kept, force=force, say=say)
 
 
@@ -267,6 +289,11 @@ def _check_folders(config: TrainingConfig, folders: Sequence[Path], tests: Seque
     for folder in tests:
         if folder.resolve() in [other.resolve() for other in folders]:
             raise ConfigError(f"{folder} is to be trained on and tested on; give two folders")
+    known: set[Path] = set()
+    for folder in (*folders, *tests):
+        if folder.resolve() in known:
+            raise ConfigError(f"{folder} is given twice; give each folder once, to one option")
+        known.add(folder.resolve())
     if config.task.network not in KINDS:
         raise ConfigError(
             f"no task network is called {config.task.network!r}; there are: {', '.join(KINDS)}"
@@ -334,7 +361,7 @@ def _export(
         "config": asdict(config),
         "seed": config.seed,
         **origin,
-        "data": [_describe(part) for part in data.parts],
+        "data": [_describe(*pair) for pair in zip(data.parts, _names(data), strict=True)],
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
@@ -381,18 +408,14 @@ def _documents(data: ImageFolders, run: Path) -> dict[str, bytes]:
     lines = ["# Images that training kept out, by their place in their data folder."]
     # Names below different folders may be the same: those of images that were trained on, too, are
     # left out, so that nobody takes the one for the other.
-    seen = {_below(part, e) for part in data.parts for e in (*part.train, *part.calibration)}
-    for part in data.parts:
-        lines.append(f"# {_name(part.folder)}")
-        lines += sorted({_below(part, e) for e in part.test} - seen)
+    seen = {e.below(part.folder) for part in data.parts for e in (*part.train, *part.calibration)}
+    for part, name in zip(data.parts, _names(data), strict=True):
+        lines.append(f"# {name}")
+        lines += sorted({e.below(part.folder) for e in part.test} - seen)
     documents = {HELD_OUT: ("\n".join(lines) + "\n").encode()}
     if (run / LOG).exists():
         documents[LOG] = (run / LOG).read_bytes()
     return documents
-
-
-def _below(part: Part, example: Example) -> str:
-    return example.path.relative_to(part.folder).as_posix()
 
 
 def _head(config: TrainingConfig, data: ImageFolders, network: TacticNetwork) -> HeadExport | None:
@@ -428,16 +451,27 @@ def _labels(classes: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def _name(folder: Path) -> str:
-    """Return a folder's own name, and its parent's too where it is one part of a data set."""
-    path = folder.resolve()
-    several = path.name in ("train", "training", "val", "validation", "test")
-    return f"{path.parent.name}/{path.name}" if several else path.name
+def _names(data: ImageFolders) -> list[str]:
+    """Return a name for each folder, see `_name`."""
+    paths = [part.folder.resolve() for part in data.parts]
+    return [_name(path, [other for other in paths if other != path]) for path in paths]
 
 
-def _describe(part: Part) -> dict[str, Any]:
+def _name(path: Path, others: Sequence[Path]) -> str:
+    """Return a folder's own name, and its parent's too where it is one part of a data set.
+
+    Of further folders above it come as many as tell it from the others.
+    """
+    part_of_set = path.name in ("train", "training", "val", "validation", "test")
+    count = 2 if part_of_set else 1
+    while any(other.parts[-count:] == path.parts[-count:] for other in others):
+        count += 1
+    return Path(*path.parts[-count:]).as_posix()
+
+
+def _describe(part: Part, name: str) -> dict[str, Any]:
     return {
-        "folder": _name(part.folder),
+        "folder": name,
         "train": len(part.train),
         "calibration": len(part.calibration),
         "test": len(part.test),
@@ -450,10 +484,9 @@ def _evaluate(
     """Return the figures of each folder: an object, or a list of one for each level."""
     codec = load_model(model.path)
     found: dict[str, Any] = {}
-    for part in data.parts:
+    for part, name in zip(data.parts, _names(data), strict=True):
         if not part.test:  # another folder is tested on
             continue
-        name = _name(part.folder)
         examples = part.test[:limit]
         measured: Sequence[Figures]
         if config.segments and "segment" in model.heads:

@@ -9,8 +9,10 @@ Every draw is a pure function of the seed and its number: a run that is killed a
 same images, crops and flips as one that was not.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,10 @@ class Example(NamedTuple):
     label: int = UNLABELLED
     mask: Path | None = None  # the label map, where the task is segmentation
 
+    def below(self, folder: Path) -> str:
+        """Return the image's path below its folder, with slashes."""
+        return self.path.relative_to(folder).as_posix()
+
 
 class Part(NamedTuple):
     """One folder's share of each set."""
@@ -72,6 +78,19 @@ class ImageFolders:
     skipped: tuple[Skipped, ...]
     class_weights: Tensor | None = None  # of the cross-entropy of label maps
 
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the classes and of the images' names in each set of each folder.
+
+        Where the folders lie does not count: a data set may move while it is trained on.
+        """
+        sets = [
+            sorted(e.below(part.folder) for e in examples)
+            for part in self.parts
+            for examples in (part.train, part.calibration, part.test)
+        ]
+        return hashlib.sha256(json.dumps([self.classes, sets]).encode()).hexdigest()
+
 
 def scan(
     folders: Sequence[Path],
@@ -82,7 +101,6 @@ def scan(
     tests: Sequence[Path] = (),
     classes: Sequence[str] | None = None,
     kept_out: Collection[str] = (),
-    progress: Callable[[int, int], None] | None = None,
 ) -> ImageFolders:
     """Find, read once and split the images of some folders.
 
@@ -95,9 +113,8 @@ def scan(
         tests: folders in the layout of ``folders`` that are tested on and nothing else; of the
             others then nothing is, but for what ``kept_out`` names.
         classes: the class names in the order of their labels; by default the sorted union.
-        kept_out: paths below their folders, of images that are tested on before others are, and
-            never trained on: what the model to start from never saw.
-        progress: called with (files read, files in all).
+        kept_out: paths below their folders, of images that are never trained on: what the model to
+            start from never saw. Of a folder that holds some, nothing else is tested on.
 
     Raises:
         DataError: a folder is missing, holds no class folders or images, or a class of its is
@@ -113,8 +130,6 @@ def scan(
                 f"{folder}: class folder {strangers[0]!r} is not among the model's "
                 f"{len(names)} classes"
             )
-    total = sum(len(paths) for _, paths, _ in files)
-    done = 0
     skipped: list[Skipped] = []
     parts = []
     with ThreadPoolExecutor() as pool:
@@ -123,33 +138,32 @@ def scan(
             has_labels = number < len(folders) or only_tested
             good = []
             for path, reason in zip(paths, pool.map(_reason_to_skip, paths), strict=True):
-                done += 1
-                if progress and done % 100 == 0:
-                    progress(done, total)
                 if reason:
                     skipped.append(Skipped(path, reason))
                 else:
                     name = path.relative_to(folder).parts[0]
                     good.append(Example(path, names.index(name) if has_labels else UNLABELLED))
+            random = np.random.default_rng(seed)
             if only_tested:
-                parts.append(tested(folder, good))
+                parts.append(tested(folder, good, random))
                 continue
             test = config.test_shares[number] if config.test_shares else config.test
-            random = np.random.default_rng(seed)
             shares = (None if tests else test, config.calibration)
             parts.append(split(folder, good, shares, random, has_labels, set(kept_out)))
     return ImageFolders(names, tuple(parts), tuple(skipped))
 
 
-def tested(folder: Path, examples: Sequence[Example]) -> Part:
-    """Return a folder that is tested on and nothing else.
+def tested(folder: Path, examples: Sequence[Example], random: np.random.Generator) -> Part:
+    """Return a folder that is tested on and nothing else, its images shuffled.
 
     Raises:
         DataError: it is empty.
     """
     if not examples:
         raise DataError(f"{folder} holds no image that can be read, and is to be tested on")
-    return Part(folder, True, (), (), tuple(examples))
+    # Whoever takes the first few is not to get one class alone.
+    shuffled = tuple(examples[i] for i in random.permutation(len(examples)))
+    return Part(folder, True, (), (), shuffled)
 
 
 def _list_images(folder: Path) -> tuple[list[Path], set[str]]:
@@ -181,8 +195,12 @@ def split(
     labelled: bool,
     kept_out: set[str],
 ) -> Part:
-    """Split a folder by its shares of test and calibration; None tests on what is kept out."""
+    """Split a folder by its shares of test and calibration; None tests on what is kept out.
+
+    So does any share where the folder holds some of that: the start was trained on the rest.
+    """
     test, calibration = shares
+    known = any(example.below(folder) in kept_out for example in examples)
     groups = {"": examples}
     if not labelled:
         # Kinds of pictures that no class names are each held out in their share.
@@ -192,12 +210,12 @@ def split(
     sets: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
     for group in groups.values():
         shuffled = [group[i] for i in random.permutation(len(group))]
-        seen = [e.path.relative_to(folder).as_posix() not in kept_out for e in shuffled]
+        seen = [e.below(folder) not in kept_out for e in shuffled]
         # Stable: what was kept out comes first, and both stay shuffled.
         shuffled = [
             e for _, e in sorted(zip(seen, shuffled, strict=True), key=lambda pair: pair[0])
         ]
-        first = max(seen.count(False), round((test or 0) * len(group)))
+        first = seen.count(False) if known else round((test or 0) * len(group))
         second = first + max(1, round(calibration * len(group)))
         for chosen, share in zip(
             sets, (shuffled[second:], shuffled[first:second], shuffled[:first]), strict=True

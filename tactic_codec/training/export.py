@@ -16,6 +16,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ from tactic_codec.networks.folder import WEIGHTS, describe
 from tactic_codec.networks.heads import Task
 from tactic_codec.networks.transforms import macs_per_pixel
 from tactic_codec.refinement import Networks
+from tactic_codec.training.evaluate import ClassificationFigures, Figures, SegmentationFigures
 from tactic_codec.training.offsets import tune_offset
 from tactic_codec.training.tables import Likelihood, fit_tables
 
@@ -198,7 +200,7 @@ def add_head(
     """Write a model folder with the codec of another and one more task network.
 
     Its fingerprint is that of ``model``: streams that were written before are served by the new
-    network. A network for the same task is replaced.
+    network. A network for the same task is replaced, and its figures go; those of the codec stay.
 
     Args:
         model: what to take everything else from.
@@ -225,9 +227,26 @@ def add_head(
     manifest["name"] = name
     manifest["heads"][head.task] = _describe_head(head)
     manifest["heads_training"] = {**manifest.get("heads_training", {}), head.task: dict(training)}
+    if "metrics" in manifest:
+        manifest["metrics"] = _without_task(manifest["metrics"], head.task)
     manifest["files"] = _describe_files(files)
     files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
     return _write(out, files, example)
+
+
+def _without_task(metrics: Any, task: Task) -> Any:
+    """Drop what a task network made of the images of each folder, at each level."""
+    kind = ClassificationFigures if task == "classify" else SegmentationFigures
+    gone = {field.name for field in fields(kind)} - {field.name for field in fields(Figures)}
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, list):
+            return [kept(part) for part in value]
+        if isinstance(value, dict):
+            return {name: part for name, part in value.items() if name not in gone}
+        return value
+
+    return {folder: kept(figures) for folder, figures in metrics.items()}
 
 
 def _write(out: Path, files: Mapping[str, bytes], example: Pixels) -> Model:

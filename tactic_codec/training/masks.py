@@ -72,11 +72,11 @@ def scan_masks(
                     continue
                 good.append(example)
                 found_in[example.path] = found[: len(counts)]
+            random = np.random.default_rng(seed)
             if number >= len(folders):
-                parts.append(tested(folder, good))
+                parts.append(tested(folder, good, random))
                 continue
             share = config.test_shares[number] if config.test_shares else config.test
-            random = np.random.default_rng(seed)
             shares = (None if tests else share, config.calibration)
             parts.append(split(folder, good, shares, random, True, set(kept_out)))
     for part in parts:
