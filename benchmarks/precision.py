@@ -2,7 +2,8 @@
 
     python benchmarks/precision.py [--steps 5] [--threads 1]
 
-A step of the joint stage that made the default model, 16 squares of 224×224, forward and backward:
+A step of the joint stage that made the default model, 16 squares of 224×224, forward and backward,
+with a task network that learns, as that of a specialist does:
 in float32; in bfloat16 as training does it, with the gradients of depthwise convolutions in
 float32; and in bfloat16 throughout. The three take turns, and medians are compared. Writes
 benchmarks/results/precision.json.
@@ -81,6 +82,7 @@ def stepper() -> Callable[[Precision], None]:
     network = build_network(config, CLASSES)
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert network.head is not None
+    network.head.requires_grad_()
     teacher = copy.deepcopy(network.head).eval().requires_grad_(False)
     objective = Objective(network, teacher, config.task)
     x_BCHW = torch.rand(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
