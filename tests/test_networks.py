@@ -420,3 +420,12 @@ def test_depthwise_convolutions_of_task_networks_are_such(name: str) -> None:
     ]
     assert grouped
     assert all(isinstance(module, DepthwiseConv2d) for module in grouped)
+
+
+def test_rates_keep_single_precision_under_autocast() -> None:
+    prior = FactorizedPrior(3)
+    y_BCHW = 40 * torch.randn(2, 3, 8, 8)
+    expected = prior.bits(y_BCHW)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = prior.bits(y_BCHW)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)

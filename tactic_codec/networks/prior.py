@@ -71,8 +71,10 @@ class FactorizedPrior(nn.Module):
         below, above = y_BCHW.float() - 0.5, y_BCHW.float() + 0.5
         if shrink_BCHW is not None:
             below, above = below * shrink_BCHW, above * shrink_BCHW
-        lower = self._logits_of_cumulative(below.transpose(0, 1).reshape(channels, 1, -1))
-        upper = self._logits_of_cumulative(above.transpose(0, 1).reshape(channels, 1, -1))
+        # The probability is a difference of two numbers that bfloat16 would round to the same.
+        with torch.autocast(y_BCHW.device.type, enabled=False):
+            lower = self._logits_of_cumulative(below.transpose(0, 1).reshape(channels, 1, -1))
+            upper = self._logits_of_cumulative(above.transpose(0, 1).reshape(channels, 1, -1))
         # Far right both sigmoids round to one and their difference to zero; mirrored to the left
         # tail the difference keeps its digits.
         sign = -torch.sign(lower + upper).detach()
