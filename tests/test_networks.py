@@ -18,7 +18,7 @@ from tactic_codec.networks import efficientnet_lite, heads
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.depthwise import DepthwiseConv2d
 from tactic_codec.networks.heads import KINDS, Logits, build_head, classify
-from tactic_codec.networks.prior import LIKELIHOOD_FLOOR, FactorizedPrior
+from tactic_codec.networks.prior import LIKELIHOOD_FLOOR, FactorizedPrior, broadened
 from tactic_codec.networks.transforms import (
     HALO,
     STRIDE,
@@ -101,7 +101,8 @@ def test_both_tails_keep_their_digits() -> None:
 def test_bits_are_those_of_the_likelihoods() -> None:
     density = prior(2)
     y_BCHW = torch.randint(-5, 6, (2, 2, 3, 4)).float()
-    expected = -density.likelihood(y_BCHW).double().log2().sum(dim=(1, 2, 3))
+    mass_BCHW = broadened(density.likelihood(y_BCHW), y_BCHW)
+    expected = -mass_BCHW.double().log2().sum(dim=(1, 2, 3))
     torch.testing.assert_close(density.bits(y_BCHW).double(), expected)
     one_by_one = torch.cat([density.bits(y_BCHW[b : b + 1]) for b in range(2)])
     torch.testing.assert_close(density.bits(y_BCHW), one_by_one)
@@ -429,3 +430,18 @@ def test_rates_keep_single_precision_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = prior.bits(y_BCHW)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
+def test_what_comes_after_a_constant_channel_has_a_gradient() -> None:
+    prior = FactorizedPrior(1)
+    optimizer = torch.optim.Adam(prior.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        prior.bits(torch.ones(1, 1, 8, 8)).sum().backward()
+        optimizer.step()
+    assert prior.bits(torch.ones(1, 1, 1, 1)).item() < 0.01
+    y_BCHW = torch.full((1, 1, 1, 1), 9.0, requires_grad=True)
+    assert prior.likelihood(y_BCHW).item() == LIKELIHOOD_FLOOR
+    prior.bits(y_BCHW).sum().backward()
+    assert y_BCHW.grad is not None
+    assert y_BCHW.grad.item() > 0.1

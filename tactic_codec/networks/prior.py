@@ -19,7 +19,7 @@ CAP = 15
 """Where contexts cap magnitudes, as the format says."""
 
 BROAD, BROAD_SHARE = 2.0, 1e-4
-"""Scale in symbols, and share, of the logistic that is mixed into densities with contexts."""
+"""Scale in symbols, and share, of the logistic that is mixed into densities in training."""
 
 LIKELIHOOD_FLOOR = 2.0**-24
 """The rarest symbol that a 24-bit table can hold; less would promise bits nobody pays."""
@@ -83,8 +83,8 @@ class FactorizedPrior(nn.Module):
         return mass_BCHW.clamp_min(LIKELIHOOD_FLOOR)
 
     def bits(self, y_BCHW: Tensor) -> Tensor:
-        """Return the information of each image's latents, in bits [B]."""
-        return -self.likelihood(y_BCHW).log2().sum(dim=(1, 2, 3))
+        """Return the information of each image's latents, in bits [B], see `broadened`."""
+        return -broadened(self.likelihood(y_BCHW), y_BCHW).log2().sum(dim=(1, 2, 3))
 
 
 class ContextPrior(nn.Module):
@@ -135,15 +135,18 @@ class ContextPrior(nn.Module):
         return self._mass(y_BCHW, self.scale[level, :, None, None].expand_as(y_BCHW))
 
     def _mass(self, y_BCHW: Tensor, log_scale_BCHW: Tensor) -> Tensor:
-        """Return the density's mass, mixed with a broad one's.
+        return broadened(self.density.likelihood(y_BCHW, torch.exp(-log_scale_BCHW)), y_BCHW)
 
-        A channel that is zero for long would otherwise narrow its density until whatever comes
-        next has no probability, and no gradient.
-        """
-        narrow = self.density.likelihood(y_BCHW, torch.exp(-log_scale_BCHW))
-        magnitude = y_BCHW.abs()
-        broad = torch.sigmoid((0.5 - magnitude) / BROAD) - torch.sigmoid((-0.5 - magnitude) / BROAD)
-        return (1 - BROAD_SHARE) * narrow + BROAD_SHARE * broad
+
+def broadened(mass_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
+    """Mix the masses of latents with those of a broad density around zero.
+
+    A channel that is constant for long would otherwise narrow its density until whatever comes next
+    has no probability, and no gradient.
+    """
+    magnitude = y_BCHW.abs()
+    broad = torch.sigmoid((0.5 - magnitude) / BROAD) - torch.sigmoid((-0.5 - magnitude) / BROAD)
+    return (1 - BROAD_SHARE) * mass_BCHW + BROAD_SHARE * broad
 
 
 @torch.no_grad()
