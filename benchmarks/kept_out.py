@@ -47,7 +47,7 @@ def drawn_again(model: Model, folder: Path) -> set[str]:
     split = DataConfig(test=shares["test"], calibration=shares["calibration"])
     classes = model.head("classify").classes
     (part,) = scan([folder], split, training["seed"], classes=classes).parts
-    return {example.path.relative_to(folder).as_posix() for example in part.test}
+    return {example.below(folder) for example in part.test}
 
 
 def squares(folder: Path, names: Sequence[str], limit: int) -> list[Pixels]:

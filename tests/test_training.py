@@ -21,6 +21,7 @@ from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.heads import Logits
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training import loss
+from tactic_codec.training import objective as objective_room
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import (
     DataConfig,
@@ -742,6 +743,23 @@ def test_bfloat16_trains_and_keeps_weights_in_single(
     losses = [step.loss for step in steps]
     assert np.isfinite(losses).all()
     assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_auto_is_bfloat16_where_the_processor_multiplies_it(
+    able: bool, tiny_head: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able}, raising=False)
+    objective_room._fast_low.cache_clear()
+    network = TacticNetwork(SMALL_RESIDUAL, heads.build_head("tiny", 2))
+    seen: list[bool] = []
+    network.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    objective = Objective(network, None, CONFIG.task)
+    for precision in ("auto", "float32", "bfloat16"):
+        stage = replace(STAGE, precision=precision)
+        objective(torch.rand(1, 3, 32, 32), torch.tensor([0]), torch.tensor([0]), stage)
+    objective_room._fast_low.cache_clear()
+    assert seen == [able, False, True]
 
 
 def test_the_learning_rate_falls_along_a_half_cosine(data: ImageFolders, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """Depthwise convolutions for training in bfloat16 on a CPU: their gradients are taken in float32.
 
-A CPU that multiplies matrices of bfloat16 makes every part of a training step faster by it, but
-for one: the gradients of a depthwise convolution with a stride of two, or a kernel of five, take
-three to six times as long as in float32, for which oneDNN has kernels that it lacks in bfloat16.
-`benchmarks/precision.py` measures a step both ways.
+On a CPU that multiplies matrices of bfloat16 convolutions and their gradients are faster in it, but
+for one kind: gradients of a depthwise convolution with a stride of two, or a kernel of five, took
+three to six times as long as in float32. `benchmarks/precision.py` measures a step both ways.
 """
 
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, autograd, nn
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A convolution that does under autocast on the CPU what this module is for, if it is grouped.
+    """A convolution whose gradients are float32 under autocast on the CPU, if it has groups.
 
     Everything else is that of its base class, the names of its weights included.
     """
@@ -31,7 +30,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def adopt_depthwise(network: nn.Module) -> None:
-    """Make the grouped convolutions of somebody else's network such as these."""
+    """Turn, in place, all `nn.Conv2d` with groups in a network into `DepthwiseConv2d`."""
     for module in network.modules():
         if type(module) is nn.Conv2d and module.groups > 1:
             module.__class__ = DepthwiseConv2d
