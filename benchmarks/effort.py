@@ -16,7 +16,6 @@ benchmarks/results/effort.json row by row, and goes on with it where it was inte
 """
 
 import argparse
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from kept_out import SIZE, kept_out, squares
+from resumed import earlier, write
 
 from tactic_codec import metrics, tasks
 from tactic_codec.codec import Codec, load_model
@@ -187,20 +187,6 @@ def coders(codec: Codec, efforts: str, levels: tuple[int, ...], names: str) -> I
         yield ModelCoder(codec, name=name, effort=effort).at(levels)
     for name in filter(None, names.split(",")):
         yield conventional(name)
-
-
-def earlier(path: Path, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of an earlier run of the same model on the same pictures."""
-    if not path.exists():
-        return []
-    known = json.loads(path.read_text(encoding="utf-8"))
-    same = all(known.get(key) == value for key, value in result.items())
-    return known["rows"] if same else []
-
-
-def write(path: Path, result: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -160,8 +160,10 @@ def test_experiments_are_valid(path: Path) -> None:
     load_config(path)
 
 
-BENCHMARKS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if p.stem != "kept_out"]
-"""All but the module that they share."""
+SHARED = {"kept_out", "resumed"}
+"""The modules that benchmarks share."""
+
+BENCHMARKS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if p.stem not in SHARED]
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
