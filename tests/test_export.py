@@ -40,6 +40,7 @@ from tactic_codec.training.export import (
     add_head,
     add_metrics,
     export,
+    install,
     latent_of,
     levels_of,
     used_channels,
@@ -346,6 +347,7 @@ def again(exported: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str
                     parameter[parameter.abs() == parameter.abs().min()] += 1e-6
     out = tmp_path_factory.mktemp("again") / "exported"
     out.mkdir()
+    (out / "model.json").write_text("{}")
     (out / "stale.onnx").write_bytes(b"of the folder that was here")
     before = snapshot(network)
     model = export_of(network, out, overwrite=True)
@@ -393,7 +395,38 @@ def test_a_folder_that_is_there_is_kept(exported: Model, tmp_path: Path) -> None
     (tmp_path / "mine" / "diary.txt").write_text("dear")
     with pytest.raises(OutputExists, match="mine exists; choose another name, or overwrite"):
         export_of(trained(), tmp_path / "mine")
+    with pytest.raises(OutputExists, match="mine exists and is no model folder; choose another"):
+        export_of(trained(), tmp_path / "mine", overwrite=True)
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "diary.txt"]
+
+
+def test_what_stands_beside_a_model_stays(exported: Model, tmp_path: Path) -> None:
+    for end in ("new", "old"):
+        (tmp_path / f"mine.{end}").mkdir()
+    (tmp_path / "mine").mkdir()  # an empty folder is nothing to lose
+    install(exported, tmp_path / "mine", overwrite=True).verify()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.new", "mine.old"]
+    with pytest.raises(OutputExists):
+        install(exported, tmp_path / "mine", overwrite=False)
+
+
+def test_the_old_model_stays_where_the_new_one_cannot_take_its_place(
+    exported: Model, tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.json").write_text("old")
+    rename = Path.rename
+
+    def full(self: Path, target: Path) -> Path:
+        if self.name.endswith(".new"):
+            raise OSError("no space left")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="no space left"):
+        install(exported, tmp_path / "mine", overwrite=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "model.json"]
+    assert (tmp_path / "mine" / "model.json").read_text() == "old"
 
 
 def test_networks_that_onnx_computes_otherwise_are_not_written(
@@ -406,11 +439,11 @@ def test_networks_that_onnx_computes_otherwise_are_not_written(
         OnnxRuntime, "run", lambda self, network, array: run(self, network, array) * 1.01
     )
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "old").write_text("stays")
+    (tmp_path / "model" / "model.json").write_text("stays")
     network = trained()
     with pytest.raises(TacError, match="the exported analysis differs from torch's by"):
         export_of(network, tmp_path / "model", levels=levels_of(network), head=None, overwrite=True)
-    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "model.json"]
 
 
 def test_metrics_do_not_change_the_fingerprint(spoilt: Any) -> None:
@@ -775,8 +808,18 @@ def test_the_offset_follows_the_price_of_a_bit(alpha: float, beta: float, expect
     assert found == expected
 
 
-def test_one_channel_is_left_where_none_is_used() -> None:
-    assert used_channels([[np.zeros((4, 2, 2), np.int32)]]) == [0]
+def test_channels_are_used_where_a_symbol_is_not_zero() -> None:
     symbols = np.zeros((4, 2, 2), np.int32)
-    symbols[2, 0, 1] = -1
-    assert used_channels([[np.zeros_like(symbols)], [symbols]]) == [2]
+    assert not used_channels([symbols]).any()
+    other = symbols.copy()
+    other[2, 0, 1] = -1
+    assert used_channels([symbols, other]).tolist() == [False, False, True, False]
+
+
+def test_one_channel_is_left_where_none_is_used(tmp_path: Path) -> None:
+    network = trained()
+    nothing = [
+        LevelExport(np.full(4, 1e-6, np.float32), np.ones(4, np.float32), network.prior.likelihood)
+    ]
+    model = export_of(network, tmp_path / "grey", levels=nothing, head=None)
+    assert model.channels == 1

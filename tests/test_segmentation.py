@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.model import Model
 from tactic_codec.networks import efficientnet_lite, heads
 from tactic_codec.networks.segmentation import PyramidSegmenter
-from tactic_codec.training import loss
+from tactic_codec.training import command, loss
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import export_command, train_command
-from tactic_codec.training.config import DataConfig, MasksConfig, parse_config
+from tactic_codec.training.config import DataConfig, MasksConfig, load_config, parse_config
 from tactic_codec.training.data import Crops, scan
 from tactic_codec.training.loss import UNLABELLED
 from tactic_codec.training.masks import class_weights, scan_masks
@@ -433,6 +434,58 @@ def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Pa
     again = export_command(world / "run-more", world / "again", say=lambda _: None)
     assert again.read_file("segment.onnx") == more.read_file("segment.onnx")
     assert again.fingerprint == road.fingerprint
+
+
+@pytest.mark.parametrize("head_only", [False, True])
+def test_a_run_that_was_killed_over_its_last_figures_goes_on(
+    road: Model, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head_only: bool
+) -> None:
+    """A model is in its place when nothing of it is missing."""
+    head = HEAD.replace("150", "2")
+    text = 'name = "more"\n' + TASK + head if head_only else CODEC + TASK + JOINT
+    (tmp_path / "x.toml").write_text(text)
+
+    def run() -> Model | None:
+        return train_command(
+            tmp_path / "x.toml",
+            [world / "train"],
+            tmp_path / "out",
+            tests=[world / "val"],
+            head_only=head_only,
+            start=road.path if head_only else None,
+            run=tmp_path / "run",
+            say=lambda _: None,
+        )
+
+    def die(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "evaluate_masks", die)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not (tmp_path / "out").exists()
+    made = run()
+    assert made is not None
+    (rows,) = made.manifest["metrics"].values()
+    assert {row["images"] for row in rows} == {3}
+    assert all("mean_iou" in row for row in rows)
+
+
+def test_calibration_takes_what_there_is_room_for_from_everywhere(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world / "all.toml").write_text(CODEC + TASK.replace("0.2", "0.6") + JOINT)
+    config = load_config(world / "all.toml")
+    assert config.masks
+    data = scan_masks([world / "train"], config.masks, config.data, 1, tests=[world / "val"])
+    (everything,) = [[e.path for e in p.calibration] for p in data.parts if p.calibration]
+    whole = [image.load(path) for path in everything]
+    monkeypatch.setattr(command, "CALIBRATION_PIXELS", 3 * whole[0].size // 3 - 1)
+    chosen = command._calibration(config, data)
+    places = [i for i, p in enumerate(whole) if any(np.array_equal(p, c) for c in chosen)]
+    assert len(chosen) == len(places) == 3
+    assert places[0] < len(whole) / 3 and places[-1] >= 2 * len(whole) / 3 - 1
 
 
 def test_what_is_trained_on_is_not_tested_on(world: Path) -> None:

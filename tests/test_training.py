@@ -32,7 +32,7 @@ from tactic_codec.training.config import (
     TrainingConfig,
 )
 from tactic_codec.training.data import Crops, Example, ImageFolders, Part, batches, scan
-from tactic_codec.training.evaluate import ClassificationFigures, evaluate
+from tactic_codec.training.evaluate import ClassificationFigures, _at_each_level, evaluate
 from tactic_codec.training.loop import Step, _build_optimizer, build_network, load_trained, train
 from tactic_codec.training.objective import LEVEL_BALANCE, Objective
 
@@ -655,6 +655,30 @@ def test_the_checkpoint_needs_no_pickle(data: ImageFolders, tmp_path: Path) -> N
     assert json.loads(state["config"])["name"] == "small"
 
 
+@pytest.mark.parametrize("damage", ["cut", "foreign", "other", "empty"])
+def test_a_damaged_checkpoint_is_named_with_the_remedy(
+    data: ImageFolders, tmp_path: Path, damage: str
+) -> None:
+    config = staged(steps=2)
+    train(config, data, tmp_path)
+    path = tmp_path / CHECKPOINT
+    if damage == "other":
+        torch.save({"step": 1}, path)
+    else:
+        whole = path.read_bytes()
+        path.write_bytes(
+            {"cut": whole[: len(whole) // 2], "foreign": b"%PDF-1.4", "empty": b""}[damage]
+        )
+    log = (tmp_path / LOG).read_bytes()
+    for attempt in (
+        lambda: train(config, data, tmp_path),
+        lambda: load_trained(config, 2, tmp_path),
+    ):
+        with pytest.raises(ConfigError, match=r"checkpoint\.pt is damaged: .*; delete it"):
+            attempt()
+    assert (tmp_path / LOG).read_bytes() == log
+
+
 def test_rounding_leaves_the_analysis_as_it_is(
     data: ImageFolders, tmp_path: Path, tiny_head: Any
 ) -> None:
@@ -818,6 +842,14 @@ def check_real_files(
     assert found.payload_bpp == pytest.approx(8 * np.mean(payloads) / 1024)
     assert found.ideal_bpp <= found.payload_bpp <= 1.005 * found.ideal_bpp + 64 / 1024
     assert found.psnr == pytest.approx(np.mean(psnrs))
+
+
+def test_a_picture_too_plain_for_readers_limits_is_measured(tiny: Codec) -> None:
+    """Of strangers' files so few bytes would not be decoded to so many pixels."""
+    plain = np.full((2100, 2100, 3), 128, np.uint8)
+    measured = [costs for _, costs in _at_each_level(tiny, plain)]
+    assert len(measured) == len(tiny.model.levels)
+    assert container.default_max_pixels(measured[0].payload) < measured[0].area == 2100 * 2100
 
 
 def test_evaluation_counts_right_answers(tiny: Codec, data: ImageFolders) -> None:

@@ -4,11 +4,13 @@ run/checkpoint.pt    networks, optimizer, moving average, teacher, the step, the
 run/log.jsonl        cut back to where it was when the checkpoint was written
 """
 
+import errno
 import json
 import os
+import pickle
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,9 @@ from tactic_codec.training.config import TrainingConfig, parse_config
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
+
+_STATE = {"config", "step", "network", "optimizer", "log_bytes"}
+"""What every checkpoint holds."""
 
 
 class Learner(NamedTuple):
@@ -62,12 +67,12 @@ def resume(run: Path, config: TrainingConfig, learner: Learner, device: str) -> 
     """Load the checkpoint, if there is one, and return how many steps it has behind it.
 
     Raises:
-        ConfigError: it belongs to another configuration.
+        ConfigError: it belongs to another configuration, or is damaged.
     """
     path = run / CHECKPOINT
     if not path.exists():
         return 0
-    state = torch.load(path, map_location=device, weights_only=True)
+    state = _load(path, device)
     step: int = state["step"]
     if not _continues(parse_config(json.loads(state["config"]), str(path)), config, step):
         raise ConfigError(
@@ -85,12 +90,16 @@ def resume(run: Path, config: TrainingConfig, learner: Learner, device: str) -> 
 
 
 def cut_log(run: Path) -> None:
-    """Drop the log's lines behind the checkpoint: their steps will be taken again."""
+    """Drop the log's lines behind the checkpoint: their steps will be taken again.
+
+    Raises:
+        ConfigError: the checkpoint is damaged.
+    """
     path = run / CHECKPOINT
     if not path.exists():
         (run / LOG).unlink(missing_ok=True)
         return
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    state = _load(path, "cpu", mmap=True)
     with (run / LOG).open("r+b") as log:
         log.truncate(state["log_bytes"])
 
@@ -99,14 +108,31 @@ def load_trained(network: TacticNetwork, run: Path) -> TacticNetwork:
     """Load what a run's newest checkpoint would export into networks on the CPU.
 
     Raises:
-        ConfigError: there is no checkpoint, or not one of such networks.
+        ConfigError: there is no checkpoint, or not one of such networks, or it is damaged.
     """
     path = run / CHECKPOINT
     if not path.exists():
         raise ConfigError(f"{run} has no checkpoint yet; train it first")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = _load(path, "cpu")
     _load_state(network, state.get("average", state["network"]), path)
     return network.eval()
+
+
+def _load(path: Path, device: str, *, mmap: bool = False) -> dict[str, Any]:
+    try:
+        state: Any = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+        lacking = _STATE - state.keys() if isinstance(state, dict) else _STATE
+        if lacking:
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as exc:
+        if isinstance(exc, OSError) and exc.errno != errno.EINVAL:  # torch's, of files cut short
+            raise
+        raise ConfigError(
+            f"{path} is damaged: {str(exc).partition(chr(10))[0]}; delete it to start anew, or "
+            "give another --run folder"
+        ) from exc
+    found: dict[str, Any] = state
+    return found
 
 
 def _learned_state(network: TacticNetwork) -> dict[str, Tensor]:

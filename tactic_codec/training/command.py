@@ -5,7 +5,7 @@ runs/<name>/run.json        the configuration and the folders, so that export ne
 runs/<name>/checkpoint.pt   see `tactic_codec.training.loop`
 runs/<name>/log.jsonl
 runs/<name>/learning.png    the log as a picture
-runs/<name>/candidate/      the model folder of the newest evaluation
+runs/<name>/candidate/      the model folder of the newest evaluation, where it gets its figures
 """
 
 import json
@@ -22,7 +22,7 @@ from torch import Tensor
 from tactic_codec import image
 from tactic_codec.codec import load_model
 from tactic_codec.entropy import ContextModel
-from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists
+from tactic_codec.errors import BackendUnavailable, ConfigError
 from tactic_codec.model import HELD_OUT, Model, find
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import load_start
@@ -33,15 +33,27 @@ from tactic_codec.training.config import TrainingConfig, load_config, parse_conf
 from tactic_codec.training.curve import draw_curve
 from tactic_codec.training.data import ImageFolders, Part, scan
 from tactic_codec.training.evaluate import Figures, evaluate, evaluate_masks
-from tactic_codec.training.export import HeadExport, add_head, add_metrics, export, levels_of
+from tactic_codec.training.export import (
+    HeadExport,
+    add_head,
+    add_metrics,
+    check_place,
+    export,
+    install,
+    levels_of,
+)
 from tactic_codec.training.loop import Step, load_trained, train
 from tactic_codec.training.masks import scan_masks
 from tactic_codec.training.specialise import head_only_config, specialist_config
 
 RUN = "run.json"
 CURVE = "learning.png"
+CANDIDATE = "candidate"
 CALIBRATION_IMAGES = 500
-"""Images that tables are counted on: 400,000 symbols a channel at 224×224."""
+"""Images that tables are counted on, at most: 400,000 symbols a channel at 224×224."""
+
+CALIBRATION_PIXELS = 1 << 26
+"""Of these images, which are held in memory with their latents: 4 to 8 bytes a pixel."""
 
 Say = Callable[[str], None]
 Progress = Callable[[Step, int], None]
@@ -91,7 +103,7 @@ def train_command(
         ConfigError: the configuration cannot be run, a folder is given twice, or the run folder
             belongs to another configuration, another start or other images.
         DataError: the folders hold no images in class folders.
-        OutputExists: ``out`` is there; found out before training, not after.
+        OutputExists: ``out`` is there, or is no model; found out before training, not after.
         UnknownModel: ``start`` is no model.
         DamagedModel: its files contradict its manifest or the rules.
         BackendUnavailable: the package that carries a task network's published weights is missing.
@@ -108,8 +120,7 @@ def train_command(
         if model is None:
             raise ConfigError("a task network is added to a model: name it with --from")
         config = head_only_config(model, config)
-    if out.exists() and not force:
-        raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
+    check_place(out, overwrite=force)
     if threads is not None:
         torch.set_num_threads(threads)
     parallel.join(device)
@@ -137,9 +148,7 @@ def train_command(
     kept = model if config.head_only else None
 
     def assess(network: TacticNetwork) -> dict[str, Any]:
-        candidate = _export(
-            config, data, network, run / "candidate", run, origin, codec=kept, force=True
-        )
+        candidate = _export(config, data, network, run, origin, codec=kept)
         return _evaluate(config, data, candidate, limit=config.evaluation.images, say=say)
 
     first = parallel.share().first
@@ -207,7 +216,7 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
         ConfigError: the folder holds no run, or no checkpoint yet, or the run's image folders hold
             other images than it was trained with.
         DataError: the run's image folders are gone.
-        OutputExists: ``out`` is there and ``force`` is false.
+        OutputExists: ``out`` is there and ``force`` is false, or it is no model.
         UnknownModel, DamagedModel: the model that a task network is added to is gone or damaged.
     """
     try:
@@ -221,6 +230,7 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
     except (OSError, ValueError, KeyError, TypeError) as exc:
         reason = f"{type(exc).__name__} {exc}"
         raise ConfigError(f"{run} holds no training run: {reason}; train it first") from exc
+    check_place(out, overwrite=force)
     config = parse_config(raw, str(run / RUN))
     kept = None
     if config.head_only:
@@ -335,27 +345,26 @@ def _finish(
     force: bool,
     say: Say,
 ) -> Model:
-    model = _export(config, data, network, out, run, origin, codec=codec, force=force)
-    add_metrics(out, _evaluate(config, data, model, limit=config.evaluation.final, say=say))
-    return Model(out)
+    # The model goes to its place when its figures are known: where it is, nothing is missing, and
+    # a run that was killed before goes on by the same command.
+    model = _export(config, data, network, run, origin, codec=codec)
+    figures = _evaluate(config, data, model, limit=config.evaluation.final, say=say)
+    add_metrics(model.path, figures)
+    return install(model, out, overwrite=force)
 
 
 def _export(
     config: TrainingConfig,
     data: ImageFolders,
     network: TacticNetwork,
-    out: Path,
     run: Path,
     origin: Mapping[str, Any],
     *,
     codec: Model | None,
-    force: bool,
 ) -> Model:
-    """Write a model folder; with the codec of a model that keeps it, only the head is new."""
-    paths = [example.path for part in data.parts for example in part.calibration]
-    # Evenly over all folders, so that none of them is left out where there are more than enough.
-    chosen = paths[:: max(1, -(-len(paths) // CALIBRATION_IMAGES))]
-    calibration = [_calibration(config, path) for path in chosen]
+    """Write the candidate; with the codec of a model that keeps it, only the head is new."""
+    out = run / CANDIDATE
+    calibration = _calibration(config, data)
     head = _head(config, data, network)
     training = {
         "config": asdict(config),
@@ -378,7 +387,7 @@ def _export(
             training=training,
             example=calibration[0],
             documents=documents,
-            overwrite=force,
+            overwrite=True,
         )
     return export(
         network,
@@ -393,14 +402,25 @@ def _export(
         offset=config.offset,
         training=training,
         documents=documents,
-        overwrite=force,
+        overwrite=True,
     )
 
 
-def _calibration(config: TrainingConfig, path: Path) -> image.Pixels:
-    """Read a picture as it is evaluated: whole where it is segmented, else as a square."""
-    pixels = image.load(path)
-    return pixels if config.segments else image.square(pixels, config.data.size)
+def _calibration(config: TrainingConfig, data: ImageFolders) -> list[image.Pixels]:
+    """Read pictures as they are evaluated: whole where they are segmented, else as squares."""
+    paths = [example.path for part in data.parts for example in part.calibration]
+    # Evenly over all folders, so that none of them is left out where there are more than enough.
+    paths = paths[:: max(1, -(-len(paths) // CALIBRATION_IMAGES))]
+    pictures: dict[int, image.Pixels] = {}
+    pixels = 0
+    # However many there is room for, multiples of the golden ratio spread them evenly.
+    for i in sorted(range(len(paths)), key=lambda i: i * (5**0.5 - 1) / 2 % 1):
+        picture = image.load(paths[i])
+        pictures[i] = picture if config.segments else image.square(picture, config.data.size)
+        pixels += pictures[i].size // 3
+        if pixels > CALIBRATION_PIXELS:
+            break
+    return [pictures[i] for i in sorted(pictures)]
 
 
 def _documents(data: ImageFolders, run: Path) -> dict[str, bytes]:

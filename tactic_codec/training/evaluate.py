@@ -183,7 +183,7 @@ def _at_each_level(codec: Codec, pixels: image.Pixels) -> Iterator[tuple[image.P
     """Yield what comes back of an image, and what that cost, level 1 first."""
     for level in range(1, len(codec.model.levels) + 1):
         data = codec.compress(pixels, level)
-        frame = container.parse(data)
+        frame = container.parse(data, max_pixels=pixels.size // 3)
         symbols = codec.symbols(frame)
         decoded = codec.synthesise(symbols, frame)
         ideal = entropy.ideal_bits(symbols, codec.model.tables(frame.level))

@@ -14,8 +14,10 @@ import io
 import json
 import logging
 import shutil
+import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -135,12 +137,11 @@ def export(
         The model, read back from its folder and verified.
 
     Raises:
-        OutputExists: the folder is there and ``overwrite`` is false.
+        OutputExists: see `check_place`.
         TacError: ONNX Runtime does not compute what torch does, or a weight is beyond what half
             precision holds.
     """
-    if out.exists() and not overwrite:
-        raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
+    check_place(out, overwrite=overwrite)
     # A copy: the run that this is an evaluation of goes on with its networks as they are.
     network = copy.deepcopy(network).cpu().float().eval()
     for part in (network.analysis, network.synthesis):
@@ -158,15 +159,12 @@ def export(
             contexts=contexts,
             trained=offset,
         )
-    symbols = [
-        [codec.quantise(y, level.gain, offset) for y in latents]
-        for level, offset in zip(levels, offsets, strict=True)
-    ]
-    tables = [
-        fit_tables(found, contexts, level.likelihood)
-        for found, level in zip(symbols, levels, strict=True)
-    ]
-    keep = used_channels(symbols)
+    tables, used = [], np.zeros(network.transforms.latent, bool)
+    for level, rounding in zip(levels, offsets, strict=True):
+        symbols = [codec.quantise(y, level.gain, rounding) for y in latents]
+        tables.append(fit_tables(symbols, contexts, level.likelihood))
+        used |= used_channels(symbols)
+    keep = np.flatnonzero(used).tolist() or [0]  # networks have one channel at least
     network = network.pruned(keep).eval()
     levels = [
         level._replace(gain=level.gain[keep], inverse_gain=level.inverse_gain[keep])
@@ -216,8 +214,7 @@ def add_head(
         OutputExists, TacError: as `export`.
         DamagedModel: a file of ``model`` differs from its manifest.
     """
-    if out.exists() and not overwrite:
-        raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
+    check_place(out, overwrite=overwrite)
     manifest = copy.deepcopy(model.manifest)
     files = {file: model.read_file(file) for file in manifest["files"]}
     data, own = _head_files(head)
@@ -249,23 +246,65 @@ def _without_task(metrics: Any, task: Task) -> Any:
     return {folder: kept(figures) for folder, figures in metrics.items()}
 
 
+def check_place(out: Path, *, overwrite: bool) -> None:
+    """Refuse a place for a model folder where something would be lost.
+
+    Args:
+        out: the folder to be made.
+        overwrite: whether a model folder that is there may be replaced.
+
+    Raises:
+        OutputExists: it is there and must not be replaced, or holds something other than a model.
+    """
+    if not out.exists() and not out.is_symlink():
+        return
+    if not overwrite:
+        raise OutputExists(f"{out} exists; choose another name, or overwrite it with --force")
+    if not (out / MANIFEST).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputExists(f"{out} exists and is no model folder; choose another name")
+
+
+def install(model: Model, out: Path, *, overwrite: bool) -> Model:
+    """Copy a complete model folder to its place.
+
+    Raises:
+        OutputExists: see `check_place`.
+    """
+    check_place(out, overwrite=overwrite)
+    with _beside(out) as new:
+        shutil.copytree(model.path, new, dirs_exist_ok=True)
+    return Model(out)
+
+
 def _write(out: Path, files: Mapping[str, bytes], example: Pixels) -> Model:
     """Write a folder beside its place, check it, and move it there."""
-    sibling = out.with_name(f"{out.name}.new")
-    shutil.rmtree(sibling, ignore_errors=True)
-    sibling.mkdir(parents=True)
-    try:
+    with _beside(out) as new:
         for file, data in files.items():
-            (sibling / file).write_bytes(data)
-        model = Model(sibling)
+            (new / file).write_bytes(data)
+        model = Model(new)
         model.verify()
         _check_runtimes(model, example)
-        if out.exists():
-            shutil.rmtree(out)
-        sibling.rename(out)
-    finally:
-        shutil.rmtree(sibling, ignore_errors=True)
     return Model(out)
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """Make a folder that takes the place of ``out`` when it is complete, and goes otherwise."""
+    # Names that nobody else has: what stands beside a model is not ours to remove.
+    new, old = (out.with_name(f".{out.name}.{uuid.uuid4().hex}.{end}") for end in ("new", "old"))
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def levels_of(network: TacticNetwork) -> list[LevelExport]:
@@ -326,14 +365,14 @@ def _tune_offsets(
     ]
 
 
-def used_channels(symbols: Sequence[Sequence[NDArray[np.int32]]]) -> list[int]:
-    """Return the channels that are not zero in all latents [C, h, w] of all levels.
+def used_channels(symbols: Sequence[NDArray[np.int32]]) -> NDArray[np.bool_]:
+    """Tell which channels are not zero in all symbols [C, h, w] of a level, bool [C].
 
     Rate pressure early in training leaves some channels without a use. They cost no bits, but the
     time of coding their zeros and of computing them, which is most of it where few are used.
     """
-    used = np.any([(y != 0).any(axis=(1, 2)) for level in symbols for y in level], axis=0)
-    return np.flatnonzero(used).tolist() or [0]
+    used: NDArray[np.bool_] = np.any([(y != 0).any(axis=(1, 2)) for y in symbols], axis=0)
+    return used
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
