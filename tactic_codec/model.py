@@ -411,16 +411,23 @@ class Damaged:
 def installed() -> Iterator[Model | Damaged]:
     """Yield every installed model in the order of the search; of equal names the first."""
     seen: set[str] = set()
+    for model in _everything():
+        if model.path.name not in seen:
+            seen.add(model.path.name)
+            yield model
+
+
+def _everything() -> Iterator[Model | Damaged]:
+    """Yield every model on the search path, those too whose name another one takes."""
     for folder in search_path():
         if not folder.is_dir():
             continue
         for path in sorted(folder.iterdir()):
-            if path.name in seen or not _holds_model(path):
+            if not _holds_model(path):
                 continue
-            seen.add(path.name)
             try:
                 yield Model(path)
-            except DamagedModel as exc:
+            except (DamagedModel, UnknownModel) as exc:
                 yield Damaged(path, str(exc))
 
 
@@ -443,12 +450,12 @@ def find(name: str | Path) -> Model:
 
 
 def find_fingerprint(wanted: bytes) -> Model:
-    """Return the installed model that a frame names.
+    """Return the installed model that a frame names, whatever its folder is called.
 
     Raises:
         UnknownModel: none is installed.
     """
-    for model in installed():
+    for model in _everything():
         if isinstance(model, Model) and model.fingerprint == wanted:
             return model
     raise UnknownModel(
@@ -482,12 +489,16 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if len(data) > MAX_MANIFEST_BYTES:
         raise DamagedModel(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
     try:
-        manifest = json.loads(data)
+        manifest = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise DamagedModel(f"{path} is not JSON: {exc}; install the model again") from exc
     if not isinstance(manifest, dict):
         raise DamagedModel(f"{path} holds no JSON object; install the model again")
     return manifest
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def _of_type(kind: type[T], value: Any) -> T:
@@ -498,7 +509,10 @@ def _of_type(kind: type[T], value: Any) -> T:
 
 
 def _names(values: Any) -> tuple[str, ...]:
-    return tuple(_of_type(str, value) for value in _of_type(list, values))
+    names = tuple(_of_type(str, value) for value in _of_type(list, values))
+    for name in names:
+        name.encode()  # half a surrogate pair, which JSON can hold, is a ValueError
+    return names
 
 
 def _head(task: str, given: Any) -> Head:

@@ -550,6 +550,54 @@ def test_a_hidden_model_of_the_same_name_is_not_installed(
     assert [m.path for m in installed() if isinstance(m, Model)] == [TINY]
 
 
+def test_a_fingerprint_finds_its_model_behind_others_of_its_name(
+    nothing_installed: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """What shadows a name must not make files unreadable."""
+    other = Spoilt(tmp_path / "one" / "tiny")
+    other.set("normative", "levels", 0, "minimum", to=-1)
+    install(tmp_path / "two", normative=None)
+    own = install(tmp_path / "three")
+    folders = ":".join(str(tmp_path / name) for name in ("one", "two", "three"))
+    monkeypatch.setenv("TACTIC_MODELS", folders)
+    assert find("tiny").path == other.path
+    assert find_fingerprint(TINY_FINGERPRINT).path == own
+
+
+def test_a_manifest_that_may_not_be_read_spoils_its_own_model_alone(
+    nothing_installed: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    locked, own = install(tmp_path, "a"), install(tmp_path, "b")
+    monkeypatch.setenv("TACTIC_MODELS", str(tmp_path))
+    open_ = Path.open
+
+    def refuse(self: Path, *args: Any, **named: Any) -> Any:
+        if self == locked / "model.json":
+            raise PermissionError(13, "Permission denied", str(self))
+        return open_(self, *args, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert find_fingerprint(TINY_FINGERPRINT).path == own
+    damaged, _ = installed()
+    assert isinstance(damaged, Damaged) and "Permission denied" in damaged.reason
+    with pytest.raises(UnknownModel, match="Permission denied"):
+        find("a")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_manifest_with_what_is_no_number_is_damaged(spoilt: Spoilt, number: str) -> None:
+    spoilt.set("metrics", to={"photos": {"bpp": float(number)}})
+    assert number in (spoilt.path / "model.json").read_text()
+    with pytest.raises(DamagedModel, match=f"{number} is no number"):
+        _ = spoilt.model
+
+
+def test_labels_are_text(spoilt: Spoilt) -> None:
+    spoilt.set("heads", "classify", "labels", 0, to="\ud800")
+    with pytest.raises(DamagedModel, match="surrogates not allowed"):
+        _ = spoilt.model
+
+
 def test_a_fingerprint_that_is_not_there_says_what_to_do(
     tiny_installed: None, nothing_installed: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -126,15 +126,27 @@ def _described(model: "Model") -> list[tuple[str, str]]:
         thresholds = f"own {list(contexts.own)}, shared {list(contexts.shared)}"
         text = f"smallest symbol {level.minimum}; {contexts.count} contexts ({thresholds})"
         facts.append((f"  level {number}", text))
-    for key, value in manifest.get("complexity", {}).items():
-        facts.append((key.removesuffix("_macs_per_pixel"), f"{value} MACs a pixel"))
+    for key, value in _part(manifest, "complexity").items():
+        facts.append((key.removesuffix("_macs_per_pixel"), f"{_brief(value)} MACs a pixel"))
     for task, head in model.heads.items():
         facts += _described_head(task, head)
-    for part in ("training", "metrics"):
-        if manifest.get(part):
-            facts.append((part, ""))
-            facts += [(f"  {key}", _brief(value)) for key, value in manifest[part].items()]
+    for name in ("training", "metrics"):
+        if part := _part(manifest, name):
+            facts.append((name, ""))
+            facts += [(f"  {key}", _brief(value)) for key, value in part.items()]
     return facts
+
+
+def _part(manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a part of the manifest that is for people, and that nothing else has checked.
+
+    Raises:
+        DamagedModel: it is no object.
+    """
+    part = manifest.get(name, {})
+    if not isinstance(part, dict):
+        raise DamagedModel(f"the manifest's {name!r} is no object, but {_brief(part)}")
+    return part
 
 
 def _described_head(task: str, head: "Head") -> list[tuple[str, str]]:
@@ -172,6 +184,7 @@ def verify_models(names: tuple[str, ...], as_json: bool) -> None:
 
     with opened() as console:
         chosen: list[str | Model | Damaged] = list(names) or list(installed())
+        advance = console.progress(len(chosen))
         for entry in chosen:
             name = entry if isinstance(entry, str) else entry.path.name
             error = None
@@ -183,6 +196,7 @@ def verify_models(names: tuple[str, ...], as_json: bool) -> None:
             except TacError as exc:
                 error = exc
             _print_verdict(console, name, error, as_json)
+            advance(1)
 
 
 def _print_verdict(console: Console, name: str, error: TacError | None, as_json: bool) -> None:
