@@ -19,9 +19,9 @@ picture in 8 bits. The plain result is always among them, so that effort is neve
 
 The task network that J asks is the one that will judge the file where this model classifies. Its
 agreement therefore rises by more than another network's would: part of the gain is the picture,
-part is this network's taste. Without randomness but for a fixed seed, one machine with one number
-of threads always writes the same file; other machines and other numbers of threads add up floats in
-another order and may choose other symbols.
+part is this network's taste. Nothing is random: one machine with one number of threads always
+writes the same file; other machines and other numbers of threads add up floats in another order and
+may choose other symbols.
 """
 
 from typing import NamedTuple
@@ -40,7 +40,7 @@ try:
     import torch.nn.functional as F
     from torch import Tensor, nn
 
-    from tactic_codec.networks import measures
+    from tactic_codec.networks import measures, memory
     from tactic_codec.networks.folder import load_network
     from tactic_codec.networks.heads import look
 except ImportError as exc:
@@ -282,7 +282,19 @@ class Refiner:
         Raises:
             UnknownLevel: the model has no such level.
             DamagedModel: its tables are damaged.
+            MemoryError: the search does not fit into memory; plain coding takes less.
         """
+        with memory.shortage_is_named():
+            return self._refined(pixels, latent, symbols, level, effort)
+
+    def _refined(
+        self,
+        pixels: NDArray[np.uint8],
+        latent: NDArray[np.float32],
+        symbols: Symbols,
+        level: int,
+        effort: int,
+    ) -> Symbols:
         coded = self._model.level(level)
         search = _Search(
             Judge(self._networks, pixels, coded.inverse_gain, coded.objective or UNKNOWN_OBJECTIVE),

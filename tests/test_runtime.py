@@ -131,6 +131,49 @@ def test_torch_that_is_not_installed_is_said(
 # --- Damaged networks -----------------------------------------------------------------------------
 
 
+def test_torch_s_want_of_memory_is_memory_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = open_runtime(Model(TINY), device="torch-cpu", threads=1)
+    latent = np.zeros((1, 4, 2, 2), np.float32)
+    for message in (
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 9007199254740992 bytes. Error code 12 (Cannot allocate memory)",
+        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+    ):
+
+        def short(*_: Any, message: str = message) -> None:
+            raise RuntimeError(message)
+
+        monkeypatch.setattr("torch.nn.Module.__call__", short)
+        with pytest.raises(MemoryError):
+            runtime.run("synthesis", latent)
+    monkeypatch.setattr("torch.nn.Module.__call__", lambda *_: torch.zeros(1) @ torch.zeros(2, 1))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        runtime.run("synthesis", latent)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):  # as torch says it today
+        torch.empty(1 << 50)
+
+
+def test_onnx_runtime_s_want_of_memory_is_memory_s() -> None:
+    """A real one, in a process that may not have the memory."""
+    code = f"""
+import resource, numpy as np
+from pathlib import Path
+from tactic_codec.model import Model
+from tactic_codec.runtime import open_runtime
+runtime = open_runtime(Model(Path({str(TINY)!r})), device="cpu", threads=1)
+picture = np.zeros((1, 3, 4096, 4096), np.float32)
+runtime.run("analysis", picture[..., :64, :64])
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000, used + 1_000_000))
+try:
+    runtime.run("analysis", picture)
+except MemoryError as exc:
+    print("short:", exc)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.startswith("short:"), run
+
+
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x08\x0a" * 50], ids=["empty", "text", "cut"])
 @pytest.mark.parametrize("network", ["analysis", "synthesis", "classify"])
 def test_what_is_no_onnx_network_is_refused(spoilt: Spoilt, network: str, data: bytes) -> None:

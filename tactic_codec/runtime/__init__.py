@@ -36,6 +36,7 @@ class Runtime(Protocol):
         Raises:
             UnknownTask: the model has no such network.
             DamagedModel: its file is damaged or is not a network.
+            MemoryError: it does not fit into memory.
         """
 
 

@@ -14,6 +14,9 @@ from tactic_codec.model import Model
 # error, users cannot mend.
 _FATAL = 4
 
+_MEMORY_SIGNS = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+"""In messages of runs that memory did not suffice for."""
+
 
 class _Session(ort.InferenceSession):  # type: ignore[misc]
     """A session that fails where it cannot be made or run, and says so by its exception alone.
@@ -62,6 +65,8 @@ class OnnxRuntime:
             ]
         # Its exception classes share no base below Exception.
         except Exception as exc:
+            if any(sign in str(exc) for sign in _MEMORY_SIGNS):
+                raise MemoryError(_line(exc)) from exc
             raise DamagedModel(
                 f"{self._model.path}: the network {network} does not fit the manifest: {_line(exc)}"
             ) from exc

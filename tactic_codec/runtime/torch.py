@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 try:
     import torch
 
-    from tactic_codec.networks import folder
+    from tactic_codec.networks import folder, memory
 except ImportError as exc:
     raise BackendUnavailable(
         'this device needs torch; run: pip install "tactic-codec[torch]"'
@@ -38,14 +38,18 @@ class TorchRuntime:
 
     def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
+        with memory.shortage_is_named():
+            module = self._network(network)
+            with torch.inference_mode():
+                result: NDArray[np.float32] = (
+                    module(torch.from_numpy(array).to(self.torch_device)).cpu().numpy()
+                )
+        return result
+
+    def _network(self, network: str) -> "nn.Module":
         with self._lock:
             if network not in self._networks:
                 self._networks[network] = folder.load_network(self._model, network).to(
                     self.torch_device
                 )
-            module = self._networks[network]
-        with torch.inference_mode():
-            result: NDArray[np.float32] = (
-                module(torch.from_numpy(array).to(self.torch_device)).cpu().numpy()
-            )
-        return result
+            return self._networks[network]
