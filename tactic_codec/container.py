@@ -5,7 +5,7 @@
                                                     `StreamBudget` bounds them together
 
     magic │ version, flags │ fingerprint │ level │ width │ height │ length │ payload │ CRC-32
-      3   │       1        │      4      │   1   │ 1…5   │  1…5   │  1…5   │  length │   4
+      3   │       1        │      4      │   1   │ 1…3   │  1…3   │  1…5   │  length │   4
 
 ``docs/format.md`` specifies the frame; this file holds no rule that is not written there.
 Every field is checked as soon as it is read and before anything is allocated for it. What is

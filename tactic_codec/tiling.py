@@ -45,15 +45,14 @@ class Tile(NamedTuple):
         )
 
 
-def tiles(height: int, width: int, *, size: int, halo: int, multiple: int = 1) -> list[Tile]:
+def tiles(height: int, width: int, *, size: int, halo: int) -> list[Tile]:
     """Cut a plane into tiles of nearly equal size, row by row.
 
     Args:
         height: rows of the plane, at least 1.
         width: columns of the plane, at least 1.
-        size: the largest height and width of a core, a multiple of ``multiple``.
-        halo: rows and columns around the core, a multiple of ``multiple``.
-        multiple: every tile begins at a multiple of it; the stride, for tiles in pixels.
+        size: the largest height and width of a core, at least 1.
+        halo: rows and columns around the core.
 
     Returns:
         At least one tile. A plane that fits into one tile has exactly that one, without a halo.
@@ -63,23 +62,21 @@ def tiles(height: int, width: int, *, size: int, halo: int, multiple: int = 1) -
     """
     if height < 1 or width < 1:
         raise ValueError(f"a plane of {height} x {width} cannot be cut: at least 1 x 1 expected")
-    if multiple < 1 or size < multiple or size % multiple or halo < 0 or halo % multiple:
-        raise ValueError(
-            f"size {size} and halo {halo} are not multiples of {multiple} from {multiple} and 0 on"
-        )
+    if size < 1 or halo < 0:
+        raise ValueError(f"tiles of size {size} with a halo of {halo}: 1 and 0 at least expected")
     return [
         Tile(
             *(y0, y1, x0, x1),
             *(max(y0 - halo, 0), min(y1 + halo, height)),
             *(max(x0 - halo, 0), min(x1 + halo, width)),
         )
-        for y0, y1 in _spans(height, size, multiple)
-        for x0, x1 in _spans(width, size, multiple)
+        for y0, y1 in _spans(height, size)
+        for x0, x1 in _spans(width, size)
     ]
 
 
-def _spans(length: int, size: int, multiple: int) -> list[tuple[int, int]]:
+def _spans(length: int, size: int) -> list[tuple[int, int]]:
     """Spans that cover ``length``, as few as ``size`` allows, evened out: no slivers at the end."""
     count = -(-length // size)
-    step = -(-length // (count * multiple)) * multiple
+    step = -(-length // count)
     return [(start, min(start + step, length)) for start in range(0, length, step)]
