@@ -52,6 +52,12 @@ Colour = tuple[int, int, int]
 DEFAULT_MAX_PIXELS = 1 << 28
 """268 megapixels: room for any camera, and under a gigabyte per decoded copy."""
 
+_BYTES_A_PIXEL = 16
+"""Of four channels of 32 bits, uncompressed: the most that a picture read here has."""
+
+_BYTES_BESIDE = 1 << 26
+"""Room for metadata and previews."""
+
 WHITE: Colour = (255, 255, 255)
 
 SUFFIXES = (
@@ -223,7 +229,7 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def load(
-    source: bytes | Path,
+    source: bytes | Path | BinaryIO,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     background: Colour = WHITE,
@@ -231,7 +237,9 @@ def load(
     """Read a picture as it is meant to be seen.
 
     Args:
-        source: the bytes of a picture file, or the path of a file or named pipe.
+        source: the bytes of a picture file, the path of a file or named pipe, or a stream. Of pipes
+            and streams no more is read than a picture of ``max_pixels`` may have, and only the
+            first bytes where those are no picture's.
         max_pixels: the largest width x height that is decoded.
         background: the colour behind transparent pixels.
 
@@ -241,13 +249,14 @@ def load(
     Raises:
         UnsupportedImage: no picture, or one that has no pixels or no agreed scale.
         DamagedImage: the file is cut or damaged.
-        LimitExceeded: more than ``max_pixels``, known from the header, before decoding.
+        LimitExceeded: more than ``max_pixels``, known from the header, before decoding; or a stream
+            of more bytes than so many pixels have.
         OSError: the path cannot be opened.
 
     Warns:
         ImageWarning: something that the file holds is left out, see the module's text.
     """
-    with _opened(source) as stream:
+    with _opened(source, max_pixels) as stream:
         reader = _find_reader(stream.read(_HEAD_BYTES))
         stream.seek(0)
         image = _begin(reader, stream)
@@ -267,19 +276,35 @@ def load(
 
 
 @contextmanager
-def _opened(source: bytes | Path) -> Iterator[BinaryIO]:
+def _opened(source: bytes | Path | BinaryIO, max_pixels: int) -> Iterator[BinaryIO]:
     """The bytes of ``source`` as a stream that can seek."""
     if isinstance(source, bytes):
         yield io.BytesIO(source)
         return
-    path = Path(source)
-    mode = path.stat().st_mode
+    if not isinstance(source, Path):
+        yield _bounded(source, max_pixels)
+        return
+    mode = source.stat().st_mode
     # A named pipe is a fair source, a shell makes them of `<(...)`; a device may never end.
     if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "a device or socket"
         raise UnsupportedImage(f"this is {kind}: a picture file was expected")
-    with path.open("rb") as stream:
-        yield stream if stream.seekable() else io.BytesIO(stream.read())
+    with source.open("rb") as stream:
+        yield stream if stream.seekable() else _bounded(stream, max_pixels)
+
+
+def _bounded(stream: BinaryIO, max_pixels: int) -> BinaryIO:
+    """Read a stream that may never end."""
+    head = stream.read(_HEAD_BYTES)
+    _find_reader(head)
+    limit = max_pixels * _BYTES_A_PIXEL + _BYTES_BESIDE
+    rest = stream.read(limit - len(head) + 1)
+    if len(head) + len(rest) > limit:
+        raise LimitExceeded(
+            f"the stream has more than {limit} bytes, the most that a picture of {max_pixels} "
+            "pixels may have: send a smaller picture or raise the limit"
+        )
+    return io.BytesIO(head + rest)
 
 
 def _refuse_empty(image: Image.Image) -> None:
@@ -586,7 +611,7 @@ def load_labels(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> LabelMap
         LimitExceeded: more than ``max_pixels``.
         OSError: the path cannot be opened.
     """
-    with _opened(path) as stream:
+    with _opened(path, max_pixels) as stream:
         head = stream.read(_HEAD_BYTES)
         reader = _find_reader(head)
         if reader.name != "PNG":

@@ -5,13 +5,16 @@ import io
 import json
 import os
 import stat
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from conftest import Spoilt
 from PIL import Image
 from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS
 
@@ -656,6 +659,12 @@ def test_test(tactic: Tactic, codec: Codec) -> None:
     assert lines[1]["ok"] is False and lines[1]["errors"][0].startswith("frame 2: checksum")
 
 
+def test_test_takes_a_file_that_is_named_twice_for_two(tactic: Tactic, codec: Codec) -> None:
+    Path("a.tac").write_bytes(frame_bytes(codec))
+    assert tactic("test", "a.tac", "a.tac").stdout == "a.tac: OK\na.tac: OK\n"
+    assert [o["frames"] for o in json_lines(tactic("test", "--json", "a.tac", "a.tac"))] == [1, 1]
+
+
 def test_test_symbols(tactic: Tactic, codec: Codec) -> None:
     # All ones: no encoder writes this payload, though its checksum is right.
     frame = Frame(codec.model.fingerprint, 2, 64, 64, b"\xff" * 40)
@@ -894,6 +903,13 @@ def test_models_show(tactic: Tactic, codec: Codec) -> None:
     assert "no model 'nobody'" in tactic("models", "show", "nobody", code=1).stderr
 
 
+@pytest.mark.parametrize("part", ["complexity", "training", "metrics"])
+def test_models_show_refuses_what_is_no_object(tactic: Tactic, spoilt: Spoilt, part: str) -> None:
+    spoilt.set(part, to="by hand")
+    shown = tactic("models", "show", spoilt.path, code=1).stderr
+    assert f"the manifest's '{part}' is no object, but by hand" in shown and "bug" not in shown
+
+
 def test_models_verify(tactic: Tactic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tactic("models", "verify", "tiny").stdout == "tiny: OK\n"
     monkeypatch.setenv("TACTIC_MODELS", f"{MODELS}{os.pathsep}{broken_models(tmp_path)}")
@@ -1004,6 +1020,28 @@ def test_bugs_end_the_work_and_errors_do_not(jobs: int) -> None:
             found.append(outcome.result)
     assert [r for r in found if isinstance(r, int)] == [0, 1, 2, 4, 5, 6, 7, 8]
     assert isinstance(found[3], work.Failure)
+
+
+def test_what_is_ready_does_not_wait_for_a_full_window() -> None:
+    """A camera's frame is shown when the next one comes, not when the window is full."""
+    done = threading.Event()
+
+    def note(n: int) -> int:
+        done.set()
+        return n
+
+    def camera() -> Iterator[int]:
+        for n in range(3):
+            yield n
+            done.wait(10)
+            time.sleep(0.2)  # until the future is done, too
+            asked.append(n)
+
+    asked: list[int] = []
+    outcomes = work.in_order(note, camera(), 4)
+    assert next(outcomes).result == 0
+    assert len(asked) < 2  # the second may have been taken, the third was not
+    assert [outcome.result for outcome in outcomes] == [1, 2]
 
 
 def test_streams_are_not_read_ahead(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:

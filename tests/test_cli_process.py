@@ -180,10 +180,37 @@ def test_a_bar_appears_after_a_second(folder: Path) -> None:
     assert status == 1 and b"100%" in shown
     # The bar makes way for messages, and is gone at the end.
     assert b"\r\x1b[Ktactic: missing.png: No such file" in shown and shown.endswith(b"\x1b[K")
-    for more in ("--quiet", "-v"):
-        status, shown = on_terminal(*args, more, "out", streams="err", code=at_once)
-        assert status == 0 and b"%" not in shown
+    status, shown = on_terminal(*args, "-v", "out", streams="err", code=at_once)
+    assert status == 0 and b"%\r\x1b[K4.png -> out/4.tac" in shown and shown.endswith(b"\x1b[K")
+    status, shown = on_terminal(*args, "--quiet", "out", streams="err", code=at_once)
+    assert (status, shown) == (0, b"")
     assert on_terminal(*args, "out", streams="err") == (0, b"")
+    for command in (("test", "out"), ("info", "out"), ("bpp-report", "out")):
+        more = () if command[0] == "bpp-report" else ("-r",)
+        status, shown = on_terminal(*command, *more, streams="err", code=at_once)
+        assert status == 0 and b"100%" in shown, command
+
+
+def test_a_report_in_csv_escapes_what_a_terminal_would_obey(folder: Path, frame: bytes) -> None:
+    name = "b\x1b[31mred.tac"
+    (folder / name).write_bytes(frame)
+    status, shown = on_terminal("bpp-report", "--format", "csv", name, streams="out")
+    assert status == 0 and b"b\\x1b[31mred.tac," in shown and b"\x1b" not in shown
+    # For a program the name is what it is.
+    piped = tactic("bpp-report", "--format", "csv", name).stdout
+    assert name.encode() in piped
+
+
+@pytest.mark.parametrize("endless", ["/dev/zero", "yes"])
+def test_input_that_never_ends_is_refused_by_its_first_bytes(folder: Path, endless: str) -> None:
+    source = f"cat {endless}" if endless.startswith("/") else endless
+    command = f"{source} | {sys.executable} -m tactic_codec compress -m tiny - x.tac"
+    result = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=TIMEOUT, env=ENVIRONMENT
+    )
+    assert result.returncode == 1
+    assert "standard input: this is " in result.stderr
+    assert not (folder / "x.tac").exists()
 
 
 # --- Signals --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ All files are made in memory. Wherever a test does not expect an `ImageWarning`,
 errors, so that one which Pillow leaks fails it.
 """
 
+import contextlib
 import io
 import os
 import stat
@@ -110,6 +111,46 @@ def test_named_pipe(tmp_path: Path) -> None:
     writer.start()
     np.testing.assert_array_equal(load(pipe), PICTURE)
     writer.join()
+
+
+def test_a_stream_is_read_as_far_as_a_picture_may_go() -> None:
+    data = encode(PICTURE, "PNG")
+    np.testing.assert_array_equal(load(io.BytesIO(data)), PICTURE)
+
+    class Endless(io.RawIOBase):
+        taken = 0
+
+        def read(self, size: int = -1) -> bytes:
+            assert size >= 0, "everything was asked for"
+            self.taken += size
+            return (data + bytes(size))[:size]
+
+    endless = Endless()
+    with pytest.raises(LimitExceeded, match="more than 67109504 bytes, the most that a picture of"):
+        load(endless, max_pixels=40)
+    assert endless.taken == 67109505
+    stranger = Endless()
+    data = b"%PDF-1.4"
+    with pytest.raises(UnsupportedImage, match="a PDF document"):
+        load(stranger)
+    assert stranger.taken == 256
+
+
+def test_a_named_pipe_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), pipe.open("wb") as stream:
+            while True:
+                stream.write(b"y\n" * 4096)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    with pytest.raises(UnsupportedImage, match="this is text"):
+        load(pipe)
+    writer.join(10)
+    assert not writer.is_alive()
 
 
 def test_of_a_phones_multi_picture_file_the_first_is_read_without_a_warning() -> None:

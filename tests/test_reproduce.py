@@ -144,8 +144,9 @@ def test_complete_results_are_shown_without_data_and_without_training(
         monkeypatch.setattr("sys.argv", ["x", "table2", "--results", str(tmp_path), *more])
         reproduce.main()
         shown.append(capsys.readouterr())
-    assert shown[0] == shown[1]
+    assert shown[0].out == shown[1].out
     assert not shown[0].err
+    assert shown[1].err == f"{results} lacks nothing: {tmp_path / 'nowhere'} was not read\n"
     text = (results / "README.md").read_text(encoding="utf-8")
     assert text == shown[0].out + f"![{table.title}](figure2.png)\n"
     assert "Means over seeds 1, 2, 3 " in text

@@ -17,6 +17,7 @@ from tactic_codec.errors import TacError, UnknownLevel
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
+    from tactic_codec.image import Pixels
 
 # As in the codec room, which would bring NumPy into --help; a test compares the two.
 MAX_EFFORT = 3
@@ -127,7 +128,7 @@ def compress(
             if picture.problem:
                 raise picture.problem
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
-            pixels = image.load(_content(picture.source), max_pixels=limit)
+            pixels = _read(picture.source, limit)
             data = codec.compress(pixels, level, effort)
             if picture.out is not None:
                 destination.write(picture.out, data)
@@ -142,12 +143,14 @@ def compress(
             _deliver(console, picture, coded, seconds, talking.as_json)
 
 
-def _content(source: Source) -> Path | bytes:
-    """Return what the image room reads: a path, or the bytes of standard input."""
+def _read(source: Source, max_pixels: int) -> "Pixels":
+    """Read a picture from a file or from standard input."""
+    from tactic_codec import image
+
     if not source.is_stdin:
-        return Path(source.path)
+        return image.load(Path(source.path), max_pixels=max_pixels)
     with files.opened(source) as stream:
-        return stream.read()
+        return image.load(stream, max_pixels=max_pixels)
 
 
 def _level(codec: "Codec", quality: int | None) -> int:

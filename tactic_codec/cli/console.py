@@ -160,6 +160,14 @@ class Console:
         """Write binary data."""
         _write(data)
 
+    def text(self, data: bytes) -> None:
+        """Write a text file: as it is, but on a terminal, which might obey what it says."""
+        if sys.stdout is not None and sys.stdout.isatty():
+            for line in data.decode("utf-8", "surrogateescape").splitlines():
+                self.line(display(line))
+        else:
+            self.data(data)
+
     def detail(self, text: str) -> None:
         """Say on standard error what only ``-v`` wants to know."""
         if self.verbose:
@@ -218,7 +226,7 @@ class Console:
         Returns:
             A function that is told how much of it was done.
         """
-        wanted = total is not None and not self.quiet and not self.verbose
+        wanted = total is not None and not self.quiet
         if wanted and sys.stderr is not None and sys.stderr.isatty():
             self._bar = _Bar(total or 0)
 

@@ -27,7 +27,8 @@ _CACHE = "cache"
 Grids = dict[str, "tuple[Setting, ...]"]
 
 
-class _Grids(click.ParamType["tuple[str, tuple[Setting, ...]]"]):
+# Generic since click 8.4, and older ones will do.
+class _Grids(click.ParamType):  # type: ignore[type-arg]
     """``CODER=1,2,3``."""
 
     name = "grid"
@@ -42,7 +43,7 @@ class _Grids(click.ParamType["tuple[str, tuple[Setting, ...]]"]):
             self.fail(f"{value!r} is not of the form avif=10,20,35", param, ctx)
 
 
-class _Range(click.ParamType[tuple[float, float]]):
+class _Range(click.ParamType):  # type: ignore[type-arg]
     """``LOW:HIGH``, two shares."""
 
     name = "range"

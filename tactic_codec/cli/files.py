@@ -26,9 +26,9 @@ TAC = ".tac"
 FRAMES = (TAC,)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """One input.
+    """One input; a file that is named twice is two.
 
     Attributes:
         path: of the file, as it was given or found; ``-`` for standard input.

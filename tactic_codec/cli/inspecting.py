@@ -1,6 +1,6 @@
 """``tactic info`` and ``tactic test``: what headers and checksums tell, without any network."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -133,8 +133,9 @@ def test(
         # Only decoding costs more than its bytes.
         limit = max_pixels if symbols else max_pixels or DEFAULT_MAX_PIXELS
         items = files.frames(sources, max_pixels=limit)
+        advance = console.progress(files.total_bytes(sources))
         for source, group in groupby(items, key=lambda item: item.source):
-            _test_file(console, source, group, tables, talking.as_json)
+            _test_file(console, source, group, tables, advance, talking.as_json)
 
 
 class _Tables:
@@ -165,6 +166,7 @@ def _test_file(
     source: Source,
     items: Iterable[FrameItem],
     tables: _Tables | None,
+    advance: Callable[[int], None],
     as_json: bool,
 ) -> None:
     frames, errors = 0, list[str]()
@@ -178,6 +180,7 @@ def _test_file(
             place = f"frame {item.number}: " if item.several else ""
             errors.append(place + reason(exc, source.path))
             console.fail(item.title, exc)
+        advance(item.weight)
     if as_json:
         ok = not errors
         console.json({"file": source.path, "ok": ok, "frames": frames, "errors": errors})

@@ -106,7 +106,7 @@ def bpp_report(
         if form == "json":
             console.json({"totals": report.totals_as_json(sums)})
         elif form == "csv":
-            console.data(report.as_csv(rows, sums))
+            console.text(report.as_csv(rows, sums))
         else:
             _print_table(console, rows, sums)
 

@@ -73,7 +73,8 @@ def in_order(function: Callable[[T], R], items: Iterable[T], jobs: int) -> Itera
     try:
         for item in items:
             window.append(executor.submit(_attempt, function, item))
-            if len(window) == 2 * jobs:
+            # What is ready does not wait for the next item, which a camera may be long about.
+            while window and (window[0].done() or len(window) == 2 * jobs):
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()
