@@ -380,12 +380,15 @@ def main() -> None:
         given.device,
         given.threads,
     )
-    if data.folders:
+    left = [*missing(table, given.seeds, data.results, only=given.row)]
+    if data.folders and not left:
+        print(f"{data.results} lacks nothing: {given.data} was not read", file=sys.stderr)
+    elif data.folders:
         try:
             run_table(table, given.seeds, data, only=given.row)
         except TacError as exc:
             sys.exit(f"{parser.prog}: {exc}")
-    elif left := [*missing(table, given.seeds, data.results, only=given.row)]:
+    elif left:
         row, seed = left[0]
         message = f"{data.results} lacks {row.name} with seed {seed}, and {len(left) - 1} others"
         print(f"{message}; --data DIR makes them", file=sys.stderr)
