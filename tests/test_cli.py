@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 import threading
 import time
@@ -903,6 +904,40 @@ def test_models_show(tactic: Tactic, codec: Codec) -> None:
     assert "no model 'nobody'" in tactic("models", "show", "nobody", code=1).stderr
 
 
+def test_bench(tactic: Tactic, codec: Codec) -> None:
+    save("a.png")
+    lines = tactic("bench", "-m", "tiny", "-q", "2", "--repeat", "2", "a.png").stdout.splitlines()
+    assert re.fullmatch(r"a\.png: \d+x\d+, tiny -q 2", lines[0])
+    assert [line.split()[:2] for line in lines[2:]] == [
+        *(["tiny", step] for step in ("compress", "decompress", "classify")),
+        *([name, s] for name in ("jpeg", "webp", "avif") for s in ("compress", "decompress")),
+    ]
+    assert {line.split()[2] for line in lines[2:5]} == {str(len(frame_bytes(codec)))}
+
+
+def test_bench_as_json(tactic: Tactic, eyes: Path) -> None:
+    save("a.png")
+    found = json_lines(
+        tactic("bench", "-m", eyes, "--repeat", "1", "--threads", "1", "--json", "a.png")
+    )
+    steps = {(line["coder"], line["step"]): line for line in found}
+    assert {step for _, step in steps} == {"compress", "decompress", "classify", "segment"}
+    for line in found:
+        assert 0 < line["ms"] <= line["slowest_ms"] and line["bytes"] > 0
+        peer = steps.get(("avif", line["step"]))
+        expected = None if peer is None else pytest.approx(line["ms"] / peer["ms"], rel=0.05)
+        assert line["of_avif"] == expected
+        assert line["megapixels_per_second"] > 0
+
+
+def test_bench_refuses_what_is_no_picture(tactic: Tactic) -> None:
+    save("a.png")
+    Path("text").write_text("text")
+    assert "this is text" in tactic("bench", "-m", "tiny", "text", code=1).stderr
+    assert "No such file" in tactic("bench", "-m", "tiny", "nothing", code=1).stderr
+    assert "quality levels 1 to" in tactic("bench", "-m", "tiny", "-q", "9", "a.png", code=2).stderr
+
+
 @pytest.mark.parametrize("part", ["complexity", "training", "metrics"])
 def test_models_show_refuses_what_is_no_object(tactic: Tactic, spoilt: Spoilt, part: str) -> None:
     spoilt.set(part, to="by hand")
@@ -936,7 +971,7 @@ def test_training_refuses_early(tactic: Tactic) -> None:
 # --- The whole ------------------------------------------------------------------------------------
 
 COMMANDS = ("compress", "decompress", "classify", "segment", "info", "test", "bpp-report")
-COMMANDS += ("models", "models list", "models show", "models verify", "train", "export")
+COMMANDS += ("models", "models list", "models show", "models verify", "train", "export", "bench")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -33,11 +33,12 @@ ROOMS = {
     "codec": CODING | {"refinement", "runtime", "tiling"},
     "refinement": {"entropy", "errors", "image", "model", "networks", "tiling"},
     "tasks": CODING | {"codec"},
+    "speed": {"codec", "container", "image", "tasks"},
     "report": CODING | {"codec", "metrics", "tasks"},
     "networks": {"errors", "model"},
     "training": RUNNING | {"networks"},
     "evaluation": RUNNING | {"networks", "report"},
-    "cli": RUNNING | {"evaluation", "report", "training"},
+    "cli": RUNNING | {"evaluation", "report", "speed", "training"},
 }
 """Which rooms a room may import, wherever in its files."""
 
@@ -46,10 +47,10 @@ LIBRARIES = {
     "click": {"cli"},
     "constriction": {"entropy"},
     "matplotlib": {"evaluation", "training"},
-    "numpy": set(ROOMS) - {"errors", "container", "tiling", "cli"},
+    "numpy": set(ROOMS) - {"errors", "container", "tiling", "cli", "speed"},
     "onnx": {"training"},
     "onnxruntime": {"runtime"},
-    "PIL": {"codec", "evaluation", "image", "training"},
+    "PIL": {"codec", "evaluation", "image", "speed", "training"},
     "pillow_heif": {"evaluation"},
     "safetensors": {"networks", "training"},
     "scipy": {"evaluation"},

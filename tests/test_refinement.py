@@ -14,7 +14,7 @@ from conftest import PHOTOGRAPHS, TINY, Spoilt
 
 from tactic_codec import codec as codec_room
 from tactic_codec import container, image, refinement
-from tactic_codec.cli import coding, main
+from tactic_codec.cli import main, options
 from tactic_codec.codec import MAX_EFFORT, Codec, load_model
 from tactic_codec.entropy import Prices
 from tactic_codec.errors import LimitExceeded
@@ -219,7 +219,7 @@ def test_a_picture_too_wide_is_refused_before_any_effort(tiny: Codec) -> None:
 
 
 def test_the_command_and_the_codec_know_the_same_efforts() -> None:
-    assert coding.MAX_EFFORT == codec_room.MAX_EFFORT == max(STEPS)
+    assert options.MAX_EFFORT == codec_room.MAX_EFFORT == max(STEPS)
 
 
 def test_the_command_makes_an_effort(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@
     models      models list, show, verify     options   options that several commands share
     learning    train, export
     evaluating  eval
+    benching    bench
 
 Commands are imported when they are run, and import what they need when they need it, so that
 ``tactic --help`` loads neither NumPy nor any room but this one. No rule of the codec lives here.
@@ -44,6 +45,7 @@ _COMMANDS = {
     "train": "learning",
     "eval": "evaluating",
     "export": "learning",
+    "bench": "benching",
 }
 
 _INTERRUPTED = 128 + signal.SIGINT  # what shells report of a command that Ctrl-C ended

@@ -2,8 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import click
 
@@ -13,14 +12,7 @@ from tactic_codec.cli.decoding import FORMATS, Decoding
 from tactic_codec.cli.files import FRAMES, TAC, Source
 from tactic_codec.cli.outputs import Destination
 from tactic_codec.container import Frame, default_max_pixels, parse
-from tactic_codec.errors import TacError, UnknownLevel
-
-if TYPE_CHECKING:
-    from tactic_codec.codec import Codec
-    from tactic_codec.image import Pixels
-
-# As in the codec room, which would bring NumPy into --help; a test compares the two.
-MAX_EFFORT = 3
+from tactic_codec.errors import TacError
 
 
 class _Coded(NamedTuple):
@@ -65,21 +57,8 @@ class _Picture:
     ),
 )
 @options.inputs_and_output
-@click.option(
-    "-q",
-    "--quality",
-    type=click.IntRange(1, 255),
-    metavar="LEVEL",
-    help="Quality level of the model; 1 gives the smallest files. By default the model's own.",
-)
-@click.option(
-    "--effort",
-    type=click.IntRange(0, MAX_EFFORT),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Search for smaller and better files, from 0, not at all, to 3; needs torch.",
-)
+@options.quality
+@options.effort
 @options.model
 @options.recursive
 @options.force
@@ -120,7 +99,7 @@ def compress(
         sources = files.expand(inputs, recursive=recursive, suffixes=image.SUFFIXES)
         work.collect_warnings(image.ImageWarning)
         codec = load_model(model, device=running.device, threads=running.threads)
-        level = _level(codec, quality)
+        level = options.level_of(codec, quality)
         if effort:
             _ = codec.refiner  # what is missing is said once, not for every picture
 
@@ -128,7 +107,7 @@ def compress(
             if picture.problem:
                 raise picture.problem
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
-            pixels = _read(picture.source, limit)
+            pixels = files.picture(picture.source, limit)
             data = codec.compress(pixels, level, effort)
             if picture.out is not None:
                 destination.write(picture.out, data)
@@ -141,26 +120,6 @@ def compress(
             code, pictures, jobs=running.jobs, total=len(pictures)
         ):
             _deliver(console, picture, coded, seconds, talking.as_json)
-
-
-def _read(source: Source, max_pixels: int) -> "Pixels":
-    """Read a picture from a file or from standard input."""
-    from tactic_codec import image
-
-    if not source.is_stdin:
-        return image.load(Path(source.path), max_pixels=max_pixels)
-    with files.opened(source) as stream:
-        return image.load(stream, max_pixels=max_pixels)
-
-
-def _level(codec: "Codec", quality: int | None) -> int:
-    """Return the quality level to use; one that the model does not have is a wrong command line."""
-    level = codec.model.default_level if quality is None else quality
-    try:
-        codec.model.level(level)
-    except UnknownLevel as exc:
-        raise click.BadParameter(str(exc), param_hint="'-q'") from exc
-    return level
 
 
 def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:

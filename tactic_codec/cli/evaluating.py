@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tactic_codec.cli import listing, options, outputs, work
-from tactic_codec.cli.coding import MAX_EFFORT
 from tactic_codec.cli.console import Console, display, opened
 from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel
 
@@ -127,7 +126,7 @@ def _number(text: str) -> "Setting":
 @click.option(
     "--effort",
     "efforts",
-    type=click.IntRange(0, MAX_EFFORT),
+    type=click.IntRange(0, options.MAX_EFFORT),
     default=(0,),
     metavar="N",
     multiple=True,

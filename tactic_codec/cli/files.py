@@ -13,13 +13,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from tactic_codec.cli.console import display
 from tactic_codec.container import Frame, StreamBudget, read_frame
 from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded, TacError, Truncated
+
+if TYPE_CHECKING:
+    from tactic_codec.image import Pixels
 
 STDIN = "-"
 TAC = ".tac"
@@ -139,6 +143,16 @@ def opened(source: Source) -> Iterator[BinaryIO]:
     else:
         with open(source.path, "rb") as stream:
             yield stream
+
+
+def picture(source: Source, max_pixels: int) -> "Pixels":
+    """Read a picture from a file or from standard input; errors as `image.load`."""
+    from tactic_codec import image
+
+    if not source.is_stdin:
+        return image.load(Path(source.path), max_pixels=max_pixels)
+    with opened(source) as stream:
+        return image.load(stream, max_pixels=max_pixels)
 
 
 # --- Frames ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from tactic_codec.container import DEFAULT_MAX_PIXELS
+from tactic_codec.errors import UnknownLevel
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
@@ -19,6 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # As in the runtime room, which would bring NumPy into --help; a test compares the two.
 DEVICES = ("auto", "cpu", "cuda", "torch-cpu")
+
+# Likewise of the codec room.
+MAX_EFFORT = 3
 
 
 def compose(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -42,6 +46,21 @@ inputs_and_output = click.argument("paths", nargs=-1, required=True, metavar="IN
 
 model = click.option(
     "-m", "--model", metavar="NAME|FOLDER", help="The model to use: a name or a model folder."
+)
+quality = click.option(
+    "-q",
+    "--quality",
+    type=click.IntRange(1, 255),
+    metavar="LEVEL",
+    help="Quality level of the model; 1 gives the smallest files. By default the model's own.",
+)
+effort = click.option(
+    "--effort",
+    type=click.IntRange(0, MAX_EFFORT),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Search for smaller and better files, from 0, not at all, to 3; needs torch.",
 )
 device = click.option(
     "--device",
@@ -117,6 +136,16 @@ def talking(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, talking=Talking(as_json, quiet, verbose), **named)
 
     return compose(as_json, quiet, verbose)(call)
+
+
+def level_of(codec: "Codec", quality: int | None) -> int:
+    """Return the quality level to use; one that the model does not have is a wrong command line."""
+    level = codec.model.default_level if quality is None else quality
+    try:
+        codec.model.level(level)
+    except UnknownLevel as exc:
+        raise click.BadParameter(str(exc), param_hint="'-q'") from exc
+    return level
 
 
 class Decoders:

@@ -1,0 +1,105 @@
+"""``tactic bench``: how fast this machine codes."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tactic_codec.cli import files, options
+from tactic_codec.cli.console import Console, display, opened
+
+if TYPE_CHECKING:
+    from tactic_codec.speed import Timing
+
+_PEER = "avif"
+"""What ratios are of: of the codecs that people use, the one that makes files nearly as small."""
+
+
+@click.command(
+    short_help="Time coding on this machine.",
+    epilog=options.examples(
+        "tactic bench photo.jpg",
+        "tactic bench -m camvid -q 2 --device cuda street.png",
+        "tactic bench --threads 1 --json photo.jpg",
+    ),
+)
+@click.argument("picture", metavar="PICTURE")
+@options.quality
+@options.effort
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How often every step is timed, after one run that does not count.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="Of the networks; all processors."
+)
+@options.model
+@options.device
+@options.max_pixels
+@options.as_json
+def bench(
+    picture: str,
+    quality: int | None,
+    effort: int,
+    repeat: int,
+    threads: int | None,
+    model: str | None,
+    device: str,
+    max_pixels: int | None,
+    as_json: bool,
+) -> None:
+    """Time how long compressing, decompressing and the model's tasks take for PICTURE.
+
+    Networks are loaded before any time is taken, and pictures are in memory: a process takes as
+    much longer as it needs to start. JPEG, WebP and AVIF are timed in the same turns, at quality 75
+    and Pillow's default speed; the ratio is to AVIF's time for the same step. Medians, in
+    milliseconds; for them to mean anything nothing else should be running.
+
+    With --json each step is one line: {"coder", "step", "bytes", "ms", "slowest_ms", "of_avif",
+    "megapixels_per_second"}.
+    """
+    with opened() as console:
+        from tactic_codec import image, speed
+        from tactic_codec.codec import load_model
+
+        (source,) = files.expand([picture], recursive=False, suffixes=image.SUFFIXES)
+        pixels = files.picture(source, max_pixels or image.DEFAULT_MAX_PIXELS)
+        codec = load_model(model, device=device, threads=threads)
+        level = options.level_of(codec, quality)
+        timings = speed.measure(codec, pixels, level, effort=effort, repeats=repeat)
+        height, width, _ = pixels.shape
+        if not as_json:
+            console.line(f"{source.title}: {width}x{height}, {codec.model.name} -q {level}")
+        _print(console, timings, width * height, as_json)
+
+
+def _print(console: Console, timings: "list[Timing]", pixels: int, as_json: bool) -> None:
+    peers = {t.step: t.milliseconds for t in timings if t.coder == _PEER}
+    if not as_json:
+        console.line(
+            f"{'coder':<16} {'step':<11} {'bytes':>9} {'ms':>9} {'slowest':>9} {'MP/s':>8} "
+            f"{'x ' + _PEER:>8}"
+        )
+    for timing in timings:
+        speed = pixels / timing.milliseconds / 1000
+        ratio = timing.milliseconds / peers[timing.step] if timing.step in peers else None
+        if as_json:
+            console.json(
+                {
+                    "coder": timing.coder,
+                    "step": timing.step,
+                    "bytes": timing.bytes,
+                    "ms": round(timing.milliseconds, 3),
+                    "slowest_ms": round(timing.slowest, 3),
+                    f"of_{_PEER}": ratio and round(ratio, 3),
+                    "megapixels_per_second": round(speed, 3),
+                }
+            )
+        else:
+            shown = "" if ratio is None else f"{ratio:.2f}"
+            line = f"{display(timing.coder):<16} {timing.step:<11} {timing.bytes:>9} "
+            line += f"{timing.milliseconds:>9.1f} {timing.slowest:>9.1f} {speed:>8.2f} {shown:>8}"
+            console.line(line.rstrip())

@@ -1,0 +1,110 @@
+"""How long coding takes on this machine, beside the codecs that people use instead.
+
+    picture ─ every step in turns, networks loaded ─▶ medians
+
+Steps take turns, so that whatever else the machine does meets all of them alike. Other codecs write
+and read as Pillow does unasked, but for AVIF's quality, which is JPEG's and WebP's.
+"""
+
+import io
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from PIL import Image, features
+
+from tactic_codec import container, image, tasks
+from tactic_codec.codec import Codec
+from tactic_codec.image import Pixels
+
+OTHERS = ("jpeg", "webp", "avif")
+QUALITY = 75
+
+
+class Timing(NamedTuple):
+    """A step and how long it took.
+
+    Attributes:
+        coder: the model's name, or another codec's.
+        step: ``compress`` and ``decompress``, from and to pixels in memory; ``classify`` and
+            ``segment`` are of a file's bytes, and so decode them, too.
+        bytes: of the file.
+        milliseconds: median of all times.
+        slowest: the longest of them, in milliseconds.
+    """
+
+    coder: str
+    step: str
+    bytes: int
+    milliseconds: float
+    slowest: float
+
+
+class _Step(NamedTuple):
+    coder: str
+    name: str
+    bytes: int
+    run: Callable[[], object]
+
+
+def measure(
+    codec: Codec, pixels: Pixels, level: int, *, effort: int = 0, repeats: int = 10
+) -> list[Timing]:
+    """Time a model's steps and other codecs' on one picture.
+
+    Args:
+        codec: the model with its runtime.
+        pixels: uint8 [H, W, 3].
+        level: quality level.
+        effort: see `Codec.compress`.
+        repeats: of every step, beside one that is not counted, in which networks are loaded.
+
+    Raises:
+        UnknownLevel: the model has no such level.
+        BackendUnavailable: effort above 0 needs torch, which is not installed.
+    """
+    steps = [*_of_model(codec, pixels, level, effort), *_of_others(pixels)]
+    times: list[list[float]] = [[] for _ in steps]
+    for _ in range(repeats + 1):
+        for step, found in zip(steps, times, strict=True):
+            began = time.perf_counter()
+            step.run()
+            found.append(1000 * (time.perf_counter() - began))
+    return [
+        Timing(step.coder, step.name, step.bytes, statistics.median(found[1:]), max(found[1:]))
+        for step, found in zip(steps, times, strict=True)
+    ]
+
+
+def _of_model(codec: Codec, pixels: Pixels, level: int, effort: int) -> Iterator[_Step]:
+    data = codec.compress(pixels, level, effort)
+    height, width, _ = pixels.shape
+    frame = container.parse(data, max_pixels=height * width)
+    name = codec.model.name
+    yield _Step(name, "compress", len(data), lambda: codec.compress(pixels, level, effort))
+    yield _Step(name, "decompress", len(data), lambda: codec.decode(frame))
+    if "classify" in codec.model.heads:
+        yield _Step(name, "classify", len(data), lambda: tasks.classify(frame, codec=codec))
+    if "segment" in codec.model.heads:
+        yield _Step(name, "segment", len(data), lambda: tasks.segment(frame, codec=codec))
+
+
+def _of_others(pixels: Pixels) -> Iterator[_Step]:
+    picture = image.to_pillow(pixels)
+    for name in OTHERS:
+        if name != "jpeg" and not features.check(name):
+            continue
+
+        def write(form: str = name) -> bytes:
+            buffer = io.BytesIO()
+            picture.save(buffer, form, quality=QUALITY)
+            return buffer.getvalue()
+
+        data = write()
+
+        def read(data: bytes = data) -> None:
+            Image.open(io.BytesIO(data)).load()
+
+        yield _Step(name, "compress", len(data), write)
+        yield _Step(name, "decompress", len(data), read)
