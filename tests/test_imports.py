@@ -133,9 +133,15 @@ HEAVY = ("numpy", "PIL", "onnxruntime", "torch", "torchvision", "constriction")
 TRAINING = ("tactic_codec.training", "tactic_codec.networks", "tactic_codec.evaluation")
 LEARNING_LIBRARIES = ("torch", "torchvision", "safetensors", "onnx")
 
-# Runs a command as `python -m tactic_codec` would, then tells what is loaded.
+# Runs a command as `python -m tactic_codec` would, then tells what is loaded. Whoever asks for the
+# network is found out, by Python's own account of it.
 PROBE = """
-import sys
+import os, sys
+def listen(event, arguments):
+    if event.startswith(("socket.", "urllib.", "http.", "ftplib.", "ssl.")):
+        print(f"{event} {arguments}", file=sys.stderr, flush=True)
+        os._exit(99)
+sys.addaudithook(listen)
 from tactic_codec.cli import main
 try:
     main(sys.argv[1:], prog_name="tactic")
@@ -158,6 +164,24 @@ def loaded(code: str, *args: str, cwd: Path = ROOT) -> set[str]:
     return set(result.stderr.decode().splitlines()[-1].split("\0"))
 
 
+TRAIN = "train x.toml --data classes --out out"
+TINY_RUN = """
+name = "x"
+[network]
+latent = 2
+analysis = 4
+synthesis = [4, 4]
+[task]
+network = "mobilenet_v3_small"
+[data]
+size = 32
+[[stage]]
+steps = 1
+beta = 1.0
+batch = 2
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("imports")
@@ -168,6 +192,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for out in ("a.tac", "cat/b.tac"):
         loaded(PROBE, "compress", "-m", "tiny", "a.png", out, cwd=folder)
     teach_to_segment(Spoilt(folder / "eyes"))
+    for i in range(12):
+        picture = Image.new("RGB", (32, 32), (20 * i, 0, 0))
+        path = folder / "classes" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
     return folder
 
 
@@ -190,6 +219,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("segment -m eyes a.tac -f mask.png", (*LEARNING_LIBRARIES, *TRAINING)),
         ("segment -m eyes --overlay a.tac -f look.jpg", (*LEARNING_LIBRARIES, *TRAINING)),
         ("bpp-report a.tac cat", (*LEARNING_LIBRARIES, *TRAINING)),
+        ("bench -m tiny --repeat 1 a.png", (*LEARNING_LIBRARIES, *TRAINING)),
         ("eval --help", (*HEAVY, *TRAINING)),
         (
             "eval -m tiny --data . --out report --size 32 --codec jpeg --qualities jpeg=50",
@@ -198,9 +228,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_what_commands_load(folder: Path, command: str, absent: tuple[str, ...]) -> None:
+    """And that none of them asks for the network."""
     modules = loaded(PROBE, *command.split(), cwd=folder)
     assert "click" in modules
     assert not modules & set(absent)
+
+
+@pytest.mark.parametrize("command", ["compress -m imagenet --effort 1 a.png -f b.tac", TRAIN])
+def test_what_needs_torch_asks_for_no_network(folder: Path, command: str) -> None:
+    (folder / "x.toml").write_text(TINY_RUN)
+    assert "torch" in loaded(PROBE, *command.split(), cwd=folder)
+
+
+def test_who_asks_for_the_network_is_found_out() -> None:
+    code = PROBE.replace("main(", "__import__('socket').create_connection(('', 1))  # ")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert result.returncode == 99 and b"socket." in result.stderr
 
 
 @pytest.mark.parametrize(
