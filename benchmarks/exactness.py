@@ -2,8 +2,7 @@
 
     python benchmarks/exactness.py --model models/paper --data DATA/imagenette/train
 
-Test images are those that the model's held-out.txt names; of a model that has no such list they are
-drawn again from the seed. Every image is compressed by ONNX Runtime, and its symbols are decoded by
+Test images are taken evenly from those that training kept out. Every image is compressed by ONNX Runtime, and its symbols are decoded by
 constriction and by the plain-Python coder; both must agree, and both must write the same payload.
 Pixels are decoded by ONNX Runtime and by torch with one and two threads and compared. The analysis
 of torch is compared too: it may differ, and how often it does is counted. Writes
@@ -15,11 +14,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+from kept_out import kept_out, squares
 
-from tactic_codec import container, entropy, image
+from tactic_codec import container, entropy
 from tactic_codec.codec import load_model
-from tactic_codec.training.config import DataConfig
-from tactic_codec.training.data import scan
 
 RESULTS = Path(__file__).parent / "results" / "exactness.json"
 
@@ -37,31 +35,22 @@ def main() -> None:
     others = [load_model(arguments.model, device="torch-cpu")]
     if torch.cuda.is_available():
         others.append(load_model(arguments.model, device="cuda"))
-    training = codec.model.manifest["training"]
-    shares = training["config"]["data"]
-    kept_out = codec.model.held_out()
-    split = DataConfig(
-        test=shares["test"] if kept_out is None else 0.0,  # beside those that the list names
-        calibration=shares["calibration"],
-    )
-    classes = codec.model.heads["classify"].classes
-    data = scan([arguments.data], split, training["seed"], classes=classes, kept_out=kept_out or ())
+    names, _ = kept_out(codec.model, arguments.data)
     excess, headers, peak, analysis_flips, symbols_seen = [], [], 0, 0, 0
-    for example in data.parts[0].test[: arguments.images]:
-        pixels = image.square(image.load(example.path), shares["size"])
+    for pixels in squares(arguments.data, names, arguments.images):
         frame = container.parse(codec.compress(pixels))
         tables = codec.model.tables(frame.level)
         symbols = codec.symbols(frame)
         ideal = entropy.ideal_bits(symbols, tables)
         excess.append(8 * len(frame.payload) - ideal)
         if 8 * len(frame.payload) > 1.005 * ideal + 64:
-            raise SystemExit(f"{example.path}: more than 1.005 times the ideal and 64 bits")
+            raise SystemExit(f"picture {len(excess)}: more than 1.005 times the ideal and 64 bits")
         headers.append(frame.header_bytes)
         again = entropy.decode(frame.payload, symbols.shape, tables, entropy.PURE)
         if not np.array_equal(again, symbols):
-            raise SystemExit(f"{example.path}: the two coders decode different symbols")
+            raise SystemExit(f"picture {len(excess)}: the two coders decode different symbols")
         if entropy.encode(symbols, tables, entropy.PURE) != frame.payload:
-            raise SystemExit(f"{example.path}: the two coders write different payloads")
+            raise SystemExit(f"picture {len(excess)}: the two coders write different payloads")
         decoded = codec.decode(frame).astype(int)
         for other in others:
             for threads in (1, 2):
