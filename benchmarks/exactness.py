@@ -2,11 +2,11 @@
 
     python benchmarks/exactness.py --model models/paper --data DATA/imagenette/train
 
-Test images are taken evenly from those that training kept out. Every image is compressed by ONNX Runtime, and its symbols are decoded by
-constriction and by the plain-Python coder; both must agree, and both must write the same payload.
-Pixels are decoded by ONNX Runtime and by torch with one and two threads and compared. The analysis
-of torch is compared too: it may differ, and how often it does is counted. Writes
-benchmarks/results/exactness.json.
+Test images are taken evenly from those that training kept out. Every image is compressed by ONNX
+Runtime, and its symbols are decoded by constriction and by the plain-Python coder; both must agree,
+and both must write the same payload. Pixels are decoded by ONNX Runtime and by torch with one and
+two threads and compared. The analysis of torch is compared too: it may differ, and how often it
+does is counted. Writes benchmarks/results/exactness.json.
 """
 
 import argparse
