@@ -110,16 +110,7 @@ def train_command(
         TacError: what was trained cannot be exported, see `training.export.export`.
     """
     model = None if start is None else find(start)
-    if isinstance(config, Path):
-        config = load_config(config)
-    elif config is None and model is not None:
-        config = specialist_config(model, out.name)
-    elif config is None:
-        raise ConfigError("give a configuration file, a model to start from, or both")
-    if head_only or config.head_only:
-        if model is None:
-            raise ConfigError("a task network is added to a model: name it with --from")
-        config = head_only_config(model, config)
+    config = _config(config, model, out.name, head_only)
     check_place(out, overwrite=force)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -167,6 +158,29 @@ def train_command(
         return None
     _draw_curve(run, say)
     return _finish(config, data, network, out, run, origin, codec=kept, force=force, say=say)
+
+
+def _config(
+    given: Path | TrainingConfig | None, model: Model | None, name: str, head_only: bool
+) -> TrainingConfig:
+    """Return what is to be trained, from what was given and the model that it starts from.
+
+    Raises:
+        ConfigError: nothing was given, or a task network alone without a model to add it to.
+    """
+    if isinstance(given, Path):
+        config = load_config(given)
+    elif given is not None:
+        config = given
+    elif model is not None:
+        config = specialist_config(model, name)
+    else:
+        raise ConfigError("give a configuration file, a model to start from, or both")
+    if not (head_only or config.head_only):
+        return config
+    if model is None:
+        raise ConfigError("a task network is added to a model: name it with --from")
+    return head_only_config(model, config)
 
 
 def _check_run(run: Path, origin: Mapping[str, Any], data: ImageFolders) -> None:
