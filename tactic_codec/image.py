@@ -58,6 +58,9 @@ _BYTES_A_PIXEL = 16
 _BYTES_BESIDE = 1 << 26
 """Room for metadata and previews."""
 
+_PIECE_BYTES = 1 << 20
+"""Read at once of a stream whose length nobody knows."""
+
 WHITE: Colour = (255, 255, 255)
 
 SUFFIXES = (
@@ -298,13 +301,19 @@ def _bounded(stream: BinaryIO, max_pixels: int) -> BinaryIO:
     head = stream.read(_HEAD_BYTES)
     _find_reader(head)
     limit = max_pixels * _BYTES_A_PIXEL + _BYTES_BESIDE
-    rest = stream.read(limit - len(head) + 1)
-    if len(head) + len(rest) > limit:
-        raise LimitExceeded(
-            f"the stream has more than {limit} bytes, the most that a picture of {max_pixels} "
-            "pixels may have: send a smaller picture or raise the limit"
-        )
-    return io.BytesIO(head + rest)
+    content = io.BytesIO()
+    piece = head
+    while piece:
+        content.write(piece)
+        if content.tell() > limit:
+            raise LimitExceeded(
+                f"the stream has more than {limit} bytes, the most that a picture of {max_pixels} "
+                "pixels may have: send a smaller picture or raise the limit"
+            )
+        # Piece by piece: room for all that is asked for at once would be taken before it is there.
+        piece = stream.read(_PIECE_BYTES)
+    content.seek(0)
+    return content
 
 
 def _refuse_empty(image: Image.Image) -> None:
