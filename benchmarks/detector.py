@@ -27,14 +27,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from kept_out import kept_out
-from resumed import Row, earlier, write
+from rows import Row, compared, earlier, write
 
 from tactic_codec import image, metrics
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.bdrate import bd_rate
 from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
 from tactic_codec.evaluation.curves import Setting
-from tactic_codec.evaluation.pictures import spread
+from tactic_codec.evaluation.pictures import IMAGES, LABELS, spread
 from tactic_codec.image import Pixels
 
 HERE = Path(__file__).parent
@@ -130,21 +129,8 @@ def compare(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         curves.setdefault(row["coder"], []).append((row["bpp"], row["f1"]))
-    found: list[Row] = []
-    for test in filter(curves.__contains__, names):
-        for anchor in curves:
-            if anchor == test:
-                continue
-            rate = bd_rate(curves[anchor], curves[test])
-            found.append(
-                {
-                    "test": test,
-                    "anchor": anchor,
-                    "bd_rate": rate and round(rate.change, 4),
-                    "range": rate and [round(rate.low, 4), round(rate.high, 4)],
-                }
-            )
-    return found
+    pairs = [(test, anchor) for test in names if test in curves for anchor in curves]
+    return [compared(curves, test, anchor) for test, anchor in pairs if test != anchor]
 
 
 def main() -> None:
@@ -162,15 +148,19 @@ def main() -> None:
         raise SystemExit("the detector is not installed: see the first lines of this file")
 
     codec = load_model(args.model)
+    # Label maps are no pictures.
+    folder = args.folder / IMAGES if (args.folder / LABELS).is_dir() else args.folder
     if args.held_out:
-        names, _ = kept_out(codec.model, args.folder)
+        names, _ = kept_out(codec.model, folder)
     else:
-        every = [p for p in args.folder.rglob("*") if p.suffix.lower() in image.SUFFIXES]
-        names = sorted(path.relative_to(args.folder).as_posix() for path in every)
-    loaded = [image.load(args.folder / name) for name in spread(names, args.limit)]
+        every = [p for p in folder.rglob("*") if p.suffix.lower() in image.SUFFIXES]
+        names = sorted(path.relative_to(folder).as_posix() for path in every)
+    loaded = [image.load(folder / name) for name in spread(names, args.limit)]
     pictures = [image.square(p, args.side) for p in loaded] if args.side else loaded
 
     before = detect(pictures)
+    if not any(before):
+        raise SystemExit(f"the detector finds nothing in the pictures of {folder}")
     result: dict[str, Any] = {
         "model": codec.model.name,
         "fingerprint": codec.model.fingerprint.hex(),

@@ -25,11 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 from kept_out import SIZE, kept_out, squares
-from resumed import earlier, write
+from rows import compared, earlier, write
 
 from tactic_codec import metrics, tasks
 from tactic_codec.codec import Codec, load_model
-from tactic_codec.evaluation.bdrate import bd_rate
 from tactic_codec.evaluation.bench import MAX_BPP
 from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
 from tactic_codec.evaluation.curves import Setting
@@ -121,17 +120,8 @@ def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for quality in ("agreement", "lite1_agreement"):
                 if anchor == test or any(row[quality] is None for row in rows):
                     continue
-                points = [[(r["bpp"], r[quality]) for r in curves[name]] for name in (anchor, test)]
-                rate = bd_rate(*points, WITHIN)
-                found.append(
-                    {
-                        "test": test,
-                        "anchor": anchor,
-                        "quality": quality,
-                        "bd_rate": rate and round(rate.change, 4),
-                        "range": rate and [round(rate.low, 4), round(rate.high, 4)],
-                    }
-                )
+                points = {n: [(r["bpp"], r[quality]) for r in own] for n, own in curves.items()}
+                found.append({"quality": quality, **compared(points, test, anchor, WITHIN)})
     return found
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from resumed import Row, earlier, write
+from rows import Row, earlier, write
 
 from tactic_codec import image, metrics, tasks
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.evaluation.coders import Coder, ModelCoder, Uncompressed, conventional
 from tactic_codec.evaluation.curves import Setting
-from tactic_codec.evaluation.pictures import spread
+from tactic_codec.evaluation.pictures import IMAGES, LABELS, spread
 from tactic_codec.image import LabelMap, Pixels
 
 RESULTS = Path(__file__).parent / "results" / "other_networks.json"
@@ -76,9 +76,9 @@ def main() -> None:
 
     codec = load_model(args.model)
     judges = [load_model(judge) for judge in args.judge]
-    paths = [p for p in (args.folder / "images").iterdir() if p.suffix.lower() in image.SUFFIXES]
+    paths = [p for p in (args.folder / IMAGES).iterdir() if p.suffix.lower() in image.SUFFIXES]
     pictures = [
-        (image.load(path), image.load_labels(args.folder / "labels" / f"{path.stem}.png"))
+        (image.load(path), image.load_labels(args.folder / LABELS / f"{path.stem}.png"))
         for path in spread(sorted(paths), args.limit)
     ]
     result: dict[str, Any] = {

@@ -423,7 +423,8 @@ def _everything() -> Iterator[Model | Damaged]:
         if not folder.is_dir():
             continue
         for path in sorted(folder.iterdir()):
-            if not _holds_model(path):
+            # What is hidden is a model that is being written, or what a killed process left of one.
+            if path.name.startswith(".") or not _holds_model(path):
                 continue
             try:
                 yield Model(path)

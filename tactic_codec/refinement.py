@@ -262,6 +262,7 @@ class Refiner:
             segments=task == "segment",
         )
 
+    @memory.shortage_is_named()
     def refine(
         self,
         pixels: NDArray[np.uint8],
@@ -284,17 +285,6 @@ class Refiner:
             DamagedModel: its tables are damaged.
             MemoryError: the search does not fit into memory; plain coding takes less.
         """
-        with memory.shortage_is_named():
-            return self._refined(pixels, latent, symbols, level, effort)
-
-    def _refined(
-        self,
-        pixels: NDArray[np.uint8],
-        latent: NDArray[np.float32],
-        symbols: Symbols,
-        level: int,
-        effort: int,
-    ) -> Symbols:
         coded = self._model.level(level)
         search = _Search(
             Judge(self._networks, pixels, coded.inverse_gain, coded.objective or UNKNOWN_OBJECTIVE),

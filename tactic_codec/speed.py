@@ -3,7 +3,7 @@
     picture ─ every step in turns, networks loaded ─▶ medians
 
 Steps take turns, so that whatever else the machine does meets all of them alike. Other codecs write
-and read as Pillow does unasked, but for AVIF's quality, which is JPEG's and WebP's.
+at one quality, and else as Pillow does unasked.
 """
 
 import io
@@ -20,6 +20,7 @@ from tactic_codec.image import Pixels
 
 OTHERS = ("jpeg", "webp", "avif")
 QUALITY = 75
+"""Of their files, as Pillow counts it, from 0 to 100."""
 
 
 class Timing(NamedTuple):

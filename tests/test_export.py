@@ -410,6 +410,15 @@ def test_what_stands_beside_a_model_stays(exported: Model, tmp_path: Path) -> No
         install(exported, tmp_path / "mine", overwrite=False)
 
 
+def test_what_a_link_leads_to_is_replaced(exported: Model, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "model.json").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    install(exported, tmp_path / "link", overwrite=True).verify()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+    assert (tmp_path / "link").is_symlink() and Model(tmp_path / "real").name == exported.name
+
+
 def test_the_old_model_stays_where_the_new_one_cannot_take_its_place(
     exported: Model, tmp_path: Path, monkeypatch: Any
 ) -> None:

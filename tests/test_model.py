@@ -564,6 +564,16 @@ def test_a_fingerprint_finds_its_model_behind_others_of_its_name(
     assert find_fingerprint(TINY_FINGERPRINT).path == own
 
 
+def test_a_model_that_is_being_written_is_not_installed(
+    nothing_installed: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    install(tmp_path, ".tiny.0123.new")
+    monkeypatch.setenv("TACTIC_MODELS", str(tmp_path))
+    assert list(installed()) == []
+    with pytest.raises(UnknownModel):
+        find_fingerprint(TINY_FINGERPRINT)
+
+
 def test_a_manifest_that_may_not_be_read_spoils_its_own_model_alone(
     nothing_installed: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:

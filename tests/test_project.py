@@ -160,7 +160,7 @@ def test_experiments_are_valid(path: Path) -> None:
     load_config(path)
 
 
-SHARED = {"kept_out", "resumed"}
+SHARED = {"kept_out", "rows"}
 """The modules that benchmarks share."""
 
 BENCHMARKS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if p.stem not in SHARED]

@@ -163,7 +163,7 @@ class Console:
     def text(self, data: bytes) -> None:
         """Write a text file: as it is, but on a terminal, which might obey what it says."""
         if sys.stdout is not None and sys.stdout.isatty():
-            for line in data.decode("utf-8", "surrogateescape").splitlines():
+            for line in data.decode("utf-8", "surrogateescape").rstrip("\n").split("\n"):
                 self.line(display(line))
         else:
             self.data(data)

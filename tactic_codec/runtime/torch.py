@@ -36,14 +36,14 @@ class TorchRuntime:
         self._networks: dict[str, nn.Module] = {}
         self._lock = threading.Lock()
 
+    @memory.shortage_is_named()
     def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
-        with memory.shortage_is_named():
-            module = self._network(network)
-            with torch.inference_mode():
-                result: NDArray[np.float32] = (
-                    module(torch.from_numpy(array).to(self.torch_device)).cpu().numpy()
-                )
+        module = self._network(network)
+        with torch.inference_mode():
+            result: NDArray[np.float32] = (
+                module(torch.from_numpy(array).to(self.torch_device)).cpu().numpy()
+            )
         return result
 
     def _network(self, network: str) -> "nn.Module":

@@ -53,7 +53,8 @@ CALIBRATION_IMAGES = 500
 """Images that tables are counted on, at most: 400,000 symbols a channel at 224×224."""
 
 CALIBRATION_PIXELS = 1 << 26
-"""Of these images, which are held in memory with their latents: 4 to 8 bytes a pixel."""
+"""Of these images together, at most: they are held in memory, 3 bytes a pixel, with latents and the
+symbols of a level, about 4 bytes a pixel each."""
 
 Say = Callable[[str], None]
 Progress = Callable[[Step, int], None]

@@ -290,6 +290,7 @@ def _write(out: Path, files: Mapping[str, bytes], example: Pixels) -> Model:
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """Make a folder that takes the place of ``out`` when it is complete, and goes otherwise."""
+    out = out.resolve()  # of a link, what it leads to is replaced
     # Names that nobody else has: what stands beside a model is not ours to remove.
     new, old = (out.with_name(f".{out.name}.{uuid.uuid4().hex}.{end}") for end in ("new", "old"))
     new.mkdir(parents=True)

@@ -1,11 +1,14 @@
-"""A file of rows that an interrupted benchmark goes on with: what the longer ones here write to.
+"""Rows of figures: the file that an interrupted benchmark goes on with, and rates between curves.
 
 A benchmark imports this, so it stands beside them; by itself it does nothing.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tactic_codec.evaluation.bdrate import RatePoint, bd_rate
 
 Row = dict[str, Any]
 
@@ -27,3 +30,26 @@ def write(path: Path, result: Row) -> None:
     sibling = path.with_suffix(".new")
     sibling.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     sibling.replace(path)
+
+
+def compared(
+    curves: Mapping[str, Sequence[RatePoint]],
+    test: str,
+    anchor: str,
+    within: tuple[float, float] = (0.0, 1.0),
+) -> Row:
+    """Return how much less rate a curve needs than another, as a BD-rate.
+
+    Args:
+        curves: by their names, of bpp and a share.
+        test: the one that may need less,
+        anchor: than this one.
+        within: the shares that count; those that both reach, by default.
+    """
+    rate = bd_rate(curves[anchor], curves[test], within)
+    return {
+        "test": test,
+        "anchor": anchor,
+        "bd_rate": rate and round(rate.change, 4),
+        "range": rate and [round(rate.low, 4), round(rate.high, 4)],
+    }
