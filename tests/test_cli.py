@@ -933,8 +933,9 @@ def test_bench_as_json(tactic: Tactic, eyes: Path) -> None:
 def test_bench_refuses_what_is_no_picture(tactic: Tactic) -> None:
     save("a.png")
     Path("text").write_text("text")
-    assert "this is text" in tactic("bench", "-m", "tiny", "text", code=1).stderr
-    assert "No such file" in tactic("bench", "-m", "tiny", "nothing", code=1).stderr
+    assert "tactic: text: this is text" in tactic("bench", "-m", "tiny", "text", code=1).stderr
+    said = tactic("bench", "-m", "tiny", "nothing", code=1).stderr
+    assert said == "tactic: nothing: No such file or directory\n"
     assert "quality levels 1 to" in tactic("bench", "-m", "tiny", "-q", "9", "a.png", code=2).stderr
 
 

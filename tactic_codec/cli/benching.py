@@ -6,6 +6,7 @@ import click
 
 from tactic_codec.cli import files, options
 from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
     from tactic_codec.speed import Timing
@@ -66,7 +67,11 @@ def bench(
         from tactic_codec.codec import load_model
 
         (source,) = files.expand([picture], recursive=False, suffixes=image.SUFFIXES)
-        pixels = files.picture(source, max_pixels or image.DEFAULT_MAX_PIXELS)
+        try:
+            pixels = files.picture(source, max_pixels or image.DEFAULT_MAX_PIXELS)
+        except (TacError, OSError) as exc:
+            console.fail(source.title, exc)
+            return
         codec = load_model(model, device=device, threads=threads)
         level = options.level_of(codec, quality)
         timings = speed.measure(codec, pixels, level, effort=effort, repeats=repeat)
