@@ -586,6 +586,31 @@ def test_heads_are_retrained_on_what_a_coder_gives_back(
         Retrainer(tiny, {"test": test}, cache, steps=1).shares(test, again, 2, [0] * 4)
 
 
+@pytest.mark.usefixtures("one_torch_thread")
+def test_a_last_layer_that_starts_anew_learns_in_a_few_steps(
+    spoilt: Spoilt, tmp_path: Path
+) -> None:
+    """At the rate at which the published layers are tuned it would stay where it began."""
+    from tactic_codec.evaluation.retrain import Retrainer
+
+    spoilt.set("heads", "classify", "network", to="efficientnet_lite0")
+    codec = load_model(spoilt.path, device="cpu", threads=1)
+    classes = codec.model.head("classify").classes
+    colours = np.random.default_rng(1).integers(0, 240, (len(classes), 3), np.uint8)
+
+    def plain(shade: int) -> Folder:
+        squares = [np.full((SIZE, SIZE, 3), colour, np.uint8) + shade for colour in colours]
+        named = zip(classes, squares, strict=True)
+        return folder("plain", [picture(f"{n}/a.png", s, SIZE) for n, s in named], classes)
+
+    test, training = plain(10), plain(0)
+    heads = Retrainer(codec, {"plain": training}, Cache(tmp_path), steps=10)
+    (result,) = evaluate([test], [], Bench(codec, Cache(tmp_path)), heads=heads, compare=False)
+    assert result.uncompressed.retrained is not None
+    assert result.uncompressed.retrained.accuracy is not None
+    assert result.uncompressed.retrained.accuracy.share == 1
+
+
 @pytest.mark.usefixtures("tiny_head", "one_torch_thread")
 def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tactic_codec.evaluation import retrain

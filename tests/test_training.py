@@ -33,7 +33,14 @@ from tactic_codec.training.config import (
 )
 from tactic_codec.training.data import Crops, Example, ImageFolders, Part, batches, scan
 from tactic_codec.training.evaluate import ClassificationFigures, _at_each_level, evaluate
-from tactic_codec.training.loop import Step, _build_optimizer, build_network, load_trained, train
+from tactic_codec.training.loop import (
+    Step,
+    _build_optimizer,
+    build_network,
+    draw_levels,
+    load_trained,
+    train,
+)
 from tactic_codec.training.objective import LEVEL_BALANCE, Objective
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -472,6 +479,18 @@ def test_every_level_has_its_own_alpha_and_beta(tiny_head: Any) -> None:
     weight_B = torch.tensor([1.0, 4.0, 2.0]) ** LEVEL_BALANCE
     assert (terms.task_B > 0).all()
     assert outcome.total.item() == pytest.approx((weight_B * cost_B).mean().item())
+
+
+def test_levels_are_drawn_alike_or_the_low_ones_more_often() -> None:
+    torch.manual_seed(1)
+    alike, lower = (draw_levels(8, power, 8000) for power in (1, 2))
+    for levels in (alike, lower):
+        assert levels.dtype == torch.int64
+        assert set(levels.tolist()) == set(range(8))
+    assert all(850 < count < 1150 for count in alike.bincount().tolist())
+    assert (lower < 2).float().mean().item() == pytest.approx(1 / 2, abs=0.03)
+    assert (lower < 1).float().mean().item() == pytest.approx(8**-0.5, abs=0.03)
+    assert draw_levels(1, 1, 3).tolist() == [0, 0, 0]
 
 
 def test_images_that_are_not_coded_have_no_level(tiny_head: Any) -> None:

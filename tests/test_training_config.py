@@ -66,7 +66,7 @@ def test_every_setting_can_be_set() -> None:
         network = {latent = 4, analysis = 5, synthesis = [6, 7]}
         ema = 0.5
         residual = {latent = 4, sixteenth = 5, eighth = 6, quarter = 7, analysis_blocks = [1, 2]}
-        levels = {count = 3, first_gain = 1, last_gain = 4}
+        levels = {count = 3, first_gain = 1, last_gain = 4, draw_power = 2}
         task.network = "efficientnet_lite0"
         task.weights = "published"
         task.learn = true
@@ -116,7 +116,7 @@ def test_every_setting_can_be_set() -> None:
         network=NetworkConfig(4, 5, (6, 7)),
         ema=0.5,
         residual=ResidualConfig(4, 5, 6, 7, analysis_blocks=(1, 2)),
-        levels=LevelsConfig(3, 1.0, 4.0),
+        levels=LevelsConfig(3, 1.0, 4.0, 2.0),
         task=TaskConfig("efficientnet_lite0", "published", True, 0.5, 5.0),
         evaluation=EvaluationConfig(2, 3),
         entropy=EntropyConfig((1, 4), (3,)),
@@ -237,6 +237,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (with_setting("data", "workers", to=-1), "workers must not be negative"),
     (with_setting("evaluation", "every", to=0), "evaluation every and images must be positive"),
     (with_setting("evaluation", "images", to=-1), "every and images must be positive"),
+    (LEAST | {"residual": {}, "levels": {"draw_power": 0.5}}, "draw_power must be at least 1"),
+    (LEAST | {"residual": {}, "levels": {"draw_power": float("nan")}}, "must be at least 1"),
+    (LEAST | {"residual": {}, "levels": {"draw_power": float("inf")}}, "at least 1 and finite"),
     (with_setting("entropy", "own", to=[2, 1]), r"own context thresholds are \[2, 1\].*increasing"),
     (with_setting("entropy", "own", to=[0, 1]), "strictly increasing integers from 1"),
     (with_setting("entropy", "shared", to=[3, 3]), "shared context thresholds"),

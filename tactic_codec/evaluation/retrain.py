@@ -14,6 +14,7 @@ starts anew where the classes are not ImageNet's. Other networks start from the 
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +28,16 @@ from tactic_codec.evaluation.curves import Retrained, Setting, share
 from tactic_codec.evaluation.head_trainer import SEED, WARMUP, Decoded, HeadTrainer, share_of_rate
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.image import Pixels
-from tactic_codec.networks.heads import classify
+from tactic_codec.networks.efficientnet_lite import PUBLISHED_CLASSES
+from tactic_codec.networks.heads import LAST_LAYER, classify
 
 BATCH = 16
 LEARNING_RATE = 3e-5
 """The highest; three times that costs a published head 19 points on pictures that are not coded."""
+
+NEW_LEARNING_RATE = 1e-2
+"""The highest of a last layer that starts anew: at the other it learns nothing in a few hundred
+steps, as in `tactic_codec.training.specialise`."""
 
 
 class Retrainer(HeadTrainer[Folder]):
@@ -70,7 +76,14 @@ class Retrainer(HeadTrainer[Folder]):
             "retrained": [self.steps, BATCH, LEARNING_RATE, WARMUP, SEED, self._device],
             "pictures": _digest(training),
             "labelled": training.labels is not None,
-        }
+        } | ({"anew": NEW_LEARNING_RATE} if self._starts_anew else {})
+
+    @property
+    def _starts_anew(self) -> bool:
+        """Whether the last layer is one for other classes than the published network's."""
+        return (
+            self._head.network == self.neutral_start and len(self._head.labels) != PUBLISHED_CLASSES
+        )
 
     def _asked(
         self, head: nn.Module, folder: Folder, coder: Coder, setting: Setting
@@ -88,7 +101,7 @@ class Retrainer(HeadTrainer[Folder]):
         from that view, in equal parts.
         """
         head = self._start()
-        optimizer = torch.optim.Adam(head.parameters(), LEARNING_RATE)
+        optimizer = torch.optim.Adam(self._groups(head))
         taught = self._teach(training)
         labels = None if training.labels is None else torch.tensor(training.labels)
         random = np.random.default_rng(SEED)
@@ -101,7 +114,7 @@ class Retrainer(HeadTrainer[Folder]):
                 for index, flip in zip(chosen.tolist(), flips, strict=True)
             ]
             for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * share_of_rate(step, self.steps)
+                group["lr"] = group["highest"] * share_of_rate(step, self.steps)
             log_p = F.log_softmax(classify(head, self._batch(batch)).main, dim=1)
             loss = F.kl_div(log_p, taught[chosen].to(self._device), reduction="batchmean")
             if labels is not None:
@@ -110,6 +123,15 @@ class Retrainer(HeadTrainer[Folder]):
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return head
+
+    def _groups(self, head: nn.Module) -> list[dict[str, Any]]:
+        """Group a head's weights by the highest learning rate of each."""
+        new: list[nn.Parameter] = []
+        known: list[nn.Parameter] = []
+        for name, weight in head.named_parameters(prefix="head"):
+            (new if self._starts_anew and name.startswith(LAST_LAYER) else known).append(weight)
+        groups = ((known, LEARNING_RATE), (new, NEW_LEARNING_RATE))
+        return [{"params": weights, "highest": rate} for weights, rate in groups if weights]
 
     def _teach(self, training: Folder) -> Tensor:
         """Return the reference's probabilities of the uncompressed pictures, [N, classes]."""

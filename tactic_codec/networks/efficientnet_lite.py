@@ -21,6 +21,9 @@ from tactic_codec.networks.depthwise import DepthwiseConv2d
 INPUT_SIZE = 224
 """Side of the square image, in pixels, that the published weights expect."""
 
+PUBLISHED_CLASSES = 1000
+"""Classes of ImageNet, which the last layer of the published weights tells apart."""
+
 NORMALISATION_EPSILON = 1e-3
 """Added to variances by the batch normalisation of the published weights."""
 
@@ -128,7 +131,7 @@ class Trunk(nn.Module):
 class EfficientNetLite0(Trunk):
     """Images to logits of classes."""
 
-    def __init__(self, classes: int = 1000, stages: Sequence[Stage] = STAGES) -> None:
+    def __init__(self, classes: int = PUBLISHED_CLASSES, stages: Sequence[Stage] = STAGES) -> None:
         """Build it with random weights.
 
         Args:

@@ -67,6 +67,7 @@ class LevelsConfig:
     count: int = 8
     first_gain: float = 0.1  # what level 1 starts to multiply latents by
     last_gain: float = 2.0  # the same of the last level; those between in equal ratios
+    draw_power: float = 1.0  # of 1, all are trained as often; of 2, half the time the first quarter
 
 
 @dataclass(frozen=True)
@@ -365,6 +366,9 @@ def check(config: TrainingConfig, where: str) -> None:
         require(residual is not None, "levels need the residual transforms: add [residual]")
         require(1 <= levels.count <= MAX_LEVELS, f"levels count must be 1 to {MAX_LEVELS}")
         require(0 < levels.first_gain <= levels.last_gain, "levels gains must be positive and rise")
+        require(
+            1 <= levels.draw_power < math.inf, "levels draw_power must be at least 1 and finite"
+        )
     require(
         not any(stage.features for stage in config.stage)
         or config.task.network in FEATURE_NETWORKS,

@@ -240,7 +240,8 @@ def _step(
     network, optimizer = learner.network, learner.optimizer
     # The levels, the noise of equation 5, and dropout.
     torch.manual_seed(config.seed * 1_000_003 + step)
-    level_B = torch.randint(network.levels, (stage.batch,))[share.slice].to(device)
+    power = config.levels.draw_power if config.levels else 1.0
+    level_B = draw_levels(network.levels, power, stage.batch)[share.slice].to(device)
     if not share.first:
         torch.manual_seed((config.seed * 1_000_003 + step) * share.of + share.rank)
     learning_rate = _learning_rate(stage, step - first - 1)
@@ -278,6 +279,17 @@ def _step(
         learning_rate=learning_rate,
         seconds=time.perf_counter() - began,
     )
+
+
+def draw_levels(count: int, power: float, batch: int) -> Tensor:
+    """Draw a quality level, counted from 0, for each image of a batch: int64 [batch].
+
+    Args:
+        count: how many there are.
+        power: at least 1. Of p, the first share s of the levels has a probability of s ** (1 / p).
+        batch: how many to draw.
+    """
+    return (torch.rand(batch) ** power * count).long()
 
 
 def _share_of(answer: Tensor | None, expected: Tensor | None) -> float | None:
