@@ -1,6 +1,7 @@
 """``tactic train --from``: a generalist of two levels, and a specialist that is made of it."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -201,6 +202,19 @@ def test_a_specialist_learns_head_then_both_then_what_decodes(
     assert 0 < same.abs().max() < 0.01
     stored = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
     assert stored["teacher"]["4.weight"].shape == (3, 4)
+
+
+def test_the_last_stage_rounds_as_the_coder_will(generalist: Model, tmp_path: Path) -> None:
+    """Synthesis and head would otherwise meet the dead zone of low levels in files alone."""
+    shutil.copytree(generalist.path, tmp_path / "zoned")
+    manifest = json.loads((generalist.path / "model.json").read_text())
+    manifest["encoder"]["offset"] = [0.35, 0.4]
+    (tmp_path / "zoned" / "model.json").write_text(json.dumps(manifest))
+    config = specialise.specialist_config(model.find(tmp_path / "zoned"), "mine")
+    assert [stage.offset for stage in config.stage] == [0.5, 0.5, 0.35]
+    assert config.offset == 0.35
+    assert config.levels is not None
+    assert config.levels.draw_power > 1
 
 
 def test_a_codec_of_other_widths_is_no_start(generalist: Model, tmp_path: Path) -> None:

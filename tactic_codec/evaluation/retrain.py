@@ -8,7 +8,8 @@ of the pictures differs.
 
 The start is EfficientNet-Lite0 with its published weights where the reference network is one of
 its kind, whatever it learned since, so that no coder's own head has an advantage; its last layer
-starts anew where the classes are not ImageNet's. Other networks start from the model's weights.
+starts anew, and learns faster, where the classes are not ImageNet's. Other networks start from the
+model's weights.
 """
 
 import hashlib

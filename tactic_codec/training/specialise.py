@@ -54,16 +54,16 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
     joint = replace(
         moving[-1],
         name="joint",
-        steps=350,
+        steps=600,
         batch=16,
         size=192,
         alpha=1.0,
-        # The gradient of the answers is a hundred times that of the picture, and mostly noise: in
-        # full it would undo the codec. The features carry the task instead.
-        label=0.05 if features else 0.5,
-        distill=0.1 if features else 1.0,
+        # The gradient of the answers is a hundred times that of the picture, and mostly noise. From
+        # where the generalist ended, with a head that knows the classes, codecs bear half of it.
+        label=0.5,
+        distill=0.5 if features else 1.0,
         features=3.0 if features else 0.0,
-        learning_rate=3e-4,
+        learning_rate=5e-4,
         final_learning_rate=3e-5,
         warmup=20,
     )
@@ -76,7 +76,17 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         quantisation="none",
     )
     rounded = replace(
-        joint, name="rounded", steps=120, warmup=0, label=0.3, distill=0.6, quantisation="rounded"
+        joint,
+        name="rounded",
+        steps=400,
+        warmup=0,
+        label=0.3,
+        distill=0.6,
+        learning_rate=3e-4,
+        quantisation="rounded",
+        # The dead zone comes when latents have settled. Earlier they would grow to escape it, and
+        # files with them; never, and what reads the files would not know what is in them.
+        offset=min(level.offset for level in model.levels),
     )
     config = TrainingConfig(
         name=name,
@@ -84,10 +94,11 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         seed=made.seed,
         ema=0.98,
         residual=transforms,
-        levels=replace(made.levels or LevelsConfig(), count=len(model.levels)),
+        # Few bytes are what specialists are made for, and what is hardest.
+        levels=replace(made.levels or LevelsConfig(), count=len(model.levels), draw_power=2.0),
         # The last layer starts from nothing. What is below it knows pictures already, and a rate
         # at which the one learns would make the other forget.
-        task=TaskConfig(network, speed=0.1, last_speed=25.0),
+        task=TaskConfig(network, speed=0.3, last_speed=25.0),
         data=DataConfig(colour=0.2),
         entropy=made.entropy,
         evaluation=EvaluationConfig(every=10**6, images=10, final=50),
