@@ -67,7 +67,7 @@ class LevelsConfig:
     count: int = 8
     first_gain: float = 0.1  # what level 1 starts to multiply latents by
     last_gain: float = 2.0  # the same of the last level; those between in equal ratios
-    draw_power: float = 1.0  # of 1, all are trained as often; of 2, half the time the first quarter
+    draw_power: float = 1.0  # 1: all come as often; 2: half of the images get the lowest quarter
 
 
 @dataclass(frozen=True)

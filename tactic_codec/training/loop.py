@@ -286,7 +286,8 @@ def draw_levels(count: int, power: float, batch: int) -> Tensor:
 
     Args:
         count: how many there are.
-        power: at least 1. Of p, the first share s of the levels has a probability of s ** (1 / p).
+        power: at least 1. With power p, the lowest share s of the levels is drawn with a
+            probability of s ** (1 / p).
         batch: how many to draw.
     """
     return (torch.rand(batch) ** power * count).long()
