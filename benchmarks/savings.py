@@ -3,14 +3,15 @@
     python benchmarks/savings.py FOLDER [--model imagenet] [--levels 1,4,8] [--limit 100]
 
 Pictures are taken evenly from those below the folder that training kept out, scaled to 224×224 and
-coded in five ways, each on top of the one before:
+coded in five ways or six, each on top of the one before:
 
     one table a channel    latents rounded to nearest, one probability table for each channel
-    contexts               the same symbols, tables chosen by neighbours that are decoded already
+    neighbours             the same symbols, tables chosen by neighbours that are decoded already
+    linear contexts        the same, chosen by weighed sums over all that is decoded already
     offset                 latents rounded with the level's offset: what `tactic compress` does
     effort 1, effort 2     symbols moved by gradients: what `tactic compress --effort` does
 
-The tables of the first two are counted here, on pictures below the folder that training did not
+The tables of the first three are counted here, on pictures below the folder that training did not
 keep out; the others use the model's own. Whole frames are counted, with their header and checksum.
 Agreement is with what the model's classifier says of the picture before coding. An effort asks that
 very classifier: benchmarks/effort.py has another's view. Seconds are medians of coding one picture
@@ -35,14 +36,16 @@ from torch import Tensor
 from tactic_codec import container, entropy, metrics, tasks
 from tactic_codec.codec import Codec, load_model, quantise
 from tactic_codec.container import Frame
-from tactic_codec.entropy import ContextModel, FrequencyTables
+from tactic_codec.entropy import ContextModel, FrequencyTables, LinearContexts
 from tactic_codec.image import Pixels
 from tactic_codec.model import PLAIN_OFFSET, latent_size
-from tactic_codec.training.tables import fit_tables
+from tactic_codec.training.tables import fit_shared_tables, fit_tables
 
 RESULTS = Path(__file__).parent / "results" / "savings.json"
 CALIBRATION = 500
 EFFORTS = (1, 2)
+NEIGHBOURS = ContextModel((1, 3, 8), (16, 64, 192))
+"""What linear contexts are compared with."""
 
 
 class Way(NamedTuple):
@@ -94,8 +97,12 @@ def ways(
     coded = codec.model.level(level)
     plain = [quantise(latent, coded.gain, PLAIN_OFFSET) for latent in latents]
     static = fit_tables(plain, ContextModel(), evenly)
-    contextual = fit_tables(plain, coded.contexts, evenly)
     own = codec.model.tables(level)
+    if isinstance(own.contexts, LinearContexts):
+        neighbours = fit_tables(plain, NEIGHBOURS, evenly)
+        linear = {"linear contexts": fit_shared_tables(plain, own.contexts)}
+    else:
+        neighbours, linear = fit_tables(plain, own.contexts, evenly), {}
 
     def rounded(tables: FrequencyTables, offset: float) -> Way:
         def code(pixels: Pixels) -> bytes:
@@ -110,7 +117,8 @@ def ways(
 
     return {
         "one table a channel": rounded(static, PLAIN_OFFSET),
-        "contexts": rounded(contextual, PLAIN_OFFSET),
+        "neighbours": rounded(neighbours, PLAIN_OFFSET),
+        **{name: rounded(tables, PLAIN_OFFSET) for name, tables in linear.items()},
         "offset": rounded(own, coded.offset),
         **{f"effort {effort}": searched(effort) for effort in EFFORTS},
     }

@@ -35,7 +35,13 @@ from numpy.typing import NDArray
 
 from tactic_codec import entropy
 from tactic_codec.container import Frame
-from tactic_codec.entropy import ContextModel, FrequencyTables
+from tactic_codec.entropy import (
+    ContextModel,
+    Contexts,
+    FrequencyTables,
+    LinearContexts,
+    LinearThresholds,
+)
 from tactic_codec.errors import DamagedModel, UnknownLevel, UnknownModel, UnknownTask
 
 DEFAULT_MODEL = "imagenet"
@@ -87,7 +93,7 @@ class Level(NamedTuple):
 
     Attributes:
         minimum: value of the tables' first symbol.
-        contexts: how neighbours choose a table.
+        contexts: how what is decoded chooses a table, or the part of it that needs no tables.
         gain: float32 [C], what the encoder multiplies latents by before rounding.
         inverse_gain: float32 [C], what the decoder multiplies symbols by.
         offset: what the encoder adds to a magnitude before it rounds down; 0.5 rounds to nearest.
@@ -95,7 +101,7 @@ class Level(NamedTuple):
     """
 
     minimum: int
-    contexts: ContextModel
+    contexts: ContextModel | LinearThresholds
     gain: NDArray[np.float32]
     inverse_gain: NDArray[np.float32]
     offset: float
@@ -191,10 +197,7 @@ class Model:
         self.levels = tuple(
             Level(
                 minimum=_of_type(int, level["minimum"]),
-                contexts=ContextModel(
-                    own=tuple(_positive(t) for t in level["own"]),
-                    shared=tuple(_positive(t) for t in level["shared"]),
-                ),
+                contexts=_contexts(level),
                 gain=self._gains(gain),
                 inverse_gain=self._gains(level["inverse_gain"]),
                 offset=_offset(offset),
@@ -250,15 +253,7 @@ class Model:
         """
         level = self.level(number)
         if number not in self._tables:
-            try:
-                frequencies = self._table_file[f"level_{number}"]
-            except DamagedModel:
-                raise
-            # NumPy and zipfile let slip whatever they trip over: tokenize.TokenError, LZMAError,
-            # RuntimeError of a password, MemoryError of a shape that was declared.
-            except Exception as exc:
-                raise DamagedModel(f"{self.path / TABLES} has no tables of level {number}") from exc
-            tables = FrequencyTables(level.minimum, frequencies, level.contexts)
+            tables = self._read_tables(level, number)
             if tables.channels != self.channels:
                 raise DamagedModel(
                     f"{self.path / TABLES} has {tables.channels} channels at level {number}, "
@@ -266,6 +261,31 @@ class Model:
                 )
             self._tables[number] = tables
         return self._tables[number]
+
+    def _read_tables(self, level: Level, number: int) -> FrequencyTables:
+        file = self._table_file
+        contexts: Contexts
+        sets = None
+        try:
+            frequencies = file[f"level_{number}"]
+            if isinstance(level.contexts, ContextModel):
+                contexts = level.contexts
+            else:
+                kinds = ("magnitude", "sign")
+                weights = [file[f"{kind}_weights"] for kind in kinds]
+                biases = [file[f"{kind}_bias_{number}"] for kind in kinds]
+                sets = file["sets"]
+                thresholds = level.contexts
+                contexts = LinearContexts(
+                    thresholds.groups, thresholds.magnitude, thresholds.sign, *weights, *biases
+                )
+        except DamagedModel:
+            raise
+        # NumPy and zipfile let slip whatever they trip over: tokenize.TokenError, LZMAError,
+        # RuntimeError of a password, MemoryError of a shape that was declared.
+        except Exception as exc:
+            raise DamagedModel(f"{self.path / TABLES} has no tables of level {number}") from exc
+        return FrequencyTables(level.minimum, frequencies, contexts, sets)
 
     def decode_symbols(self, frame: Frame) -> NDArray[np.int32]:
         """Decode a frame's symbols, int32 [C, h, w]; no network runs.
@@ -376,6 +396,16 @@ class Model:
             self.read_file(name)
         for number in range(1, len(self.levels) + 1):
             self.tables(number)
+
+
+def _contexts(level: Mapping[str, Any]) -> ContextModel | LinearThresholds:
+    if "groups" not in level:
+        own, shared = (tuple(_positive(t) for t in level[name]) for name in ("own", "shared"))
+        return ContextModel(own, shared)
+    return LinearThresholds(
+        tuple(_positive(start) for start in level["groups"]),
+        *(tuple(_of_type(int, t) for t in level[name]) for name in ("magnitude", "sign")),
+    )
 
 
 def latent_size(height: int, width: int, stride: int) -> tuple[int, int]:

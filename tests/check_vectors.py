@@ -25,10 +25,10 @@ sys.path[:0] = [str(ROOT), str(TESTS)]
 
 import numpy as np  # noqa: E402
 import reference_decoder  # noqa: E402
+from contexts import plain_levels, tables_of  # noqa: E402
 
 from tactic_codec import entropy  # noqa: E402
 from tactic_codec.container import Frame, parse, read_frame  # noqa: E402
-from tactic_codec.entropy import ContextModel, FrequencyTables  # noqa: E402
 from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded  # noqa: E402
 from tactic_codec.model import Model  # noqa: E402
 
@@ -44,15 +44,7 @@ def models() -> dict[str, dict[str, Any]]:
             model = Model(folder)
             known[folder.name] = {
                 "stride": model.stride,
-                "levels": {
-                    str(number): {
-                        "minimum": level.minimum,
-                        "own": level.contexts.own,
-                        "shared": level.contexts.shared,
-                        "frequencies": model.tables(number).frequencies.tolist(),
-                    }
-                    for number, level in enumerate(model.levels, start=1)
-                },
+                "levels": plain_levels(model),
             }
     return known
 
@@ -78,8 +70,7 @@ def by_package(coder: entropy.Coder) -> Callable[..., bytes]:
     """The same by the package's entropy room."""
 
     def decode(frame: Frame, rows: int, columns: int, level: dict[str, Any]) -> bytes:
-        contexts = ContextModel(tuple(level["own"]), tuple(level["shared"]))
-        tables = FrequencyTables(level["minimum"], np.array(level["frequencies"]), contexts)
+        tables = tables_of(level)
         symbols = entropy.decode(frame.payload, (tables.channels, rows, columns), tables, coder)
         return symbols.astype("<i4").tobytes()
 

@@ -4,11 +4,15 @@
 
 Standard library and integers only; made to be compared with the page, not to be fast. As a program:
 ``python tests/reference_decoder.py image.tac model.json`` prints the symbols as JSON. The model is
-``{"stride": s, "levels": {"1": {"minimum": m, "own": […], "shared": […], "frequencies": […]}}}``.
+``{"stride": s, "levels": {"1": {"minimum": m, "own": […], "shared": […], "frequencies": […]}}}``;
+with linear contexts a level has "groups", "magnitude", "sign", their "…_weights" and "…_bias", and
+"sets" in place of "own" and "shared".
 """
 
+import itertools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,44 +119,104 @@ def crc32(data: bytes) -> int:
 def decode_symbols(payload: bytes, rows: int, columns: int, tables: dict[str, Any]) -> Symbols:
     """Return the symbols [C][rows][columns] of a payload."""
     frequencies = tables["frequencies"]
-    own: list[int] = tables["own"]
-    shared: list[int] = tables["shared"]
     minimum = tables["minimum"]
-    channels, escape = len(frequencies), len(frequencies[0][0]) - 1
+    sets: list[int] = tables.get("sets", list(range(len(frequencies))))
+    channels, escape = len(sets), len(frequencies[0][0]) - 1
     maximum = minimum + escape - 1
     v: Symbols = [[[0] * columns for _ in range(rows)] for _ in range(channels)]
     coder = RangeDecoder(payload)
+    if "groups" in tables:
+        context = linear_contexts(v, tables)
+    else:
+        context = neighbour_contexts(v, tables["own"], tables["shared"])
+    starts = [0, *tables.get("groups", []), channels]
+
+    for t in range(columns + 2 * (rows - 1)):
+        for start, stop in itertools.pairwise(starts):
+            escaped = []
+            for y in range(rows):
+                x = t - 2 * y
+                if not 0 <= x < columns:
+                    continue
+                of_channel = context(y, x, start)
+                for c in range(start, stop):
+                    index = coder.decode(frequencies[sets[c]][of_channel(c)])
+                    if index == escape:
+                        escaped.append((c, y, x))
+                    else:
+                        v[c][y][x] = minimum + index
+            for c, y, x in escaped:
+                e = coder.exp_golomb()
+                v[c][y][x] = minimum - 1 - e // 2 if e % 2 else maximum + 1 + e // 2
+    return v
+
+
+Context = Callable[[int, int, int], Callable[[int], int]]
+"""From y, x and a group's first channel to what gives the context k of a channel there."""
+
+
+def neighbour_contexts(v: Symbols, own: list[int], shared: list[int]) -> Context:
+    """Contexts by thresholds on sums of neighbours' magnitudes."""
+    channels, rows, columns = len(v), len(v[0]), len(v[0][0])
 
     def magnitude(c: int, y: int, x: int) -> int:
         inside = 0 <= y < rows and 0 <= x < columns
         return min(abs(v[c][y][x]), 15) if inside else 0
 
-    def own_part(c: int, y: int, x: int) -> int:
-        o = 2 * magnitude(c, y, x - 1) + 2 * magnitude(c, y - 1, x)
-        o += magnitude(c, y - 1, x - 1) + magnitude(c, y - 1, x + 1)
-        return sum(threshold <= o for threshold in own) * (len(shared) + 1)
-
-    def shared_part(y: int, x: int) -> int:
+    def context(y: int, x: int, _: int) -> Callable[[int], int]:
         s = sum(magnitude(d, y, x - 1) + magnitude(d, y - 1, x) for d in range(channels))
-        return sum(threshold <= s for threshold in shared)
+        shared_part = sum(threshold <= s for threshold in shared)
 
-    for t in range(columns + 2 * (rows - 1)):
-        escaped = []
-        for y in range(rows):
-            x = t - 2 * y
-            if not 0 <= x < columns:
-                continue
-            b = shared_part(y, x)  # of earlier wavefronts, and so the same for all channels
-            for c in range(channels):
-                index = coder.decode(frequencies[c][own_part(c, y, x) + b])
-                if index == escape:
-                    escaped.append((c, y, x))
-                else:
-                    v[c][y][x] = minimum + index
-        for c, y, x in escaped:
-            e = coder.exp_golomb()
-            v[c][y][x] = minimum - 1 - e // 2 if e % 2 else maximum + 1 + e // 2
-    return v
+        def of_channel(c: int) -> int:
+            o = 2 * magnitude(c, y, x - 1) + 2 * magnitude(c, y - 1, x)
+            o += magnitude(c, y - 1, x - 1) + magnitude(c, y - 1, x + 1)
+            own_part = sum(threshold <= o for threshold in own) * (len(shared) + 1)
+            return own_part + shared_part
+
+        return of_channel
+
+    return context
+
+
+F = [0, 16, 25, 32, 37, 41, 45, 48, 51, 53, 55, 57, 59, 61, 63, 64, 65, 67, 68, 69, 70, 71, 72, 73,
+     74, 75, 76, 77, 78, 79, 79]  # fmt: skip
+
+
+def linear_contexts(v: Symbols, tables: dict[str, Any]) -> Context:
+    """Contexts by thresholds on weighed sums over all that is known."""
+    channels, rows, columns = len(v), len(v[0]), len(v[0][0])
+    w, u = tables["magnitude_weights"], tables["sign_weights"]
+
+    def capped(c: int, y: int, x: int) -> int:
+        inside = 0 <= y < rows and 0 <= x < columns
+        return max(-15, min(15, v[c][y][x])) if inside else 0
+
+    def context(y: int, x: int, start: int) -> Callable[[int], int]:
+        magnitudes, values = [], []  # (column of the weights, what it is multiplied by)
+        for j in range(channels):
+            west, north = capped(j, y, x - 1), capped(j, y - 1, x)
+            magnitudes.append((j, F[abs(west) + abs(north)]))
+            corners = abs(capped(j, y - 1, x - 1)) + abs(capped(j, y - 1, x + 1))
+            magnitudes.append((channels + j, F[corners]))
+            values += [(j, west), (channels + j, north)]
+            if j < start:
+                here = capped(j, y, x)
+                magnitudes.append((2 * channels + j, F[abs(here)]))
+                values.append((2 * channels + j, here))
+        # Most are zero.
+        magnitudes = [(column, value) for column, value in magnitudes if value]
+        values = [(column, value) for column, value in values if value]
+
+        def of_channel(c: int) -> int:
+            a = tables["magnitude_bias"][c] + sum(w[c][i] * f for i, f in magnitudes)
+            s = tables["sign_bias"][c] + sum(u[c][i] * value for i, value in values)
+            rank_a = sum(threshold <= a for threshold in tables["magnitude"])
+            rank_s = sum(threshold <= s for threshold in tables["sign"])
+            return rank_a * (len(tables["sign"]) + 1) + rank_s
+
+        return of_channel
+
+    return context
 
 
 class RangeDecoder:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 import reference_decoder
 from conftest import PHOTOGRAPHS, TINY, TINY_FINGERPRINT, Spoilt
+from contexts import plain_levels
 from PIL import Image
 
 import tactic_codec
@@ -512,16 +513,7 @@ def test_every_coder_reads_and_writes_the_vectors(
 @pytest.mark.parametrize("name", OF_TINY)
 def test_the_second_decoder_reads_the_vectors(name: str) -> None:
     model = Model(TINY)
-    levels = {
-        str(number): {
-            "minimum": level.minimum,
-            "own": list(level.contexts.own),
-            "shared": list(level.contexts.shared),
-            "frequencies": model.tables(number).frequencies.tolist(),
-        }
-        for number, level in enumerate(model.levels, 1)
-    }
-    described = {"stride": model.stride, "levels": levels}
+    described = {"stride": model.stride, "levels": plain_levels(model)}
     symbols = reference_decoder.decode((VECTORS / name).read_bytes(), described)
     assert sha256_of_symbols(np.array(symbols, np.int32)) == EXPECTED[name]["symbols_sha256"]
 

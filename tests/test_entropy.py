@@ -25,7 +25,7 @@ from tactic_codec.entropy import (
     ideal_bits,
     symbols,
 )
-from tactic_codec.entropy.contexts import capped_magnitudes, empty_board, scan
+from tactic_codec.entropy.contexts import capped, empty_board, scan
 from tactic_codec.entropy.escapes import code_bits, fold, read_code, unfold
 from tactic_codec.entropy.pure import RangeDecoder, RangeEncoder
 from tactic_codec.errors import Corrupt, DamagedModel
@@ -277,7 +277,7 @@ def test_contexts_by_definition(model: ContextModel) -> None:
     board, latent = empty_board((3, 5, 4), np.int32)
     latent[...] = y_hat
     order, _, pitch = scan(5, 4)
-    found = model.contexts(capped_magnitudes(board), order, pitch)
+    found = model.contexts(capped(board), order, pitch)
 
     padded = np.pad(np.minimum(np.abs(y_hat), 15), ((0, 0), (1, 0), (1, 1)))
     for index, contexts in zip(order.tolist(), found.tolist(), strict=True):
@@ -327,7 +327,7 @@ def edited(change: Callable[[NDArray[np.int64]], None]) -> NDArray[np.int64]:
         (np.full((1, 1, 2), TOTAL // 2), "at least 3"),
         (edited(lambda q: q.__setitem__((0, 0), [0, 1, 1, TOTAL - 2])), "from 0"),
         (edited(lambda q: q.__setitem__((0, 0), [-1, 1, 1, TOTAL - 1])), "from -1"),
-        (edited(lambda q: q.__setitem__((1, 0, 2), 5)), "channel 1, context 0 sums"),
+        (edited(lambda q: q.__setitem__((1, 0, 2), 5)), "set 1, context 0 sums"),
     ],
 )
 def test_tables_that_break_the_rules(frequencies: NDArray[np.int64], text: str) -> None:

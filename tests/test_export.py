@@ -20,8 +20,8 @@ from torch import nn
 
 from tactic_codec import container, entropy, image, metrics, tasks
 from tactic_codec.codec import load_model
-from tactic_codec.entropy import TOTAL, ContextModel
-from tactic_codec.errors import ConfigError, DataError, OutputExists, TacError
+from tactic_codec.entropy import TOTAL, ContextModel, LinearContexts
+from tactic_codec.errors import ConfigError, DamagedModel, DataError, OutputExists, TacError
 from tactic_codec.model import Model, Objective
 from tactic_codec.networks import heads
 from tactic_codec.networks.codec import TacticNetwork
@@ -41,9 +41,9 @@ from tactic_codec.training.export import (
     add_metrics,
     export,
     install,
+    kept_channels,
     latent_of,
     levels_of,
-    used_channels,
 )
 from tactic_codec.training.offsets import tune_offset
 from tactic_codec.training.tables import fit_tables, freeze, smooth
@@ -817,12 +817,13 @@ def test_the_offset_follows_the_price_of_a_bit(alpha: float, beta: float, expect
     assert found == expected
 
 
-def test_channels_are_used_where_a_symbol_is_not_zero() -> None:
-    symbols = np.zeros((4, 2, 2), np.int32)
-    assert not used_channels([symbols]).any()
-    other = symbols.copy()
-    other[2, 0, 1] = -1
-    assert used_channels([symbols, other]).tolist() == [False, False, True, False]
+def test_channels_are_kept_where_a_symbol_is_not_zero() -> None:
+    nothing = np.zeros((4, 2, 2), np.int32)
+    symbols = nothing.copy()
+    symbols[1, 1, 1], symbols[2, 0, 1] = 1, -3
+    assert kept_channels([[nothing, nothing]], by_magnitude=True) == [0]
+    assert kept_channels([[nothing, symbols], [nothing]], by_magnitude=False) == [1, 2]
+    assert kept_channels([[nothing, symbols], [nothing]], by_magnitude=True) == [2, 1]
 
 
 def test_one_channel_is_left_where_none_is_used(tmp_path: Path) -> None:
@@ -832,3 +833,26 @@ def test_one_channel_is_left_where_none_is_used(tmp_path: Path) -> None:
     ]
     model = export_of(network, tmp_path / "grey", levels=nothing, head=None)
     assert model.channels == 1
+
+
+def test_a_folder_with_linear_contexts(tmp_path: Path, small_head_is_known: None) -> None:
+    """Written, read, told of, and refused where an array is gone."""
+    random = np.random.default_rng(1)
+    learning = [random.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(4)]
+    model = export_of(trained(), tmp_path / "linear", learning=learning)
+    assert isinstance(model.tables(1).contexts, LinearContexts)
+    codec = load_model(tmp_path / "linear", threads=1)
+    data = codec.compress(learning[0])
+    assert codec.decompress(data).size == (32, 32)
+    with np.load(tmp_path / "linear" / "tables.npz") as file:
+        arrays = dict(file)
+    for name in ("sets", "magnitude_weights", "sign_bias_1"):
+        spoilt = Model(tmp_path / "linear")
+        spoilt.__dict__["_table_file"] = {k: v for k, v in arrays.items() if k != name}
+        with pytest.raises(DamagedModel, match="has no tables of level 1"):
+            spoilt.tables(1)
+    for name, value in (("sets", arrays["sets"] + 99), ("sign_weights", arrays["sign_bias_1"])):
+        spoilt = Model(tmp_path / "linear")
+        spoilt.__dict__["_table_file"] = arrays | {name: value}
+        with pytest.raises(DamagedModel, match=r"sets|sign weights"):
+            spoilt.tables(1)

@@ -396,7 +396,7 @@ TABLES = {
     "text": (with_tables(level_1=np.array("text")), "expected integers"),
     "two axes": (with_tables(level_1=frequencies()[0]), "expected integers"),
     "empty": (with_tables(level_1=frequencies()[:, :, :0]), "expected integers"),
-    "sum below": (with_tables(level_1=changed(set_at((3, 2, 0), 5))), "channel 3, context 2 sums"),
+    "sum below": (with_tables(level_1=changed(set_at((3, 2, 0), 5))), "set 3, context 2 sums"),
     "zero frequency": (
         with_tables(level_1=changed(set_at((0, 0, 1), 0))),
         "frequencies from 0 to",

@@ -11,11 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import reference_decoder
+from contexts import linear_contexts, plain_level
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tactic_codec.container import Frame, pack, parse
-from tactic_codec.entropy import ContextModel, FrequencyTables, decode, encode
+from tactic_codec.entropy import (
+    CONSTRICTION,
+    PURE,
+    ContextModel,
+    FrequencyTables,
+    decode,
+    encode,
+)
 from tactic_codec.errors import TacError
 
 PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
@@ -29,6 +37,14 @@ SYMBOLS = json.loads(re.findall(r"^    (\[\[\[.*\]\]\])$", EXAMPLES, re.M)[-1])
 def tables_of(level: dict[str, Any]) -> FrequencyTables:
     model = ContextModel(tuple(level["own"]), tuple(level["shared"]))
     return FrequencyTables(level["minimum"], np.array(level["frequencies"]), model)
+
+
+def random_frequencies(
+    rng: np.random.Generator, shape: tuple[int, int, int]
+) -> np.typing.NDArray[np.int64]:
+    count = shape[2]
+    cuts = rng.integers(0, 2**24 - count, (*shape[:2], count - 1))
+    return np.diff(np.sort(cuts, axis=2), axis=2, prepend=0, append=2**24 - count) + 1
 
 
 def test_the_smallest_frame_of_the_page() -> None:
@@ -65,17 +81,10 @@ def test_both_decoders_read_the_same_symbols(
     rng = np.random.default_rng(seed)
     context_model = ContextModel(*thresholds)
     count = int(rng.integers(3, 12))
-    cuts = rng.integers(0, 2**24 - count, (shape[0], context_model.count, count - 1))
-    bounds = np.sort(cuts, axis=2)
-    frequencies = np.diff(bounds, axis=2, prepend=0, append=2**24 - count) + 1
+    frequencies = random_frequencies(rng, (shape[0], context_model.count, count))
     tables = FrequencyTables(int(rng.integers(-count, 3)), frequencies, context_model)
     symbols = np.rint(rng.laplace(0, 4, shape)).astype(np.int32)
-    level = {
-        "minimum": tables.minimum,
-        "own": context_model.own,
-        "shared": context_model.shared,
-        "frequencies": frequencies.tolist(),
-    }
+    level = plain_level(tables)
     model = {"stride": 8, "levels": {"7": level}}
     payload = encode(symbols, tables)
     frame = Frame(b"abcd", 7, 8 * shape[2] - seed % 8, 8 * shape[1] - seed % 7, payload)
@@ -91,6 +100,28 @@ def test_both_decoders_read_the_same_symbols(
     except reference_decoder.Refused as error:
         theirs = str(error)
     assert ours == theirs
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6)),
+)
+def test_both_decoders_know_linear_contexts(seed: int, shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    contexts = linear_contexts(seed, shape[0])
+    sets = rng.integers(0, 2, shape[0])
+    count = int(rng.integers(3, 12))
+    frequencies = random_frequencies(rng, (2, contexts.count, count))
+    tables = FrequencyTables(int(rng.integers(-count, 3)), frequencies, contexts, sets)
+    symbols = np.rint(rng.laplace(0, 4, shape)).astype(np.int32)
+    level = plain_level(tables)
+    payload = encode(symbols, tables)
+    for coder in (CONSTRICTION, PURE):
+        assert encode(symbols, tables, coder) == payload
+        assert decode(payload, shape, tables, coder).tolist() == symbols.tolist()
+    found = reference_decoder.decode_symbols(payload, shape[1], shape[2], level)
+    assert found == symbols.tolist()
 
 
 def refusal_of_package(data: bytes) -> str | None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from tactic_codec.codec import quantise
 from tactic_codec.entropy import ContextModel
-from tactic_codec.entropy.contexts import capped_magnitudes, empty_board, scan
+from tactic_codec.entropy.contexts import capped, empty_board, scan
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.prior import ContextPrior, neighbours
 from tactic_codec.networks.residual import (
@@ -137,7 +137,7 @@ def test_neighbours_are_those_of_the_format() -> None:
     latent[...] = symbols
     order, _, pitch = scan(5, 4)
     found, place = empty_board((3, 5, 4), np.int32)
-    found[order] = ContextModel(own, shared).contexts(capped_magnitudes(board), order, pitch)
+    found[order] = ContextModel(own, shared).contexts(capped(board), order, pitch)
     expected = own_BCHW[0].numpy() * (len(shared) + 1) + shared_B1HW[0].numpy()
     np.testing.assert_array_equal(place, expected)
 

@@ -7,6 +7,7 @@ import click
 
 from tactic_codec.cli import options
 from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import DamagedModel, TacError
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ def _described(model: "Model") -> list[tuple[str, str]]:
     ]
     for number, level in enumerate(model.levels, start=1):
         contexts = level.contexts
-        thresholds = f"own {list(contexts.own)}, shared {list(contexts.shared)}"
+        if isinstance(contexts, ContextModel):
+            thresholds = f"own {list(contexts.own)}, shared {list(contexts.shared)}"
+        else:
+            thresholds = f"linear, groups from {list(contexts.groups)}"
         text = f"smallest symbol {level.minimum}; {contexts.count} contexts ({thresholds})"
         facts.append((f"  level {number}", text))
     for key, value in _part(manifest, "complexity").items():

@@ -4,6 +4,7 @@
 
     symbols    encode, decode, ideal_bits, count_symbols: the order of the stages
     contexts   coding order, and the neighbours that choose a table
+    linear     contexts that weigh neighbours and channels of the same position
     tables     integer frequencies of 2^24
     moves      what symbols cost, and what moving one would change
     escapes    Exp-Golomb codes for values outside a table
@@ -17,10 +18,11 @@ their rules with `DamagedModel`.
 
 from tactic_codec.entropy.coders import CONSTRICTION, PURE, Coder, default_coder
 from tactic_codec.entropy.contexts import ContextModel
+from tactic_codec.entropy.linear import LinearContexts, LinearThresholds
 from tactic_codec.entropy.moves import Moves, Prices
 from tactic_codec.entropy.pure import TOTAL
 from tactic_codec.entropy.symbols import count_symbols, decode, encode, ideal_bits
-from tactic_codec.entropy.tables import SYMBOL_LIMIT, FrequencyTables
+from tactic_codec.entropy.tables import SYMBOL_LIMIT, Contexts, FrequencyTables
 
 __all__ = [
     "CONSTRICTION",
@@ -29,7 +31,10 @@ __all__ = [
     "TOTAL",
     "Coder",
     "ContextModel",
+    "Contexts",
     "FrequencyTables",
+    "LinearContexts",
+    "LinearThresholds",
     "Moves",
     "Prices",
     "count_symbols",

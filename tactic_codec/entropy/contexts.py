@@ -1,6 +1,6 @@
 """The order in which symbols are coded, and the neighbours that choose a symbol's table.
 
-    symbols [C, h, w] ─ board ─▶ [positions, C] ─ magnitudes ─▶ contexts of the next wavefront
+    symbols [C, h, w] ─ board ─▶ [positions, C] ─ capped ─▶ contexts of the next wavefront
 
 The positions of a latent are coded in wavefronts of equal ``t = x + 2 y``. West, north, north-west
 and north-east of a position all have a smaller t, so a whole wavefront is decoded at once:
@@ -65,29 +65,42 @@ class ContextModel:
         """Number of contexts."""
         return (len(self.own) + 1) * (len(self.shared) + 1)
 
+    @property
+    def passes(self) -> tuple[slice, ...]:
+        """The channels of a position in the groups in which they are coded: all at once."""
+        return (slice(None),)
+
     def contexts(
-        self, magnitudes: NDArray[np.uint8], where: NDArray[np.intp], pitch: int
+        self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
     ) -> NDArray[np.intp]:
         """Return the contexts of all symbols at the positions ``where``.
 
         Args:
-            magnitudes: [board, C] magnitudes, capped; all neighbours must be known.
+            seen: [board, C] capped symbols; all neighbours must be known.
             where: [P] board indices of positions.
             pitch: board indices from a row to the next.
 
         Returns:
             [P, C], from 0 to ``count - 1``.
         """
-        near = magnitudes.take(where - 1, axis=0)
-        near += magnitudes.take(where - pitch, axis=0)
+        if self.count == 1:
+            return np.zeros((where.size, seen.shape[1]), np.intp)
+        near = np.abs(seen.take(where - 1, axis=0))
+        near += np.abs(seen.take(where - pitch, axis=0))
         own = near + near
-        own += magnitudes.take(where - pitch - 1, axis=0)
-        own += magnitudes.take(where - pitch + 1, axis=0)
+        own += np.abs(seen.take(where - pitch - 1, axis=0))
+        own += np.abs(seen.take(where - pitch + 1, axis=0))
         context = self._own_part.take(own)
         if self.shared:
             total = near.sum(axis=1, dtype=np.int64)
             context += np.searchsorted(self.shared, total, side="right")[:, np.newaxis]
         return context
+
+    def decoding(
+        self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
+    ) -> Iterator[tuple[slice, NDArray[np.intp]]]:
+        """Yield the channels of each pass with their contexts, see `contexts`: one pass."""
+        yield slice(None), self.contexts(seen, where, pitch)
 
     @cached_property
     def _own_part(self) -> NDArray[np.intp]:
@@ -147,6 +160,6 @@ def empty_board(
     return board.reshape(-1, channels), board[1:, 1:].transpose(2, 0, 1)
 
 
-def capped_magnitudes(symbols: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Return |symbols|, at most 15, as bytes; any shape."""
-    return np.minimum(np.abs(symbols), CAP).astype(np.uint8)
+def capped(symbols: NDArray[np.int32]) -> NDArray[np.int8]:
+    """Return symbols of any shape as bytes, those beyond ±15 as ±15."""
+    return np.clip(symbols, -CAP, CAP).astype(np.int8)

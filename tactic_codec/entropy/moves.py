@@ -2,20 +2,23 @@
 
     symbols [C, h, w] ─ contexts ─▶ rows of tables ─▶ bits of each symbol
                       └ for each symbol, up and down by 1: its own bits, and those of the
-                        neighbours whose contexts look at it
+                        symbols whose contexts look at it
 
 An encoder that weighs bits against what they show asks this of every symbol, many times. Contexts
-are those of the symbols as they stand, so a change is exact for one move alone; of two moves at
-neighbouring positions it is an estimate.
+are those of the symbols as they stand. With thresholds on sums of neighbours a change is exact for
+one move alone, and of two moves at neighbouring positions an estimate. Under linear contexts every
+symbol is seen by hundreds of others, by each a little: there what they would cost is taken from the
+slopes of their bits over A and S.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec.entropy.contexts import CAP, capped_magnitudes
+from tactic_codec.entropy.contexts import CAP, ContextModel, capped, empty_board
 from tactic_codec.entropy.escapes import code_lengths, fold
+from tactic_codec.entropy.linear import SCALE, LinearContexts
 from tactic_codec.entropy.pure import PRECISION
 from tactic_codec.entropy.tables import FrequencyTables
 
@@ -44,50 +47,92 @@ class Prices:
 
     def symbols(self, symbols: NDArray[np.int32]) -> Bits:
         """Return the bits of each symbol of a latent, both [C, h, w], escapes included."""
-        own, shared = self._sums(symbols)
-        return self._look_up(symbols, own, shared)
+        contexts = self.tables.contexts
+        if isinstance(contexts, LinearContexts):
+            return self._look_up(symbols, contexts.ranked(*_linear_sums(symbols, contexts)))
+        return self._look_up(symbols, _chosen(contexts, *_sums(symbols)))
 
     def moves(self, symbols: NDArray[np.int32]) -> Moves:
         """Return what each symbol of a latent [C, h, w] would change if it alone were moved."""
-        own, shared = self._sums(symbols)
-        now = self._look_up(symbols, own, shared)
+        contexts = self.tables.contexts
+        if isinstance(contexts, LinearContexts):
+            return self._linear_moves(symbols, contexts)
+        own, shared = _sums(symbols)
+
+        def bits(values: NDArray[np.int32], own_change: int, shared_change: int) -> Bits:
+            chosen = _chosen(contexts, own + own_change, shared + shared_change)
+            return self._look_up(values, chosen)
+
+        now = bits(symbols, 0, 0)
         # A magnitude that grows or shrinks by 1 is seen by neighbours on the east and south (with
         # weight 2, and by their sum over channels) and on the south-east and south-west.
         seen = {}
         for change in (-1, 1):
             # The sum over channels changes for all channels of the position that looks …
-            others = self._look_up(symbols, own, shared + change) - now
+            others = bits(symbols, 0, change) - now
             # … and the channel's own sum for this channel too.
-            near = self._look_up(symbols, own + 2 * change, shared + change) - now - others
+            near = bits(symbols, 2 * change, change) - now - others
             near += others.sum(axis=0)
-            far = self._look_up(symbols, own + change, shared) - now
+            far = bits(symbols, change, 0) - now
             seen[change] = _from_east(near) + _from_south(near) + _from_corners(far)
         magnitudes = np.abs(symbols)
 
         def moved(step: int) -> Bits:
             values = symbols + np.int32(step)
             change = np.minimum(np.abs(values), CAP) - np.minimum(magnitudes, CAP)
-            bits = self._look_up(values, own, shared) - now
-            bits += np.where(change > 0, seen[1], np.where(change < 0, seen[-1], np.float32(0)))
-            return bits
+            more = bits(values, 0, 0) - now
+            more += np.where(change > 0, seen[1], np.where(change < 0, seen[-1], np.float32(0)))
+            return more
 
         return Moves(moved(-1), moved(1))
 
-    def _sums(self, symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the sums that choose contexts: own [C, h, w] and shared [h, w]."""
-        m = np.pad(capped_magnitudes(symbols).astype(np.int32), ((0, 0), (1, 0), (1, 1)))
-        near = m[:, 1:, :-2] + m[:, :-1, 1:-1]
-        return 2 * near + m[:, :-1, :-2] + m[:, :-1, 2:], near.sum(axis=0, dtype=np.int32)
+    def _linear_moves(self, symbols: NDArray[np.int32], contexts: LinearContexts) -> Moves:
+        a, s = _linear_sums(symbols, contexts)
+        chosen = contexts.ranked(a, s)
+        now = self._look_up(symbols, chosen)
 
-    def _look_up(
-        self, values: NDArray[np.int32], own: NDArray[np.int32], shared: NDArray[np.int32]
-    ) -> Bits:
-        """Return the bits of values [C, h, w] in the contexts that sums choose."""
+        def slope(sums: NDArray[np.float32], thresholds: tuple[int, ...], *, of_a: bool) -> Bits:
+            """Return how the bits of each symbol change with A, or with S."""
+            if not thresholds:
+                return np.zeros_like(now)
+            # Two thresholds apart, which smooths what is a stair.
+            reach = np.float32(max(1, (thresholds[-1] - thresholds[0]) // len(thresholds)))
+            low, high = (
+                self._look_up(symbols, contexts.ranked(*((to, s) if of_a else (a, to))))
+                for to in (sums - reach, sums + reach)
+            )
+            return (high - low) / (2 * reach)
+
+        channels = len(symbols)
+        by_a = slope(a, contexts.magnitude, of_a=True)
+        by_s = slope(s, contexts.sign, of_a=False)
+        near_a, far_a, here_a = _blamed(by_a, contexts.magnitude_weights, channels)
+        west_s, north_s, here_s = _blamed(by_s, contexts.sign_weights, channels)
+        m = np.pad(np.abs(capped(symbols)), ((0, 0), (1, 0), (1, 1)))
+        beside, corners = m[:, 1:, :-2] + m[:, :-1, 1:-1], m[:, :-1, :-2] + m[:, :-1, 2:]
+        magnitudes = np.abs(symbols)
+        signs = _from_east(west_s) + _from_south(north_s) + here_s
+        seen = {}
+        for change in (-1, 1):
+            near = near_a * _scaled(beside, change)
+            far = far_a * _scaled(corners, change)
+            seen[change] = _from_east(near) + _from_south(near) + _from_corners(far)
+            seen[change] += here_a * _scaled(np.abs(capped(symbols)), change)
+
+        def moved(step: int) -> Bits:
+            values = symbols + np.int32(step)
+            change = np.minimum(np.abs(values), CAP) - np.minimum(magnitudes, CAP)
+            more = self._look_up(values, chosen) - now
+            more += np.where(change > 0, seen[1], np.where(change < 0, seen[-1], np.float32(0)))
+            more += np.where(change != 0, step * signs, np.float32(0))
+            return more
+
+        return Moves(moved(-1), moved(1))
+
+    def _look_up(self, values: NDArray[np.int32], contexts: NDArray[np.intp]) -> Bits:
+        """Return the bits of values in their contexts, all [C, h, w]."""
         tables = self.tables
-        model = tables.contexts
-        rows = np.searchsorted(model.own, own, side="right") * (len(model.shared) + 1)
-        rows += np.searchsorted(model.shared, shared, side="right")
-        rows += tables.first_rows[:, np.newaxis, np.newaxis]
+        rows = contexts + tables.first_rows[:, np.newaxis, np.newaxis]
         offsets = (values - np.int32(tables.minimum)).view(np.uint32)
         indices = np.minimum(offsets, np.uint32(tables.escape))
         bits: Bits = self._bits.take(rows * self._bits.shape[1] + indices)
@@ -95,6 +140,57 @@ class Prices:
         if escapes.any():
             bits[escapes] += code_lengths(fold(values[escapes], tables))
         return bits
+
+
+def _sums(symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the sums that choose contexts: own [C, h, w] and shared [h, w]."""
+    m = np.pad(np.abs(capped(symbols)).astype(np.int32), ((0, 0), (1, 0), (1, 1)))
+    near = m[:, 1:, :-2] + m[:, :-1, 1:-1]
+    return 2 * near + m[:, :-1, :-2] + m[:, :-1, 2:], near.sum(axis=0, dtype=np.int32)
+
+
+def _chosen(
+    contexts: ContextModel, own: NDArray[np.int32], shared: NDArray[np.int32]
+) -> NDArray[np.intp]:
+    """Return the contexts [C, h, w] that sums choose, see `_sums`."""
+    chosen = np.searchsorted(contexts.own, own, side="right") * (len(contexts.shared) + 1)
+    chosen += np.searchsorted(contexts.shared, shared, side="right")
+    return chosen
+
+
+def _linear_sums(
+    symbols: NDArray[np.int32], contexts: LinearContexts
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the sums A and S of each symbol, all [C, h, w]."""
+    channels, height, width = symbols.shape
+    board, latent = empty_board((channels, height, width), np.int8)
+    latent[...] = capped(symbols)
+    pitch = width + 1
+    y, x = np.divmod(np.arange(height * width), width)
+    a, s = contexts.sums(board, (y + 1) * pitch + x + 1, pitch)
+    return a.T.reshape(symbols.shape), s.T.reshape(symbols.shape)
+
+
+def _blamed(slopes: Bits, weights: NDArray[np.integer[Any]], channels: int) -> tuple[Bits, ...]:
+    """Return what the bits of all channels change by with each of the three sources of a sum.
+
+    Args:
+        slopes: of bits over the sum, [C, h, w].
+        weights: [C, 3C].
+        channels: C.
+
+    Returns:
+        [C, h, w] of each source, by the channel that it is taken from, at the position that looks.
+    """
+    flat = weights.T.astype(np.float32) @ slopes.reshape(channels, -1)
+    parts = flat.reshape(3, *slopes.shape)
+    return parts[0], parts[1], parts[2]
+
+
+def _scaled(magnitudes: NDArray[np.int8], change: int) -> Bits:
+    """Return what a change by 1 makes of the scaled magnitudes, or sums of two of them."""
+    moved = np.clip(magnitudes + change, 0, len(SCALE) - 1)
+    return SCALE.take(moved) - SCALE.take(magnitudes)
 
 
 def _from_east(change: Bits) -> Bits:

@@ -4,9 +4,11 @@
     payload ─ decoder ─▶ indices of a wavefront ─▶ values ─▶ contexts of the next … ─▶ y_hat
 
 The encoder knows all symbols and so takes many wavefronts at once; the decoder needs a wavefront's
-neighbours first. `ideal_bits` adds up the very intervals that `encode` codes.
+neighbours first, and of each position the groups of channels before. `ideal_bits` adds up the very
+intervals that `encode` codes.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,15 +17,14 @@ from numpy.typing import NDArray
 
 from tactic_codec.entropy.coders import Coder, default_coder
 from tactic_codec.entropy.contexts import (
-    ContextModel,
-    capped_magnitudes,
+    capped,
     empty_board,
     scan,
     wavefronts,
 )
 from tactic_codec.entropy.escapes import code_bits, fold, read_code, unfold
 from tactic_codec.entropy.pure import PRECISION, TOTAL
-from tactic_codec.entropy.tables import SYMBOL_LIMIT, FrequencyTables
+from tactic_codec.entropy.tables import SYMBOL_LIMIT, Contexts, FrequencyTables
 
 # Bounds the memory of the encoder; larger chunks gain little.
 _CHUNK_SYMBOLS = 1 << 16
@@ -80,21 +81,17 @@ def decode(
     _check_shape(shape, tables)
     decoder = (coder or default_coder()).decoder(payload, tables)
     board, latent = empty_board(shape, np.int32)
-    magnitudes = empty_board(shape, np.uint8)[0] if tables.contexts.count > 1 else None
+    seen, _ = empty_board(shape, np.int8)
     for where in wavefronts(shape[1], shape[2]):
-        if magnitudes is not None:
-            rows = tables.contexts.contexts(magnitudes, where, shape[2] + 1)
-            rows += tables.first_rows
-        else:
-            rows = np.broadcast_to(tables.first_rows, (where.size, tables.channels))
-        indices = decoder.take(rows.reshape(-1))
-        values = indices + np.int32(tables.minimum)
-        for place in np.flatnonzero(indices == tables.escape):
-            values[place] = unfold(read_code(decoder.bit), tables)
-        values = values.reshape(where.size, tables.channels)
-        board[where] = values
-        if magnitudes is not None:
-            magnitudes[where] = capped_magnitudes(values)
+        for group, contexts in tables.contexts.decoding(seen, where, shape[2] + 1):
+            rows = contexts + tables.first_rows[group]
+            indices = decoder.take(rows.reshape(-1))
+            values = indices + np.int32(tables.minimum)
+            for place in np.flatnonzero(indices == tables.escape):
+                values[place] = unfold(read_code(decoder.bit), tables)
+            values = values.reshape(rows.shape)
+            board[where, group] = values
+            seen[where, group] = capped(values)
     return latent
 
 
@@ -115,40 +112,64 @@ def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> fl
 
 def _intervals(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Intervals]:
     """Yield the intervals of all symbols and escape bits, in coding order and in runs."""
-    board, magnitudes = _boards(symbols, tables)
+    board, seen = _boards(symbols, tables)
     order, ends, pitch = scan(symbols.shape[1], symbols.shape[2])
     for start, chunk_ends in _chunks(ends, max(1, _CHUNK_SYMBOLS // tables.channels)):
         where = order[start : chunk_ends[-1]]
-        rows = tables.first_rows
-        if tables.contexts.count > 1:
-            rows = rows + tables.contexts.contexts(magnitudes, where, pitch)
+        rows = tables.first_rows + tables.contexts.contexts(seen, where, pitch)
         values = board.take(where, axis=0)
+        places, stops = _in_passes(np.array(chunk_ends) - start, tables)
         # As unsigned integers, values below the table are large too: one comparison for both.
         offsets = (values - np.int32(tables.minimum)).view(np.uint32)
         indices = np.minimum(offsets, np.uint32(tables.escape))
-        flat = (rows * tables.cumulative.shape[1] + indices).reshape(-1)
+        indices = indices.reshape(-1)[places]
+        flat = rows.reshape(-1)[places] * tables.cumulative.shape[1] + indices
         left = tables.cumulative.take(flat)
         size = tables.cumulative.take(flat + 1) - left
 
         escapes = np.flatnonzero(indices == tables.escape)
-        numbers = fold(values.reshape(-1)[escapes], tables)
-        # The codes of a wavefront's escapes follow its last symbol.
-        stops = (np.array(chunk_ends) - start) * tables.channels
-        wavefronts = np.searchsorted(stops, escapes, side="right")
+        numbers = fold(values.reshape(-1)[places][escapes], tables)
+        # The codes of a pass's escapes follow its last symbol.
+        passes = np.searchsorted(stops, escapes, side="right")
         done = 0
-        for wavefront in np.unique(wavefronts):
-            stop = stops[wavefront]
+        for number in np.unique(passes):
+            stop = stops[number]
             yield left[done:stop], size[done:stop]
-            yield from _code_intervals(numbers[wavefronts == wavefront])
+            yield from _code_intervals(numbers[passes == number])
             done = stop
         if done < left.size:
             yield left[done:], size[done:]
 
 
+def _in_passes(
+    ends: NDArray[np.intp], tables: FrequencyTables
+) -> tuple[NDArray[np.intp] | slice, NDArray[np.intp]]:
+    """Return the order in which the symbols of some wavefronts are coded, pass by pass.
+
+    Args:
+        ends: how many positions are coded when each wavefront is done.
+        tables: of the level.
+
+    Returns:
+        Indices of symbols that lie position by position, and how many are coded when each pass is
+        done.
+    """
+    passes = tables.contexts.passes
+    if len(passes) == 1:
+        return slice(None), ends * tables.channels
+    places = np.arange(ends[-1] * tables.channels).reshape(-1, tables.channels)
+    parts = [
+        places[first:end, group].reshape(-1)
+        for first, end in itertools.pairwise([0, *ends.tolist()])
+        for group in passes
+    ]
+    return np.concatenate(parts), np.cumsum([part.size for part in parts])
+
+
 def _boards(
     symbols: NDArray[np.integer[Any]], tables: FrequencyTables
-) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Return the clamped symbols and their capped magnitudes, each [board, C]."""
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Return the clamped symbols, and capped ones, each [board, C]."""
     if symbols.ndim != 3 or symbols.dtype.kind not in "iu":
         raise ValueError(f"expected integers [C, h, w], found {symbols.dtype} {symbols.shape}")
     channels, height, width = symbols.shape
@@ -158,7 +179,7 @@ def _boards(
     kind = np.iinfo(symbols.dtype)
     lowest, highest = max(-SYMBOL_LIMIT, kind.min), min(SYMBOL_LIMIT, kind.max)
     np.clip(symbols, lowest, highest, out=latent, casting="unsafe")
-    return board, capped_magnitudes(board)
+    return board, capped(board)
 
 
 def _chunks(ends: list[int], limit: int) -> Iterator[tuple[int, list[int]]]:
@@ -185,7 +206,7 @@ def _check_shape(shape: tuple[int, int, int], tables: FrequencyTables) -> None:
 
 
 def count_symbols(
-    symbols: NDArray[np.integer[Any]], contexts: ContextModel, minimum: int, escape: int
+    symbols: NDArray[np.integer[Any]], contexts: Contexts, minimum: int, escape: int
 ) -> NDArray[np.int64]:
     """Count how often each table of a context model would code each of its indices.
 
@@ -203,7 +224,7 @@ def count_symbols(
     board, latent = empty_board((channels, height, width), np.int32)
     latent[...] = symbols
     order, _, pitch = scan(height, width)
-    rows = contexts.contexts(capped_magnitudes(board), order, pitch)
+    rows = contexts.contexts(capped(board), order, pitch)
     rows += np.arange(channels) * contexts.count
     offsets = board.take(order, axis=0) - np.int32(minimum)
     indices = np.minimum(offsets.view(np.uint32), np.uint32(escape))

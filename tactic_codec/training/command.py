@@ -50,7 +50,8 @@ RUN = "run.json"
 CURVE = "learning.png"
 CANDIDATE = "candidate"
 CALIBRATION_IMAGES = 500
-"""Images that tables are counted on, at most: 400,000 symbols a channel at 224×224."""
+"""Images that tables are counted on, at most: 400,000 symbols a channel at 224×224. As many others
+are what linear contexts are learned from."""
 
 CALIBRATION_PIXELS = 1 << 26
 """Of these images together, at most: they are held in memory, 3 bytes a pixel, with latents and the
@@ -412,6 +413,7 @@ def _export(
         levels=levels_of(network),
         calibration=calibration,
         contexts=ContextModel(config.entropy.own, config.entropy.shared),
+        learning=_learning(config, data) if config.entropy.linear else (),
         head=head,
         objectives=config.objectives,
         offset=config.offset,
@@ -422,8 +424,23 @@ def _export(
 
 
 def _calibration(config: TrainingConfig, data: ImageFolders) -> list[image.Pixels]:
+    """Read pictures for the tables, see `_pictures`."""
+    return _pictures(config, [example.path for part in data.parts for example in part.calibration])
+
+
+def _learning(config: TrainingConfig, data: ImageFolders) -> list[image.Pixels]:
+    """Read training pictures for linear contexts, from each folder as many as it is drawn from."""
+    chosen = []
+    shares = config.data.draw or [len(part.train) for part in data.parts]
+    for part, share in zip(data.parts, shares, strict=True):
+        count = max(1, round(CALIBRATION_IMAGES * share / sum(shares)))
+        step = max(1, len(part.train) // count)
+        chosen += [example.path for example in part.train[::step][:count]]
+    return _pictures(config, chosen)
+
+
+def _pictures(config: TrainingConfig, paths: list[Path]) -> list[image.Pixels]:
     """Read pictures as they are evaluated: whole where they are segmented, else as squares."""
-    paths = [example.path for part in data.parts for example in part.calibration]
     # Evenly over all folders, so that none of them is left out where there are more than enough.
     paths = paths[:: max(1, -(-len(paths) // CALIBRATION_IMAGES))]
     pictures: dict[int, image.Pixels] = {}

@@ -110,6 +110,7 @@ class EntropyConfig:
 
     own: tuple[int, ...] = ()
     shared: tuple[int, ...] = ()
+    linear: bool = False  # at the end contexts are learned instead, see `entropy.LinearContexts`
 
 
 @dataclass(frozen=True)

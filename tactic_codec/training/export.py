@@ -32,7 +32,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from tactic_codec import codec, image, tasks
-from tactic_codec.entropy import ContextModel, FrequencyTables
+from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables, LinearContexts
 from tactic_codec.errors import OutputExists, TacError
 from tactic_codec.image import Pixels
 from tactic_codec.model import (
@@ -50,9 +50,10 @@ from tactic_codec.networks.folder import WEIGHTS, describe
 from tactic_codec.networks.heads import Task
 from tactic_codec.networks.transforms import macs_per_pixel
 from tactic_codec.refinement import Networks
+from tactic_codec.training.contexts import fit_contexts
 from tactic_codec.training.evaluate import ClassificationFigures, Figures, SegmentationFigures
 from tactic_codec.training.offsets import tune_offset
-from tactic_codec.training.tables import Likelihood, fit_tables
+from tactic_codec.training.tables import Likelihood, fit_shared_tables, fit_tables
 
 TOLERANCE = 1e-3
 """Largest difference between ONNX Runtime and torch, relative to the largest value."""
@@ -108,6 +109,7 @@ def export(
     levels: Sequence[LevelExport],
     calibration: Sequence[Pixels],
     contexts: ContextModel,
+    learning: Sequence[Pixels] = (),
     head: HeadExport | None,
     training: Mapping[str, Any],
     objectives: Sequence[Objective] | None = None,
@@ -125,6 +127,8 @@ def export(
         levels: quality levels, the smallest files first.
         calibration: pictures uint8 [H, W, 3] that tables are counted on.
         contexts: how neighbours choose a table.
+        learning: other pictures that linear contexts are learned from, which then take the place of
+            ``contexts``; offsets are still tuned by those.
         head: the task network, if the model has one.
         training: what the model was made from, for the manifest.
         objectives: of each level, what it was trained for; rounding offsets are tuned to it, and
@@ -159,20 +163,39 @@ def export(
             contexts=contexts,
             trained=offset,
         )
-    tables, used = [], np.zeros(network.transforms.latent, bool)
-    for level, rounding in zip(levels, offsets, strict=True):
-        symbols = [codec.quantise(y, level.gain, rounding) for y in latents]
-        tables.append(fit_tables(symbols, contexts, level.likelihood))
-        used |= used_channels(symbols)
-    keep = np.flatnonzero(used).tolist() or [0]  # networks have one channel at least
+    symbols = [
+        [codec.quantise(y, level.gain, rounding) for y in latents]
+        for level, rounding in zip(levels, offsets, strict=True)
+    ]
+    if not learning:
+        tables = [
+            fit_tables(of_level, contexts, level.likelihood)
+            for of_level, level in zip(symbols, levels, strict=True)
+        ]
+    keep = kept_channels(symbols, by_magnitude=bool(learning))
     network = network.pruned(keep).eval()
     levels = [
         level._replace(gain=level.gain[keep], inverse_gain=level.inverse_gain[keep])
         for level in levels
     ]
-    tables = [FrequencyTables(table.minimum, table.frequencies[keep], contexts) for table in tables]
+    if learning:
+        latents = [latent_of(network, pixels) for pixels in learning]
+        linear = fit_contexts(
+            [
+                [codec.quantise(y, level.gain, rounding) for y in latents]
+                for level, rounding in zip(levels, offsets, strict=True)
+            ]
+        )
+        tables = [
+            fit_shared_tables([y[keep] for y in of_level], of_contexts)
+            for of_level, of_contexts in zip(symbols, linear, strict=True)
+        ]
+    else:
+        tables = [
+            FrequencyTables(table.minimum, table.frequencies[keep], contexts) for table in tables
+        ]
     files, weights = _networks(network, head)
-    files[TABLES] = _npz({f"level_{i}": table.frequencies for i, table in enumerate(tables, 1)})
+    files[TABLES] = _npz(_table_arrays(tables))
     files[WEIGHTS] = safetensors.torch.save(weights)
     files |= documents or {}
     manifest = _manifest(network, name, description, levels, tables, head, files, training)
@@ -366,14 +389,47 @@ def _tune_offsets(
     ]
 
 
-def used_channels(symbols: Sequence[NDArray[np.int32]]) -> NDArray[np.bool_]:
-    """Tell which channels are not zero in all symbols [C, h, w] of a level, bool [C].
+def kept_channels(
+    symbols: Sequence[Sequence[NDArray[np.int32]]], *, by_magnitude: bool
+) -> list[int]:
+    """Return the channels that are not zero in all symbols [C, h, w] of all levels.
 
     Rate pressure early in training leaves some channels without a use. They cost no bits, but the
     time of coding their zeros and of computing them, which is most of it where few are used.
+
+    Args:
+        symbols: of each level and calibration image.
+        by_magnitude: sort channels by falling sum of magnitudes.
     """
-    used: NDArray[np.bool_] = np.any([(y != 0).any(axis=(1, 2)) for y in symbols], axis=0)
-    return used
+    magnitudes = np.sum(
+        [np.abs(y).sum(axis=(1, 2), dtype=np.int64) for level in symbols for y in level], axis=0
+    )
+    used = np.flatnonzero(magnitudes)
+    if by_magnitude:
+        used = used[np.argsort(-magnitudes[used], kind="stable")]
+    return used.tolist() or [0]  # networks have one channel at least
+
+
+def _table_arrays(tables: Sequence[FrequencyTables]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of the tables' file."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, table in enumerate(tables, 1):
+        arrays[f"level_{number}"] = table.frequencies
+        contexts = table.contexts
+        if isinstance(contexts, LinearContexts):
+            arrays["sets"] = np.asarray(table.sets, np.int32)
+            for kind in ("magnitude", "sign"):
+                # The weights of all levels are the same.
+                arrays[f"{kind}_weights"] = getattr(contexts, f"{kind}_weights")
+                arrays[f"{kind}_bias_{number}"] = getattr(contexts, f"{kind}_bias")
+    return arrays
+
+
+def _describe_contexts(contexts: Contexts) -> dict[str, list[int]]:
+    names = (
+        ("own", "shared") if isinstance(contexts, ContextModel) else ("groups", "magnitude", "sign")
+    )
+    return {name: list(getattr(contexts, name)) for name in names}
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -529,8 +585,7 @@ def _manifest(
             "levels": [
                 {
                     "minimum": table.minimum,
-                    "own": list(table.contexts.own),
-                    "shared": list(table.contexts.shared),
+                    **_describe_contexts(table.contexts),
                     "inverse_gain": level.inverse_gain.tolist(),
                 }
                 for level, table in zip(levels, tables, strict=True)

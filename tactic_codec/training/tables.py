@@ -14,7 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tactic_codec.entropy import TOTAL, ContextModel, FrequencyTables, count_symbols
+from tactic_codec.entropy import (
+    TOTAL,
+    ContextModel,
+    Contexts,
+    FrequencyTables,
+    LinearContexts,
+    count_symbols,
+)
 
 Likelihood = Callable[[Tensor], Tensor]
 """From symbols [1, C, h, w] to their probabilities, of the same shape."""
@@ -26,7 +33,11 @@ DENSITY_WEIGHT = 8.0
 """Symbols that the learned density counts for beside a channel's own."""
 
 CHANNEL_WEIGHT = 16.0
-"""Symbols that the channel's distribution counts for beside a context's own."""
+"""Symbols that a channel's distribution, or that of a context in all sets, counts for beside a
+context's own."""
+
+SETS = (1, 3, 8, 20, 48, 96, 160)
+"""First channels of the sets that share tables, but for the first set's."""
 
 ESCAPE_SHARE = 1e-6
 """Probability of an escape where none was seen: 20 bits when one comes, nothing until then."""
@@ -42,13 +53,47 @@ def fit_tables(
         contexts: chooses among the tables of a channel.
         likelihood: the learned density of the same latents, on the CPU.
     """
+    minimum, escape, counts = _counted(latents, contexts)
+    density = _density(likelihood, latents[0].shape[0], minimum, escape)
+    return FrequencyTables(minimum, freeze(smooth(counts, density)), contexts)
+
+
+def fit_shared_tables(
+    latents: Sequence[NDArray[np.int32]], contexts: LinearContexts
+) -> FrequencyTables:
+    """Count symbols and freeze them as tables that channels share.
+
+    Linear contexts say of every channel alike how likely a symbol is zero, so that a table is much
+    the same for all; what differs is how magnitudes go on, which is by their size. Few tables with
+    many counts allow for many contexts.
+
+    Args:
+        latents: symbols [C, h, w] of calibration images, channels sorted by falling magnitude.
+        contexts: chooses among the tables of a set.
+    """
+    minimum, _, counts = _counted(latents, contexts)
+    sets = np.searchsorted(SETS, np.arange(contexts.channels), side="right")
+    counts = np.stack([counts[sets == i].sum(axis=0) for i in range(sets[-1] + 1)])
+    everything = counts.sum(axis=(0, 1)) + 1.0
+    everything[-1] = ESCAPE_SHARE * everything.sum()
+    everything /= everything.sum()
+    context = counts.sum(axis=0) + everything
+    context /= context.sum(axis=1, keepdims=True)
+    probabilities = counts + CHANNEL_WEIGHT * context
+    probabilities /= probabilities.sum(axis=2, keepdims=True)
+    return FrequencyTables(minimum, freeze(probabilities), contexts, sets)
+
+
+def _counted(
+    latents: Sequence[NDArray[np.int32]], contexts: Contexts
+) -> tuple[int, int, NDArray[np.int64]]:
+    """Return a table's first symbol, the index of its escape, and counts [C, K, N]."""
     minimum = max(min(int(y.min()) for y in latents), -MAX_SYMBOLS // 2)
     maximum = min(max(int(y.max()) for y in latents), minimum + MAX_SYMBOLS - 2)
     escape = max(maximum - minimum + 1, 2)
     counts = sum(count_symbols(y, contexts, minimum, escape) for y in latents)
     assert not isinstance(counts, int)
-    density = _density(likelihood, latents[0].shape[0], minimum, escape)
-    return FrequencyTables(minimum, freeze(smooth(counts, density)), contexts)
+    return minimum, escape, counts
 
 
 def smooth(counts: NDArray[np.int64], density: NDArray[np.float64]) -> NDArray[np.float64]:

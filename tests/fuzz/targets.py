@@ -39,6 +39,7 @@ VECTORS = TESTS / "vectors"
 sys.path.insert(0, str(TESTS))  # run.py lies beside this file, not beside the reference decoder
 
 import reference_decoder  # noqa: E402
+from contexts import plain_levels  # noqa: E402
 from segmenter import SEGMENT_FILE, brightest_channel, segment_head  # noqa: E402
 
 _MAX_PIXELS = 1 << 16
@@ -64,16 +65,7 @@ def tiny() -> Codec:
 @functools.cache
 def plain_tables() -> dict[int, dict[str, Any]]:
     """Return the tiny model's tables as the reference decoder takes them."""
-    model = tiny().model
-    return {
-        number: {
-            "minimum": level.minimum,
-            "own": level.contexts.own,
-            "shared": level.contexts.shared,
-            "frequencies": model.tables(number).frequencies.tolist(),
-        }
-        for number, level in enumerate(model.levels, start=1)
-    }
+    return {int(number): level for number, level in plain_levels(tiny().model).items()}
 
 
 def sealed(body: bytes) -> bytes:
