@@ -824,6 +824,10 @@ def test_channels_are_kept_where_a_symbol_is_not_zero() -> None:
     assert kept_channels([[nothing, nothing]], by_magnitude=True) == [0]
     assert kept_channels([[nothing, symbols], [nothing]], by_magnitude=False) == [1, 2]
     assert kept_channels([[nothing, symbols], [nothing]], by_magnitude=True) == [2, 1]
+    # A width of 17 would be slow: what fills it up to a multiple of 16 stays, as far as there is.
+    many = np.pad(np.ones((17, 1, 1), np.int32), ((0, 23), (0, 0), (0, 0)))
+    assert kept_channels([[many]], by_magnitude=False) == list(range(32))
+    assert kept_channels([[many[:20]]], by_magnitude=False) == list(range(20))
 
 
 def test_one_channel_is_left_where_none_is_used(tmp_path: Path) -> None:

@@ -192,3 +192,21 @@ def test_channels_without_a_use_can_be_left_out() -> None:
             narrow(x_BCHW, "rounded", level_B).x_hat_BCHW,
             network(x_BCHW, "rounded", level_B).x_hat_BCHW,
         )
+
+
+def test_channels_can_be_put_in_another_order() -> None:
+    """Also where none is left out, and no width tells any more which axis counts channels."""
+    network = shaken(TacticNetwork(SMALL, gains=GAINS))
+    assert isinstance(network, TacticNetwork)
+    network.eval()
+    x_BCHW, level_B = torch.rand(2, 3, 32, 32), torch.tensor([0, 2])
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    with torch.no_grad():
+        sorted_network = network.pruned(order.tolist()).eval()
+        torch.testing.assert_close(
+            sorted_network.analysis(x_BCHW), network.analysis(x_BCHW)[:, order]
+        )
+        torch.testing.assert_close(
+            sorted_network(x_BCHW, "rounded", level_B).x_hat_BCHW,
+            network(x_BCHW, "rounded", level_B).x_hat_BCHW,
+        )

@@ -153,18 +153,22 @@ class TacticNetwork(nn.Module):
         network is shared, not copied.
         """
         index = torch.tensor(keep)
-        if isinstance(self.transforms, ResidualConfig):
-            narrow = dataclasses.replace(self.transforms, latent=len(keep))
-            copy = TacticNetwork(narrow, self.head, gains=[1.0] * self.levels)
-        else:
-            copy = TacticNetwork(self.transforms._replace(latent=len(keep)), self.head)
+        copy, wider = self._of_width(len(keep)), self._of_width(len(keep) + 1)
+        other_shapes = {name: weight.shape for name, weight in wider.state_dict().items()}
         state = self.state_dict()
         for name, wanted in copy.state_dict().items():
-            # The axes that count the latent's channels are those whose length differs.
-            for axis, (length, wanted_length) in enumerate(
-                zip(state[name].shape, wanted.shape, strict=True)
+            # The axes that count the latent's channels are those that a wider one has longer.
+            for axis, (length, other) in enumerate(
+                zip(wanted.shape, other_shapes[name], strict=True)
             ):
-                if length != wanted_length:
+                if length != other:
                     state[name] = state[name].index_select(axis, index)
         copy.load_state_dict(state)
         return copy
+
+    def _of_width(self, latent: int) -> "TacticNetwork":
+        """Return such networks with another number of latent channels and the same task network."""
+        if isinstance(self.transforms, ResidualConfig):
+            narrow = dataclasses.replace(self.transforms, latent=latent)
+            return TacticNetwork(narrow, self.head, gains=[1.0] * self.levels)
+        return TacticNetwork(self.transforms._replace(latent=latent), self.head)
