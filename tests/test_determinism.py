@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contexts import plain_levels
 
 from tactic_codec.model import Model
 
@@ -134,16 +135,7 @@ ids = ["{}".format("-".join(Path(path).parts[-3:])) for path in INTERPRETERS]
 def described() -> str:
     """The tiny model as the reference decoder takes it."""
     model = Model(TINY)
-    levels = {
-        str(number): {
-            "minimum": level.minimum,
-            "own": level.contexts.own,
-            "shared": level.contexts.shared,
-            "frequencies": model.tables(number).frequencies.tolist(),
-        }
-        for number, level in enumerate(model.levels, start=1)
-    }
-    return json.dumps({"stride": model.stride, "levels": levels})
+    return json.dumps({"stride": model.stride, "levels": plain_levels(model)})
 
 
 @pytest.mark.parametrize("python", INTERPRETERS, ids=ids)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import contexts
 import numpy as np
 import pytest
 import reference_decoder
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tactic_codec import container, entropy, errors
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
-from tactic_codec.entropy import CONSTRICTION, PURE, Coder, ContextModel, FrequencyTables
+from tactic_codec.entropy import CONSTRICTION, PURE, Coder, FrequencyTables
 from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded, TacError
 from tactic_codec.model import Model
 
@@ -40,25 +41,18 @@ def plain(name: str) -> dict[str, Any]:
     if name in TABLES:
         return dict(TABLES[name])
     model = model_of(name)
-    levels = {
-        str(number): {
-            "minimum": level.minimum,
-            "own": level.contexts.own,
-            "shared": level.contexts.shared,
-            "frequencies": model.tables(number).frequencies.tolist(),
-        }
-        for number, level in enumerate(model.levels, start=1)
+    return {
+        "fingerprint": model.fingerprint.hex(),
+        "stride": model.stride,
+        "levels": contexts.plain_levels(model),
     }
-    return {"fingerprint": model.fingerprint.hex(), "stride": model.stride, "levels": levels}
 
 
 PLAIN = {name: plain(name) for name in {*TABLES, *(VALID[file]["model"] for file in VALID)}}
 
 
 def tables_of(name: str, number: int) -> FrequencyTables:
-    level = PLAIN[name]["levels"][str(number)]
-    contexts = ContextModel(tuple(level["own"]), tuple(level["shared"]))
-    return FrequencyTables(level["minimum"], np.array(level["frequencies"]), contexts)
+    return contexts.tables_of(PLAIN[name]["levels"][str(number)])
 
 
 def symbols_of(name: str, frame: Frame, coder: Coder) -> Symbols:
