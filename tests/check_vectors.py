@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT), str(TESTS)]
 
 import numpy as np  # noqa: E402
 import reference_decoder  # noqa: E402
-from contexts import plain_levels, tables_of  # noqa: E402
+from plain_tables import plain_levels, tables_of  # noqa: E402
 
 from tactic_codec import entropy  # noqa: E402
 from tactic_codec.container import Frame, parse, read_frame  # noqa: E402

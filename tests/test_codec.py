@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pytest
 import reference_decoder
 from conftest import PHOTOGRAPHS, TINY, TINY_FINGERPRINT, Spoilt
-from contexts import plain_levels
 from PIL import Image
+from plain_tables import plain_levels
 
 import tactic_codec
 from tactic_codec import codec as codec_room

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contexts import plain_levels
+from plain_tables import plain_levels
 
 from tactic_codec.model import Model
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from contexts import linear_contexts
+from plain_tables import linear_contexts
 
 from tactic_codec import entropy
 from tactic_codec.entropy import TOTAL, ContextModel, FrequencyTables, LinearContexts, Prices

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import reference_decoder
-from contexts import linear_contexts, plain_level
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_tables import linear_contexts, plain_level
 
 from tactic_codec.container import Frame, pack, parse
 from tactic_codec.entropy import (

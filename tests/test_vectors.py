@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import contexts
 import numpy as np
+import plain_tables
 import pytest
 import reference_decoder
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def plain(name: str) -> dict[str, Any]:
     return {
         "fingerprint": model.fingerprint.hex(),
         "stride": model.stride,
-        "levels": contexts.plain_levels(model),
+        "levels": plain_tables.plain_levels(model),
     }
 
 
@@ -52,7 +52,7 @@ PLAIN = {name: plain(name) for name in {*TABLES, *(VALID[file]["model"] for file
 
 
 def tables_of(name: str, number: int) -> FrequencyTables:
-    return contexts.tables_of(PLAIN[name]["levels"][str(number)])
+    return plain_tables.tables_of(PLAIN[name]["levels"][str(number)])
 
 
 def symbols_of(name: str, frame: Frame, coder: Coder) -> Symbols:

@@ -7,7 +7,6 @@ import click
 
 from tactic_codec.cli import options
 from tactic_codec.cli.console import Console, display, opened
-from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import DamagedModel, TacError
 
 if TYPE_CHECKING:
@@ -111,6 +110,8 @@ def _without_long_lists(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _described(model: "Model") -> list[tuple[str, str]]:
     """Return the facts of a model as pairs of a heading and a text."""
+    from tactic_codec.entropy import LinearThresholds
+
     manifest = model.manifest
     facts = [
         ("name", model.name),
@@ -124,10 +125,10 @@ def _described(model: "Model") -> list[tuple[str, str]]:
     ]
     for number, level in enumerate(model.levels, start=1):
         contexts = level.contexts
-        if isinstance(contexts, ContextModel):
-            thresholds = f"own {list(contexts.own)}, shared {list(contexts.shared)}"
-        else:
+        if isinstance(contexts, LinearThresholds):
             thresholds = f"linear, groups from {list(contexts.groups)}"
+        else:
+            thresholds = f"own {list(contexts.own)}, shared {list(contexts.shared)}"
         text = f"smallest symbol {level.minimum}; {contexts.count} contexts ({thresholds})"
         facts.append((f"  level {number}", text))
     for key, value in _part(manifest, "complexity").items():

@@ -39,7 +39,7 @@ VECTORS = TESTS / "vectors"
 sys.path.insert(0, str(TESTS))  # run.py lies beside this file, not beside the reference decoder
 
 import reference_decoder  # noqa: E402
-from contexts import plain_levels  # noqa: E402
+from plain_tables import plain_levels  # noqa: E402
 from segmenter import SEGMENT_FILE, brightest_channel, segment_head  # noqa: E402
 
 _MAX_PIXELS = 1 << 16
