@@ -37,7 +37,14 @@ SCALE = np.array(
 
 @dataclass(frozen=True)
 class LinearThresholds:
-    """What of linear contexts is known without their weights, see `LinearContexts`."""
+    """What of linear contexts is known without their weights.
+
+    Attributes:
+        groups: the first channels of all groups but the first, strictly increasing, from 1 to
+            C - 1.
+        magnitude: strictly increasing thresholds below ±2^24; may be empty.
+        sign: likewise.
+    """
 
     groups: tuple[int, ...]
     magnitude: tuple[int, ...]
@@ -50,7 +57,7 @@ class LinearThresholds:
 
 
 @dataclass(frozen=True, eq=False)
-class LinearContexts:
+class LinearContexts(LinearThresholds):
     """How weighted sums of coded symbols choose one of ``count`` tables.
 
     With v capped at ±15, and 0 outside the latent, c a symbol's channel and j every channel::
@@ -61,10 +68,6 @@ class LinearContexts:
         context = (thresholds of magnitude <= A) * (len(sign) + 1) + (thresholds of sign <= S)
 
     Attributes:
-        groups: the first channels of all groups but the first, strictly increasing, from 1 to
-            C - 1.
-        magnitude: strictly increasing thresholds below ±2^24; may be empty.
-        sign: likewise.
         magnitude_weights: integers w [C, 3C].
         sign_weights: integers u [C, 3C].
         magnitude_bias: integers [C].
@@ -75,9 +78,6 @@ class LinearContexts:
             earlier group, or sums that may reach 2^24.
     """
 
-    groups: tuple[int, ...]
-    magnitude: tuple[int, ...]
-    sign: tuple[int, ...]
     magnitude_weights: NDArray[np.integer[Any]] = field(repr=False)
     sign_weights: NDArray[np.integer[Any]] = field(repr=False)
     magnitude_bias: NDArray[np.integer[Any]] = field(repr=False)
@@ -122,11 +122,6 @@ class LinearContexts:
         """C, the number of channels."""
         return len(np.asarray(self.magnitude_bias))
 
-    @property
-    def count(self) -> int:
-        """Number of contexts."""
-        return (len(self.magnitude) + 1) * (len(self.sign) + 1)
-
     @cached_property
     def passes(self) -> tuple[slice, ...]:
         """The channels of each group."""
@@ -155,8 +150,8 @@ class LinearContexts:
         near, values = self._near(seen, where, pitch)
         own = seen.take(where, axis=0)
         known = slice(2 * self.channels, None)
-        near += SCALE.take(np.abs(own)) @ self._magnitude_matrix[known]
-        values += own.astype(np.float32) @ self._sign_matrix[known]
+        near += SCALE.take(np.abs(own)) @ self.magnitude_matrix[known]
+        values += own.astype(np.float32) @ self.sign_matrix[known]
         return near, values
 
     def decoding(
@@ -177,8 +172,8 @@ class LinearContexts:
             if group.start:
                 own = seen.take(where, axis=0)[:, : group.start]
                 rows = slice(first, first + group.start)
-                a = a + SCALE.take(np.abs(own)) @ self._magnitude_matrix[rows, group]
-                s = s + own.astype(np.float32) @ self._sign_matrix[rows, group]
+                a = a + SCALE.take(np.abs(own)) @ self.magnitude_matrix[rows, group]
+                s = s + own.astype(np.float32) @ self.sign_matrix[rows, group]
             yield group, self.ranked(a, s)
 
     def ranked(self, a: NDArray[np.float32], s: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -199,8 +194,8 @@ class LinearContexts:
         magnitudes = SCALE.take(np.concatenate([beside, corners], axis=1))
         values = np.concatenate([west, north], axis=1).astype(np.float32)
         return (
-            magnitudes @ self._magnitude_matrix[known] + self._bias[0],
-            values @ self._sign_matrix[known] + self._bias[1],
+            magnitudes @ self.magnitude_matrix[known] + self._bias[0],
+            values @ self.sign_matrix[known] + self._bias[1],
         )
 
     @cached_property
@@ -211,11 +206,13 @@ class LinearContexts:
         return earlier
 
     @cached_property
-    def _magnitude_matrix(self) -> NDArray[np.float32]:
+    def magnitude_matrix(self) -> NDArray[np.float32]:
+        """[3C, C], the magnitude weights as they are multiplied with."""
         return np.ascontiguousarray(self.magnitude_weights.T, np.float32)
 
     @cached_property
-    def _sign_matrix(self) -> NDArray[np.float32]:
+    def sign_matrix(self) -> NDArray[np.float32]:
+        """[3C, C], likewise the sign weights."""
         return np.ascontiguousarray(self.sign_weights.T, np.float32)
 
     @cached_property

@@ -11,7 +11,7 @@ symbol is seen by hundreds of others, by each a little: there what they would co
 slopes of their bits over A and S.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,12 +103,12 @@ class Prices:
             )
             return (high - low) / (2 * reach)
 
-        channels = len(symbols)
         by_a = slope(a, contexts.magnitude, of_a=True)
         by_s = slope(s, contexts.sign, of_a=False)
-        near_a, far_a, here_a = _blamed(by_a, contexts.magnitude_weights, channels)
-        west_s, north_s, here_s = _blamed(by_s, contexts.sign_weights, channels)
-        m = np.pad(np.abs(capped(symbols)), ((0, 0), (1, 0), (1, 1)))
+        near_a, far_a, here_a = _blamed(by_a, contexts.magnitude_matrix)
+        west_s, north_s, here_s = _blamed(by_s, contexts.sign_matrix)
+        here = np.abs(capped(symbols))
+        m = np.pad(here, ((0, 0), (1, 0), (1, 1)))
         beside, corners = m[:, 1:, :-2] + m[:, :-1, 1:-1], m[:, :-1, :-2] + m[:, :-1, 2:]
         magnitudes = np.abs(symbols)
         signs = _from_east(west_s) + _from_south(north_s) + here_s
@@ -117,7 +117,7 @@ class Prices:
             near = near_a * _scaled(beside, change)
             far = far_a * _scaled(corners, change)
             seen[change] = _from_east(near) + _from_south(near) + _from_corners(far)
-            seen[change] += here_a * _scaled(np.abs(capped(symbols)), change)
+            seen[change] += here_a * _scaled(here, change)
 
         def moved(step: int) -> Bits:
             values = symbols + np.int32(step)
@@ -171,20 +171,19 @@ def _linear_sums(
     return a.T.reshape(symbols.shape), s.T.reshape(symbols.shape)
 
 
-def _blamed(slopes: Bits, weights: NDArray[np.integer[Any]], channels: int) -> tuple[Bits, ...]:
+def _blamed(slopes: Bits, matrix: NDArray[np.float32]) -> tuple[Bits, Bits, Bits]:
     """Return what the bits of all channels change by with each of the three sources of a sum.
 
     Args:
         slopes: of bits over the sum, [C, h, w].
-        weights: [C, 3C].
-        channels: C.
+        matrix: the weights, [3C, C].
 
     Returns:
         [C, h, w] of each source, by the channel that it is taken from, at the position that looks.
     """
-    flat = weights.T.astype(np.float32) @ slopes.reshape(channels, -1)
-    parts = flat.reshape(3, *slopes.shape)
-    return parts[0], parts[1], parts[2]
+    flat = matrix @ slopes.reshape(len(slopes), -1)
+    near, far, here = flat.reshape(3, *slopes.shape)
+    return near, far, here
 
 
 def _scaled(magnitudes: NDArray[np.int8], change: int) -> Bits:
