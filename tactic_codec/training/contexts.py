@@ -12,7 +12,7 @@ channel.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -43,20 +43,14 @@ UNIT = 2**14
 """What a logit of 1 is in A and S, unless sums would become too large."""
 
 
-def fit_contexts(symbols: Sequence[Sequence[NDArray[np.int32]]]) -> list[LinearContexts]:
+def fit_contexts(symbols: Iterable[Sequence[NDArray[np.int32]]]) -> list[LinearContexts]:
     """Return the contexts of each level, the same on every run on one machine.
 
     Args:
         symbols: of each level, those of the same images [C, h, w], with channels sorted by falling
             magnitude. Of images of different sizes the part that all of them have is used.
     """
-    rows, columns = (min(y.shape[axis] for y in symbols[0]) for axis in (1, 2))
-    levels = [
-        torch.from_numpy(np.stack([y[:, :rows, :columns] for y in level]).clip(-127, 127)).to(
-            torch.int8
-        )
-        for level in symbols
-    ]
+    levels = [_stacked(level) for level in symbols]
     logits = _Logits(levels)
     optimizer = torch.optim.Adam(logits.parameters(), LEARNING_RATE, (0.9, 0.99))
     generator = torch.Generator().manual_seed(1)
@@ -72,6 +66,13 @@ def fit_contexts(symbols: Sequence[Sequence[NDArray[np.int32]]]) -> list[LinearC
         torch.autograd.backward(bits + LASSO * logits.weights_used())
         optimizer.step()
     return logits.contexts()
+
+
+def _stacked(images: Sequence[NDArray[np.int32]]) -> Tensor:
+    """Return the symbols of one level as bytes, [images, C, h, w]."""
+    rows, columns = (min(y.shape[axis] for y in images) for axis in (1, 2))
+    parts = [y[:, :rows, :columns].clip(-127, 127).astype(np.int8) for y in images]
+    return torch.from_numpy(np.stack(parts))
 
 
 class _Logits(nn.Module):

@@ -16,7 +16,7 @@ import logging
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
@@ -168,37 +168,30 @@ def export(
             contexts=contexts,
             trained=offset,
         )
-    symbols = [
-        [codec.quantise(y, level.gain, rounding) for y in latents]
-        for level, rounding in zip(levels, offsets, strict=True)
-    ]
-    if not learning:
-        tables = [
-            fit_tables(of_level, contexts, level.likelihood)
-            for of_level, level in zip(symbols, levels, strict=True)
-        ]
-    keep = kept_channels(symbols, by_magnitude=bool(learning))
+    keep = kept_channels(_symbols(latents, levels, offsets), by_magnitude=bool(learning))
     network = network.pruned(keep).eval()
-    levels = [
+    kept = [
         level._replace(gain=level.gain[keep], inverse_gain=level.inverse_gain[keep])
         for level in levels
     ]
+    # Neither the density nor thresholds on sums over channels know of those that are left out.
+    coded = _symbols(latents, levels, offsets)
     if learning:
-        latents = [latent_of(network, pixels) for pixels in learning]
-        linear = fit_contexts(
-            [
-                [codec.quantise(y, level.gain, rounding) for y in latents]
-                for level, rounding in zip(levels, offsets, strict=True)
-            ]
-        )
+        seen = [latent_of(network, pixels) for pixels in learning]
+        linear = fit_contexts(_symbols(seen, kept, offsets))
         tables = [
-            fit_shared_tables([y[keep] for y in of_level], of_contexts)
-            for of_level, of_contexts in zip(symbols, linear, strict=True)
+            fit_shared_tables([y[keep] for y in symbols], of_level)
+            for symbols, of_level in zip(coded, linear, strict=True)
         ]
     else:
-        tables = [
-            FrequencyTables(table.minimum, table.frequencies[keep], contexts) for table in tables
+        fitted = [
+            fit_tables(symbols, contexts, level.likelihood)
+            for symbols, level in zip(coded, levels, strict=True)
         ]
+        tables = [
+            FrequencyTables(table.minimum, table.frequencies[keep], contexts) for table in fitted
+        ]
+    levels = kept
     files, weights = _networks(network, head)
     files[TABLES] = _npz(_table_arrays(tables))
     files[WEIGHTS] = safetensors.torch.save(weights)
@@ -394,8 +387,18 @@ def _tune_offsets(
     ]
 
 
+def _symbols(
+    latents: Sequence[NDArray[np.float32]],
+    levels: Sequence[LevelExport],
+    offsets: Sequence[float],
+) -> Iterator[list[NDArray[np.int32]]]:
+    """Yield the symbols of latents at each level: one level's at a time are held in memory."""
+    for level, offset in zip(levels, offsets, strict=True):
+        yield [codec.quantise(y, level.gain, offset) for y in latents]
+
+
 def kept_channels(
-    symbols: Sequence[Sequence[NDArray[np.int32]]], *, by_magnitude: bool
+    symbols: Iterable[Sequence[NDArray[np.int32]]], *, by_magnitude: bool
 ) -> list[int]:
     """Return the channels that are not zero in all symbols [C, h, w] of all levels.
 
