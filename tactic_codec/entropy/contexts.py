@@ -162,4 +162,4 @@ def empty_board(
 
 def capped(symbols: NDArray[np.int32]) -> NDArray[np.int8]:
     """Return symbols of any shape as bytes, those beyond ±15 as ±15."""
-    return np.clip(symbols, -CAP, CAP).astype(np.int8)
+    return np.minimum(np.maximum(symbols, -CAP), CAP).astype(np.int8)

@@ -148,10 +148,7 @@ class LinearContexts(LinearThresholds):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return A and S of all symbols at some positions, both [P, C], see `contexts`."""
         near, values = self._near(seen, where, pitch)
-        own = seen.take(where, axis=0)
-        known = slice(2 * self.channels, None)
-        near += SCALE.take(np.abs(own)) @ self.magnitude_matrix[known]
-        values += own.astype(np.float32) @ self.sign_matrix[known]
+        self._add_own(near, values, seen.take(where, axis=0), slice(None))
         return near, values
 
     def decoding(
@@ -166,37 +163,55 @@ class LinearContexts(LinearThresholds):
             pitch: board indices from a row to the next.
         """
         near, values = self._near(seen, where, pitch)
-        first = 2 * self.channels
         for group in self.passes:
             a, s = near[:, group], values[:, group]
             if group.start:
-                own = seen.take(where, axis=0)[:, : group.start]
-                rows = slice(first, first + group.start)
-                a = a + SCALE.take(np.abs(own)) @ self.magnitude_matrix[rows, group]
-                s = s + own.astype(np.float32) @ self.sign_matrix[rows, group]
+                self._add_own(a, s, seen.take(where, axis=0)[:, : group.start], group)
             yield group, self.ranked(a, s)
 
     def ranked(self, a: NDArray[np.float32], s: NDArray[np.float32]) -> NDArray[np.intp]:
         """Return the contexts that sums A and S choose, of the same shape."""
-        context = np.searchsorted(self._thresholds[0], a, side="right") * (len(self.sign) + 1)
-        context += np.searchsorted(self._thresholds[1], s, side="right")
+        first, parts = self._magnitude_parts
+        context = parts.take(a.astype(np.int32) - first, mode="clip")
+        first, parts = self._sign_parts
+        context += parts.take(s.astype(np.int32) - first, mode="clip")
         return context
 
     def _near(
         self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return what A and S have of neighbours, with their bias; both [P, C]."""
-        west, north = seen.take(where - 1, axis=0), seen.take(where - pitch, axis=0)
-        beside = np.abs(west) + np.abs(north)
-        corners = np.abs(seen.take(where - pitch - 1, axis=0))
-        corners += np.abs(seen.take(where - pitch + 1, axis=0))
-        known = slice(0, 2 * self.channels)
-        magnitudes = SCALE.take(np.concatenate([beside, corners], axis=1))
-        values = np.concatenate([west, north], axis=1).astype(np.float32)
-        return (
-            magnitudes @ self.magnitude_matrix[known] + self._bias[0],
-            values @ self.sign_matrix[known] + self._bias[1],
-        )
+        around = seen.take(where - np.array([[1], [pitch], [pitch + 1], [pitch - 1]]), axis=0)
+        channels = _not_zero(around)
+        west, north, west_corner, east_corner = around.take(channels, axis=2)
+        near, far = self.magnitude_matrix[:2].take(channels, axis=1)
+        a = SCALE.take(np.abs(west) + np.abs(north)) @ near
+        a += SCALE.take(np.abs(west_corner) + np.abs(east_corner)) @ far
+        a += self._bias[0]
+        near, far = self.sign_matrix[:2].take(channels, axis=1)
+        s = west.astype(np.float32) @ near
+        s += north.astype(np.float32) @ far
+        s += self._bias[1]
+        return a, s
+
+    def _add_own(
+        self,
+        a: NDArray[np.float32],
+        s: NDArray[np.float32],
+        own: NDArray[np.int8],
+        group: slice,
+    ) -> None:
+        """Add to A and S of a group's channels what earlier channels of their positions give.
+
+        Args:
+            a: [P, group's], as s.
+            own: [P, channels that may be looked at], capped.
+            group: the channels of a and s.
+        """
+        channels = _not_zero(own)
+        own = own.take(channels, axis=1)
+        a += SCALE.take(np.abs(own)) @ self.magnitude_matrix[2, channels, group]
+        s += own.astype(np.float32) @ self.sign_matrix[2, channels, group]
 
     @cached_property
     def _earlier(self) -> NDArray[np.bool_]:
@@ -207,18 +222,49 @@ class LinearContexts(LinearThresholds):
 
     @cached_property
     def magnitude_matrix(self) -> NDArray[np.float32]:
-        """[3C, C], the magnitude weights as they are multiplied with."""
-        return np.ascontiguousarray(self.magnitude_weights.T, np.float32)
+        """[3, C, C], the magnitude weights as they are multiplied with: source, from, to."""
+        return _matrix(self.magnitude_weights)
 
     @cached_property
     def sign_matrix(self) -> NDArray[np.float32]:
-        """[3C, C], likewise the sign weights."""
-        return np.ascontiguousarray(self.sign_weights.T, np.float32)
+        """[3, C, C], likewise the sign weights."""
+        return _matrix(self.sign_weights)
 
     @cached_property
     def _bias(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return self.magnitude_bias.astype(np.float32), self.sign_bias.astype(np.float32)
 
     @cached_property
-    def _thresholds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return np.array(self.magnitude, np.float32), np.array(self.sign, np.float32)
+    def _magnitude_parts(self) -> tuple[np.int32, NDArray[np.intp]]:
+        return _parts(self.magnitude, len(self.sign) + 1)
+
+    @cached_property
+    def _sign_parts(self) -> tuple[np.int32, NDArray[np.intp]]:
+        return _parts(self.sign, 1)
+
+
+def _matrix(weights: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    channels = len(weights)
+    return np.ascontiguousarray(weights.T, np.float32).reshape(3, channels, channels)
+
+
+def _not_zero(seen: NDArray[np.int8]) -> NDArray[np.intp]:
+    """Return the channels, the last axis, that are not zero everywhere.
+
+    At low rates these are few, and what the others would be multiplied with is not even read.
+    """
+    return np.flatnonzero(seen.reshape(-1, seen.shape[-1]).any(axis=0))
+
+
+def _parts(thresholds: tuple[int, ...], step: int) -> tuple[np.int32, NDArray[np.intp]]:
+    """Return what every sum adds to a context, ``step`` for each threshold that it reaches.
+
+    Looking sums up takes a quarter of the time that searching the thresholds does.
+
+    Returns:
+        A sum, and what it and those that follow add; smaller sums add as much as the first, larger
+        ones as much as the last.
+    """
+    ends = (thresholds[0] - 1, *thresholds, thresholds[-1] + 1) if thresholds else (0, 1)
+    runs = np.diff(ends)
+    return np.int32(ends[0]), np.repeat(np.arange(runs.size) * step, runs)

@@ -176,14 +176,13 @@ def _blamed(slopes: Bits, matrix: NDArray[np.float32]) -> tuple[Bits, Bits, Bits
 
     Args:
         slopes: of bits over the sum, [C, h, w].
-        matrix: the weights, [3C, C].
+        matrix: the weights, [3, C, C].
 
     Returns:
         [C, h, w] of each source, by the channel that it is taken from, at the position that looks.
     """
-    flat = matrix @ slopes.reshape(len(slopes), -1)
-    near, far, here = flat.reshape(3, *slopes.shape)
-    return near, far, here
+    near, far, here = (weights @ slopes.reshape(len(slopes), -1) for weights in matrix)
+    return near.reshape(slopes.shape), far.reshape(slopes.shape), here.reshape(slopes.shape)
 
 
 def _scaled(magnitudes: NDArray[np.int8], change: int) -> Bits:
