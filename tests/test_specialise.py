@@ -14,12 +14,14 @@ from PIL import Image
 from torch import nn
 
 from tactic_codec import cli, codec, model
+from tactic_codec.entropy import LinearContexts
 from tactic_codec.errors import ConfigError
+from tactic_codec.image import Pixels
 from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.networks import heads
 from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.residual import ResidualConfig
-from tactic_codec.training import command, specialise
+from tactic_codec.training import command, contexts, specialise
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.command import RUN, train_command
 from tactic_codec.training.config import TrainingConfig
@@ -142,6 +144,50 @@ def test_a_folder_holds_what_training_goes_on_from(generalist: Model) -> None:
     start = load_start(generalist, "classify")
     for name in ("analysis.linear.weight", "prior.scale", "gains.log_gain", "head.0.weight"):
         assert start[name].dtype == torch.float32
+
+
+def test_training_ends_with_linear_contexts_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learned from training pictures of all folders, coded with, and passed on to specialists."""
+    monkeypatch.setattr(command, "CALIBRATION_IMAGES", 4)
+    monkeypatch.setattr(contexts, "STEPS", 20)
+    asked_for: list[list[Path]] = []
+
+    def pictures(config: TrainingConfig, paths: list[Path]) -> list[Pixels]:
+        asked_for.append(paths)
+        return real(config, paths)
+
+    real = command._pictures
+    monkeypatch.setattr(command, "_pictures", pictures)
+    text = GENERALIST.replace("own = [1, 2]", "own = [1, 2]\nlinear = true")
+    (tmp_path / "linear.toml").write_text(text.replace("[data]", "[data]\ndraw = [0.75, 0.25]"))
+    known = photographs(tmp_path / "known", ("red", "green"), 5)
+    unknown = photographs(tmp_path / "unknown", ("blue",), 5)
+    made = train_command(
+        tmp_path / "linear.toml",
+        [known],
+        tmp_path / "linear",
+        unlabelled=[unknown],
+        run=tmp_path / "run",
+        say=lambda _: None,
+    )
+    assert made is not None
+    calibration, learned_from = asked_for[-2:]
+    assert not {*learned_from} & {*calibration}
+    kept_out = made.read_file(HELD_OUT).decode().splitlines()
+    assert [sum(path.is_relative_to(f) for path in learned_from) for f in (known, unknown)] == [
+        3,
+        1,
+    ]
+    for path in learned_from:
+        assert path.relative_to(tmp_path).as_posix().partition("/")[2] not in kept_out
+    loaded = codec.load_model(made.path, device="cpu")
+    for level in (1, 2):
+        assert isinstance(made.tables(level).contexts, LinearContexts)
+        data = loaded.compress(np.full((33, 40, 3), 90, np.uint8), level)
+        assert loaded.decompress(data).size == (40, 33)
+    assert specialise.specialist_config(made, "mine").entropy.linear
 
 
 def brief(source: Model, name: str) -> TrainingConfig:
