@@ -323,26 +323,50 @@ def check(config: TrainingConfig, where: str) -> None:
         if not condition:
             raise ConfigError(f"{where}: {message}")
 
-    name, network, data = config.name, config.network, config.data
+    name = config.name
     require(
         name.replace("-", "").replace("_", "").isalnum(),
         f"name must be letters, digits, - and _, found {name!r}",
     )
     require(0 <= config.seed < 2**32, f"seed must be 0 to {2**32 - 1}, found {config.seed}")
     require(len(config.stage) > 0, "at least one [[stage]] is needed")
-    require(config.task.speed > 0, "task speed must be positive")
-    for name, value in (
-        ("last_speed", config.task.last_speed),
-        ("input_size", config.task.input_size),
-    ):
-        require(value is None or value > 0, f"task {name} must be positive")
-    require(
-        config.task.input_size is None or not any(stage.features for stage in config.stage),
-        "features are compared at the size of the crops: leave task input_size out",
-    )
     require(config.checkpoint_every > 0, "checkpoint_every must be positive")
-    widths = (network.latent, network.analysis, *network.synthesis)
-    require(min(widths) > 0, "network widths must be positive")
+    require(0 <= config.ema < 1, "ema must be 0 or more and below 1")
+    evaluation = (config.evaluation.every, config.evaluation.images)
+    require(min(evaluation) > 0, "evaluation every and images must be positive")
+    _check_task(config, require)
+    _check_data(config.data, require)
+    _check_codec(config, require)
+    _check_masks(config, require)
+    _check_head_only(config, require)
+    try:
+        ContextModel(config.entropy.own, config.entropy.shared)
+    except DamagedModel as exc:
+        raise ConfigError(f"{where}: {exc}") from exc
+    for i, stage in enumerate(config.stage, 1):
+        _check_stage(stage, config.task.learn, f"{where}, stage {i} ({stage.name})")
+
+
+_Require = Callable[[bool, str], None]
+
+
+def _check_task(config: TrainingConfig, require: _Require) -> None:
+    task = config.task
+    require(task.speed > 0, "task speed must be positive")
+    for name, value in (("last_speed", task.last_speed), ("input_size", task.input_size)):
+        require(value is None or value > 0, f"task {name} must be positive")
+    if any(stage.features for stage in config.stage):
+        require(
+            task.input_size is None,
+            "features are compared at the size of the crops: leave task input_size out",
+        )
+        require(
+            task.network in FEATURE_NETWORKS,
+            f"features are distilled from {' and '.join(FEATURE_NETWORKS)} only",
+        )
+
+
+def _check_data(data: DataConfig, require: _Require) -> None:
     require(
         all(
             min(share, data.calibration) > 0 and share + data.calibration < 1
@@ -354,14 +378,20 @@ def check(config: TrainingConfig, where: str) -> None:
     require(0 < data.scale[0] <= data.scale[1] <= 1, "data scale must be a range within 0 to 1")
     require(data.size > 0 and data.size % 8 == 0, "data size must be a multiple of 8")
     require(0 <= data.colour < 1, "data colour must be 0 or more and below 1")
-    require(0 <= config.ema < 1, "ema must be 0 or more and below 1")
-    residual, levels = config.residual, config.levels
+    require(data.workers >= 0, "data workers must not be negative")
+
+
+def _check_codec(config: TrainingConfig, require: _Require) -> None:
+    network, residual, levels = config.network, config.residual, config.levels
+    widths = (network.latent, network.analysis, *network.synthesis)
+    require(min(widths) > 0, "network widths must be positive")
     if residual:
         blocks = (*residual.analysis_blocks, *residual.synthesis_blocks)
         wide = (residual.latent, residual.sixteenth, residual.eighth, residual.quarter)
         require(min(*blocks, *wide) > 0, "residual widths and blocks must be positive")
         require(
-            data.size % residual.stride == 0, f"data size must be a multiple of {residual.stride}"
+            config.data.size % residual.stride == 0,
+            f"data size must be a multiple of {residual.stride}",
         )
     if levels:
         require(residual is not None, "levels need the residual transforms: add [residual]")
@@ -370,12 +400,9 @@ def check(config: TrainingConfig, where: str) -> None:
         require(
             1 <= levels.draw_power < math.inf, "levels draw_power must be at least 1 and finite"
         )
-    require(
-        not any(stage.features for stage in config.stage)
-        or config.task.network in FEATURE_NETWORKS,
-        f"features are distilled from {' and '.join(FEATURE_NETWORKS)} only",
-    )
-    _check_masks(config, require)
+
+
+def _check_head_only(config: TrainingConfig, require: _Require) -> None:
     require(
         not config.head_only
         or all(stage.quantisation in ("none", "rounded") for stage in config.stage),
@@ -388,18 +415,9 @@ def check(config: TrainingConfig, where: str) -> None:
         and all(0 < offset <= PLAIN_OFFSET for offset in config.offsets),
         "offsets are those of each level of a codec that stays as it is: leave them to head_only",
     )
-    require(data.workers >= 0, "data workers must not be negative")
-    evaluation = (config.evaluation.every, config.evaluation.images)
-    require(min(evaluation) > 0, "evaluation every and images must be positive")
-    try:
-        ContextModel(config.entropy.own, config.entropy.shared)
-    except DamagedModel as exc:
-        raise ConfigError(f"{where}: {exc}") from exc
-    for i, stage in enumerate(config.stage, 1):
-        _check_stage(stage, config.task.learn, f"{where}, stage {i} ({stage.name})")
 
 
-def _check_masks(config: TrainingConfig, require: Callable[[bool, str], None]) -> None:
+def _check_masks(config: TrainingConfig, require: _Require) -> None:
     masks, task = config.masks, config.task
     if masks is None:
         require(not any(stage.dice for stage in config.stage), "dice needs label maps: add [masks]")

@@ -174,23 +174,12 @@ def export(
         level._replace(gain=level.gain[keep], inverse_gain=level.inverse_gain[keep])
         for level in levels
     ]
-    # Neither the density nor thresholds on sums over channels know of those that are left out.
     coded = _symbols(latents, levels, offsets)
     if learning:
         seen = [latent_of(network, pixels) for pixels in learning]
-        linear = fit_contexts(_symbols(seen, kept, offsets))
-        tables = [
-            fit_shared_tables([y[keep] for y in symbols], of_level)
-            for symbols, of_level in zip(coded, linear, strict=True)
-        ]
+        tables = _linear_tables(coded, keep, _symbols(seen, kept, offsets))
     else:
-        fitted = [
-            fit_tables(symbols, contexts, level.likelihood)
-            for symbols, level in zip(coded, levels, strict=True)
-        ]
-        tables = [
-            FrequencyTables(table.minimum, table.frequencies[keep], contexts) for table in fitted
-        ]
+        tables = _plain_tables(coded, keep, contexts, levels)
     levels = kept
     files, weights = _networks(network, head)
     files[TABLES] = _npz(_table_arrays(tables))
@@ -203,6 +192,33 @@ def export(
     files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
 
     return _write(out, files, calibration[0])
+
+
+def _linear_tables(
+    coded: Iterable[Sequence[NDArray[np.int32]]],
+    keep: list[int],
+    learning: Iterable[Sequence[NDArray[np.int32]]],
+) -> list[FrequencyTables]:
+    """Return tables of each level's kept channels, with contexts learned from other symbols."""
+    return [
+        fit_shared_tables([y[keep] for y in symbols], of_level)
+        for symbols, of_level in zip(coded, fit_contexts(learning), strict=True)
+    ]
+
+
+def _plain_tables(
+    coded: Iterable[Sequence[NDArray[np.int32]]],
+    keep: list[int],
+    contexts: ContextModel,
+    levels: Sequence[LevelExport],
+) -> list[FrequencyTables]:
+    """Likewise, where neighbours' magnitudes choose the table."""
+    # Neither the density nor thresholds on sums over channels know of those that are left out.
+    fitted = [
+        fit_tables(symbols, contexts, level.likelihood)
+        for symbols, level in zip(coded, levels, strict=True)
+    ]
+    return [FrequencyTables(table.minimum, table.frequencies[keep], contexts) for table in fitted]
 
 
 def add_head(

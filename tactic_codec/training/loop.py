@@ -156,8 +156,7 @@ def train(
                 )
                 if not share.first:
                     continue
-                with (run / LOG).open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(report._asdict()) + "\n")
+                _write_line(run, report._asdict())
                 if on_step:
                     on_step(report)
                 ends = step == config.steps
@@ -165,14 +164,18 @@ def train(
                     checkpoint.save(run, config, learner, step)
                 # The last step is evaluated when it is exported, by whoever does that.
                 if evaluate and not ends and step % config.evaluation.every == 0:
-                    figures = evaluate(learner.trained)
-                    with (run / LOG).open("a", encoding="utf-8") as log:
-                        log.write(json.dumps({"step": step, "evaluation": figures}) + "\n")
+                    _write_line(run, {"step": step, "evaluation": evaluate(learner.trained)})
                     # Again: a run that is resumed does not evaluate this step a second time.
                     checkpoint.save(run, config, learner, step)
         first = last
         crop += stage.steps * stage.batch
     return learner.trained
+
+
+def _write_line(run: Path, line: Mapping[str, Any]) -> None:
+    """Append to the log."""
+    with (run / LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
 
 
 def _build_learner(
