@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from tactic_codec.container import Frame
     from tactic_codec.errors import TacError
     from tactic_codec.image import ImageWarning
+    from tactic_codec.targets import Aimed, compress_to
     from tactic_codec.tasks import Prediction, Segmentation, classify, segment
 
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "Aimed": "targets",
     "Codec": "codec",
     "Frame": "container",
     "ImageWarning": "image",
@@ -33,12 +35,14 @@ _ROOMS = {
     "Segmentation": "tasks",
     "TacError": "errors",
     "classify": "tasks",
+    "compress_to": "targets",
     "decompress": "codec",
     "load_model": "codec",
     "segment": "tasks",
 }
 
 __all__ = [
+    "Aimed",
     "Codec",
     "Frame",
     "ImageWarning",
@@ -47,6 +51,7 @@ __all__ = [
     "TacError",
     "__version__",
     "classify",
+    "compress_to",
     "decompress",
     "load_model",
     "segment",

@@ -81,14 +81,14 @@ class Codec:
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
         pixels = as_pixels(picture)
-        height, width, _ = pixels.shape
-        if max(height, width) > container.MAX_SIDE:
-            raise LimitExceeded(
-                f"the picture is {width} x {height}; a .tac file holds at most "
-                f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
-            )
         level = self.model.default_level if quality is None else quality
-        latent = self.analyse(pixels)
+        return self.code(pixels, self.analyse(pixels), level, effort)
+
+    def code(
+        self, pixels: Pixels, latent: NDArray[np.float32], level: int, effort: int = 0
+    ) -> bytes:
+        """Code a picture, uint8 [H, W, 3], whose latent is known; the rest as `compress`."""
+        height, width, _ = pixels.shape
         symbols = self.quantise(latent, level)
         if effort:
             symbols = self.refiner.refine(pixels, latent, symbols, level, effort)
@@ -132,7 +132,20 @@ class Codec:
         return self.model.decode_symbols(frame)
 
     def analyse(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Return the latent of a picture (equation 2, E), float32 [C, h, w]."""
+        """Return the latent of a picture (equation 2, E), float32 [C, h, w].
+
+        Args:
+            pixels: uint8 [H, W, 3].
+
+        Raises:
+            LimitExceeded: the picture is too large for a frame.
+        """
+        height, width, _ = pixels.shape
+        if max(height, width) > container.MAX_SIDE:
+            raise LimitExceeded(
+                f"the picture is {width} x {height}; a .tac file holds at most "
+                f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
+            )
         stride = self.model.stride
         padded = pad(pixels, stride)
         latent_height, latent_width = (side // stride for side in padded.shape[:2])

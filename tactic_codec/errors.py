@@ -17,6 +17,7 @@
     │   ├── DamagedModel       its files contradict its manifest or the rules
     │   ├── UnknownLevel       it has no such quality level
     │   └── UnknownTask        it has no head for this task
+    ├── TargetMissed           no quality level makes a file as small as was asked for
     ├── BackendUnavailable     the runtime or device asked for is not installed
     ├── OutputExists           an output that would be overwritten
     ├── ConfigError            a training configuration that cannot be run
@@ -93,6 +94,10 @@ class UnknownLevel(ModelError):
 
 class UnknownTask(ModelError):
     """The model has no head for this task."""
+
+
+class TargetMissed(TacError):
+    """No quality level makes of the picture a file as small as was asked for."""
 
 
 class BackendUnavailable(TacError):

@@ -134,6 +134,10 @@ COMMANDS: dict[str, tuple[type[TacError], Callable[[], list[str]]]] = {
         errors.DamagedImage,
         lambda: ["compress", "-m", "tiny", write("a.png", picture(50)[:60]), TAC],
     ),
+    "not small enough": (
+        errors.TargetMissed,
+        lambda: ["compress", "-m", "tiny", "--max-bytes", "9", write("a.png", picture()), TAC],
+    ),
     "model not here": (
         errors.UnknownModel,
         lambda: ["decompress", write(TAC, sealed(DATA[:4] + b"none" + DATA[8:-4])), "o/"],

@@ -33,12 +33,13 @@ ROOMS = {
     "codec": CODING | {"refinement", "runtime", "tiling"},
     "refinement": {"entropy", "errors", "image", "model", "networks", "tiling"},
     "tasks": CODING | {"codec"},
+    "targets": {"codec", "container", "errors", "image", "tasks"},
     "speed": {"codec", "container", "image", "tasks"},
     "report": CODING | {"codec", "metrics", "tasks"},
     "networks": {"errors", "model"},
     "training": RUNNING | {"networks"},
     "evaluation": RUNNING | {"networks", "report"},
-    "cli": RUNNING | {"evaluation", "report", "speed", "training"},
+    "cli": RUNNING | {"evaluation", "report", "speed", "targets", "training"},
 }
 """Which rooms a room may import, wherever in its files."""
 
@@ -47,10 +48,10 @@ LIBRARIES = {
     "click": {"cli"},
     "constriction": {"entropy"},
     "matplotlib": {"evaluation", "training"},
-    "numpy": set(ROOMS) - {"errors", "container", "tiling", "cli", "speed"},
+    "numpy": set(ROOMS) - {"errors", "container", "tiling", "cli", "speed", "targets"},
     "onnx": {"training"},
     "onnxruntime": {"runtime"},
-    "PIL": {"codec", "evaluation", "image", "speed", "training"},
+    "PIL": {"codec", "evaluation", "image", "speed", "targets", "training"},
     "pillow_heif": {"evaluation"},
     "safetensors": {"networks", "training"},
     "scipy": {"evaluation"},

@@ -14,6 +14,11 @@ from tactic_codec.cli.outputs import Destination
 from tactic_codec.container import Frame, default_max_pixels, parse
 from tactic_codec.errors import TacError
 
+_LOST = (
+    "the model's classifier sees something else in the file than in the picture, at every level "
+    "that was allowed; it has the highest"
+)
+
 
 class _Coded(NamedTuple):
     """What became of an item: the bytes for standard output, and facts."""
@@ -24,6 +29,7 @@ class _Coded(NamedTuple):
     height: int
     level: int
     model: str
+    label_kept: bool | None = None
 
     @property
     def bpp(self) -> float:
@@ -53,11 +59,24 @@ class _Picture:
         "tactic compress photo.jpg photo.tac      one picture, one file",
         "tactic compress *.jpg coded/             several: coded/NAME.tac",
         "tactic compress -r photos coded/         photos/a/b.jpg to coded/a/b.tac",
-        "cat photo.jpg | tactic compress - - > photo.tac",
+        "tactic compress --max-bytes 1000 *.jpg coded/",
+        "cat photo.jpg | tactic compress --keep-label - - > photo.tac",
     ),
 )
 @options.inputs_and_output
 @options.quality
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Of each picture, take the highest level whose file has at most N bytes.",
+)
+@click.option(
+    "--keep-label",
+    is_flag=True,
+    help="Of each picture, take the lowest level at which the model's classifier still sees in the "
+    "file what it sees in the picture.",
+)
 @options.effort
 @options.model
 @options.recursive
@@ -67,6 +86,8 @@ class _Picture:
 def compress(
     paths: tuple[str, ...],
     quality: int | None,
+    max_bytes: int | None,
+    keep_label: bool,
     effort: int,
     model: str | None,
     recursive: bool,
@@ -84,36 +105,57 @@ def compress(
     JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, PNM, JPEG 2000 and QOI are read. Pictures are turned
     upright and to sRGB; transparent parts become white.
 
+    --max-bytes and --keep-label choose a level for every picture. A picture that no level makes
+    small enough is an error, one whose label no level keeps gets the highest level and a warning.
+    The label is that of the model's own network, which what is written then flatters; each level
+    that is tried takes as long as decompressing and classifying. Both together: the lowest level
+    that keeps the label, of those that are small enough.
+
     With --effort above 0 each picture's symbols are chosen by their bits, by the decoded picture,
     and by what the model's own task network makes of it, in 8, 16 or 96 steps, each of which takes
     longer than decoding the picture and asking that network. Every decoder reads the result. Other
     networks gain less from it than the one that was asked. Pictures above 1024 pixels a side are
     searched without asking it.
     """
+    to_target = max_bytes is not None or keep_label
+    if to_target and quality is not None:
+        raise click.UsageError("give a level with -q, or let --max-bytes or --keep-label choose it")
     inputs, out = outputs.split(paths)
     destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import image
         from tactic_codec.codec import load_model
+        from tactic_codec.targets import Aimed, compress_to
 
         sources = files.expand(inputs, recursive=recursive, suffixes=image.SUFFIXES)
         work.collect_warnings(image.ImageWarning)
         codec = load_model(model, device=running.device, threads=running.threads)
         level = options.level_of(codec, quality)
+        if keep_label:
+            codec.model.head("classify")  # what is missing is said once, not for every picture
         if effort:
-            _ = codec.refiner  # what is missing is said once, not for every picture
+            _ = codec.refiner  # likewise
 
         def code(picture: _Picture) -> _Coded:
             if picture.problem:
                 raise picture.problem
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
             pixels = files.picture(picture.source, limit)
-            data = codec.compress(pixels, level, effort)
+            if to_target:
+                aimed = compress_to(
+                    codec, pixels, max_bytes=max_bytes, keep_label=keep_label, effort=effort
+                )
+            else:
+                aimed = Aimed(codec.compress(pixels, level, effort), level, None)
+            data = aimed.data
             if picture.out is not None:
                 destination.write(picture.out, data)
             height, width, _ = pixels.shape
             _warn_of_limit(parse(data, max_pixels=height * width), image.ImageWarning)
-            return _Coded(data, len(data), width, height, level, codec.model.name)
+            if aimed.label_kept is False:
+                warnings.warn(_LOST, image.ImageWarning, stacklevel=2)
+            kept = aimed.label_kept
+            return _Coded(data, len(data), width, height, aimed.level, codec.model.name, kept)
 
         pictures = [_place(source, destination) for source in sources]
         for picture, coded, seconds in console.each(
@@ -223,19 +265,20 @@ def _deliver(
     if item.out is None:
         console.data(coded.data)
     if as_json:
-        console.json(
-            {
-                "file": item.source.path,
-                "output": item.out,
-                "bytes": coded.tac_bytes,
-                "width": coded.width,
-                "height": coded.height,
-                "bpp": round(coded.bpp, 6),
-                "level": coded.level,
-                "model": coded.model,
-                "ms": round(milliseconds, 1),
-            }
-        )
+        facts = {
+            "file": item.source.path,
+            "output": item.out,
+            "bytes": coded.tac_bytes,
+            "width": coded.width,
+            "height": coded.height,
+            "bpp": round(coded.bpp, 6),
+            "level": coded.level,
+            "model": coded.model,
+            "ms": round(milliseconds, 1),
+        }
+        if coded.label_kept is not None:
+            facts["label_kept"] = coded.label_kept
+        console.json(facts)
     where = "standard output" if item.out is None else display(item.out)
     console.detail(
         f"{item.title} -> {where}: {coded.tac_bytes} bytes, {coded.bpp:.4f} bpp, "
