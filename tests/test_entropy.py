@@ -182,6 +182,37 @@ GOLDEN_INDICES = [1, 1, 0, 1, 4, 1, 2, 1, 1, 3, 0]
 GOLDEN_WORDS = bytes.fromhex("2d 0f ff 4b cd b0 65 da fd da 48 0e")
 
 
+@pytest.mark.parametrize("minimum", [-90, -3, 0, 4, -179])
+def test_long_tables_are_read_by_what_is_near_zero_first(
+    minimum: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far values, escapes among them, are few or many, or none of a pass is near."""
+    tried: list[bool] = []
+    real = coders._ConstrictionDecoder._take_near
+
+    def take_near(self: coders._ConstrictionDecoder, rows: NDArray[np.intp]) -> object:
+        found = real(self, rows)
+        tried.append(found is not None)
+        return found
+
+    monkeypatch.setattr(coders._ConstrictionDecoder, "_take_near", take_near)
+    rng = np.random.default_rng(minimum + 200)
+    model = MODELS[1]
+    for share in (0.0, 0.002, 0.5, 1.0):
+        tables = random_tables(rng, 6, 180, model)
+        tables = FrequencyTables(minimum, tables.frequencies, model)
+        y_hat = rng.integers(-8, 9, (6, 12, 15))
+        far = rng.random(y_hat.shape) < share
+        y_hat[far] = rng.integers(-300, 300, far.sum())
+        round_trip(y_hat.astype(np.int32), tables)
+    if minimum == -90:
+        assert True in tried and False in tried
+    tried.clear()
+    monkeypatch.setattr(coders, "_TRIED_BYTES", 10)
+    round_trip(y_hat.astype(np.int32), tables)
+    assert True not in tried
+
+
 def test_golden_words() -> None:
     assert words_of_constriction(GOLDEN_FREQUENCIES, GOLDEN_INDICES) == GOLDEN_WORDS
     cumulative = np.concatenate(([0], np.cumsum(GOLDEN_FREQUENCIES))).tolist()
@@ -242,11 +273,16 @@ def test_impossible_escape_bits_are_corrupt(coder: Coder) -> None:
 
 
 @settings(derandomize=True, max_examples=150, deadline=None)
-@given(st.integers(0, 2**32), st.binary(max_size=200), st.sampled_from(MODELS))
+@given(
+    st.integers(0, 2**32),
+    st.binary(max_size=200),
+    st.sampled_from(MODELS),
+    st.sampled_from([9, 60]),
+)
 def test_random_payloads_decode_alike_or_are_corrupt(
-    seed: int, payload: bytes, model: ContextModel
+    seed: int, payload: bytes, model: ContextModel, count: int
 ) -> None:
-    tables = random_tables(np.random.default_rng(seed), 2, 9, model)
+    tables = random_tables(np.random.default_rng(seed), 2, count, model)
     results = []
     for coder in CODERS:
         try:

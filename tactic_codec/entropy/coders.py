@@ -28,6 +28,13 @@ from tactic_codec.errors import Corrupt
 # Bounds the float32 matrix of tables of one call to 8 MiB; larger calls gain little.
 _MATRIX_ELEMENTS = 1 << 21
 
+# What a symbol takes grows with its table. Of longer tables than this one …
+_LONG = 40
+# … those values are tried first that lie so near to zero, as nearly all do.
+_NEAR = 8
+# Every try copies the decoder with what is left of the payload.
+_TRIED_BYTES = 1 << 16
+
 
 class Encoder(Protocol):
     """Codes intervals in the order in which they are put."""
@@ -105,8 +112,17 @@ class _ConstrictionDecoder:
         self._family = categorical(perfect=False)
         self._coin = categorical(np.ones(2, np.float32), perfect=False)
         symbols = tables.escape + 1
-        self._tables = (tables.frequencies.reshape(-1, symbols) - 1).astype(np.float32)
+        frequencies = tables.frequencies.reshape(-1, symbols)
+        self._tables = (frequencies - 1).astype(np.float32)
         self._rows_per_call = max(1, _MATRIX_ELEMENTS // symbols)
+        self._short: NDArray[np.float32] | None = None
+        if symbols > _LONG and len(payload) <= _TRIED_BYTES:
+            first, last = (
+                int(np.clip(v - tables.minimum, 1, symbols - 2)) for v in (-_NEAR, _NEAR)
+            )
+            # What lies below and above these values becomes one symbol each.
+            sums = np.add.reduceat(frequencies, [0, *range(first, last + 2)], axis=1)
+            self._short, self._first = (sums - 1).astype(np.float32), first
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.int32]:
         step = self._rows_per_call
@@ -116,12 +132,31 @@ class _ConstrictionDecoder:
         return np.concatenate(parts)
 
     def _take(self, rows: NDArray[np.intp]) -> NDArray[np.int32]:
+        near = self._take_near(rows)
+        if near is not None:
+            return near
         matrix = self._tables.take(rows, axis=0)
         try:
             indices: NDArray[np.int32] = self._decoder.decode(self._family, matrix)
         except AssertionError as error:
             raise _impossible() from error
         return indices
+
+    def _take_near(self, rows: NDArray[np.intp]) -> NDArray[np.int32] | None:
+        """Read symbols if all of them are near to zero; else leave the decoder as it was."""
+        if self._short is None or rows.size == 0:
+            return None
+        before = self._decoder.clone()
+        try:
+            indices: NDArray[np.int32] = self._decoder.decode(
+                self._family, self._short.take(rows, axis=0)
+            )
+        except AssertionError:  # behind a symbol that stood for several nothing needs to fit
+            indices = np.zeros(1, np.int32)
+        if indices.min() == 0 or indices.max() == self._short.shape[1] - 1:
+            self._decoder = before
+            return None
+        return indices + np.int32(self._first - 1)
 
     def bit(self) -> int:
         try:
