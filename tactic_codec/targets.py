@@ -86,9 +86,8 @@ def compress_to(
             low, high = (middle, high) if fits(middle) else (low, middle - 1)
         if low == 0:
             raise TargetMissed(
-                f"the smallest file of this picture has {len(coded(1))} bytes, at level 1 of model "
-                f"{codec.model.name}, expected at most {max_bytes}: allow more, or scale the "
-                "picture down"
+                f"this picture has {len(coded(1))} bytes at level 1 of model {codec.model.name}, "
+                f"expected at most {max_bytes}: allow more, or scale the picture down"
             )
         highest = low
     if wanted is None:
