@@ -58,7 +58,9 @@ def test_the_highest_level_that_is_small_enough(tiny: Codec) -> None:
         level = max(n for n, size in zip(LEVELS, sizes, strict=True) if size <= limit)
         aimed = compress_to(tiny, pixels, max_bytes=limit)
         assert (aimed.data, aimed.level, aimed.label_kept) == (files[level - 1], level, None)
-    with pytest.raises(TargetMissed, match=f"has {sizes[0]} bytes at level 1 .* at most {sizes[0] - 1}: "):
+    with pytest.raises(
+        TargetMissed, match=f"has {sizes[0]} bytes at level 1 .* at most {sizes[0] - 1}: "
+    ):
         compress_to(tiny, pixels, max_bytes=sizes[0] - 1)
 
 
