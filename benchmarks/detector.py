@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from at_efforts import coders
 from kept_out import kept_out
 from rows import Row, compared, earlier, write
 
 from tactic_codec import image, metrics
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
+from tactic_codec.evaluation.coders import Coder, ModelCoder
 from tactic_codec.evaluation.curves import Setting
 from tactic_codec.evaluation.pictures import IMAGES, LABELS, spread
 from tactic_codec.image import Pixels
@@ -172,13 +173,9 @@ def main() -> None:
     out = HERE / "results" / f"detector-{codec.model.name}.json"
     rows = earlier(out, result)
     levels = tuple(int(n) for n in args.levels.split(",")) if args.levels else ()
-    coders: list[Coder] = []
-    for effort in map(int, args.efforts.split(",")):
-        own = ModelCoder(codec, name=f"{codec.model.name} effort {effort}", effort=effort)
-        coders.append(own.at(levels) if levels else own)
-    models = [coder.name for coder in coders]
-    coders += [conventional(name) for name in filter(None, args.codecs.split(","))]
-    for coder in coders:
+    chosen = list(coders(codec, args.efforts, args.codecs, levels))
+    models = [coder.name for coder in chosen if coder.kind == ModelCoder.kind]
+    for coder in chosen:
         for setting in coder.grid:
             known = [r for r in rows if (r["coder"], r["setting"]) == (coder.name, setting)]
             row = known[0] if known else measure(coder, setting, pictures, before)

@@ -17,20 +17,20 @@ it was interrupted.
 
 import argparse
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from at_efforts import coders
 from kept_out import SIZE, kept_out, squares
 from lite1 import Judge, judge
 from rows import compared, earlier, write
 
 from tactic_codec import metrics, tasks
-from tactic_codec.codec import Codec, load_model
+from tactic_codec.codec import load_model
 from tactic_codec.evaluation.bench import MAX_BPP
-from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
+from tactic_codec.evaluation.coders import Coder
 from tactic_codec.evaluation.curves import Setting
 from tactic_codec.image import Pixels
 
@@ -123,7 +123,7 @@ def main() -> None:
     judges = [lambda p: tasks.classify_pixels(codec, p, 1)[0].index, *([other] if other else [])]
     labels = [[judge(p) for judge in judges] for p in pictures]
     levels = tuple(int(n) for n in args.levels.split(",")) if args.levels else ()
-    for coder in coders(codec, args.efforts, levels or (codec.model.default_level,), args.codecs):
+    for coder in coders(codec, args.efforts, args.codecs, levels or (codec.model.default_level,)):
         for setting in coder.grid:
             known = [r for r in rows if (r["coder"], r["setting"]) == (coder.name, setting)]
             row = known[0] if known else measure(coder, setting, pictures, judges, labels)
@@ -135,15 +135,6 @@ def main() -> None:
     write(args.out, {**result, "rows": rows, "bd_rates": compare(rows)})
     for line in compare(rows):
         print(line)
-
-
-def coders(codec: Codec, efforts: str, levels: tuple[int, ...], names: str) -> Iterator[Coder]:
-    """Yield the model at every effort, then the other codecs."""
-    for effort in map(int, efforts.split(",")):
-        name = f"{codec.model.name} effort {effort}"
-        yield ModelCoder(codec, name=name, effort=effort).at(levels)
-    for name in filter(None, names.split(",")):
-        yield conventional(name)
 
 
 if __name__ == "__main__":

@@ -22,14 +22,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
+from at_efforts import coders
 from kept_out import SIZE, kept_out, squares
 from lite1 import Judge, judge
 from rows import compared, earlier, write
 
 from tactic_codec import metrics, tasks
-from tactic_codec.codec import Codec, load_model
+from tactic_codec.codec import load_model
 from tactic_codec.evaluation.bench import MAX_BPP
-from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
+from tactic_codec.evaluation.coders import Coder
 from tactic_codec.image import Pixels
 
 RESULTS = Path(__file__).parent / "results" / "keep_label.json"
@@ -44,9 +45,8 @@ class Try(NamedTuple):
     agree: tuple[bool, ...]
 
 
-def search(coder: Coder, pixels: Pixels, judges: list[Judge]) -> list[Try]:
-    """Code a picture at rising settings until the first judge sees what it saw before."""
-    expected = [judge(pixels) for judge in judges]
+def search(coder: Coder, pixels: Pixels, judges: list[Judge], expected: list[int]) -> list[Try]:
+    """Code a picture at rising settings until the first judge sees what is expected of it."""
     tries = []
     for setting in coder.grid:
         size, decoded = coder.code(pixels, setting)
@@ -118,23 +118,17 @@ def main() -> None:
     rows = earlier(args.out, result)
     other = judge()
     judges = [lambda p: tasks.classify_pixels(codec, p, 1)[0].index, *([other] if other else [])]
+    labels = [[judge(pixels) for judge in judges] for pixels in pictures]
     for coder in coders(codec, args.efforts, args.codecs):
         if coder.name not in [row["coder"] for row in rows]:
-            rows += rows_of(coder, [search(coder, pixels, judges) for pixels in pictures])
+            pairs = zip(pictures, labels, strict=True)
+            rows += rows_of(coder, [search(coder, p, judges, before) for p, before in pairs])
             write(args.out, {**result, "rows": rows, "bd_rates": compare(rows, codec.model.name)})
         for row in rows:
             if row["coder"] == coder.name:
                 print(row, flush=True)
     for line in compare(rows, codec.model.name):
         print(line)
-
-
-def coders(codec: Codec, efforts: str, names: str) -> Iterator[Coder]:
-    """Yield the model at every effort, then the other codecs."""
-    for effort in map(int, efforts.split(",")):
-        yield ModelCoder(codec, name=f"{codec.model.name} effort {effort}", effort=effort)
-    for name in filter(None, names.split(",")):
-        yield conventional(name)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def test_experiments_are_valid(path: Path) -> None:
     load_config(path)
 
 
-SHARED = {"kept_out", "lite1", "rows"}
+SHARED = {"at_efforts", "kept_out", "lite1", "rows"}
 """The modules that benchmarks share."""
 
 BENCHMARKS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if p.stem not in SHARED]
