@@ -30,12 +30,13 @@ from at_efforts import coders
 from kept_out import kept_out
 from rows import Row, compared, earlier, write
 
-from tactic_codec import image, metrics
+from tactic_codec import metrics
+from tactic_codec import picture as image
 from tactic_codec.codec import load_model
 from tactic_codec.evaluation.coders import Coder, ModelCoder
 from tactic_codec.evaluation.curves import Setting
 from tactic_codec.evaluation.pictures import IMAGES, LABELS, spread
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 HERE = Path(__file__).parent
 DETECTOR = HERE / "detector"

@@ -32,7 +32,7 @@ from tactic_codec.codec import load_model
 from tactic_codec.evaluation.bench import MAX_BPP
 from tactic_codec.evaluation.coders import Coder
 from tactic_codec.evaluation.curves import Setting
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 RESULTS = Path(__file__).parent / "results" / "effort.json"
 WITHIN = (0.5, 0.85)

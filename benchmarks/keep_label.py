@@ -31,7 +31,7 @@ from tactic_codec import metrics, tasks
 from tactic_codec.codec import load_model
 from tactic_codec.evaluation.bench import MAX_BPP
 from tactic_codec.evaluation.coders import Coder
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 RESULTS = Path(__file__).parent / "results" / "keep_label.json"
 QUALITIES = ("agreement", "lite1_agreement")

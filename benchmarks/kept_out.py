@@ -6,10 +6,10 @@ A benchmark imports this, so it stands beside them; by itself it does nothing.
 from collections.abc import Sequence
 from pathlib import Path
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.evaluation.pictures import spread
-from tactic_codec.image import Pixels
 from tactic_codec.model import Model
+from tactic_codec.picture import Pixels
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.data import scan
 

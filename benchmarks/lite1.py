@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import torch
 
-from tactic_codec.image import Pixels
 from tactic_codec.networks.efficientnet_lite import STAGES, EfficientNetLite0, fold
+from tactic_codec.picture import Pixels
 
 Judge = Callable[[Pixels], int]
 """Names the class that it finds most likely in a picture, uint8 [H, W, 3]."""

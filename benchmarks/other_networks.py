@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 from rows import Row, earlier, write
 
-from tactic_codec import image, metrics, tasks
+from tactic_codec import metrics, tasks
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.evaluation.coders import Coder, ModelCoder, Uncompressed, conventional
 from tactic_codec.evaluation.curves import Setting
 from tactic_codec.evaluation.pictures import IMAGES, LABELS, spread
-from tactic_codec.image import LabelMap, Pixels
+from tactic_codec.picture import LabelMap, Pixels
 
 RESULTS = Path(__file__).parent / "results" / "other_networks.json"
 

@@ -16,7 +16,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.codec import load_model
 from tactic_codec.evaluation.coders import ModelCoder, conventional
 from tactic_codec.evaluation.curves import Point

@@ -37,8 +37,8 @@ from tactic_codec import container, entropy, metrics, tasks
 from tactic_codec.codec import Codec, load_model, quantise
 from tactic_codec.container import Frame
 from tactic_codec.entropy import ContextModel, FrequencyTables, LinearContexts
-from tactic_codec.image import Pixels
 from tactic_codec.model import PLAIN_OFFSET, latent_size
+from tactic_codec.picture import Pixels
 from tactic_codec.training.tables import fit_shared_tables, fit_tables
 
 RESULTS = Path(__file__).parent / "results" / "savings.json"

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tactic_codec import container, image, tasks
+from tactic_codec import container, tasks
+from tactic_codec import picture as image
 from tactic_codec.codec import load_model
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 OUT = Path(__file__).parents[1] / "docs" / "segmentation.png"
 PICTURES = 10

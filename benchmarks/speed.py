@@ -24,7 +24,8 @@ from typing import Any
 
 from PIL import Image
 
-from tactic_codec import container, entropy, image
+from tactic_codec import container, entropy
+from tactic_codec import picture as image
 from tactic_codec.codec import load_model
 
 ROOT = Path(__file__).parent.parent

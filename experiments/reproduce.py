@@ -55,7 +55,7 @@ from paper_tables import (
     result_path,
 )
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.errors import (
     BackendUnavailable,
     DataError,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tactic_codec.codec import Codec, decompress, load_model
     from tactic_codec.container import Frame
     from tactic_codec.errors import TacError
-    from tactic_codec.image import ImageWarning
+    from tactic_codec.picture import ImageWarning
     from tactic_codec.targets import Aimed, compress_to
     from tactic_codec.tasks import Prediction, Segmentation, classify, segment
 
@@ -30,7 +30,7 @@ _ROOMS = {
     "Aimed": "targets",
     "Codec": "codec",
     "Frame": "container",
-    "ImageWarning": "image",
+    "ImageWarning": "picture",
     "Prediction": "tasks",
     "Segmentation": "tasks",
     "TacError": "errors",

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tactic_codec import container, entropy, image
+from tactic_codec import container, entropy
 from tactic_codec import model as models
+from tactic_codec import picture as image
 from tactic_codec.container import Frame
 from tactic_codec.entropy import SYMBOL_LIMIT
 from tactic_codec.errors import DamagedModel, LimitExceeded
-from tactic_codec.image import Pixels
 from tactic_codec.model import PLAIN_OFFSET, Model
+from tactic_codec.picture import Pixels
 from tactic_codec.runtime import Runtime, open_runtime
 from tactic_codec.tiling import tiles
 

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.entropy import SYMBOL_LIMIT, Prices
 from tactic_codec.errors import BackendUnavailable
 from tactic_codec.model import SEGMENT_SIDES, Level, Model, Objective
@@ -212,7 +212,7 @@ class Judge:
         return logits.main, features
 
     def _square(self, x_BCHW: Tensor, size: int) -> Tensor:
-        """Scale a picture as `tactic_codec.image.square` does.
+        """Scale a picture as `tactic_codec.picture.square` does.
 
         The same bicubic filter on the square in the middle, up to half a pixel beside it where the
         sides differ by an odd number, and without a step of 8 bits.

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from PIL import Image, features
 
-from tactic_codec import container, image, tasks
+from tactic_codec import container, tasks
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 OTHERS = ("jpeg", "webp", "avif")
 QUALITY = 75

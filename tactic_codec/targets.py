@@ -17,7 +17,7 @@ from PIL import Image
 from tactic_codec import container
 from tactic_codec.codec import Codec, as_pixels
 from tactic_codec.errors import TargetMissed
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 from tactic_codec.tasks import classify_pixels
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec, as_frame, load_model_of, pad
 from tactic_codec.container import Frame
 from tactic_codec.errors import DamagedModel
-from tactic_codec.image import Colour, LabelMap, Pixels
 from tactic_codec.model import SEGMENT_SIDES, Head
+from tactic_codec.picture import Colour, LabelMap, Pixels
 
 MAX_SEGMENT_STRIDE = 32
 """Pixels a position of a segmentation network's output, at most."""

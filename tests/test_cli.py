@@ -19,7 +19,8 @@ from conftest import Spoilt
 from PIL import Image
 from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS
 
-from tactic_codec import container, image, runtime, tasks
+from tactic_codec import container, runtime, tasks
+from tactic_codec import picture as image
 from tactic_codec.cli import console, decoding, files, main, options, outputs, work
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
@@ -996,7 +997,7 @@ def test_a_bug_asks_to_be_reported(tactic: Tactic, monkeypatch: pytest.MonkeyPat
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr("tactic_codec.image.load", broken)
+    monkeypatch.setattr("tactic_codec.picture.load", broken)
     save("a.png")
     result = tactic("compress", "-m", "tiny", "a.png", "a.tac", code=1)
     assert "KeyError: 'oops'" in result.stderr and "please report it" in result.stderr

@@ -19,7 +19,8 @@ from plain_tables import plain_levels
 
 import tactic_codec
 from tactic_codec import codec as codec_room
-from tactic_codec import container, entropy, image, metrics
+from tactic_codec import container, entropy, metrics
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import (
@@ -355,7 +356,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from tactic_codec.codec import load_model
-from tactic_codec.image import load
+from tactic_codec.picture import load
 
 codec = load_model(Path(sys.argv[1]), threads=1)
 pixels = np.tile(load(Path(sys.argv[2])), (10, 9, 1))[:3000, :4000]

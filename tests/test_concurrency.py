@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from tactic_codec import entropy, image
+from tactic_codec import entropy
+from tactic_codec import picture as image
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame, parse

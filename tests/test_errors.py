@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from tactic_codec import codec as codecs
-from tactic_codec import container, errors, image
+from tactic_codec import container, errors
+from tactic_codec import picture as image
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame

@@ -20,7 +20,8 @@ from conftest import PHOTOGRAPHS, ROOT, TINY, Spoilt
 from numpy.typing import NDArray
 from PIL import Image
 
-from tactic_codec import entropy, image, metrics, tasks
+from tactic_codec import entropy, metrics, tasks
+from tactic_codec import picture as image
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import (

@@ -16,7 +16,8 @@ from conftest import PHOTOGRAPHS, TINY, Spoilt, teach_to_segment
 from numpy.typing import NDArray
 from PIL import Image
 
-from tactic_codec import image, metrics, tasks
+from tactic_codec import metrics, tasks
+from tactic_codec import picture as image
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DataError, UnsupportedImage

@@ -18,7 +18,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from torch import nn
 
-from tactic_codec import container, entropy, image, metrics, tasks
+from tactic_codec import container, entropy, metrics, tasks
+from tactic_codec import picture as image
 from tactic_codec.codec import load_model
 from tactic_codec.entropy import TOTAL, ContextModel, LinearContexts
 from tactic_codec.errors import ConfigError, DamagedModel, DataError, OutputExists, TacError

@@ -91,7 +91,7 @@ def picture(seed: int = 1, side: int = 24) -> Image.Image:
 # Prints seconds of computing, megabytes beyond the idle process, and what became of it.
 MEASURED = """
 import sys, time
-from tactic_codec import container, image, tasks
+from tactic_codec import container, picture as image, tasks
 from tactic_codec.codec import load_model
 from tactic_codec.errors import TacError
 
@@ -719,7 +719,7 @@ def on_a_full_disk(*args: str | Path, cwd: Path) -> "subprocess.CompletedProcess
 SERVER = """
 import os, sys
 import numpy, PIL.PngImagePlugin
-from tactic_codec import image, model, tasks
+from tactic_codec import picture as image, model, tasks
 from tactic_codec.cli import coding, main, segmenting
 for line in iter(sys.stdin.readline, ""):
     child = os.fork()

@@ -18,7 +18,7 @@ MODELS = ROOT / "tests" / "models"
 
 # --- By source ------------------------------------------------------------------------------------
 
-CODING = {"container", "entropy", "errors", "image", "model"}
+CODING = {"container", "entropy", "errors", "picture", "model"}
 RUNNING = CODING | {"codec", "metrics", "refinement", "runtime", "tasks", "tiling"}
 
 ROOMS = {
@@ -27,14 +27,14 @@ ROOMS = {
     "entropy": {"errors"},
     "tiling": set(),
     "metrics": set(),
-    "image": {"errors"},
+    "picture": {"errors"},
     "model": {"container", "entropy", "errors"},
     "runtime": {"errors", "model", "networks"},
     "codec": CODING | {"refinement", "runtime", "tiling"},
-    "refinement": {"entropy", "errors", "image", "model", "networks", "tiling"},
+    "refinement": {"entropy", "errors", "picture", "model", "networks", "tiling"},
     "tasks": CODING | {"codec"},
-    "targets": {"codec", "container", "errors", "image", "tasks"},
-    "speed": {"codec", "container", "image", "tasks"},
+    "targets": {"codec", "container", "errors", "picture", "tasks"},
+    "speed": {"codec", "container", "picture", "tasks"},
     "report": CODING | {"codec", "metrics", "tasks"},
     "networks": {"errors", "model"},
     "training": RUNNING | {"networks"},
@@ -51,7 +51,7 @@ LIBRARIES = {
     "numpy": set(ROOMS) - {"errors", "container", "tiling", "cli", "speed", "targets"},
     "onnx": {"training"},
     "onnxruntime": {"runtime"},
-    "PIL": {"codec", "evaluation", "image", "speed", "targets", "training"},
+    "PIL": {"codec", "evaluation", "picture", "speed", "targets", "training"},
     "pillow_heif": {"evaluation"},
     "safetensors": {"networks", "training"},
     "scipy": {"evaluation"},

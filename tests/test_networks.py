@@ -12,7 +12,7 @@ import torch
 from conftest import PHOTOGRAPHS
 from torch import Tensor, nn
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.errors import BackendUnavailable, ConfigError
 from tactic_codec.networks import efficientnet_lite, heads
 from tactic_codec.networks.codec import TacticNetwork

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from conftest import PHOTOGRAPHS, TINY, Spoilt
 
 from tactic_codec import codec as codec_room
-from tactic_codec import container, image, refinement
+from tactic_codec import container, refinement
+from tactic_codec import picture as image
 from tactic_codec.cli import main, options
 from tactic_codec.codec import MAX_EFFORT, Codec, load_model
 from tactic_codec.entropy import Prices

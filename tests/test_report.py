@@ -8,7 +8,8 @@ import pytest
 from conftest import Spoilt
 from numpy.typing import NDArray
 
-from tactic_codec import container, entropy, image, report
+from tactic_codec import container, entropy, report
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import ImageError

@@ -15,7 +15,7 @@ from conftest import PHOTOGRAPHS
 from PIL import Image
 from torch import nn
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.evaluation.coders import conventional
 from tactic_codec.networks import heads

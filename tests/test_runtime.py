@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 from conftest import PHOTOGRAPHS, TINY, Spoilt
 
-from tactic_codec import container, image, tasks
+from tactic_codec import container, tasks
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import BackendUnavailable, DamagedModel, TacError, UnknownTask
 from tactic_codec.model import Model

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from tactic_codec import codec, image, tasks
+from tactic_codec import codec, tasks
+from tactic_codec import picture as image
 from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.model import Model
 from tactic_codec.networks import efficientnet_lite, heads

@@ -16,11 +16,11 @@ from torch import nn
 from tactic_codec import cli, codec, model
 from tactic_codec.entropy import LinearContexts
 from tactic_codec.errors import ConfigError
-from tactic_codec.image import Pixels
 from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.networks import heads
 from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.residual import ResidualConfig
+from tactic_codec.picture import Pixels
 from tactic_codec.training import command, contexts, specialise
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.command import RUN, train_command

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from conftest import PHOTOGRAPHS, ROOT, Spoilt
 from PIL import Image
 
-from tactic_codec import compress_to, image, targets
+from tactic_codec import compress_to, targets
+from tactic_codec import picture as image
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import TargetMissed, UnknownTask
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 from tactic_codec.tasks import Prediction, classify, classify_pixels
 
 LEVELS = (1, 2, 3)

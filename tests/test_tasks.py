@@ -11,7 +11,8 @@ from PIL import Image
 from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS, SEGMENT_SIZE
 
 import tactic_codec
-from tactic_codec import container, image
+from tactic_codec import container
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DamagedModel, Truncated, UnknownModel, UnknownTask
 from tactic_codec.model import Model

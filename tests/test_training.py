@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tactic_codec import container, image, metrics
+from tactic_codec import container, metrics
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec
 from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.networks import heads
@@ -268,7 +269,9 @@ def test_crops_carry_their_picture_s_label(data: ImageFolders) -> None:
 def test_crops_come_from_the_training_set_alone(data: ImageFolders, monkeypatch: Any) -> None:
     read: list[Path] = []
     load = image.load
-    monkeypatch.setattr("tactic_codec.image.load", lambda path: (read.append(path), load(path))[1])
+    monkeypatch.setattr(
+        "tactic_codec.picture.load", lambda path: (read.append(path), load(path))[1]
+    )
     crops = Crops(data.parts, DataConfig(), 32, seed=1)
     for number in range(100):
         crops[number]

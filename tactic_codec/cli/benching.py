@@ -63,7 +63,8 @@ def bench(
     "megapixels_per_second"}.
     """
     with opened() as console:
-        from tactic_codec import image, speed
+        from tactic_codec import picture as image
+        from tactic_codec import speed
         from tactic_codec.codec import load_model
 
         (source,) = files.expand([picture], recursive=False, suffixes=image.SUFFIXES)

@@ -123,7 +123,7 @@ def compress(
     inputs, out = outputs.split(paths)
     destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
-        from tactic_codec import image
+        from tactic_codec import picture as image
         from tactic_codec.codec import load_model
         from tactic_codec.targets import Aimed, compress_to
 
@@ -177,7 +177,7 @@ def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
 
 
 def _place(source: Source, destination: Destination) -> _Picture:
-    from tactic_codec.image import SUFFIXES
+    from tactic_codec.picture import SUFFIXES
 
     if source.problem:
         return _Picture(source, None, source.problem)
@@ -233,7 +233,7 @@ def decompress(
     destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
     sources = files.expand(inputs, recursive=recursive, suffixes=FRAMES)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
-        from tactic_codec import image
+        from tactic_codec import picture as image
 
         chosen = picture_format or decoding.format_of(destination, "give --format")
         decoders = options.Decoders(model, running.device, running.threads)

@@ -73,7 +73,7 @@ def format_of(destination: Destination, otherwise: str) -> str:
     Raises:
         click.BadParameter: the suffix stands for no format.
     """
-    from tactic_codec import image
+    from tactic_codec import picture as image
 
     if destination.kind != "file" or destination.is_special:
         return "png"

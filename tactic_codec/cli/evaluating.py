@@ -223,7 +223,7 @@ def eval(
             "or --train-data DIR"
         )
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
-        from tactic_codec import image
+        from tactic_codec import picture as image
         from tactic_codec.codec import load_model
         from tactic_codec.evaluation import evaluate, masks, pictures, tables
         from tactic_codec.evaluation.bench import Bench, work_of

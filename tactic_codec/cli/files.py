@@ -23,7 +23,7 @@ from tactic_codec.container import Frame, StreamBudget, read_frame
 from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded, TacError, Truncated
 
 if TYPE_CHECKING:
-    from tactic_codec.image import Pixels
+    from tactic_codec.picture import Pixels
 
 STDIN = "-"
 TAC = ".tac"
@@ -147,7 +147,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
 
 def picture(source: Source, max_pixels: int) -> "Pixels":
     """Read a picture from a file or from standard input; errors as `image.load`."""
-    from tactic_codec import image
+    from tactic_codec import picture as image
 
     if not source.is_stdin:
         return image.load(Path(source.path), max_pixels=max_pixels)

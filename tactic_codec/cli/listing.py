@@ -16,7 +16,7 @@ from tactic_codec.cli.files import Source
 
 if TYPE_CHECKING:
     from tactic_codec.evaluation.pictures import MaskPicture, Picture
-    from tactic_codec.image import Pixels
+    from tactic_codec.picture import Pixels
 
 POOLED = "--train-data"
 """Name of the folder that all training pictures together stand for."""
@@ -45,7 +45,7 @@ class Listed:
 
 def list_folder(folder: str) -> list[Listed]:
     """Return the pictures at any depth of a folder, by name."""
-    from tactic_codec.image import SUFFIXES
+    from tactic_codec.picture import SUFFIXES
 
     sources = files.expand([folder], recursive=True, suffixes=SUFFIXES)
     return sorted(map(Listed, sources), key=lambda listed: listed.name)
@@ -54,7 +54,7 @@ def list_folder(folder: str) -> list[Listed]:
 def list_masks(folder: str) -> list[Listed]:
     """Return the pictures of a folder with label maps, by name: ``images/NAME``."""
     from tactic_codec.evaluation.pictures import IMAGES, LABELS
-    from tactic_codec.image import SUFFIXES
+    from tactic_codec.picture import SUFFIXES
 
     found = []
     for source in files.expand([os.path.join(folder, IMAGES)], recursive=True, suffixes=SUFFIXES):
@@ -145,7 +145,7 @@ def load_masks(
     max_pixels: int | None = None,
 ) -> list["MaskPicture"]:
     """Read whole pictures with their label maps; report those that cannot be read."""
-    from tactic_codec import image
+    from tactic_codec import picture as image
     from tactic_codec.evaluation import pictures
 
     def made(item: Listed, pixels: "Pixels") -> "MaskPicture":
@@ -167,7 +167,7 @@ def _load(
     max_pixels: int | None,
 ) -> list[T]:
     """Read pictures and make something of each; report those that cannot be read."""
-    from tactic_codec import image
+    from tactic_codec import picture as image
 
     limit = max_pixels or image.DEFAULT_MAX_PIXELS
 

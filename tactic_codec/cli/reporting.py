@@ -84,7 +84,8 @@ def bpp_report(
     form = "json" if talking.as_json else form
     sources = files.expand(paths, recursive=True, suffixes=FRAMES)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
-        from tactic_codec import image, report
+        from tactic_codec import picture as image
+        from tactic_codec import report
 
         work.collect_warnings(image.ImageWarning)
         decoders = options.Decoders(model, running.device, running.threads)
@@ -162,7 +163,7 @@ class _Assessor:
             return None, exc
 
     def _original(self, item: FrameItem) -> "Pixels | None":
-        from tactic_codec import image
+        from tactic_codec import picture as image
 
         if self._originals is None:
             return None
@@ -170,7 +171,7 @@ class _Assessor:
         return image.load(path, max_pixels=self._max_pixels or image.DEFAULT_MAX_PIXELS)
 
     def _label_map(self, item: FrameItem) -> "LabelMap | None":
-        from tactic_codec import image
+        from tactic_codec import picture as image
 
         if self._masks is None:
             return None
@@ -194,7 +195,7 @@ def find_original(folder: str, item: FrameItem) -> str:
     Raises:
         DataError: there is none, or there are several.
     """
-    from tactic_codec.image import SUFFIXES
+    from tactic_codec.picture import SUFFIXES
 
     where, stem = os.path.split(os.path.join(folder, item.stem))
     try:

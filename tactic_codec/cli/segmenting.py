@@ -81,7 +81,8 @@ def segment(
     sources = files.expand(inputs, recursive=recursive, suffixes=FRAMES)
     chosen = _format_of(destination, overlay)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
-        from tactic_codec import image, tasks
+        from tactic_codec import picture as image
+        from tactic_codec import tasks
 
         decoders = options.Decoders(model, running.device, running.threads)
 

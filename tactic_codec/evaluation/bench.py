@@ -14,7 +14,7 @@ from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Cache, Facts
 from tactic_codec.evaluation.coders import Coded, Coder, Identity
 from tactic_codec.evaluation.curves import AnyPoint, Curve, Setting
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 MAX_BPP = 1.2
 """Above it a codec's own grid of qualities is left: the next point would not matter to anybody."""

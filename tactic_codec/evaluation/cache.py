@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 Facts = dict[str, Any]
 """Numbers, or lists of them, by name."""

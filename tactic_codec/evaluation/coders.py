@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, features
 
-from tactic_codec import __version__, container, image
+from tactic_codec import __version__, container
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec
 from tactic_codec.errors import BackendUnavailable, ConfigError, UnsupportedImage
 from tactic_codec.evaluation.curves import Setting
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 Identity = dict[str, Any]
 """What a measurement depends on beside the picture, as JSON."""

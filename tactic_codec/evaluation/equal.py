@@ -25,7 +25,7 @@ from tactic_codec.evaluation.measure import Measurement, measure
 from tactic_codec.evaluation.pictures import Folder, Picture, held_out, keep_held_out, spread
 from tactic_codec.evaluation.pictures import folder as folder_of
 from tactic_codec.evaluation.tables import Report
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 RIVALS = ("jpeg", "webp", "avif")
 

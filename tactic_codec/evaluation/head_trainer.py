@@ -17,9 +17,9 @@ from tactic_codec.evaluation.cache import Cache, Facts
 from tactic_codec.evaluation.coders import Coder, Identity, head_identity
 from tactic_codec.evaluation.curves import Setting
 from tactic_codec.evaluation.pictures import Folder, MaskFolder, MaskPicture, Picture
-from tactic_codec.image import Pixels
 from tactic_codec.networks.folder import load_network
 from tactic_codec.networks.heads import build_head
+from tactic_codec.picture import Pixels
 
 SEED = 1
 """Of the start, and of what each step sees."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from tactic_codec import metrics, tasks
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Facts
-from tactic_codec.image import Pixels
+from tactic_codec.picture import Pixels
 
 
 class Measurement(NamedTuple):

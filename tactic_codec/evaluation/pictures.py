@@ -15,12 +15,12 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.evaluation.cache import picture_hash
-from tactic_codec.image import Pixels
 from tactic_codec.metrics import LabelMap
 from tactic_codec.model import HELD_OUT, Model
+from tactic_codec.picture import Pixels
 
 IMAGES, LABELS = "images", "labels"
 """Of a folder with label maps. Training has the same two names: neither room may know the other,

@@ -22,15 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tactic_codec import image, tasks
+from tactic_codec import picture as image
+from tactic_codec import tasks
 from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coder, Identity
 from tactic_codec.evaluation.curves import Retrained, Setting, share
 from tactic_codec.evaluation.head_trainer import SEED, WARMUP, Decoded, HeadTrainer, share_of_rate
 from tactic_codec.evaluation.pictures import Folder, Picture
-from tactic_codec.image import Pixels
 from tactic_codec.networks.efficientnet_lite import PUBLISHED_CLASSES
 from tactic_codec.networks.heads import LAST_LAYER, classify
+from tactic_codec.picture import Pixels
 
 BATCH = 16
 LEARNING_RATE = 3e-5

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from tactic_codec import image, metrics, tasks
+from tactic_codec import metrics, tasks
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coder, Identity

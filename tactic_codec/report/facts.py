@@ -145,7 +145,7 @@ def rival(codec: str, original: Pixels, budget: int) -> Rival:
     Raises:
         UnsupportedImage: the codec cannot hold so large a picture.
     """
-    from tactic_codec import image
+    from tactic_codec import picture as image
 
     chosen = RIVALS[codec]
     picture = image.to_pillow(original)

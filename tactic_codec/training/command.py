@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.codec import load_model
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import BackendUnavailable, ConfigError

@@ -24,7 +24,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.errors import DataError, ImageError, LimitExceeded
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.loss import UNLABELLED

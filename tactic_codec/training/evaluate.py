@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tactic_codec import container, entropy, image, metrics, tasks
+from tactic_codec import container, entropy, metrics, tasks
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec
 from tactic_codec.training.data import Example
 from tactic_codec.training.loss import UNLABELLED

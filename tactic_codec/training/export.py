@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from tactic_codec import codec, image, tasks
+from tactic_codec import codec, tasks
+from tactic_codec import picture as image
 from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables, LinearContexts
 from tactic_codec.errors import OutputExists, TacError
-from tactic_codec.image import Pixels
 from tactic_codec.model import (
     MANIFEST,
     MANIFEST_VERSION,
@@ -49,6 +49,7 @@ from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import WEIGHTS, describe
 from tactic_codec.networks.heads import Task
 from tactic_codec.networks.transforms import macs_per_pixel
+from tactic_codec.picture import Pixels
 from tactic_codec.refinement import Networks
 from tactic_codec.training.contexts import fit_contexts
 from tactic_codec.training.evaluate import ClassificationFigures, Figures, SegmentationFigures

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec import image
+from tactic_codec import picture as image
 from tactic_codec.errors import DataError, ImageError, LimitExceeded
 from tactic_codec.networks.measures import class_weights
 from tactic_codec.training.config import DataConfig, MasksConfig

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from tactic_codec import codec, entropy
 from tactic_codec.entropy import ContextModel
-from tactic_codec.image import Pixels
 from tactic_codec.model import Objective
+from tactic_codec.picture import Pixels
 from tactic_codec.refinement import Judge, Networks
 from tactic_codec.training.tables import Likelihood, fit_tables
 

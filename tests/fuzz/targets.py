@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tactic_codec import container, entropy, image, tasks
+from tactic_codec import container, entropy, tasks
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import Corrupt, FormatError, ImageError, LimitExceeded, ModelError

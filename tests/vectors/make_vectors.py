@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tactic_codec import container, entropy, image, metrics
+from tactic_codec import container, entropy, metrics
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.model import MANIFEST

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
-from tactic_codec.image import (
+from tactic_codec.picture import (
     ImageWarning,
     format_of,
     from_pillow,
@@ -761,7 +761,8 @@ def test_a_jpeg_imports_one_plugin_and_no_colour_management(tmp_path: Path) -> N
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path.write_bytes(encode(PICTURE, "JPEG", icc_profile=srgb))
     program = (
-        "import sys, pathlib; from tactic_codec.image import load; load(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib; from tactic_codec.picture import load;"
+        "load(pathlib.Path(sys.argv[1]));"
         "print(sorted(m for m in sys.modules if 'Plugin' in m or 'Cms' in m or m == 'torch'))"
     )
     run = subprocess.run(

@@ -1,0 +1,59 @@
+"""Pictures in files and in Pillow's hands, and the one array form that the codec knows.
+
+Every picture becomes an array ``uint8 [height, width, 3]`` of sRGB values, upright and opaque:
+
+    bytes or path ─ kind by its first bytes ─ one Pillow plugin ─ size against the limit ─ decode
+        ─ 8 bits: colours (grey, RGB, CMYK or Lab) and alpha ─ embedded profile to sRGB
+        ─ alpha over the background ─ EXIF orientation ─ array
+
+The plugin is called directly instead of through ``Image.open``. That imports one plugin instead of
+all, keeps formats off the path that nobody asked for (EPS would start Ghostscript), and puts the
+limit on pixels into the caller's hands: Pillow's own is one global number.
+
+Refused, with a `TacError` that says why: files that are no picture, named by what they are when
+their first bytes tell; pictures above the limit, before they are decoded; cut or damaged files;
+pictures without pixels; directories and devices; integers outside 16 bits and floats outside both
+of their usual scales, because no one scale fits them.
+
+Changed silently, because the array cannot hold it: more than 8 bits per channel, metadata.
+Changed with an `ImageWarning`: frames and pages behind the first, colour profiles and EXIF data
+that cannot be used.
+"""
+
+from tactic_codec.picture.forms import (
+    DEFAULT_MAX_PIXELS,
+    WHITE,
+    Colour,
+    ImageWarning,
+    LabelMap,
+    Pixels,
+    Plane,
+)
+from tactic_codec.picture.kinds import SUFFIXES
+from tactic_codec.picture.labels import load_labels, save_labels
+from tactic_codec.picture.modes import from_pillow
+from tactic_codec.picture.reading import load
+from tactic_codec.picture.scaling import resize_plane, scaled, scaled_size, square
+from tactic_codec.picture.writing import format_of, save, to_pillow
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "SUFFIXES",
+    "WHITE",
+    "Colour",
+    "ImageWarning",
+    "LabelMap",
+    "Pixels",
+    "Plane",
+    "format_of",
+    "from_pillow",
+    "load",
+    "load_labels",
+    "resize_plane",
+    "save",
+    "save_labels",
+    "scaled",
+    "scaled_size",
+    "square",
+    "to_pillow",
+]

@@ -1,0 +1,94 @@
+"""What kind of file some bytes begin, and which kinds are pictures."""
+
+import re
+from typing import NamedTuple
+
+from tactic_codec.errors import UnsupportedImage
+
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".jpx", ".qoi"),
+)
+"""Of the files that are taken for pictures in folders, in lower case; a file that is named may have
+any suffix."""
+
+
+class Reader(NamedTuple):
+    """One picture format: how its files begin and which Pillow class reads them."""
+
+    name: str
+    signature: bytes  # a regular expression, matched at the first byte
+    module: str
+    class_name: str
+
+
+_READERS = (
+    # JPEG's own class, not Pillow's factory: of a phone's multi-picture file (MPO) it reads the
+    # picture and leaves the depth and gain maps behind it alone.
+    Reader("JPEG", rb"\xff\xd8\xff", "JpegImagePlugin", "JpegImageFile"),
+    Reader("PNG", rb"\x89PNG\r\n\x1a\n", "PngImagePlugin", "PngImageFile"),
+    Reader("WebP", rb"RIFF....WEBP", "WebPImagePlugin", "WebPImageFile"),
+    Reader(
+        "AVIF",
+        rb"....ftyp(?:avi[fs]|m(?:if1|sf1|iaf).{4,44}?avi[fs])",
+        "AvifImagePlugin",
+        "AvifImageFile",
+    ),
+    Reader("GIF", rb"GIF8[79]a", "GifImagePlugin", "GifImageFile"),
+    Reader("TIFF", rb"II[*+]\0|MM\0[*+]", "TiffImagePlugin", "TiffImageFile"),
+    Reader(
+        "BMP", rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BmpImagePlugin", "BmpImageFile"
+    ),
+    Reader("PNM", rb"P[1-6f][\s#]", "PpmImagePlugin", "PpmImageFile"),
+    Reader(
+        "JPEG 2000",
+        rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
+        "Jpeg2KImagePlugin",
+        "Jpeg2KImageFile",
+    ),
+    Reader("QOI", rb"qoif", "QoiImagePlugin", "QoiImageFile"),
+)
+
+# What people hand over in place of a picture. The order matters where one pattern holds another.
+_STRANGERS = (
+    ("a .tac file, which is compressed already", rb"\x89TA"),
+    ("a HEIF picture", rb"....ftyp(?:hei|hev|mif|msf)"),
+    ("a JPEG XL picture", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+    ("an MP4 or QuickTime film", rb"....(?:ftyp|moov|mdat)"),
+    ("a Matroska or WebM film", rb"\x1a\x45\xdf\xa3"),
+    ("an AVI film", rb"RIFF....AVI "),
+    ("a WAV recording", rb"RIFF....WAVE"),
+    ("a Photoshop document", rb"8BPS"),
+    ("a PostScript document", rb"%!PS"),
+    ("a PDF document", rb"%PDF-"),
+    ("a ZIP archive", rb"PK(?:\x03\x04|\x05\x06)"),
+    ("a gzip archive", rb"\x1f\x8b\x08"),
+    ("a bzip2 archive", rb"BZh[1-9]"),
+    ("an xz archive", rb"\xfd7zXZ\0"),
+    ("a zstd archive", rb"\x28\xb5\x2f\xfd"),
+    ("a 7-Zip archive", rb"7z\xbc\xaf\x27\x1c"),
+    ("a RAR archive", rb"Rar!\x1a\x07"),
+    ("a NumPy array", rb"\x93NUMPY"),
+    ("an HDF5 file", rb"\x89HDF\r\n\x1a\n"),
+    ("a program", rb"\x7fELF|MZ.{58}"),
+    ("an SVG drawing", rb"(?i:\s*(?:<\?xml[^>]*>\s*)?<svg\b)"),
+    ("an HTML page", rb"(?i:\s*<(?:!doctype )?html\b)"),
+    ("text", rb"(?:[\t\n\f\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3})+[\xc2-\xf4]?\Z"),
+    ("nothing but zero bytes", rb"\0+\Z"),
+)
+
+HEAD_BYTES = 256  # enough for every pattern above
+
+
+def find_reader(head: bytes) -> Reader:
+    """The reader of the format that ``head``, the first bytes of a file, belongs to."""
+    if not head:
+        raise UnsupportedImage("the file is empty (0 bytes): a picture was expected")
+    for reader in _READERS:
+        if re.match(reader.signature, head, re.DOTALL):
+            return reader
+    found = next((name for name, form in _STRANGERS if re.match(form, head, re.DOTALL)), None)
+    if found is None:
+        found = f"an unknown kind of file (it begins with {head[:8].hex(' ')})"
+    known = ", ".join(reader.name for reader in _READERS)
+    raise UnsupportedImage(f"this is {found}: a picture was expected, one of {known}")

@@ -1,0 +1,81 @@
+"""Pillow's plugins, called directly, and Pillow's manners kept inside."""
+
+import importlib
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
+from tactic_codec.picture.forms import ImageWarning
+from tactic_codec.picture.kinds import Reader
+
+
+def plugin(module: str) -> Any:
+    """Pillow's module of this name, imported when its format is first met."""
+    return importlib.import_module(f"PIL.{module}")
+
+
+def begin(reader: Reader, stream: BinaryIO) -> Image.Image:
+    """Read a picture's header and not yet its pixels."""
+    try:
+        module = plugin(reader.module)
+    except ImportError as error:
+        raise UnsupportedImage(f"this Pillow cannot read {reader.name}: update Pillow") from error
+    if not getattr(module, "SUPPORTED", True):
+        raise UnsupportedImage(f"this Pillow was built without {reader.name}: install its wheel")
+    with translated(f"the {reader.name} picture"):
+        image: Image.Image = getattr(module, reader.class_name)(stream)
+    return image
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_filters = ExitStack()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ignore the warnings that Pillow's modules give, in however many threads at once.
+
+    They speak of metadata that is not used here and of a limit that is not ours. Python's warning
+    filters belong to the process, so the first thread in sets them and the last one out restores.
+    """
+    global _quiet_depth
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            _quiet_filters.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                _quiet_filters.close()
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn whatever Pillow raises while it reads ``what`` into one of our errors."""
+    try:
+        with _quiet():
+            yield
+    except (TacError, ImageWarning):  # the warning, where the caller made it an error
+        raise
+    except Image.DecompressionBombError as error:
+        raise LimitExceeded(f"{what} is larger than Pillow reads: {error}") from error
+    except MemoryError as error:
+        raise LimitExceeded(f"{what} does not fit into memory: free some or scale it") from error
+    # The plugins let slip whatever their parsing trips over: OSError and SyntaxError on purpose,
+    # and also struct.error, IndexError, KeyError, OverflowError, zlib.error, AssertionError.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or "no reason given"
+        raise DamagedImage(
+            f"{what} cannot be read ({type(error).__name__}: {reason}): the file is cut, damaged or"
+            " of a rare kind; fetch it again or convert it to PNG"
+        ) from error

@@ -1,0 +1,71 @@
+"""Scale and cut pictures and planes, for the networks that read them."""
+
+import numpy as np
+from PIL import Image
+
+from tactic_codec.picture.forms import Pixels, Plane
+from tactic_codec.picture.writing import to_pillow
+
+
+def square(pixels: Pixels, size: int) -> Pixels:
+    """Scale a picture's short side to ``size`` and cut the square in its middle.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        size: side of the result, in pixels.
+
+    Returns:
+        uint8 [size, size, 3]; the picture itself where it has this size already.
+    """
+    height, width, _ = pixels.shape
+    if height == width == size:
+        return pixels
+    short = min(height, width)
+    left, top = (width - short) / 2, (height - short) / 2
+    box = (left, top, left + short, top + short)
+    scaled = to_pillow(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(scaled)
+
+
+def scaled_size(height: int, width: int, longer: int) -> tuple[int, int]:
+    """Height and width of what `scaled` makes, rounded, at least 1."""
+    largest = max(height, width)
+    return max(1, round(height * longer / largest)), max(1, round(width * longer / largest))
+
+
+def scaled(pixels: Pixels, longer: int) -> Pixels:
+    """Scale a picture up or down, as a whole, until its longer side has ``longer`` pixels.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        longer: of the result's sides, in pixels.
+
+    Returns:
+        uint8 of the size that `scaled_size` names; the picture itself where it has this size.
+    """
+    height, width, _ = pixels.shape
+    rows, columns = scaled_size(height, width, longer)
+    if (rows, columns) == (height, width):
+        return pixels
+    return np.asarray(to_pillow(pixels).resize((columns, rows), Image.Resampling.BICUBIC))
+
+
+def resize_plane(plane: Plane, height: int, width: int, box: tuple[float, float]) -> Plane:
+    """Scale a network's plane to a picture's size, bilinearly.
+
+    Args:
+        plane: float32 [h, w].
+        height: of the result.
+        width: of the result.
+        box: rows and columns of the plane, from its top left, that the picture covers; what lies
+            beyond them is padding. Fractions count.
+
+    Returns:
+        float32 [height, width], not to be written to; the plane itself where it has this size.
+    """
+    if plane.shape == (height, width) == box:
+        return plane
+    rows, columns = box
+    area = (0, 0, columns, rows)
+    image = Image.fromarray(plane)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=area))
