@@ -103,6 +103,13 @@ def test_stdout_that_is_closed_or_full(folder: Path, frame: bytes, command: str)
         assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_picture_in_place_of_a_stream_is_named(folder: Path) -> None:
+    result = shell("cat a.png | tactic classify -")
+    assert result.returncode == 1
+    assert b"standard input: this is a PNG picture" in result.stderr
+    assert b'"tactic compress - -"' in result.stderr
+
+
 def test_streams_that_are_closed(folder: Path, frame: bytes) -> None:
     assert shell("tactic info - <&-").stderr == b"tactic: standard input: is closed\n"
     assert shell("tactic info missing.tac 2>&-").returncode == 1

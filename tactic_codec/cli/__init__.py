@@ -121,7 +121,7 @@ def _ends_on_terminate() -> Iterator[None]:
         "cat photo.jpg | tactic compress - - | tactic classify - --json",
     ),
 )
-@click.version_option(__version__, prog_name="tactic")
+@click.version_option(__version__, "-V", "--version", prog_name="tactic")
 @click.option("--debug", is_flag=True, help="Show a Python traceback with every error.")
 def main(debug: bool) -> None:
     """Compress photographs for machines that look at them, and for people too.

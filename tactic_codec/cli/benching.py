@@ -67,7 +67,7 @@ def bench(
         from tactic_codec import speed
         from tactic_codec.codec import load_model
 
-        (source,) = files.expand([picture], recursive=False, suffixes=image.SUFFIXES)
+        (source,) = files.expand(console, [picture], recursive=False, suffixes=image.SUFFIXES)
         try:
             pixels = files.picture(source, max_pixels or image.DEFAULT_MAX_PIXELS)
         except (TacError, OSError) as exc:

@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     help="How many classes to print, the most likely first.",
 )
 @options.model
-@options.recursive
 @options.running
 @options.talking
 def classify(
-    paths: tuple[str, ...],
+    paths: list[str],
     top: int,
     model: str | None,
     recursive: bool,
@@ -47,10 +46,10 @@ def classify(
     Every frame of a file or of standard input is classified. With --json each is one line:
     {"file", "frame", "model", "predictions": [{"index", "label", "probability"}]}.
     """
-    sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import tasks
 
+        sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
         decoders = options.Decoders(model, running.device, running.threads)
 
         def predict(item: FrameItem) -> tuple[str, list["Prediction"]]:

@@ -1,8 +1,9 @@
 """``tactic compress`` and ``tactic decompress``."""
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -10,9 +11,12 @@ from tactic_codec.cli import decoding, files, options, outputs, work
 from tactic_codec.cli.console import Console, display, opened
 from tactic_codec.cli.decoding import FORMATS, Decoding
 from tactic_codec.cli.files import FRAMES, TAC, Source
-from tactic_codec.cli.outputs import Destination
+from tactic_codec.cli.outputs import Asked, Destination, UpToDate
 from tactic_codec.container import Frame, default_max_pixels, parse
 from tactic_codec.errors import TacError
+
+if TYPE_CHECKING:
+    from tactic_codec.picture import Colour
 
 _LOST = (
     "the model's classifier sees something else in the file than in the picture, at every level "
@@ -50,16 +54,34 @@ class _Picture:
         return self.source.title
 
 
+# Generic since click 8.4, and older ones will do.
+class _Colour(click.ParamType):  # type: ignore[type-arg]
+    """A colour as in CSS: a name, #rrggbb and so on."""
+
+    name = "colour"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "Colour":
+        from tactic_codec.picture import colour_of
+
+        try:
+            return colour_of(value)
+        except ValueError:
+            self.fail(f"{value!r} is no opaque colour, such as black or '#ff8000'", param, ctx)
+
+
 # --- compress -------------------------------------------------------------------------------------
 
 
 @click.command(
     short_help="Compress pictures to .tac files.",
     epilog=options.examples(
-        "tactic compress photo.jpg photo.tac      one picture, one file",
-        "tactic compress *.jpg coded/             several: coded/NAME.tac",
-        "tactic compress -r photos coded/         photos/a/b.jpg to coded/a/b.tac",
-        "tactic compress --max-bytes 1000 *.jpg coded/",
+        "tactic compress photo.jpg                 writes photo.tac",
+        "tactic compress *.jpg -o coded/           writes coded/NAME.tac",
+        "tactic compress -r photos -o coded/       photos/a/b.jpg to coded/a/b.tac",
+        "tactic compress --max-bytes 1000 *.jpg -o coded/",
+        "find photos -mtime -1 -name '*.jpg' -print0 | tactic compress -0 --files-from - -o new/",
         "cat photo.jpg | tactic compress --keep-label - - > photo.tac",
     ),
 )
@@ -79,55 +101,67 @@ class _Picture:
 )
 @options.effort
 @options.model
-@options.recursive
-@options.force
+@click.option(
+    "--background",
+    type=_Colour(),
+    default="white",
+    show_default=True,
+    metavar="COLOUR",
+    help="The colour behind transparent parts: a name or '#rrggbb'.",
+)
 @options.running
 @options.talking
 def compress(
-    paths: tuple[str, ...],
+    asked: Asked,
     quality: int | None,
     max_bytes: int | None,
     keep_label: bool,
     effort: int,
     model: str | None,
     recursive: bool,
-    force: bool,
+    background: "Colour",
     running: options.Running,
     talking: options.Talking,
 ) -> None:
     """Compress pictures to .tac files.
 
-    OUT is a folder if it is there and is one, if it ends in "/", or if there are several inputs or
-    a folder among them. Folders are searched for the usual suffixes of pictures; hidden files are
-    left alone. From standard input one picture is read; to standard output the frames of several
-    pictures go as a stream, which the other commands read.
+    Without OUT, photo.jpg becomes photo.tac beside it. Several inputs, or a folder, need a folder
+    as OUT. OUT is a folder if it exists as one or ends in "/". Below a folder that is an input,
+    files with a picture's suffix are taken; the others are counted. Hidden files are left alone.
+
+    Standard input is one picture. Several pictures that go to standard output form a stream, which
+    the other commands read. A .tac file gets its picture's modification time and permissions.
 
     JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, PNM, JPEG 2000 and QOI are read. Pictures are turned
-    upright and to sRGB; transparent parts become white.
+    upright and converted to sRGB.
 
-    --max-bytes and --keep-label choose a level for every picture. A picture that no level makes
-    small enough is an error, one whose label no level keeps gets the highest level and a warning.
-    The label is that of the model's own network, which what is written then flatters; each level
-    that is tried takes as long as decompressing and classifying. Both together: the lowest level
-    that keeps the label, of those that are small enough.
+    --max-bytes and --keep-label choose a level for each picture. Each level that they try takes as
+    long as decompressing and classifying. If no level makes the file small enough, that picture
+    is an error. If no level keeps the label, the highest level is taken, with a warning. With
+    both options the lowest level that keeps the label is taken, among those that are small enough.
+    The label is what the model's own classifier says. Other networks may see something else.
 
-    With --effort above 0 each picture's symbols are chosen by their bits, by the decoded picture,
-    and by what the model's own task network makes of it, in 8, 16 or 96 steps, each of which takes
-    longer than decoding the picture and asking that network. Every decoder reads the result. Other
-    networks gain less from it than the one that was asked. Pictures above 1024 pixels a side are
-    searched without asking it.
+    --effort searches for symbols that cost fewer bits, or that help the picture and the model's
+    own task network more, in 8, 16 or 96 steps. Each step takes longer than decoding the picture
+    and running that network. Every decoder reads the result. Other networks gain less from it. For
+    pictures of more than 1024 pixels a side the task network is not asked.
     """
     to_target = max_bytes is not None or keep_label
     if to_target and quality is not None:
         raise click.UsageError("give a level with -q, or let --max-bytes or --keep-label choose it")
-    inputs, out = outputs.split(paths)
-    destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
         from tactic_codec.targets import Aimed, compress_to
 
-        sources = files.expand(inputs, recursive=recursive, suffixes=image.SUFFIXES)
+        inputs, destination = outputs.destination(
+            asked,
+            suffix=TAC,
+            inputs_end_in=image.SUFFIXES,
+            beside=True,
+            as_json=talking.as_json,
+        )
+        sources = files.expand(console, inputs, recursive=recursive, suffixes=image.SUFFIXES)
         work.collect_warnings(image.ImageWarning)
         codec = load_model(model, device=running.device, threads=running.threads)
         level = options.level_of(codec, quality)
@@ -139,8 +173,9 @@ def compress(
         def code(picture: _Picture) -> _Coded:
             if picture.problem:
                 raise picture.problem
+            like = picture.source.stat()
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
-            pixels = files.picture(picture.source, limit)
+            pixels = files.picture(picture.source, limit, background)
             if to_target:
                 aimed = compress_to(
                     codec, pixels, max_bytes=max_bytes, keep_label=keep_label, effort=effort
@@ -149,7 +184,7 @@ def compress(
                 aimed = Aimed(codec.compress(pixels, level, effort), level, None)
             data = aimed.data
             if picture.out is not None:
-                destination.write(picture.out, data)
+                destination.write(picture.out, data, like)
             height, width, _ = pixels.shape
             _warn_of_limit(parse(data, max_pixels=height * width), image.ImageWarning)
             if aimed.label_kept is False:
@@ -157,11 +192,15 @@ def compress(
             kept = aimed.label_kept
             return _Coded(data, len(data), width, height, aimed.level, codec.model.name, kept)
 
-        pictures = [_place(source, destination) for source in sources]
+        pictures = []
+        for source in sources:
+            with suppress(UpToDate):
+                pictures.append(_place(source, destination))
         for picture, coded, seconds in console.each(
             code, pictures, jobs=running.jobs, total=len(pictures)
         ):
             _deliver(console, picture, coded, seconds, talking.as_json)
+        destination.tell(console)
 
 
 def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
@@ -193,9 +232,9 @@ def _place(source: Source, destination: Destination) -> _Picture:
 @click.command(
     short_help="Turn .tac files into pictures.",
     epilog=options.examples(
-        "tactic decompress photo.tac photo.png",
-        "tactic decompress *.tac pictures/        several: pictures/NAME.png",
-        "tactic decompress -r --format webp coded pictures/",
+        "tactic decompress photo.tac               writes photo.png",
+        "tactic decompress *.tac -o pictures/      writes pictures/NAME.png",
+        "tactic decompress -r --format webp coded -o pictures/",
         "cat photo.tac | tactic decompress - - > photo.png",
     ),
 )
@@ -204,37 +243,41 @@ def _place(source: Source, destination: Destination) -> _Picture:
     "--format",
     "picture_format",
     type=click.Choice(list(FORMATS)),
-    help="Of the pictures; by default what OUT's suffix says, or png. All but jpeg are lossless.",
+    help="Format of the pictures. By default OUT's suffix says it, or else it is png. All formats "
+    "but jpeg are lossless.",
 )
 @options.model
-@options.recursive
-@options.force
 @options.running
 @options.talking
 def decompress(
-    paths: tuple[str, ...],
+    asked: Asked,
     picture_format: str | None,
     model: str | None,
     recursive: bool,
-    force: bool,
     running: options.Running,
     talking: options.Talking,
 ) -> None:
     """Turn .tac files into pictures.
 
-    OUT is a folder as for compress. In a folder the frames of a file that holds several become
-    NAME-0001.png, NAME-0002.png and so on, those of standard input stdin-0001.png and so on. To
-    standard output several pictures go one behind the other. One output file takes one frame.
+    Without OUT, photo.tac becomes photo.png beside it. OUT is a folder in the same cases as for
+    compress. A file may hold several frames: in a folder they become NAME-0001.png, NAME-0002.png
+    and so on, and the frames of standard input stdin-0001.png and so on. An output that is a file
+    takes one frame. Standard output gets the pictures one behind the other.
 
-    A damaged frame is reported, no picture is written for it, and those behind it are still
-    decoded. The model is found by the fingerprint in the frame.
+    A damaged frame is reported and gets no picture. The frames behind it are still decoded. The
+    fingerprint in a frame says which model decodes it.
     """
-    inputs, out = outputs.split(paths)
-    destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
-    sources = files.expand(inputs, recursive=recursive, suffixes=FRAMES)
+    inputs, destination = outputs.destination(
+        asked,
+        suffix=FORMATS[picture_format or "png"],
+        inputs_end_in=FRAMES,
+        beside=True,
+        as_json=talking.as_json,
+    )
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
 
+        sources = files.expand(console, inputs, recursive=recursive, suffixes=FRAMES)
         chosen = picture_format or decoding.format_of(destination, "give --format")
         decoders = options.Decoders(model, running.device, running.threads)
 
@@ -243,7 +286,7 @@ def decompress(
             codec = decoders.of(frame)
             data = image.save(codec.decode(frame), chosen)
             if item.out is not None:
-                destination.write(item.out, data)
+                destination.write(item.out, data, item.like)
                 data = b""  # results wait for their turn; pictures on disk need not
             size = (frame.size, frame.width, frame.height)
             return _Coded(data, *size, frame.level, codec.model.name)
@@ -252,6 +295,7 @@ def decompress(
         total = files.total_bytes(sources)
         for item, coded, seconds in console.each(decode, items, jobs=running.jobs, total=total):
             _deliver(console, item, coded, seconds, talking.as_json)
+        destination.tell(console)
 
 
 # --- Both -----------------------------------------------------------------------------------------

@@ -168,6 +168,12 @@ class Console:
         else:
             self.data(data)
 
+    def say(self, text: str) -> None:
+        """Say something on standard error, unless ``--quiet``."""
+        if not self.quiet:
+            self._clear()
+            complain(text)
+
     def detail(self, text: str) -> None:
         """Say on standard error what only ``-v`` wants to know."""
         if self.verbose:
@@ -176,9 +182,7 @@ class Console:
 
     def warn(self, name: str, message: str) -> None:
         """Report what does not stop an input from being used, unless ``--quiet``."""
-        if not self.quiet:
-            self._clear()
-            complain(f"{name}: warning: {message}")
+        self.say(f"{name}: warning: {message}")
 
     def fail(self, name: str, exc: BaseException) -> None:
         """Report an input that failed; the exit status will be 1."""

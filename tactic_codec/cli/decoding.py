@@ -3,7 +3,9 @@
 IN… ─ frames ─ number them ─ place them in OUT ─▶ Decoding… ─ decode ─ save ─▶ files
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import click
 
 from tactic_codec.cli import files
 from tactic_codec.cli.files import FrameItem, Source
-from tactic_codec.cli.outputs import Destination
+from tactic_codec.cli.outputs import Destination, UpToDate
 from tactic_codec.container import Frame
 from tactic_codec.errors import TacError, UnsupportedImage
 
@@ -34,11 +36,13 @@ class Decoding:
         item: the frame, or what was found in its place.
         out: path of the result; None for standard output.
         problem: what is wrong with the frame or with the path.
+        like: facts of the input's file, from before it was read.
     """
 
     item: FrameItem
     out: str | None
     problem: TacError | OSError | None
+    like: os.stat_result | None = None
 
     @property
     def frame(self) -> Frame:
@@ -89,7 +93,7 @@ def placed(
     """Read the frames of all inputs and say where the result of each goes.
 
     In a folder the frames of an input that has several, or is a stream, are numbered; one output
-    file takes one frame.
+    file takes one frame. What --skip-existing leaves alone is left out.
 
     Args:
         sources: the inputs.
@@ -98,18 +102,22 @@ def placed(
         max_pixels: the largest picture that is read, see `files.frames`.
     """
     for source in sources:
+        like = source.stat()
         items = files.frames_of(source, max_pixels=max_pixels)
         if destination.kind == "file":
             items = _only(items)
         for item in items:
-            yield _place(item, destination, suffix)
+            with suppress(UpToDate):
+                yield _place(item, destination, suffix, like)
 
 
-def _place(item: FrameItem, destination: Destination, suffix: str) -> Decoding:
+def _place(
+    item: FrameItem, destination: Destination, suffix: str, like: os.stat_result | None
+) -> Decoding:
     if isinstance(item.found, TacError | OSError):
         return Decoding(item, None, item.found)
     try:
-        return Decoding(item, destination.place(item.source, item.stem + suffix), None)
+        return Decoding(item, destination.place(item.source, item.stem + suffix), None, like)
     except (TacError, OSError) as exc:
         return Decoding(item, None, exc)
 

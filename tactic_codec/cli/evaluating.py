@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -248,7 +249,7 @@ def eval(
 
         folder = _reader(console, reference.model, segments, size, running)
         measure: Callable[..., Any] = masks.evaluate_masks if segments else evaluate.evaluate
-        list_one = listing.list_masks if segments else listing.list_folder
+        list_one = partial(listing.list_masks if segments else listing.list_folder, console)
         listed = {path: list_one(path) for path in dict.fromkeys(data)}
         chosen = {p: listing.choose(p, found, kept_out, limit) for p, found in listed.items()}
         folders = [folder(path, found) for path, found in chosen.items()]

@@ -1,14 +1,18 @@
-"""Inputs: files, folders, standard input, and the frames in them.
+"""Inputs: files, folders, lists, standard input, and the frames in them.
 
-    IN… ─ expand ─▶ Source… ─ frames ─▶ FrameItem…
+    IN…, --files-from ─ expand ─▶ Source… ─ frames ─▶ FrameItem…
 
 What cannot be read travels on as an item that holds its error, so that it is reported in its turn
 and the rest goes on.
 """
 
 import errno
+import io
 import os
+import shlex
+import stat
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,12 +22,20 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from tactic_codec.cli.console import display
+from tactic_codec.cli.console import Console, display
 from tactic_codec.container import Frame, StreamBudget, read_frame
-from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded, TacError, Truncated
+from tactic_codec.errors import (
+    ChecksumMismatch,
+    FormatError,
+    LimitExceeded,
+    NotATacFile,
+    TacError,
+    Truncated,
+    UnsupportedImage,
+)
 
 if TYPE_CHECKING:
-    from tactic_codec.picture import Pixels
+    from tactic_codec.picture import Colour, Pixels
 
 STDIN = "-"
 TAC = ".tac"
@@ -59,11 +71,45 @@ class Source:
         stem, suffix = os.path.splitext(self.relative)
         return stem if suffix.lower() in suffixes else self.relative
 
+    def stat(self) -> os.stat_result | None:
+        """Return the facts of a regular file, or None for all else."""
+        with suppress(OSError):  # reported when its turn comes
+            found = None if self.is_stdin else os.stat(self.path)
+            return found if found and stat.S_ISREG(found.st_mode) else None
+        return None
 
-def expand(paths: Sequence[str], *, recursive: bool, suffixes: Sequence[str]) -> list[Source]:
+
+def names_from(path: str, *, null: bool) -> list[str]:
+    """Read the names of a list: one a line, or with a zero byte behind each.
+
+    Raises:
+        click.UsageError: the list is a terminal.
+        click.BadParameter: it cannot be read.
+    """
+    try:
+        if path == STDIN:
+            check_stdin()
+        with opened(Source(path, path)) as stream:
+            content = stream.read()
+    except OSError as exc:
+        raise click.BadParameter(
+            f"the list {display(path)!r} cannot be read: {exc.strerror}",
+            param_hint="'--files-from'",
+        ) from exc
+    # A list may have been made on Windows. A name that ends so in earnest can be given with -0.
+    lines = content.split(b"\0") if null else content.replace(b"\r\n", b"\n").split(b"\n")
+    return [os.fsdecode(line) for line in lines if line]
+
+
+def expand(
+    console: Console, paths: Sequence[str], *, recursive: bool, suffixes: Sequence[str]
+) -> list[Source]:
     """List the inputs that the arguments of a command stand for, folders in sorted order.
 
+    What folders hold and is not taken is counted, on a line for people.
+
     Args:
+        console: of the command.
         paths: files, folders and ``-``.
         recursive: whether folders are allowed.
         suffixes: of the files to take from folders; hidden files are left alone.
@@ -71,14 +117,23 @@ def expand(paths: Sequence[str], *, recursive: bool, suffixes: Sequence[str]) ->
     Raises:
         click.UsageError: standard input is named twice, or is a terminal.
     """
-    if STDIN in paths:
-        _check_stdin(paths)
-    return [source for path in paths for source in _expand(path, recursive, suffixes)]
-
-
-def _check_stdin(paths: Sequence[str]) -> None:
     if paths.count(STDIN) > 1:
         raise click.UsageError("standard input, '-', can be read only once")
+    if STDIN in paths:
+        check_stdin()
+    passed = Counter[str]()
+    found = [source for path in paths for source in _expand(path, recursive, suffixes, passed)]
+    if passed.total():
+        console.say(f"passed over: {_counted(passed)}")
+    return found
+
+
+def check_stdin() -> None:
+    """Refuse to wait for what somebody types.
+
+    Raises:
+        click.UsageError: standard input is a terminal.
+    """
     if sys.stdin is not None and sys.stdin.isatty():
         raise click.UsageError(
             "standard input is a terminal; name a file in place of '-', or send data with "
@@ -86,7 +141,9 @@ def _check_stdin(paths: Sequence[str]) -> None:
         )
 
 
-def _expand(path: str, recursive: bool, suffixes: Sequence[str]) -> Iterator[Source]:
+def _expand(
+    path: str, recursive: bool, suffixes: Sequence[str], passed: Counter[str]
+) -> Iterator[Source]:
     if path == STDIN:
         yield Source(path, "stdin")
     elif not os.path.isdir(path):
@@ -95,25 +152,51 @@ def _expand(path: str, recursive: bool, suffixes: Sequence[str]) -> Iterator[Sou
         problem = "this is a folder; with -r the files below it are taken"
         yield Source(path, "", IsADirectoryError(errno.EISDIR, problem))
     else:
-        yield from _below(path, suffixes)
+        yield from _below(path, suffixes, passed)
 
 
-def _below(folder: str, suffixes: Sequence[str]) -> Iterator[Source]:
+def _below(folder: str, suffixes: Sequence[str], passed: Counter[str]) -> Iterator[Source]:
     problems: list[OSError] = []
     found = False
     for where, folders, names in os.walk(folder, onerror=problems.append):
+        passed[_HIDDEN_FOLDER] += sum(name.startswith(".") for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        passed[_LINK] += sum(os.path.islink(os.path.join(where, name)) for name in folders)
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+            suffix = os.path.splitext(name)[1]
+            if name.startswith("."):
+                passed[_HIDDEN] += suffix.lower() in suffixes  # others are nobody's pictures
+            elif suffix.lower() in suffixes:
                 found = True
                 path = os.path.join(where, name)
                 yield Source(path, os.path.relpath(path, folder))
+            else:
+                passed[suffix or _BARE] += 1
     for problem in problems:
         yield Source(os.fsdecode(problem.filename), "", problem)
     if not found and not problems:
         wanted = ", ".join(suffixes)
         problem = FileNotFoundError(errno.ENOENT, f"no file below this folder ends in {wanted}")
         yield Source(folder, "", problem)
+
+
+_HIDDEN, _HIDDEN_FOLDER = "hidden file", "hidden folder"
+_LINK, _BARE = "link to a folder", "file without a suffix"
+_PLURALS = {
+    _HIDDEN: "hidden files",
+    _HIDDEN_FOLDER: "hidden folders",
+    _LINK: "links to folders",
+    _BARE: "files without a suffix",
+}
+_NAMED = 12  # kinds on the line that counts what is passed over
+
+
+def _counted(passed: Counter[str]) -> str:
+    kinds = [(kind, count) for kind, count in passed.most_common() if count]
+    kinds.sort(key=lambda kind: kind[0] in _PLURALS)  # stable: suffixes first, most files first
+    texts = [f"{n} {kind if n == 1 else _PLURALS.get(kind, kind)}" for kind, n in kinds[:_NAMED]]
+    others = sum(count for _, count in kinds[_NAMED:])
+    return ", ".join([*texts, f"{others} others"] if others else texts)
 
 
 def total_bytes(sources: Iterable[Source]) -> int | None:
@@ -145,14 +228,14 @@ def opened(source: Source) -> Iterator[BinaryIO]:
             yield stream
 
 
-def picture(source: Source, max_pixels: int) -> "Pixels":
-    """Read a picture from a file or from standard input; errors as `image.load`."""
+def picture(source: Source, max_pixels: int, background: "Colour" = (255, 255, 255)) -> "Pixels":
+    """Read a picture from a file or from standard input; errors as `picture.load`."""
     from tactic_codec import picture as image
 
     if not source.is_stdin:
-        return image.load(Path(source.path), max_pixels=max_pixels)
+        return image.load(Path(source.path), max_pixels=max_pixels, background=background)
     with opened(source) as stream:
-        return image.load(stream, max_pixels=max_pixels)
+        return image.load(stream, max_pixels=max_pixels, background=background)
 
 
 # --- Frames ---------------------------------------------------------------------------------------
@@ -230,6 +313,8 @@ def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError |
     budget = StreamBudget() if max_pixels is None else None
     try:
         with opened(source) as stream:
+            # Without taking it: the bytes behind a frame are a camera's next ones.
+            head = stream.peek(_HEAD_BYTES) if isinstance(stream, io.BufferedReader) else b""
             while True:
                 try:
                     frame = read_frame(stream, max_pixels=max_pixels)
@@ -237,6 +322,9 @@ def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError |
                     empty = False
                     yield exc
                     continue
+                except NotATacFile as exc:
+                    instead = _picture_instead(source, head) if empty else None
+                    raise instead or exc from None
                 if frame is None:
                     break
                 empty = False
@@ -247,3 +335,21 @@ def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError |
             yield Truncated("empty (0 bytes); a .tac frame was expected")
     except (FormatError, LimitExceeded, OSError) as exc:
         yield exc
+
+
+_HEAD_BYTES = 256
+
+
+def _picture_instead(source: Source, head: bytes) -> NotATacFile | None:
+    """Return an error that says how to go on with a picture, if that is what the input is."""
+    from tactic_codec.picture.kinds import find_reader
+
+    try:
+        kind = find_reader(head).name
+    except UnsupportedImage:
+        return None
+    names = "- -" if source.is_stdin else shlex.quote(source.title)
+    return NotATacFile(
+        f"this is a {kind} picture, and a .tac file was expected; make one with "
+        f'"tactic compress {names}"'
+    )

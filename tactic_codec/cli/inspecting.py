@@ -29,11 +29,10 @@ _HEADINGS = (
     epilog=options.examples("tactic info photo.tac", "tactic info -r --json coded/"),
 )
 @options.inputs
-@options.recursive
 @options.max_pixels
 @options.talking
 def info(
-    paths: tuple[str, ...],
+    paths: list[str],
     recursive: bool,
     max_pixels: int | None,
     talking: options.Talking,
@@ -43,8 +42,8 @@ def info(
     bpp is 8 x bytes of the frame / (width x height). The model is shown by its fingerprint, and by
     its name where it is installed.
     """
-    sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
+        sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
         items = files.frames(sources, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
         total = files.total_bytes(sources)
         names: dict[bytes, str] | None = None
@@ -109,11 +108,10 @@ def _model_names() -> dict[bytes, str]:
     help="Also decode the symbols with the tables of the installed model; no network runs.",
 )
 @options.model
-@options.recursive
 @options.max_pixels
 @options.talking
 def test(
-    paths: tuple[str, ...],
+    paths: list[str],
     symbols: bool,
     model: str | None,
     recursive: bool,
@@ -127,8 +125,8 @@ def test(
     """
     if model and not symbols:
         raise click.UsageError("-m is for --symbols: headers and checksums need no model")
-    sources = files.expand(paths, recursive=recursive, suffixes=FRAMES)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
+        sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
         tables = _Tables(model) if symbols else None
         # Only decoding costs more than its bytes.
         limit = max_pixels if symbols else max_pixels or DEFAULT_MAX_PIXELS

@@ -43,21 +43,22 @@ class Listed:
         return PurePath(self.source.relative).as_posix()
 
 
-def list_folder(folder: str) -> list[Listed]:
+def list_folder(console: Console, folder: str) -> list[Listed]:
     """Return the pictures at any depth of a folder, by name."""
     from tactic_codec.picture import SUFFIXES
 
-    sources = files.expand([folder], recursive=True, suffixes=SUFFIXES)
+    sources = files.expand(console, [folder], recursive=True, suffixes=SUFFIXES)
     return sorted(map(Listed, sources), key=lambda listed: listed.name)
 
 
-def list_masks(folder: str) -> list[Listed]:
+def list_masks(console: Console, folder: str) -> list[Listed]:
     """Return the pictures of a folder with label maps, by name: ``images/NAME``."""
     from tactic_codec.evaluation.pictures import IMAGES, LABELS
     from tactic_codec.picture import SUFFIXES
 
     found = []
-    for source in files.expand([os.path.join(folder, IMAGES)], recursive=True, suffixes=SUFFIXES):
+    images = os.path.join(folder, IMAGES)
+    for source in files.expand(console, [images], recursive=True, suffixes=SUFFIXES):
         labels = Path(folder, LABELS, source.relative).with_suffix(".png")
         # Training's list of what it kept out has names below the folder, too.
         named = replace(source, relative=os.path.join(IMAGES, source.relative))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from tactic_codec.cli import files, outputs
 from tactic_codec.container import DEFAULT_MAX_PIXELS
 from tactic_codec.errors import UnknownLevel
 
@@ -41,8 +42,25 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-inputs = click.argument("paths", nargs=-1, required=True, metavar="IN...")
-inputs_and_output = click.argument("paths", nargs=-1, required=True, metavar="IN... OUT")
+files_from = click.option(
+    "--files-from",
+    metavar="FILE",
+    help="Also take the inputs that FILE names, one on each line; '-' is standard input.",
+)
+null = click.option(
+    "-0",
+    "--null",
+    is_flag=True,
+    help="In the list, a zero byte ends each name, as in find -print0.",
+)
+output = click.option(
+    "-o", "--output", metavar="OUT", help="The output; then all arguments are inputs."
+)
+skip_existing = click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Leave outputs alone that are there and are not older than their input.",
+)
 
 model = click.option(
     "-m", "--model", metavar="NAME|FOLDER", help="The model to use: a name or a model folder."
@@ -90,6 +108,52 @@ force = click.option("-f", "--force", is_flag=True, help="Overwrite files that a
 as_json = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON, one a line.")
 quiet = click.option("--quiet", is_flag=True, help="No warnings and no progress bar; errors stay.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+
+
+def inputs(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command its inputs as the argument ``paths``: those it names, and those of a list."""
+
+    @wraps(command)
+    def call(
+        *args: Any, paths: tuple[str, ...], files_from: str | None, null: bool, **named: Any
+    ) -> None:
+        listed = _listed(files_from, null)
+        if not paths and listed is None:
+            raise click.UsageError("there is no input; name a file, a folder, or '-'")
+        command(*args, paths=[*paths, *(listed or ())], **named)
+
+    argument = click.argument("paths", nargs=-1, metavar="IN...")
+    return compose(argument, files_from, null, recursive)(call)
+
+
+def inputs_and_output(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command what the command line says of files, as its argument ``asked``."""
+
+    @wraps(command)
+    def call(
+        *args: Any,
+        paths: tuple[str, ...],
+        files_from: str | None,
+        null: bool,
+        output: str | None,
+        force: bool,
+        skip_existing: bool,
+        **named: Any,
+    ) -> None:
+        asked = outputs.Asked(paths, _listed(files_from, null), output, force, skip_existing)
+        command(*args, asked=asked, **named)
+
+    argument = click.argument("paths", nargs=-1, metavar="IN... [OUT]")
+    return compose(argument, output, files_from, null, recursive, force, skip_existing)(call)
+
+
+def _listed(path: str | None, null: bool) -> list[str] | None:
+    """Return the names of a list, or None where there is no list."""
+    if path is not None:
+        return files.names_from(path, null=null)
+    if null:
+        raise click.UsageError("-0 is for --files-from: it says how the names of the list end")
+    return None
 
 
 class Running(NamedTuple):

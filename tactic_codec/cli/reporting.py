@@ -82,8 +82,8 @@ def bpp_report(
     over all pixels. Values that are no class of the model are never counted.
     """
     form = "json" if talking.as_json else form
-    sources = files.expand(paths, recursive=True, suffixes=FRAMES)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
+        sources = files.expand(console, paths, recursive=True, suffixes=FRAMES)
         from tactic_codec import picture as image
         from tactic_codec import report
 

@@ -9,7 +9,7 @@ from tactic_codec.cli import decoding, files, options, outputs
 from tactic_codec.cli.console import Console, display, opened
 from tactic_codec.cli.decoding import FORMATS, Decoding
 from tactic_codec.cli.files import FRAMES
-from tactic_codec.cli.outputs import Destination
+from tactic_codec.cli.outputs import Asked, Destination
 
 if TYPE_CHECKING:
     from tactic_codec.tasks import Segmentation
@@ -39,7 +39,7 @@ class _Segmented(NamedTuple):
     epilog=options.examples(
         "tactic segment street.tac street.png",
         "tactic segment --overlay street.tac look.jpg    to look at",
-        "tactic segment -r --json coded/ masks/          coded/a/b.tac to masks/a/b.png",
+        "tactic segment -r --json coded -o masks/        coded/a/b.tac to masks/a/b.png",
         "cat street.tac | tactic segment - - > street.png",
     ),
 )
@@ -50,16 +50,13 @@ class _Segmented(NamedTuple):
     help="Write the picture with the classes' colours laid over it in place of the label map.",
 )
 @options.model
-@options.recursive
-@options.force
 @options.running
 @options.talking
 def segment(
-    paths: tuple[str, ...],
+    asked: Asked,
     overlay: bool,
     model: str | None,
     recursive: bool,
-    force: bool,
     running: options.Running,
     talking: options.Talking,
 ) -> None:
@@ -69,21 +66,22 @@ def segment(
     models show` lists both. With --overlay the picture itself is written, half in the classes'
     colours, as PNG or in the format of OUT's suffix.
 
-    OUT is a folder as for compress, and frames are numbered in it as by decompress. The model is
-    found by the fingerprint in the frame; --model names another folder of the same model, such as
-    a newer one that has learned to segment.
+    OUT is a folder in the same cases as for compress. Frames in it are numbered as by decompress.
+    The fingerprint in a frame says which model decodes it. --model names another folder of the
+    same model, such as a newer one that has learned to segment.
 
-    With --json each frame is one line, with the classes that occur, those with most pixels first:
+    With --json each frame is one line. It has the classes that occur, the largest first:
     {"file", "frame", "output", "model", "classes": [{"index", "label", "share"}]}.
     """
-    inputs, out = outputs.split(paths)
-    destination = outputs.destination(inputs, out, force=force, as_json=talking.as_json)
-    sources = files.expand(inputs, recursive=recursive, suffixes=FRAMES)
+    inputs, destination = outputs.destination(
+        asked, suffix=".png", inputs_end_in=FRAMES, beside=False, as_json=talking.as_json
+    )
     chosen = _format_of(destination, overlay)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec import tasks
 
+        sources = files.expand(console, inputs, recursive=recursive, suffixes=FRAMES)
         decoders = options.Decoders(model, running.device, running.threads)
 
         def label(item: Decoding) -> _Segmented:
@@ -92,7 +90,7 @@ def segment(
             found = tasks.segment_pixels(codec, pixels)
             data = image.save(found.overlay(pixels), chosen) if overlay else found.to_png()
             if item.out is not None:
-                destination.write(item.out, data)
+                destination.write(item.out, data, item.like)
                 data = b""  # results wait for their turn; pictures on disk need not
             return _Segmented(data, codec.model.name, _shares(found))
 
@@ -100,6 +98,7 @@ def segment(
         total = files.total_bytes(sources)
         for item, segmented, seconds in console.each(label, items, jobs=running.jobs, total=total):
             _deliver(console, item, segmented, seconds, talking.as_json)
+        destination.tell(console)
 
 
 def _format_of(destination: Destination, overlay: bool) -> str:

@@ -20,6 +20,7 @@ Changed with an `ImageWarning`: frames and pages behind the first, colour profil
 that cannot be used.
 """
 
+from tactic_codec.picture.colour import colour_of
 from tactic_codec.picture.forms import (
     DEFAULT_MAX_PIXELS,
     WHITE,
@@ -45,6 +46,7 @@ __all__ = [
     "LabelMap",
     "Pixels",
     "Plane",
+    "colour_of",
     "format_of",
     "from_pillow",
     "load",

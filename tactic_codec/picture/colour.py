@@ -5,7 +5,7 @@ import warnings
 
 from PIL import Image
 
-from tactic_codec.picture.forms import ImageWarning
+from tactic_codec.picture.forms import Colour, ImageWarning
 
 # The names under which plain sRGB is embedded. Whole names: "sRGB linear" and "scRGB" are others.
 _SRGB_NAMES = frozenset(
@@ -13,6 +13,20 @@ _SRGB_NAMES = frozenset(
 )
 
 _MODE_OF_SPACE = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
+
+
+def colour_of(text: str) -> Colour:
+    """Return the colour that a text names, as in CSS: ``black``, ``#ff8000``, ``rgb(255,128,0)``.
+
+    Raises:
+        ValueError: it names none, or one that is not opaque.
+    """
+    from PIL import ImageColor
+
+    found = ImageColor.getrgb(text)
+    if len(found) != 3:
+        raise ValueError(f"{text!r} is not opaque")
+    return found
 
 
 def to_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
