@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tactic_codec.errors import TacError
     from tactic_codec.picture import ImageWarning
     from tactic_codec.targets import Aimed, compress_to
-    from tactic_codec.tasks import Prediction, Segmentation, classify, segment
+    from tactic_codec.tasks.classify import Prediction, classify
+    from tactic_codec.tasks.segment import Segmentation, segment
 
 __version__ = "0.1.0"
 

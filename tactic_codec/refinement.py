@@ -223,7 +223,7 @@ class Judge:
         return _resized(x_BCHW, (size, size))
 
     def _whole(self, x_BCHW: Tensor, size: int) -> Tensor:
-        """Scale and pad a picture as `tactic_codec.tasks.prepare_segmentation` does."""
+        """Scale and pad a picture as `tactic_codec.tasks.segment` does."""
         height, width = image.scaled_size(self.height, self.width, size)
         x_BCHW = _resized(x_BCHW, (height, width))
         return F.pad(

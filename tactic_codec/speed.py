@@ -10,14 +10,17 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from PIL import Image, features
 
-from tactic_codec import container, tasks
+from tactic_codec import container
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec
+from tactic_codec.container import Frame
 from tactic_codec.picture import Pixels
+from tactic_codec.tasks import TASKS, Task
 
 OTHERS = ("jpeg", "webp", "avif")
 QUALITY = 75
@@ -29,8 +32,8 @@ class Timing(NamedTuple):
 
     Attributes:
         coder: the model's name, or another codec's.
-        step: ``compress`` and ``decompress``, from and to pixels in memory; ``classify`` and
-            ``segment`` are of a file's bytes, and so decode them, too.
+        step: ``compress`` and ``decompress``, from and to pixels in memory; tasks, by their
+            names, are of a file's bytes, and so decode them, too.
         bytes: of the file.
         milliseconds: median of all times.
         slowest: the longest of them, in milliseconds.
@@ -86,10 +89,13 @@ def _of_model(codec: Codec, pixels: Pixels, level: int, effort: int) -> Iterator
     name = codec.model.name
     yield _Step(name, "compress", len(data), lambda: codec.compress(pixels, level, effort))
     yield _Step(name, "decompress", len(data), lambda: codec.decode(frame))
-    if "classify" in codec.model.heads:
-        yield _Step(name, "classify", len(data), lambda: tasks.classify(frame, codec=codec))
-    if "segment" in codec.model.heads:
-        yield _Step(name, "segment", len(data), lambda: tasks.segment(frame, codec=codec))
+    for task in TASKS.values():
+        if task.name in codec.model.heads:
+            yield _Step(name, task.name, len(data), partial(_ask, task, codec, frame))
+
+
+def _ask(task: Task[Any, Any], codec: Codec, frame: Frame) -> None:
+    task.ask(codec, codec.decode(frame))
 
 
 def _of_others(pixels: Pixels) -> Iterator[_Step]:

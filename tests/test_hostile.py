@@ -720,7 +720,7 @@ SERVER = """
 import os, sys
 import numpy, PIL.PngImagePlugin
 from tactic_codec import picture as image, model, tasks
-from tactic_codec.cli import coding, main, segmenting
+from tactic_codec.cli import asking, coding, main, segmenting
 for line in iter(sys.stdin.readline, ""):
     child = os.fork()
     if child == 0:

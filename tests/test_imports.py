@@ -32,7 +32,7 @@ ROOMS = {
     "runtime": {"errors", "model", "networks"},
     "codec": CODING | {"refinement", "runtime", "tiling"},
     "refinement": {"entropy", "errors", "picture", "model", "networks", "tiling"},
-    "tasks": CODING | {"codec"},
+    "tasks": CODING | {"codec", "metrics"},
     "targets": {"codec", "container", "errors", "picture", "tasks"},
     "speed": {"codec", "container", "picture", "tasks"},
     "report": CODING | {"codec", "metrics", "tasks"},

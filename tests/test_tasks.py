@@ -17,15 +17,15 @@ from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DamagedModel, Truncated, UnknownModel, UnknownTask
 from tactic_codec.model import Model
 from tactic_codec.tasks import (
-    MAX_SEGMENT_STRIDE,
+    SEGMENT,
     Prediction,
     Segmentation,
     classify,
     classify_pixels,
-    prepare_segmentation,
     segment,
     segment_pixels,
 )
+from tactic_codec.tasks.segment import MAX_SEGMENT_STRIDE
 
 LABELS = ["cat", "cup", "flower", "person", "rocket"]
 
@@ -290,7 +290,7 @@ def test_the_network_sees_the_whole_picture_scaled_and_padded(segmenting: Codec)
     codec = drawing(segmenting.model, np.zeros((1, 3, 16, 16)))
     segment_pixels(codec, pixels)
     (shown,) = codec.runtime.shown  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(shown, prepare_segmentation(pixels, SEGMENT_SIZE))
+    np.testing.assert_array_equal(shown, SEGMENT.prepare(pixels, SEGMENT_SIZE))
     assert shown.shape == (1, 3, 64, 64) and shown.dtype == np.float32
     scaled = Image.fromarray(pixels).resize((64, 40), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(
@@ -315,14 +315,14 @@ def test_the_network_sees_the_whole_picture_scaled_and_padded(segmenting: Codec)
 def test_pictures_are_prepared(
     height: int, width: int, size: int, expected: tuple[int, int]
 ) -> None:
-    x = prepare_segmentation(grey(height, width), size)
+    x = SEGMENT.prepare(grey(height, width), size)
     assert x.shape == (1, 3, *expected)
     assert x.dtype == np.float32 and np.allclose(x, 128 / 255)
 
 
 def test_a_picture_of_the_right_size_is_not_scaled(segmenting: Codec) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (32, 64, 3), dtype=np.uint8)
-    x = prepare_segmentation(pixels, SEGMENT_SIZE)
+    x = SEGMENT.prepare(pixels, SEGMENT_SIZE)
     np.testing.assert_array_equal(np.rint(x[0] * 255), pixels.transpose(2, 0, 1))
 
 

@@ -4,8 +4,9 @@
 
     coding      compress, decompress          console   what is printed, and where
     classifying classify                      files     inputs: names, folders, streams of frames
-    segmenting  segment                       outputs   names of outputs, atomic writing
-    inspecting  info, test                    decoding  a file of each frame: numbers, formats
+    segmenting  segment                       asking    what both share: ask, print, draw
+    inspecting  info, test                    outputs   names of outputs, atomic writing
+                                              decoding  a file of each frame: numbers, formats
     reporting   bpp-report                    work      many items, in order, in threads
     models      models list, show, verify     options   options that several commands share
     learning    train, export

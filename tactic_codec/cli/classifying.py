@@ -1,15 +1,12 @@
 """``tactic classify``."""
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 import click
 
-from tactic_codec.cli import files, options
+from tactic_codec.cli import asking, files, options
 from tactic_codec.cli.console import Console, display, opened
-from tactic_codec.cli.files import FRAMES, FrameItem
-
-if TYPE_CHECKING:
-    from tactic_codec.tasks import Prediction
+from tactic_codec.cli.files import FRAMES
 
 
 @click.command(
@@ -47,44 +44,23 @@ def classify(
     {"file", "frame", "model", "predictions": [{"index", "label", "probability"}]}.
     """
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
-        from tactic_codec import tasks
+        from tactic_codec.tasks import CLASSIFY
+        from tactic_codec.tasks.classify import classify_pixels
 
         sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
         decoders = options.Decoders(model, running.device, running.threads)
-
-        def predict(item: FrameItem) -> tuple[str, list["Prediction"]]:
-            codec = decoders.of(item.frame)
-            return codec.model.name, tasks.classify(item.frame, top, codec=codec)
-
-        items = files.frames(sources, max_pixels=running.max_pixels)
-        total = files.total_bytes(sources)
-        for item, result, seconds in console.each(predict, items, jobs=running.jobs, total=total):
-            name, predictions = result
+        ask = partial(classify_pixels, top_k=top)
+        for answered in asking.each(console, CLASSIFY, sources, decoders, running, ask=ask):
             if talking.as_json:
-                _print_json(console, item, name, predictions)
+                console.json(answered.facts)
             else:
-                _print_lines(console, item, predictions)
-            console.detail(f"{item.title}: {item.weight} bytes, {1000 * seconds:.0f} ms")
+                _print_lines(console, answered)
+            title, size = answered.item.title, answered.item.weight
+            console.detail(f"{title}: {size} bytes, {answered.milliseconds:.0f} ms")
 
 
-def _print_json(
-    console: Console, item: FrameItem, model: str, predictions: list["Prediction"]
-) -> None:
-    console.json(
-        {
-            "file": item.source.path,
-            "frame": item.number,
-            "model": model,
-            "predictions": [
-                {"index": p.index, "label": p.label, "probability": round(p.probability, 6)}
-                for p in predictions
-            ],
-        }
-    )
-
-
-def _print_lines(console: Console, item: FrameItem, predictions: list["Prediction"]) -> None:
-    names = [f"{display(p.label)} ({p.index})" for p in predictions]
+def _print_lines(console: Console, answered: asking.Answered) -> None:
+    names = [display(name) for name, _ in answered.told]
     width = max(map(len, names))
-    for name, prediction in zip(names, predictions, strict=True):
-        console.line(f"{item.title}: {name:{width}} {100 * prediction.probability:5.1f} %")
+    for name, (_, probability) in zip(names, answered.told, strict=True):
+        console.line(f"{answered.item.title}: {name:{width}} {100 * probability:5.1f} %")

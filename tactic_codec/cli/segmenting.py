@@ -1,37 +1,14 @@
 """``tactic segment``."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
-
 import click
 
-from tactic_codec.cli import decoding, files, options, outputs
-from tactic_codec.cli.console import Console, display, opened
-from tactic_codec.cli.decoding import FORMATS, Decoding
+from tactic_codec.cli import asking, decoding, files, options, outputs
+from tactic_codec.cli.console import display, opened
+from tactic_codec.cli.decoding import FORMATS
 from tactic_codec.cli.files import FRAMES
 from tactic_codec.cli.outputs import Asked, Destination
 
-if TYPE_CHECKING:
-    from tactic_codec.tasks import Segmentation
-
 _TOLD = 3  # classes that -v names of a picture
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """A class that occurs, and its share of the pixels."""
-
-    index: int
-    label: str
-    share: float
-
-
-class _Segmented(NamedTuple):
-    """What became of a frame: the bytes for standard output, and facts."""
-
-    data: bytes
-    model: str
-    shares: list[_Share]
 
 
 @click.command(
@@ -78,26 +55,33 @@ def segment(
     )
     chosen = _format_of(destination, overlay)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
-        from tactic_codec import picture as image
-        from tactic_codec import tasks
+        from tactic_codec import picture
+        from tactic_codec.tasks import SEGMENT, Segmentation
 
         sources = files.expand(console, inputs, recursive=recursive, suffixes=FRAMES)
-        decoders = options.Decoders(model, running.device, running.threads)
 
-        def label(item: Decoding) -> _Segmented:
-            codec = decoders.of(item.frame)
-            pixels = codec.decode(item.frame)
-            found = tasks.segment_pixels(codec, pixels)
-            data = image.save(found.overlay(pixels), chosen) if overlay else found.to_png()
-            if item.out is not None:
-                destination.write(item.out, data, item.like)
-                data = b""  # results wait for their turn; pictures on disk need not
-            return _Segmented(data, codec.model.name, _shares(found))
+        def draw(found: Segmentation, pixels: picture.Pixels) -> bytes:
+            return picture.save(found.overlay(pixels), chosen) if overlay else found.to_png()
 
-        items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
-        total = files.total_bytes(sources)
-        for item, segmented, seconds in console.each(label, items, jobs=running.jobs, total=total):
-            _deliver(console, item, segmented, seconds, talking.as_json)
+        for answered in asking.each(
+            console,
+            SEGMENT,
+            sources,
+            options.Decoders(model, running.device, running.threads),
+            running,
+            ask=SEGMENT.ask,
+            destination=destination,
+            suffix=FORMATS[chosen],
+            draw=draw,
+        ):
+            if talking.as_json:
+                console.json(answered.facts)
+            path = answered.item.out
+            where = "standard output" if path is None else display(path)
+            most = [f"{display(name)} {100 * share:.1f} %" for name, share in answered.told[:_TOLD]]
+            most += ["…"] if len(answered.told) > _TOLD else []
+            detail = f"{', '.join(most)}, {answered.milliseconds:.0f} ms"
+            console.detail(f"{answered.item.title} -> {where}: {detail}")
         destination.tell(console)
 
 
@@ -112,35 +96,3 @@ def _format_of(destination: Destination, overlay: bool) -> str:
             param_hint="'OUT'",
         )
     return chosen
-
-
-def _shares(found: "Segmentation") -> list[_Share]:
-    """Return the classes that occur, those with most pixels first."""
-    shares = map(_Share, range(len(found.names)), found.names, found.shares)
-    occurring = [share for share in shares if share.share]
-    return sorted(occurring, key=lambda share: share.share, reverse=True)
-
-
-def _deliver(
-    console: Console, item: Decoding, segmented: _Segmented, seconds: float, as_json: bool
-) -> None:
-    """Write to standard output what belongs there, and say what was found."""
-    if item.out is None:
-        console.data(segmented.data)
-    if as_json:
-        console.json(
-            {
-                "file": item.source.path,
-                "frame": item.item.number,
-                "output": item.out,
-                "model": segmented.model,
-                "classes": [
-                    {"index": s.index, "label": s.label, "share": round(s.share, 6)}
-                    for s in segmented.shares
-                ],
-            }
-        )
-    where = "standard output" if item.out is None else display(item.out)
-    most = [f"{display(s.label)} {100 * s.share:.1f} %" for s in segmented.shares[:_TOLD]]
-    more = ["…"] if len(segmented.shares) > _TOLD else []
-    console.detail(f"{item.title} -> {where}: {', '.join(most + more)}, {1000 * seconds:.0f} ms")

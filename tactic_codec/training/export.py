@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from tactic_codec import codec, tasks
-from tactic_codec import picture as image
+from tactic_codec import codec
 from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables, LinearContexts
 from tactic_codec.errors import OutputExists, TacError
 from tactic_codec.model import (
@@ -51,6 +50,7 @@ from tactic_codec.networks.heads import Task
 from tactic_codec.networks.transforms import macs_per_pixel
 from tactic_codec.picture import Pixels
 from tactic_codec.refinement import Networks
+from tactic_codec.tasks import TASKS
 from tactic_codec.training.contexts import fit_contexts
 from tactic_codec.training.evaluate import ClassificationFigures, Figures, SegmentationFigures
 from tactic_codec.training.offsets import tune_offset
@@ -667,12 +667,9 @@ def _check_runtimes(model: Model, pixels: Pixels) -> None:
     symbols = codec.quantise(reference.run("analysis", x)[0], level.gain, level.offset)
     y_hat = symbols.astype(np.float32) * level.inverse_gain[:, np.newaxis, np.newaxis]
     arrays = {"analysis": x, "synthesis": y_hat[np.newaxis]}
-    for task, head in model.heads.items():
-        if task == "segment":
-            arrays[task] = tasks.prepare_segmentation(pixels, head.input_size)
-        else:
-            square = image.square(x_HWC, head.input_size).transpose(2, 0, 1)[np.newaxis]
-            arrays[task] = np.divide(square, 255, dtype=np.float32)
+    arrays |= {
+        name: TASKS[name].prepare(pixels, head.input_size) for name, head in model.heads.items()
+    }
     for network, array in arrays.items():
         expected, found = reference.run(network, array), exported.run(network, array)
         error = float(np.abs(expected - found).max() / max(np.abs(expected).max(), 1e-6))

@@ -1,0 +1,90 @@
+"""What the commands share that ask a task network about frames.
+
+IN… ─ frames ─ decode ─ ask ─▶ answer ─┬─ draw ─▶ OUT
+                                       └─ JSON, or lines for people
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from tactic_codec.cli import decoding, files, options
+from tactic_codec.cli.console import Console
+from tactic_codec.cli.decoding import Decoding
+from tactic_codec.cli.files import Source
+from tactic_codec.cli.outputs import STDOUT, Destination
+
+if TYPE_CHECKING:
+    from tactic_codec.codec import Codec
+    from tactic_codec.picture import Pixels
+    from tactic_codec.tasks import Task
+
+A = TypeVar("A")
+
+NOWHERE = Destination("stdout", STDOUT, False)
+"""Where answers go that are only printed."""
+
+
+class Answered(NamedTuple):
+    """A frame that was answered for.
+
+    Attributes:
+        item: the frame.
+        facts: of the answer, for --json.
+        told: what was found, and its probability or share.
+        milliseconds: that it took.
+    """
+
+    item: Decoding
+    facts: dict[str, Any]
+    told: list[tuple[str, float]]
+    milliseconds: float
+
+
+def each(
+    console: Console,
+    task: "Task[Any, A]",
+    sources: Sequence[Source],
+    decoders: options.Decoders,
+    running: options.Running,
+    *,
+    ask: "Callable[[Codec, Pixels], A]",
+    destination: Destination = NOWHERE,
+    suffix: str = "",
+    draw: "Callable[[A, Pixels], bytes] | None" = None,
+) -> Iterator[Answered]:
+    """Decode the frames of all inputs, ask about each, and put drawings in their places.
+
+    Args:
+        console: reports what fails.
+        task: whose answers these are.
+        sources: the inputs.
+        decoders: open the models.
+        running: how.
+        ask: a model about a decoded picture.
+        destination: of drawings.
+        suffix: of drawings in a folder.
+        draw: makes the file of an answer and its picture; None where there is none to make.
+    """
+
+    def answer(item: Decoding) -> tuple[bytes, dict[str, Any], list[tuple[str, float]]]:
+        codec = decoders.of(item.frame)
+        pixels = codec.decode(item.frame)
+        found = ask(codec, pixels)
+        facts: dict[str, Any] = {"file": item.source.path, "frame": item.item.number}
+        data = b""
+        if draw:
+            facts["output"] = item.out
+            data = draw(found, pixels)
+            if item.out is not None:
+                destination.write(item.out, data, item.like)
+                data = b""  # results wait for their turn; pictures on disk need not
+        facts |= {"model": codec.model.name, **task.as_json(found)}
+        return data, facts, task.told(found)
+
+    items = decoding.placed(sources, destination, suffix, running.max_pixels)
+    total = files.total_bytes(sources)
+    for item, result, seconds in console.each(answer, items, jobs=running.jobs, total=total):
+        data, facts, told = result
+        if data:
+            console.data(data)
+        yield Answered(item, facts, told, 1000 * seconds)

@@ -1,0 +1,194 @@
+"""Which class a picture shows.
+
+frame ─ codec ─▶ pixels ─ square of the network's size ─ task network ─▶ predictions
+
+A picture's truth is the folder that it lies in.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec import picture
+from tactic_codec.codec import Codec, as_frame, load_model_of
+from tactic_codec.container import Frame
+from tactic_codec.errors import DamagedModel
+from tactic_codec.metrics import wilson_interval
+from tactic_codec.picture import Pixels
+from tactic_codec.tasks.protocol import Facts, Scores, Share, Task, Told, finite
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class that a picture may show.
+
+    Attributes:
+        index: of the class in the network's logits.
+        label: the class's name.
+        probability: by the network's softmax, 0 to 1.
+    """
+
+    index: int
+    label: str
+    probability: float
+
+
+def classify_pixels(codec: Codec, pixels: Pixels, top_k: int | None = 5) -> list[Prediction]:
+    """Classify a picture, uint8 [H, W, 3], with the model's task network; most likely first.
+
+    Raises:
+        UnknownTask: the model has no classifier.
+        DamagedModel: its network does not have a finite logit for each label.
+        ValueError: ``top_k`` is below 1.
+    """
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, not {top_k}")
+    head = codec.model.head(CLASSIFY.name)
+    result = codec.runtime.run(CLASSIFY.name, CLASSIFY.prepare(pixels, head.input_size))
+    if result.shape != (1, len(head.labels)):
+        raise DamagedModel(
+            f"model {codec.model.name} names {len(head.labels)} classes, its network "
+            f"returns {list(result.shape)}; install the model again"
+        )
+    logits = finite(codec, "task network", result)[0].astype(np.float64)
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    return [Prediction(int(i), head.labels[i], float(probabilities[i])) for i in best]
+
+
+def classify(
+    data: bytes | Frame,
+    top_k: int = 5,
+    *,
+    codec: Codec | None = None,
+    device: str = "auto",
+    max_pixels: int | None = None,
+) -> list[Prediction]:
+    """Classify a coded picture; most likely class first.
+
+    Args:
+        data: one frame.
+        top_k: how many classes to return, at most as many as there are.
+        codec: decodes and classifies; by default the installed model that the frame names.
+        device: where ``codec`` is not given.
+        max_pixels: the largest picture that is read, see `Codec.decompress`.
+
+    Raises:
+        FormatError: the bytes are not one frame.
+        LimitExceeded: the picture is too large.
+        UnknownModel: the model is not installed, or ``codec`` is of another.
+        UnknownTask: the model has no classifier.
+    """
+    frame = as_frame(data, max_pixels=max_pixels)
+    codec = codec or load_model_of(frame.fingerprint, device=device)
+    return classify_pixels(codec, codec.decode(frame), top_k)
+
+
+class Classify(Task[int, list[Prediction]]):
+    """See `Task`; the truth is the class's index, the answer has the most likely class first."""
+
+    name = "classify"
+    network = "classifier"
+    truth = "class folders"
+    layout = "CLASS/NAME.jpg"
+    pictures = ""
+    whole = False
+    titles: ClassVar[Mapping[str, str]] = {"agreement": "agreement", "accuracy": "top-1"}
+    axes = ("same label as uncompressed", "same label")
+
+    def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
+        """Scale the square in the middle, see `Task`."""
+        square = picture.square(pixels, input_size)
+        return np.divide(square.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
+
+    def ask(self, codec: Codec, pixels: Pixels) -> list[Prediction]:
+        """Return all classes, see `classify_pixels`."""
+        return classify_pixels(codec, pixels, None)
+
+    def as_json(self, answer: list[Prediction]) -> Facts:
+        """Return each prediction, see `Task`."""
+        return {
+            "predictions": [
+                {"index": p.index, "label": p.label, "probability": round(p.probability, 6)}
+                for p in answer
+            ]
+        }
+
+    def told(self, answer: list[Prediction]) -> Told:
+        """Return label, index and probability, see `Task`."""
+        return [(f"{p.label} ({p.index})", p.probability) for p in answer]
+
+    def claims(self, folder: Path) -> bool:
+        """Claim none: whatever no other task claims is for this one."""
+        return False
+
+    def reader(self, folder: Path, classes: Sequence[str]) -> Callable[[str, Pixels], int | None]:
+        """Take the first folder of a picture's path for its class, see `Task`."""
+        known = {name: index for index, name in enumerate(classes)}
+
+        def read(name: str, pixels: Pixels) -> int | None:
+            parts = PurePath(name).parts
+            return known.get(parts[0]) if len(parts) > 1 else None
+
+        return read
+
+    def facts(
+        self,
+        truth: int | None,
+        answer: list[Prediction],
+        before: Callable[[], list[Prediction]] | None = None,
+    ) -> Facts:
+        """Keep the most likely class, see `Task`."""
+        return {"answer": answer[0].index}
+
+    def scores(
+        self, found: Sequence[Facts], before: Sequence[Facts], truths: Sequence[int | None]
+    ) -> Scores:
+        """Return agreement with the uncompressed pictures, and accuracy if all have a class."""
+        answers = [int(facts["answer"]) for facts in found]
+        return {
+            "agreement": share(answers, (int(facts["answer"]) for facts in before)),
+            "accuracy": None if None in truths else share(answers, truths),
+        }
+
+    def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
+        """Return accuracies and agreement, see `Task`."""
+        shares: list[Share | None] = []
+        for known, name in (
+            (scores, "accuracy"),
+            (uncompressed, "accuracy"),
+            (scores, "agreement"),
+        ):
+            found = known[name] if known else None
+            assert found is None or isinstance(found, Share)
+            shares.append(found)
+        accuracy, itself, agreement = shares
+        return {
+            "accuracy": accuracy and accuracy.share,
+            "accuracy_interval": accuracy and accuracy[1:],
+            "uncompressed_accuracy": itself and itself.share,
+            "agreement": agreement and agreement.share,
+        }
+
+    def footnote(self, network: str, size: int | None) -> str:
+        """Say what agreement is, see `Task`."""
+        assert size is not None
+        return (
+            f"Agreement: the same most likely class as for the uncompressed picture, by the "
+            f"{network}. In brackets 95 % Wilson intervals. bpp: 8 × mean bytes of a file / "
+            f"{size * size} pixels."
+        )
+
+
+def share(answers: Iterable[int], expected: Iterable[int | None]) -> Share:
+    """Count answers that are as expected, at least one being given; the interval is Wilson's."""
+    hits = [a == b for a, b in zip(answers, expected, strict=True)]
+    return Share(sum(hits) / len(hits), *wilson_interval(sum(hits), len(hits)))
+
+
+CLASSIFY = Classify()

@@ -1,0 +1,165 @@
+"""What a task is: see the package's text."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec.codec import Codec
+from tactic_codec.errors import DamagedModel
+from tactic_codec.picture import Pixels
+
+Truth = TypeVar("Truth")
+"""What is known of a picture: its class, the class of each of its pixels."""
+
+Answer = TypeVar("Answer")
+"""What the network says of a picture."""
+
+Facts = dict[str, Any]
+"""What is kept of an answer to score it by: numbers or lists of them, by name, as in JSON."""
+
+
+class Share(NamedTuple):
+    """A share, 0 to 1, with the ends of its 95 % interval."""
+
+    share: float
+    low: float
+    high: float
+
+
+Score = Share | float | tuple[float | None, ...] | None
+"""A share with or without its interval, or one of each class; None where the truth is not known."""
+
+Scores = Mapping[str, Score]
+"""By name, as in results.json; the first is a `Share`, and what curves show over the rate."""
+
+Told = list[tuple[str, float]]
+"""What was found, for people: a name, and its probability or its share of the picture."""
+
+
+class Task(ABC, Generic[Truth, Answer]):
+    """A task; its instances hold nothing and may be shared by threads.
+
+    Attributes:
+        name: of the task, its command and its network in model folders: ``classify``.
+        network: what the network is called in messages: ``classifier``.
+        truth: what a folder holds beside its pictures, in messages: ``label maps``.
+        layout: where pictures and truth lie in such a folder, in messages.
+        pictures: the folder below it that holds the pictures; "" for the whole of it.
+        whole: whether pictures are coded whole; otherwise as squares.
+        titles: of the scores that have one figure, in the order of the tables' columns.
+        each_class: name and title of the score that has a figure for each class, if there is one.
+        axes: the first score's name in plots, in full, and short for a retrained head.
+    """
+
+    name: ClassVar[str]
+    network: ClassVar[str]
+    truth: ClassVar[str]
+    layout: ClassVar[str]
+    pictures: ClassVar[str]
+    whole: ClassVar[bool]
+    titles: ClassVar[Mapping[str, str]]
+    each_class: ClassVar[tuple[str, str] | None] = None
+    axes: ClassVar[tuple[str, str]]
+
+    # --- The network ---
+
+    @abstractmethod
+    def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
+        """Make of a picture uint8 [H, W, 3] what the network reads, [1, 3, h, w], 0 to 1."""
+
+    @abstractmethod
+    def ask(self, codec: Codec, pixels: Pixels) -> Answer:
+        """Ask a model's network about a picture, uint8 [H, W, 3].
+
+        Raises:
+            UnknownTask: the model has none for this task.
+            DamagedModel: what it says is not what the manifest says of it.
+        """
+
+    # --- Answers for people and programs ---
+
+    @abstractmethod
+    def as_json(self, answer: Answer) -> Facts:
+        """Return what the task's command prints with --json."""
+
+    @abstractmethod
+    def told(self, answer: Answer) -> Told:
+        """Return what was found, the most telling first."""
+
+    # --- Ground truth ---
+
+    @abstractmethod
+    def claims(self, folder: Path) -> bool:
+        """Tell whether a folder holds this task's truth; pictures alone are for classifiers."""
+
+    @abstractmethod
+    def reader(self, folder: Path, classes: Sequence[str]) -> Callable[[str, Pixels], Truth | None]:
+        """Return what reads the truth of a folder's pictures.
+
+        Args:
+            folder: laid out as `layout` says.
+            classes: of the network, in the order of its answers, as its training named them.
+
+        Returns:
+            From a picture's path below the folder, with "/", and its pixels to its truth; None
+            where nobody knows it. It raises TacError or OSError for a truth that cannot be used.
+        """
+
+    # --- Scores ---
+
+    @abstractmethod
+    def facts(
+        self, truth: Truth | None, answer: Answer, before: Callable[[], Answer] | None = None
+    ) -> Facts:
+        """Return what scores are computed of.
+
+        Args:
+            truth: of the picture.
+            answer: for the decoded picture.
+            before: asks about the picture itself; None where agreement with that does not count.
+        """
+
+    @abstractmethod
+    def scores(
+        self, found: Sequence[Facts], before: Sequence[Facts], truths: Sequence[Truth | None]
+    ) -> Scores:
+        """Return how well pictures were answered for.
+
+        Args:
+            found: of the decoded pictures, at least one.
+            before: of the pictures themselves.
+            truths: of each.
+
+        Raises:
+            ValueError: there is nothing that could be scored.
+        """
+
+    @abstractmethod
+    def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
+        """Return what a model's manifest says of scores; None for both without a network."""
+
+    @abstractmethod
+    def footnote(self, network: str, size: int | None) -> str:
+        """Return what the scores' columns mean, and bpp.
+
+        Args:
+            network: which network answered, for people.
+            size: side of the squares that were coded, in pixels; None for whole pictures.
+        """
+
+
+def finite(codec: Codec, network: str, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what a network says, if every value is finite.
+
+    Raises:
+        DamagedModel: one is not.
+    """
+    if not np.isfinite(logits).all():
+        raise DamagedModel(
+            f"the {network} of model {codec.model.name} returns infinities; install the model again"
+        )
+    return logits

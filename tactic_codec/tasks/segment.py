@@ -1,0 +1,318 @@
+"""Which class each pixel of a picture shows.
+
+frame ─ codec ─▶ pixels ─ scale, pad ─ task network ─ planes of classes ─ scale back ─▶ label map
+
+A picture's truth is a label map, an 8-bit PNG of its size, whose values are classes; others are
+void, and never count. Scores are of all pixels of all pictures together, from one confusion matrix.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec import metrics, picture
+from tactic_codec.codec import Codec, as_frame, load_model_of, pad
+from tactic_codec.container import Frame
+from tactic_codec.errors import DamagedModel, DataError
+from tactic_codec.metrics import Confusion
+from tactic_codec.model import SEGMENT_SIDES, Head
+from tactic_codec.picture import DEFAULT_MAX_PIXELS, Colour, LabelMap, Pixels
+from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Task, Told, finite
+
+MAX_SEGMENT_STRIDE = 32
+"""Pixels a position of a segmentation network's output, at most."""
+
+IMAGES, LABELS = "images", "labels"
+"""Of a folder with label maps."""
+
+RESAMPLES = 1000
+"""Draws of as many pictures as there are, with replacement, for an interval (Efron, 1979)."""
+
+SEED = 1
+"""Of the draws: all points of a folder see the same ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """The class of each pixel of a picture.
+
+    Attributes:
+        labels: uint8 [H, W] of the picture's size; values are indices of ``names``.
+        names: of the classes.
+        colours: red, green and blue of each class, 0 to 255.
+        shares: of the pixels that each class has, 0 to 1; they sum to 1.
+    """
+
+    labels: LabelMap
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+    shares: tuple[float, ...]
+
+    def to_png(self) -> bytes:
+        """Encode the label map as a palette PNG: values are classes, shown in their colours."""
+        return picture.save_labels(self.labels, self.colours)
+
+    def overlay(self, pixels: Pixels) -> Pixels:
+        """Lay the classes' colours over a picture: half picture, half colours.
+
+        Args:
+            pixels: uint8 [H, W, 3], of the label map's size.
+
+        Returns:
+            uint8 [H, W, 3].
+
+        Raises:
+            ValueError: the picture has another size.
+        """
+        if pixels.shape[:2] != self.labels.shape:
+            raise ValueError(
+                f"a picture of {list(self.labels.shape)} pixels expected, not "
+                f"{list(pixels.shape[:2])}"
+            )
+        colours = np.array(self.colours, np.uint16)
+        return ((pixels + colours[self.labels]) // 2).astype(np.uint8)
+
+
+def segment_pixels(codec: Codec, pixels: Pixels) -> Segmentation:
+    """Find the class of each pixel of a picture, uint8 [H, W, 3], with the model's task network.
+
+    Memory beside the network's own is a few planes of the picture's size, however many classes.
+
+    Raises:
+        UnknownTask: the model has no segmentation network.
+        DamagedModel: its network does not have a finite logit for each class at each place.
+    """
+    head = codec.model.head(SEGMENT.name)
+    height, width, _ = pixels.shape
+    x = SEGMENT.prepare(pixels, head.input_size)
+    logits = codec.runtime.run(SEGMENT.name, x)
+    stride = _segment_stride(codec, head, x, logits)
+    rows, columns = (side / stride for side in picture.scaled_size(height, width, head.input_size))
+    # Places that lie wholly in the padding are left out, so that nothing of theirs is mixed in.
+    planes = logits[0, :, : math.ceil(rows), : math.ceil(columns)]
+    labels = _largest(planes, height, width, (rows, columns))
+    counts = np.zeros(len(head.labels), np.int64)
+    for row in labels:  # the whole at once would be widened to 64 bits a pixel
+        counts += np.bincount(row, minlength=len(counts))
+    shares = tuple(float(count) for count in counts / labels.size)
+    return Segmentation(labels, head.labels, head.colours, shares)
+
+
+def _segment_stride(
+    codec: Codec, head: Head, x: NDArray[np.float32], logits: NDArray[np.float32]
+) -> int:
+    """Return the pixels a position of a segmentation network's output, which is checked."""
+    _, _, height, width = x.shape
+    strides = range(1, MAX_SEGMENT_STRIDE + 1)
+    sizes = [(height / stride, width / stride) for stride in strides]
+    found = logits.shape[2:]
+    if logits.shape[:2] != (1, len(head.labels)) or found not in sizes:
+        raise DamagedModel(
+            f"model {codec.model.name} names {len(head.labels)} classes of a label map, its "
+            f"network makes {list(logits.shape)} of {list(x.shape)}; install the model again"
+        )
+    finite(codec, SEGMENT.network, logits)
+    return strides[sizes.index(found)]
+
+
+def _largest(
+    planes: NDArray[np.float32], height: int, width: int, box: tuple[float, float]
+) -> LabelMap:
+    """Return the class whose plane, scaled to the picture, is largest; of equals the first."""
+    labels = np.zeros((height, width), np.uint8)
+    best = np.array(picture.resize_plane(planes[0], height, width, box))
+    for index, plane in enumerate(planes[1:], start=1):
+        found = picture.resize_plane(plane, height, width, box)
+        np.copyto(labels, np.uint8(index), where=found > best)
+        np.maximum(best, found, out=best)
+    return labels
+
+
+def segment(
+    data: bytes | Frame,
+    *,
+    codec: Codec | None = None,
+    device: str = "auto",
+    max_pixels: int | None = None,
+) -> Segmentation:
+    """Find the class of each pixel of a coded picture.
+
+    Args:
+        data: one frame.
+        codec: decodes and segments; by default the installed model that the frame names.
+        device: where ``codec`` is not given.
+        max_pixels: the largest picture that is read, see `Codec.decompress`.
+
+    Raises:
+        FormatError: the bytes are not one frame.
+        LimitExceeded: the picture is too large.
+        UnknownModel: the model is not installed, or ``codec`` is of another.
+        UnknownTask: the model has no segmentation network.
+    """
+    frame = as_frame(data, max_pixels=max_pixels)
+    codec = codec or load_model_of(frame.fingerprint, device=device)
+    return segment_pixels(codec, codec.decode(frame))
+
+
+class Segment(Task[LabelMap, Segmentation]):
+    """See `Task`; the truth is a label map, uint8 [H, W]."""
+
+    name = "segment"
+    network = "segmentation network"
+    truth = "label maps"
+    layout = f"{IMAGES}/ and {LABELS}/"
+    pictures = IMAGES
+    whole = True
+    titles: ClassVar[Mapping[str, str]] = {
+        "mean_iou": "mean IoU",
+        "pixel_accuracy": "pixel accuracy",
+        "agreement": "agreement",
+    }
+    each_class = ("iou", "IoU in %")
+    axes = ("mean IoU", "mean IoU")
+
+    def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
+        """Scale and pad the whole picture, see `Task`.
+
+        Its longer side gets ``input_size`` pixels, because objects have to have the size that the
+        network knows, and its right column and bottom row are repeated until both sides are
+        multiples of 32.
+        """
+        padded = pad(picture.scaled(pixels, input_size), SEGMENT_SIDES)
+        return np.divide(padded.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
+
+    def ask(self, codec: Codec, pixels: Pixels) -> Segmentation:
+        """Find the class of each pixel, see `segment_pixels`."""
+        return segment_pixels(codec, pixels)
+
+    def as_json(self, answer: Segmentation) -> Facts:
+        """Return the classes that occur, those with most pixels first, see `Task`."""
+        return {
+            "classes": [
+                {"index": index, "label": answer.names[index], "share": round(share, 6)}
+                for index, share in _occurring(answer)
+            ]
+        }
+
+    def told(self, answer: Segmentation) -> Told:
+        """Return the classes that occur, see `Task`."""
+        return [(answer.names[index], share) for index, share in _occurring(answer)]
+
+    def claims(self, folder: Path) -> bool:
+        """Claim folders with images and label maps, see `Task`."""
+        return (folder / IMAGES).is_dir() and (folder / LABELS).is_dir()
+
+    def reader(
+        self, folder: Path, classes: Sequence[str]
+    ) -> Callable[[str, Pixels], LabelMap | None]:
+        """Read ``labels/NAME.png`` for ``images/NAME.jpg``, see `Task`.
+
+        Pictures are turned upright as their EXIF data say, and label maps are expected so, as
+        annotation tools make them: those of a picture as it is stored on its side have another
+        size, and are refused.
+        """
+        return partial(_read, folder)
+
+    def facts(
+        self,
+        truth: LabelMap | None,
+        answer: Segmentation,
+        before: Callable[[], Segmentation] | None = None,
+    ) -> Facts:
+        """Keep the confusion, and how many pixels, void or not, have the class from before."""
+        assert truth is not None
+        counts = metrics.confusion(truth, answer.labels, len(answer.names))
+        agreed = {"agreed": int((answer.labels == before().labels).sum())} if before else {}
+        return {**agreed, "confusion": counts.ravel().tolist()}
+
+    def scores(
+        self, found: Sequence[Facts], before: Sequence[Facts], truths: Sequence[LabelMap | None]
+    ) -> Scores:
+        """Return mean IoU, pixel accuracy, IoU of each class and agreement, see `Task`.
+
+        The interval of the mean IoU is of its mean over draws of the pictures.
+        """
+        stacked = np.stack([_square_of(facts["confusion"]) for facts in found])
+        summed = metrics.segmentation_scores(stacked.sum(axis=0))
+        known: dict[str, Score] = {
+            "mean_iou": Share(summed.mean_iou, *_interval(stacked)),
+            "pixel_accuracy": summed.pixel_accuracy,
+            "iou": summed.iou,
+        }
+        if "agreed" in found[0]:
+            pixels = sum(labels.size for labels in truths if labels is not None)
+            known["agreement"] = sum(facts["agreed"] for facts in found) / pixels
+        return known
+
+    def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
+        """Return accuracy and IoUs, see `Task`."""
+        figures: Facts = {}
+        for prefix, known in (("", scores), ("uncompressed_", uncompressed)):
+            mean = known and known["mean_iou"]
+            figures |= {
+                f"{prefix}pixel_accuracy": known and known["pixel_accuracy"],
+                f"{prefix}mean_iou": mean.share if isinstance(mean, Share) else None,
+            }
+            if not prefix:
+                figures["iou"] = known and known["iou"]
+        return figures
+
+    def footnote(self, network: str, size: int | None) -> str:
+        """Say what a mean IoU is, see `Task`."""
+        return (
+            f"Mean IoU: over the classes that occur, all pixels of all pictures together but void, "
+            f"by the {network}. In brackets 95 % intervals from {RESAMPLES} draws of the "
+            f"pictures. Agreement: pixels of the same class as in the uncompressed picture. bpp: "
+            f"mean of 8 × bytes of a file / its pixels."
+        )
+
+
+def _occurring(answer: Segmentation) -> list[tuple[int, float]]:
+    """Return index and share of the classes that occur, those with most pixels first."""
+    occurring = [(index, share) for index, share in enumerate(answer.shares) if share]
+    return sorted(occurring, key=lambda item: item[1], reverse=True)
+
+
+def _read(folder: Path, name: str, pixels: Pixels) -> LabelMap:
+    path = folder / LABELS / Path(name).relative_to(IMAGES).with_suffix(".png")
+    # Of the picture's size, or it will be refused.
+    limit = max(DEFAULT_MAX_PIXELS, pixels.shape[0] * pixels.shape[1])
+    labels = picture.load_labels(path, max_pixels=limit)
+    if pixels.shape[:2] != labels.shape:
+        sizes = [f"{shape[1]} x {shape[0]}" for shape in (pixels.shape, labels.shape)]
+        raise DataError(f"the upright picture has {sizes[0]} pixels, its label map {sizes[1]}")
+    return labels
+
+
+def _square_of(counts: Sequence[int]) -> Confusion:
+    """Return the confusion matrix that facts have the rows of, one behind the other."""
+    flat = np.array(counts, np.int64)
+    side = math.isqrt(flat.size)
+    return flat.reshape(side, side)
+
+
+def _interval(confusions: Confusion) -> tuple[float, float]:
+    """Return the 2.5th and 97.5th percentile of the mean IoU over draws of the pictures.
+
+    A draw without any picture of a class leaves that class out, as the mean IoU itself does, and
+    one of void alone says nothing.
+    """
+    count = len(confusions)
+    random = np.random.default_rng(SEED)
+    draws = random.multinomial(count, [1 / count] * count, size=RESAMPLES)
+    own = confusions.diagonal(axis1=1, axis2=2)
+    either = confusions.sum(axis=1) + confusions.sum(axis=2) - own
+    right, union = draws @ own, draws @ either
+    known = (union > 0).sum(axis=1)
+    sums = (right / np.maximum(union, 1)).sum(axis=1)
+    low, high = np.percentile(sums[known > 0] / known[known > 0], (2.5, 97.5))
+    return float(low), float(high)
+
+
+SEGMENT = Segment()
