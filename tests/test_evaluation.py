@@ -920,24 +920,6 @@ def test_benchmarks_draw_again_what_training_kept_out_without_a_list(
     assert sorted(test + seen) == sorted(f"cat/{path.name}" for path in PHOTOGRAPHS)
 
 
-def test_contexts_are_compared_on_a_model_folder(
-    spoilt: Spoilt, photograph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    contexts = benchmark("contexts", monkeypatch)
-    monkeypatch.setattr(contexts, "RESULTS", tmp_path / "contexts.json")
-    given = ["x", str(photograph_folder), "--model", str(spoilt.path), "--level", "2"]
-    monkeypatch.setattr("sys.argv", given)
-    contexts.main()
-    result = json.loads((tmp_path / "contexts.json").read_text(encoding="utf-8"))
-    assert (result["level"], result["images"]) == (2, 2)
-    assert result["fingerprint"] == spoilt.model.fingerprint.hex()
-    rows = result["rows"]
-    assert rows.keys() == contexts.MODELS.keys()
-    assert [row["tables_a_channel"] for row in rows.values()] == [1, 3, 7, 6, 21, 35, 64]
-    assert rows["static"]["saving"] == 0
-    assert all(row["bpp"] > 0 for row in rows.values())
-
-
 @pytest.mark.usefixtures("tiny_head", "one_torch_thread")
 def test_seconds_of_savings_are_of_coding_and_not_of_decoding(
     tiny: Codec, monkeypatch: pytest.MonkeyPatch

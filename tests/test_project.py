@@ -14,13 +14,18 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ["README.md", "docs/cameras.md", "docs/python.md", "docs/results.md", "docs/training.md"]
+"""The pages for users, whose examples are run."""
+
 SCRIPTS = ["bin/check", "bin/demo", "bin/setup", "bin/tactic", "bin/test", ".ci/run"]
 DOCUMENTS = [
-    "README.md",
+    *PAGES,
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/decisions.md",
     "docs/format.md",
+    "experiments/LOG.md",
+    "experiments/README.md",
     "models/README.md",
     "examples/README.md",
 ]
@@ -119,36 +124,47 @@ def test_blocks_leaves_out_what_is_marked() -> None:
     assert blocks(text, "python") == ["c\n"]
 
 
-def test_readme_python_examples_run(elsewhere: Path) -> None:
-    examples = blocks(README, "python")
-    assert examples
-    for example in examples:
+def pages_with(language: str) -> list[str]:
+    """Return the pages behind the README that have examples in a language."""
+    return [p for p in PAGES[1:] if blocks((ROOT / p).read_text(encoding="utf-8"), language)]
+
+
+@pytest.mark.parametrize("page", pages_with("python"))
+def test_python_examples_run(page: str, elsewhere: Path) -> None:
+    for example in blocks((ROOT / page).read_text(encoding="utf-8"), "python"):
         result = run(sys.executable, "-W", "error", "-c", example, cwd=elsewhere)
-        assert result.returncode == 0, result.stderr
-        assert re.search(r"\d%$", result.stdout, re.MULTILINE)
-    with Image.open(elsewhere / "cat.png") as decoded, Image.open(ROOT / "examples/cat.jpg") as cat:
-        assert decoded.size == cat.size
+        assert result.returncode == 0, f"{example}\n{result.stderr}"
 
 
-def test_readme_commands_run(elsewhere: Path) -> None:
-    said = []
-    for example in blocks(README, "sh"):
+@pytest.mark.parametrize("page", pages_with("sh"))
+def test_commands_run(page: str, elsewhere: Path) -> None:
+    for example in blocks((ROOT / page).read_text(encoding="utf-8"), "sh"):
         result = run("sh", "-e", "-c", example, cwd=elsewhere)
         assert result.returncode == 0, f"{example}\n{result.stdout}\n{result.stderr}"
-        said.append(result.stdout)
-    assert '"predictions"' in said[0].splitlines()[0]
-    with Image.open(elsewhere / "street.png") as labels, Image.open(elsewhere / "look.png") as look:
-        assert (labels.mode, look.mode) == ("P", "RGB")
-        assert labels.size == look.size
 
 
-def test_readme_configurations_are_valid() -> None:
+@pytest.mark.parametrize("page", pages_with("toml"))
+def test_configurations_are_valid(page: str) -> None:
     from tactic_codec.training.config import parse_config
 
-    configurations = blocks(README, "toml")
-    assert configurations
-    for configuration in configurations:
-        parse_config(tomllib.loads(configuration), "README.md")
+    for configuration in blocks((ROOT / page).read_text(encoding="utf-8"), "toml"):
+        parse_config(tomllib.loads(configuration), page)
+
+
+def test_the_readme_is_short_and_shows_what_it_promises(elsewhere: Path) -> None:
+    assert len(README.splitlines()) <= 130
+    (commands,), (python,) = blocks(README, "sh"), blocks(README, "python")
+    said = run("sh", "-e", "-c", commands, cwd=elsewhere)
+    assert said.returncode == 0, f"{said.stdout}\n{said.stderr}"
+    assert '"predictions"' in said.stdout.splitlines()[0]
+    with Image.open(elsewhere / "street.png") as labels:
+        assert labels.mode == "P"
+    (elsewhere / "cat.png").unlink()
+    seen = run(sys.executable, "-W", "error", "-c", python, cwd=elsewhere)
+    assert seen.returncode == 0, seen.stderr
+    assert len(re.findall(r"^.+ \d+%$", seen.stdout, re.MULTILINE)) == 3
+    with Image.open(elsewhere / "cat.png") as decoded, Image.open(ROOT / "examples/cat.jpg") as cat:
+        assert decoded.size == cat.size
 
 
 @pytest.mark.parametrize(
@@ -158,6 +174,19 @@ def test_experiments_are_valid(path: Path) -> None:
     from tactic_codec.training.config import load_config
 
     load_config(path)
+
+
+def test_experiments_name_each_other_s_outputs() -> None:
+    made = {path.parent.name for path in (ROOT / "models").glob("*/model.json")}
+    starts = []
+    for path in (ROOT / "experiments").glob("*.toml"):
+        head = path.read_text(encoding="utf-8").split("\n\n")[0]
+        command = " ".join(line.strip("#\\ ") for line in head.split("\n"))
+        assert f"tactic train experiments/{path.name} " in head.replace("\\\n#", ""), path.name
+        made |= set(re.findall(r"--out (\S+)", command))
+        starts += re.findall(r"--from (\S+)", command)
+    assert len(starts) >= 4
+    assert set(starts) <= made
 
 
 SHARED = {"at_efforts", "kept_out", "lite1", "rows"}
@@ -207,12 +236,14 @@ def test_every_figure_is_filled_in(name: str) -> None:
 def test_every_decision_has_its_lines() -> None:
     text = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
     _, *decisions = re.split(r"^## ", text, flags=re.MULTILINE)
-    assert len(decisions) >= 11
+    assert 11 <= len(decisions) <= 25
     for number, decision in enumerate(decisions, 1):
         title, *lines = [line for line in decision.splitlines() if line.strip()]
         assert re.fullmatch(rf"{number}\. .+ \(\d{{4}}-\d\d-\d\d\)", title)
         starts = [re.match(r"- \*\*(\w+):\*\* \S", line) for line in lines]
-        assert [start and start[1] for start in starts] == ["Context", "Choice", "Price"], title
+        names = [start and start[1] for start in starts]
+        assert names == ["Context", "Choice", "Price", "Status"], title
+        assert re.search(r":\*\* (Stands\.|Superseded by \d+)", lines[-1]), title
 
 
 def test_changelog_follows_keep_a_changelog() -> None:
