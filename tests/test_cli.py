@@ -596,9 +596,9 @@ def test_a_model_that_cannot_segment_says_so(tactic: Tactic, codec: Codec) -> No
 
 def test_models_show_the_legend_of_label_maps(tactic: Tactic, eyes: Path) -> None:
     lines = tactic("models", "show", eyes).stdout.splitlines()
-    assert "segment        brightest, longer side 64 pixels, 3 classes" in lines
-    assert "  class 2      #0000c1 blue thing" in lines
-    assert "classify       tiny, 64 x 64 pixels, 5 classes" in lines
+    assert "segment      brightest, longer side 64 pixels, 3 classes" in lines
+    assert "      2  #0000c1  blue thing" in lines
+    assert "classify     tiny, 64 x 64 pixels, 5 classes" in lines
     (manifest,) = json_lines(tactic("models", "show", eyes, "--json"))
     assert manifest["heads"]["segment"]["labels"] == SEGMENT_LABELS
     assert manifest["heads"]["segment"]["colours"] == SEGMENT_COLOURS
@@ -889,7 +889,7 @@ def broken_models(tmp_path: Path) -> Path:
 def test_models_list(tactic: Tactic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TACTIC_MODELS", f"{MODELS}{os.pathsep}{broken_models(tmp_path)}")
     text = tactic("models", "list").stdout
-    assert "tiny" in text and "unreadable damaged: " in text
+    assert "tiny" in text and re.search("unreadable +damaged .*not JSON", text)
     found = {line["name"]: line for line in json_lines(tactic("models", "list", "--json"))}
     assert found["tiny"]["levels"] == 3 and found["tiny"]["tasks"] == ["classify"]
     assert found["tiny"]["default"] is False
@@ -903,6 +903,53 @@ def test_models_show(tactic: Tactic, codec: Codec) -> None:
     (manifest,) = json_lines(tactic("models", "show", str(MODELS / "tiny"), "--json"))
     assert manifest["name"] == "tiny" and "labels" not in manifest["heads"]["classify"]
     assert "no model 'nobody'" in tactic("models", "show", "nobody", code=1).stderr
+
+
+def test_models_show_is_read_by_people(tactic: Tactic, spoilt: Spoilt) -> None:
+    points = [
+        {"level": 1, "bytes": 986.8713, "iou": [0.9048, 0.5], "accuracy": None},
+        {"level": 2, "bytes": 8141.3267, "iou": [0.95], "interval": [0.25, 0.75]},
+    ]
+    spoilt.set("metrics", to={"photos": points, "seed": 1})
+    spoilt.set("training", to={"config": {"stage": [{"steps": 9, "name": "joint"}], "masks": None}})
+    text = tactic("models", "show", spoilt.path).stdout
+    assert text.endswith(
+        """
+training
+  config
+    stage
+      steps      9
+      name   joint
+
+metrics
+  seed  1
+  photos
+    level            1       2
+    bytes       986.87  8141.3
+    iou 0       0.9048    0.95
+    iou 1          0.5       -
+    interval 0       -    0.25
+    interval 1       -    0.75
+"""
+    )
+    for wild in ({"a": [[]]}, {"a": [{}]}, {"a": [{"b": [{"c": [1, None]}]}]}, {"a": {"b": "\n"}}):
+        spoilt.set("metrics", to=wild)
+        assert "metrics" in tactic("models", "show", spoilt.path).stdout
+    deep: Any = 1
+    for _ in range(400):
+        deep = {"a": deep}
+    spoilt.set("metrics", to=deep)
+    assert "metrics" in tactic("models", "show", spoilt.path).stdout
+
+
+def test_tables() -> None:
+    rows = [["name", "n", "path"], ["a", "10", "/x"], ["long name", "9", ""]]
+    assert console.table(rows, left=(0, -1)) == [
+        "name        n  path",
+        "a          10  /x",
+        "long name   9",
+    ]
+    assert console.table([["n"], ["1"]], left=(), least=(4,)) == ["   n", "   1"]
 
 
 def test_bench(tactic: Tactic, codec: Codec) -> None:

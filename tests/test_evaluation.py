@@ -23,6 +23,7 @@ from PIL import Image
 from tactic_codec import entropy, metrics, tasks
 from tactic_codec import picture as image
 from tactic_codec.cli import main
+from tactic_codec.cli.console import table
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import (
     BackendUnavailable,
@@ -696,7 +697,7 @@ def test_tables_hold_the_same_figures() -> None:
     assert float(rows[1]["bpp"]) == 0.05
     assert (rows[1]["agreement"], rows[1]["agreement_low"]) == ("0.5", "0.45")
 
-    text = tables.as_text(report)
+    text = tables.as_text(report, table)
     assert "-50.0 % over 55.0–65.0 %" in text
     assert "50.0 % (45.0–55.0)" in text
     assert text.rstrip().endswith("A note.")

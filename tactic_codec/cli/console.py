@@ -18,8 +18,9 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any, Protocol, TypeVar
 
 import click
@@ -44,6 +45,13 @@ class Item(Protocol):
     @property
     def weight(self) -> int:
         """Its share of the progress bar."""
+
+
+class Advance(Protocol):
+    """Tells a progress bar how much more was done, and what to show beside it."""
+
+    def __call__(self, work: int, note: str = "") -> None:
+        """Add to what was done."""
 
 
 T = TypeVar("T", bound=Item)
@@ -81,6 +89,29 @@ def reason(exc: BaseException, name: str = "") -> str:
     if isinstance(exc, MemoryError):
         return "out of memory; scale the picture down, or use a smaller -j"
     return str(exc)
+
+
+def table(
+    rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), least: Sequence[int] = ()
+) -> list[str]:
+    """Lay out rows of cells in columns; the first row has the headings.
+
+    Args:
+        rows: of equal length.
+        left: numbers of the columns of names, which stand to the left; figures stand to the right.
+        least: widths of the columns, where rows that are not known yet have to fit below.
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    widths = [max(pair) for pair in zip_longest(widths, least, fillvalue=0)]
+    lefts = [n in left or n - len(columns) in left for n in range(len(columns))]
+    return [
+        "  ".join(
+            cell.ljust(width) if to_left else cell.rjust(width)
+            for cell, width, to_left in zip(row, widths, lefts, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def complain(message: str) -> None:
@@ -172,7 +203,7 @@ class Console:
         """Say something on standard error, unless ``--quiet``."""
         if not self.quiet:
             self._clear()
-            complain(text)
+            click.echo(display(text), err=True)
 
     def detail(self, text: str) -> None:
         """Say on standard error what only ``-v`` wants to know."""
@@ -182,7 +213,9 @@ class Console:
 
     def warn(self, name: str, message: str) -> None:
         """Report what does not stop an input from being used, unless ``--quiet``."""
-        self.say(f"{name}: warning: {message}")
+        if not self.quiet:
+            self._clear()
+            complain(f"{name}: warning: {message}")
 
     def fail(self, name: str, exc: BaseException) -> None:
         """Report an input that failed; the exit status will be 1."""
@@ -221,22 +254,27 @@ class Console:
                 yield outcome.item, outcome.result, outcome.seconds
             advance(outcome.item.weight)
 
-    def progress(self, total: int | None) -> Callable[[int], None]:
+    @property
+    def has_bar(self) -> bool:
+        """Whether somebody sees a progress bar."""
+        return self._bar is not None
+
+    def progress(self, total: int | None) -> Advance:
         """Prepare a progress bar where one is wanted and can be seen.
 
         Args:
             total: all the work, or None where nobody knows.
 
         Returns:
-            A function that is told how much of it was done.
+            A function that is told how much more of it was done, and what to show beside the bar.
         """
         wanted = total is not None and not self.quiet
         if wanted and sys.stderr is not None and sys.stderr.isatty():
             self._bar = _Bar(total or 0)
 
-        def advance(work: int) -> None:
+        def advance(work: int, note: str = "") -> None:
             if self._bar:
-                self._bar.advance(work)
+                self._bar.advance(work, note)
 
         return advance
 
@@ -271,15 +309,15 @@ class _Bar:
         self._start = time.monotonic()
         self._pending = 0
         self._bar = click.progressbar(
-            length=total, file=sys.stderr, show_pos=False, update_min_steps=1
+            length=total, file=sys.stderr, update_min_steps=1, item_show_func=lambda note: note
         )
         self._shown = False
 
-    def advance(self, weight: int) -> None:
+    def advance(self, weight: int, note: str) -> None:
         self._pending += weight
         if time.monotonic() - self._start >= BAR_DELAY:
             self._shown = True
-            self._bar.update(self._pending)
+            self._bar.update(self._pending, note or None)
             self._pending = 0
 
     def clear(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tactic_codec.cli import listing, options, outputs, work
-from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.cli.console import Console, display, opened, table
 from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def eval(
         if talking.as_json:
             console.json(tables.as_json(report))
         else:
-            for line in tables.as_text(report).splitlines():
+            for line in tables.as_text(report, table).splitlines():
                 console.line(display(line))
 
 

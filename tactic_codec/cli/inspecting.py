@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tactic_codec.cli import files, options
-from tactic_codec.cli.console import Console, display, opened, reason
+from tactic_codec.cli.console import Console, display, opened, reason, table
 from tactic_codec.cli.files import FRAMES, FrameItem, Source
 from tactic_codec.container import DEFAULT_MAX_PIXELS, VERSION, Frame
 from tactic_codec.errors import TacError
@@ -15,10 +15,9 @@ from tactic_codec.errors import TacError
 if TYPE_CHECKING:
     from tactic_codec.model import Model
 
-_HEADINGS = (
-    f"{'frame':>5} {'version':>7} {'width':>5} {'height':>6} {'level':>5}  "
-    f"{'model':<20} {'bytes':>9} {'payload':>9} {'bpp':>8}  file"
-)
+_HEADINGS = ["frame", "version", "width", "height", "level", "model", "bytes", "payload", "bpp"]
+_HEADINGS += ["file"]
+_WIDTHS = (5, 7, 5, 6, 5, 20, 9, 9, 8)  # rows are printed as frames come in
 
 
 # --- info -----------------------------------------------------------------------------------------
@@ -47,16 +46,17 @@ def info(
         items = files.frames(sources, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
         total = files.total_bytes(sources)
         names: dict[bytes, str] | None = None
+        rows = [_HEADINGS]
         for item, frame, _ in console.each(lambda item: item.frame, items, total=total):
             if names is None:
                 names = _model_names()
-                if not talking.as_json:
-                    console.line(_HEADINGS)
             name = names.get(frame.fingerprint)
             if talking.as_json:
                 console.json(_facts(item, frame, name))
-            else:
-                console.line(_row(item, frame, name))
+                continue
+            for line in table([*rows, _row(item, frame, name)], left=(5, 9), least=_WIDTHS):
+                console.line(line)
+            rows = []
 
 
 def _facts(item: FrameItem, frame: Frame, name: str | None) -> dict[str, str | int | float | None]:
@@ -75,13 +75,12 @@ def _facts(item: FrameItem, frame: Frame, name: str | None) -> dict[str, str | i
     }
 
 
-def _row(item: FrameItem, frame: Frame, name: str | None) -> str:
+def _row(item: FrameItem, frame: Frame, name: str | None) -> list[str]:
     model = f"{frame.fingerprint.hex()} {display(name or '(not here)')}"
-    return (
-        f"{item.number:5} {VERSION:7} {frame.width:5} {frame.height:6} {frame.level:5}  "
-        f"{model:<20} {frame.size:9} {len(frame.payload):9} {8 * frame.size / frame.pixels:8.4f}  "
-        f"{item.source.title}"
-    )
+    numbers = (item.number, VERSION, frame.width, frame.height, frame.level)
+    bpp = f"{8 * frame.size / frame.pixels:.4f}"
+    sizes = (str(frame.size), str(len(frame.payload)), bpp)
+    return [*map(str, numbers), model, *sizes, item.source.title]
 
 
 def _model_names() -> dict[bytes, str]:

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tactic_codec.cli import listing, options, outputs
-from tactic_codec.cli.console import Console, clear_line, display, opened
+from tactic_codec.cli.console import Advance, Console, display, opened, table
 from tactic_codec.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -106,26 +106,25 @@ def train(
     in a table and a plot. Needs: pip install "tactic-codec[torch]".
     """
     with opened(quiet=quiet) as console:
-        with _Progress(quiet) as progress:
-            model = _commands().train_command(
-                config,
-                folders,
-                out,
-                unlabelled=unlabelled,
-                tests=tests,
-                head_only=head_only,
-                start=start,
-                run=run,
-                device=device,
-                threads=threads,
-                command=shlex.join(["tactic", *sys.argv[1:]]),
-                force=force,
-                progress=progress.step,
-                say=progress.say,
-            )
-            if model is not None and config is None:
-                run = run or _commands().default_run(model.name)
-                _compare(console, progress, model, tests or folders, run)
+        model = _commands().train_command(
+            config,
+            folders,
+            out,
+            unlabelled=unlabelled,
+            tests=tests,
+            head_only=head_only,
+            start=start,
+            run=run,
+            device=device,
+            threads=threads,
+            command=shlex.join(["tactic", *sys.argv[1:]]),
+            force=force,
+            progress=_Steps(console),
+            say=console.say,
+        )
+        if model is not None and config is None:
+            run = run or _commands().default_run(model.name)
+            _compare(console, model, tests or folders, run)
         if model is not None:
             console.line(display(str(model.path)))
 
@@ -145,14 +144,11 @@ def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
     runtimes are compared. Needs: pip install "tactic-codec[torch]".
     """
     with opened(quiet=quiet) as console:
-        with _Progress(quiet) as progress:
-            model = _commands().export_command(run, out, force=force, say=progress.say)
+        model = _commands().export_command(run, out, force=force, say=console.say)
         console.line(display(str(model.path)))
 
 
-def _compare(
-    console: Console, progress: "_Progress", model: "Model", folders: Sequence[Path], run: Path
-) -> None:
+def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Path) -> None:
     """Show a specialist beside other codecs at equal bytes, on pictures that training kept out."""
     from tactic_codec.codec import load_model
     from tactic_codec.evaluation import equal, plot, tables
@@ -165,12 +161,12 @@ def _compare(
     try:
         written["comparison.png"] = plot.draw(report, ["png"])["png"]
     except BackendUnavailable as exc:
-        progress.say(f"comparison.png is not drawn: {exc}")
+        console.say(f"comparison.png is not drawn: {exc}")
     for name, content in written.items():
         outputs.write(str(run / name), content, force=True)
-    for line in tables.as_text(report).splitlines():
-        progress.say(line)
-    progress.say(f"{', '.join(written)} are in {run}")
+    for line in tables.as_text(report, table).splitlines():
+        console.say(line)
+    console.say(f"{', '.join(written)} are in {run}")
 
 
 def _commands() -> ModuleType:
@@ -190,46 +186,22 @@ def _commands() -> ModuleType:
     return command
 
 
-class _Progress:
-    """Steps of training on standard error: a bar on a terminal, a line now and then elsewhere."""
+class _Steps:
+    """Shows steps of training: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Any = None
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._advance: Advance | None = None
+        self._done = 0
 
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bar:
-            self._bar.render_finish()
-
-    def say(self, text: str) -> None:
-        """Print a line for people."""
-        if self._quiet:
-            return
-        if self._bar:
-            clear_line()
-        click.echo(display(text), err=True)
-
-    def step(self, step: "Step", steps: int) -> None:
-        """Show a step."""
-        if self._quiet:
-            return
-        if sys.stderr is not None and sys.stderr.isatty():
-            self._draw(step, steps)
-        elif step.step % _LINES_EVERY == 0 or step.step == steps:
-            click.echo(f"step {step.step} of {steps}: {_figures(step)}", err=True)
-
-    def _draw(self, step: "Step", steps: int) -> None:
-        if self._bar is None:
-            self._bar = click.progressbar(
-                length=steps,
-                file=sys.stderr,
-                show_pos=True,
-                item_show_func=lambda step: _figures(step) if step else None,
-            )
-        self._bar.update(step.step - self._bar.pos, step)
+    def __call__(self, step: "Step", steps: int) -> None:
+        if self._advance is None:
+            self._advance = self._console.progress(steps)
+        text = f"step {step.step} of {steps}: {_figures(step)}"
+        self._advance(step.step - self._done, text)
+        self._done = step.step
+        if not self._console.has_bar and (step.step % _LINES_EVERY == 0 or step.step == steps):
+            self._console.say(text)
 
 
 def _figures(step: "Step") -> str:

@@ -1,12 +1,13 @@
 """``tactic models``: list, show and verify what is installed."""
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tactic_codec.cli import options
-from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.cli.console import Console, display, opened, table
 from tactic_codec.errors import DamagedModel, TacError
 
 if TYPE_CHECKING:
@@ -61,21 +62,18 @@ def _entry(model: "Model | Damaged") -> dict[str, Any]:
 
 
 def _print_list(console: Console, found: "list[Model | Damaged]") -> None:
-    entries = [_entry(model) for model in found]
-    width = max(len("name"), *(len(display(entry["name"])) for entry in entries))
-    tasks = [display(", ".join(entry.get("tasks", []))) or "-" for entry in entries]
-    widest = max(len("tasks"), *map(len, tasks))
-    console.line(f"  {'name':{width}} fingerprint levels {'tasks':<{widest}} {'size':>8}  path")
-    for entry, able in zip(entries, tasks, strict=True):
-        name = f"{display(entry['name']):{width}}"
+    rows = [["", "name", "fingerprint", "levels", "tasks", "size", "path"]]
+    for entry in map(_entry, found):
+        name, path = display(entry["name"]), display(entry["path"])
         if "damaged" in entry:
-            console.line(f"  {name} damaged: {display(entry['damaged'])}")
+            rows.append(["", name, "damaged", "", "", "", f"{path}: {display(entry['damaged'])}"])
             continue
-        mark = "*" if entry["default"] else " "
-        console.line(
-            f"{mark} {name} {entry['fingerprint']:<11} {entry['levels']:>6} {able:<{widest}} "
-            f"{_human(entry['bytes']):>8}  {display(entry['path'])}"
-        )
+        mark = "*" if entry["default"] else ""
+        able = display(", ".join(entry["tasks"])) or "-"
+        figures = [entry["fingerprint"], str(entry["levels"]), able, _human(entry["bytes"])]
+        rows.append([mark, name, *figures, path])
+    for line in table(rows, left=(0, 1, 2, 4, 6)):
+        console.line(line)
 
 
 @models.command(
@@ -96,8 +94,8 @@ def show_model(name: str | None, as_json: bool) -> None:
         if as_json:
             console.json(_without_long_lists(model.manifest))
         else:
-            for key, value in _described(model):
-                console.line(f"{key:<14} {display(value)}".rstrip())
+            for line in _described(model):
+                console.line(display(line))
 
 
 def _without_long_lists(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -108,38 +106,63 @@ def _without_long_lists(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "heads": heads}
 
 
-def _described(model: "Model") -> list[tuple[str, str]]:
-    """Return the facts of a model as pairs of a heading and a text."""
-    from tactic_codec.entropy import LinearThresholds
-
+def _described(model: "Model") -> Iterator[str]:
+    """Yield what a model's manifest says, for people."""
     manifest = model.manifest
     facts = [
-        ("name", model.name),
-        ("description", str(manifest.get("description", "-"))),
-        ("path", str(model.path)),
-        ("fingerprint", model.fingerprint.hex()),
-        ("size", f"{_human(_size(model))} in {len(manifest['files'])} files"),
-        ("stride", f"{model.stride} pixels"),
-        ("channels", str(model.channels)),
-        ("levels", f"1 to {len(model.levels)}, by default {model.default_level}"),
+        ["name", model.name],
+        ["description", str(manifest.get("description", "-"))],
+        ["path", str(model.path)],
+        ["fingerprint", model.fingerprint.hex()],
+        ["size", f"{_human(_size(model))} in {len(manifest['files'])} files"],
+        ["stride", f"{model.stride} pixels"],
+        ["channels", str(model.channels)],
+        ["levels", f"1 to {len(model.levels)}, by default {model.default_level}"],
     ]
+    for key, value in _part(manifest, "complexity").items():
+        facts.append([key.removesuffix("_macs_per_pixel"), f"{_brief(value)} MACs a pixel"])
+    for task, head in model.heads.items():
+        size = f"{head.input_size} x {head.input_size}"
+        if task == "segment":
+            size = f"longer side {head.input_size}"
+        facts.append([task, f"{head.network}, {size} pixels, {len(head.labels)} classes"])
+    yield from table(facts, left=(0, 1))
+    yield from _section("levels", _levels(model), left=(3,))
+    if "segment" in model.heads:
+        yield from _section("classes of label maps", _legend(model.heads["segment"]), left=(1, 2))
+    parts = [(name, _part(manifest, name)) for name in ("training", "metrics")]
+    for name, part in parts:
+        if part:
+            yield ""
+            yield name
+            yield from _indented(part, "  ")
+
+
+def _section(title: str, rows: list[list[str]], left: tuple[int, ...]) -> Iterator[str]:
+    yield ""
+    yield title
+    yield from (f"  {line}" for line in table(rows, left=left))
+
+
+def _levels(model: "Model") -> list[list[str]]:
+    from tactic_codec.entropy import LinearThresholds
+
+    rows = [["level", "smallest symbol", "contexts", "thresholds"]]
     for number, level in enumerate(model.levels, start=1):
         contexts = level.contexts
         if isinstance(contexts, LinearThresholds):
-            thresholds = f"linear, groups from {list(contexts.groups)}"
+            thresholds = f"linear, groups from {_brief(list(contexts.groups))}"
         else:
-            thresholds = f"own {list(contexts.own)}, shared {list(contexts.shared)}"
-        text = f"smallest symbol {level.minimum}; {contexts.count} contexts ({thresholds})"
-        facts.append((f"  level {number}", text))
-    for key, value in _part(manifest, "complexity").items():
-        facts.append((key.removesuffix("_macs_per_pixel"), f"{_brief(value)} MACs a pixel"))
-    for task, head in model.heads.items():
-        facts += _described_head(task, head)
-    for name in ("training", "metrics"):
-        if part := _part(manifest, name):
-            facts.append((name, ""))
-            facts += [(f"  {key}", _brief(value)) for key, value in part.items()]
-    return facts
+            own, shared = list(contexts.own), list(contexts.shared)
+            thresholds = f"own {_brief(own)}; shared {_brief(shared)}"
+        rows.append([str(number), str(level.minimum), str(contexts.count), thresholds])
+    return rows
+
+
+def _legend(head: "Head") -> list[list[str]]:
+    classes = enumerate(zip(head.labels, head.colours, strict=True))
+    rows = [[str(index), f"#{bytes(colour).hex()}", label] for index, (label, colour) in classes]
+    return [["class", "colour", "label"], *rows]
 
 
 def _part(manifest: dict[str, Any], name: str) -> dict[str, Any]:
@@ -154,24 +177,54 @@ def _part(manifest: dict[str, Any], name: str) -> dict[str, Any]:
     return part
 
 
-def _described_head(task: str, head: "Head") -> list[tuple[str, str]]:
-    """Return the facts of a task network; those of a label map's classes are its legend."""
-    classes = f"{len(head.labels)} classes"
-    if task != "segment":
-        size = f"{head.input_size} x {head.input_size} pixels"
-        return [(task, f"{head.network}, {size}, {classes}")]
-    facts = [(task, f"{head.network}, longer side {head.input_size} pixels, {classes}")]
-    for index, (label, colour) in enumerate(zip(head.labels, head.colours, strict=True)):
-        facts.append((f"  class {index}", f"#{bytes(colour).hex()} {label}"))
-    return facts
+_DEEPEST = "  " * 5  # where what is nested still deeper goes on one line
+
+
+def _indented(part: dict[str, Any], indent: str) -> Iterator[str]:
+    """Yield lines for an object: its plain values, then its objects and lists of objects."""
+    plain, nested = [], []
+    for key, value in part.items():
+        records = value if isinstance(value, list) else [value]
+        deep = bool(records) and all(isinstance(record, dict) and record for record in records)
+        if deep and indent < _DEEPEST:
+            nested.append((key, value))
+        elif value not in (None, [], {}):
+            plain.append([key, _brief(value)])
+    yield from (indent + line for line in (table(plain, left=(0, 1)) if plain else ()))
+    for key, value in nested:
+        yield indent + key
+        if isinstance(value, dict):
+            yield from _indented(value, indent + "  ")
+        else:
+            yield from (f"{indent}  {line}" for line in table(_across(value)))
+
+
+def _across(records: list[dict[str, Any]]) -> list[list[str]]:
+    """Return objects of one kind as a table: a row for each field, a column for each object."""
+    rows = []
+    for key in dict.fromkeys(key for record in records for key in record):
+        values = [record.get(key) for record in records]
+        longest = max((len(value) for value in values if isinstance(value, list)), default=0)
+        names = ("low", "high") if key.endswith("_interval") and longest == 2 else range(longest)
+        for index, name in enumerate(names):
+            rows.append([f"{key} {name}", *(_element(value, index) for value in values)])
+        if not longest and any(value not in (None, {}) for value in values):
+            rows.append([key, *map(_brief, values)])
+    return rows or [["-"]]
+
+
+def _element(values: Any, index: int) -> str:
+    return _brief(values[index]) if isinstance(values, list) and index < len(values) else "-"
 
 
 def _brief(value: Any) -> str:
     """Return a value of the manifest on one line, with little of JSON's punctuation."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_brief(part)}" for key, part in value.items())
-    if isinstance(value, list):
-        return "; ".join(map(_brief, value))
+    if isinstance(value, list) and not any(isinstance(part, dict | list) for part in value):
+        return ", ".join(map(_brief, value)) or "-"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if value is None:
+        return "-"
     return value if isinstance(value, str) else json.dumps(value)
 
 

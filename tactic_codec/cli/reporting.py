@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tactic_codec.cli import files, options, work
-from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.cli.console import Console, display, opened, table
 from tactic_codec.cli.files import FRAMES, FrameItem
 from tactic_codec.errors import DataError, UnknownModel
 
@@ -222,12 +222,9 @@ def find_original(folder: str, item: FrameItem) -> str:
 def _print_table(console: Console, rows: Sequence["Row"], sums: "Totals") -> None:
     lines = [*(_table_cells(row) for row in rows), _mean_line(sums), _sum_line(sums)]
     columns = [name for name in lines[0] if any(line.get(name) for line in lines)]
-    widths = {
-        name: max(len(name), *(len(line.get(name, "")) for line in lines)) for name in columns
-    }
-    for line in [{name: name for name in columns}, *lines]:
-        cells = [line.get(name, "").rjust(widths[name]) for name in columns if name != "file"]
-        console.line("  ".join([*cells, line["file"]]))
+    cells = [[line.get(name, "") for name in columns] for line in lines]
+    for text in table([columns, *cells], left=(-1,)):
+        console.line(text)
     for text in _footnotes(sums):
         console.line(text)
 

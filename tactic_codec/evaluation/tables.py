@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -191,10 +191,13 @@ def _flat(facts: dict[str, Any], result: FolderResult | MaskResult) -> dict[str,
 Table = list[list[str]]
 """Rows of cells, the first with the names of the columns."""
 
+Layout = Callable[[Table], Iterable[str]]
+"""Makes lines of a table."""
 
-def as_text(report: Report) -> str:
-    """Return the tables in columns, for a terminal."""
-    return "\n".join(_document(report, _columns, heading="{}"))
+
+def as_text(report: Report, layout: Layout) -> str:
+    """Return the tables for a terminal, laid out in columns by ``layout``."""
+    return "\n".join(_document(report, layout, heading="{}"))
 
 
 def as_markdown(report: Report) -> str:
@@ -202,7 +205,7 @@ def as_markdown(report: Report) -> str:
     return "\n".join(_document(report, _pipes, heading="## {}\n"))
 
 
-def _document(report: Report, layout: Any, *, heading: str) -> Iterator[str]:
+def _document(report: Report, layout: Layout, *, heading: str) -> Iterator[str]:
     for number, result in enumerate(report.folders):
         if number:
             yield ""
@@ -342,16 +345,6 @@ def _footnotes(report: Report) -> Iterator[str]:
     settings = {curve.name: curve.settings for f in report.folders for curve in f.curves}
     yield from (f"{name}: {text}." for name, text in settings.items())
     yield from report.notes
-
-
-def _columns(table: Table) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        first, *others = (
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield "  ".join([first, *others]).rstrip()
 
 
 def _pipes(table: Table) -> Iterator[str]:
