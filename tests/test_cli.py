@@ -104,9 +104,11 @@ def test_quality_is_the_level(tactic: Tactic, quality: int) -> None:
 
 def test_level_that_the_model_lacks_is_wrong_usage(tactic: Tactic) -> None:
     save("a.png")
-    result = tactic("compress", "-m", "tiny", "-q", 9, "a.png", "a.tac", code=2)
-    assert "levels 1 to 3" in result.stderr
+    for level in (9, 0, -1, 300):
+        result = tactic("compress", "-m", "tiny", "-q", level, "a.png", "a.tac", code=2)
+        assert f"model tiny has quality levels 1 to 3, not {level}" in result.stderr
     assert all_files() == {"a.png"}
+    assert "tactic models show" in tactic("compress", "--help").stdout
 
 
 def test_several_pictures_go_to_a_folder(tactic: Tactic) -> None:
@@ -1030,7 +1032,7 @@ def test_what_folders_hold_and_is_not_taken_is_counted(tactic: Tactic, tmp_path:
     Path("in/link").symlink_to(tmp_path)
     result = tactic("compress", "-r", "-m", "tiny", "in", "-o", "out/")
     assert result.stderr == (
-        "tactic: passed over: 2 .MOV, 1 .CR2, 1 hidden folder, 1 link to a folder, "
+        "passed over: 2 .MOV, 1 .CR2, 1 hidden folder, 1 link to a folder, "
         "1 hidden file, 1 file without a suffix\n"
     )
     assert tactic("compress", "-rf", "--quiet", "-m", "tiny", "in", "-o", "out/").stderr == ""
@@ -1213,7 +1215,7 @@ def test_skip_existing(tactic: Tactic, codec: Codec) -> None:
     tactic(*args)
     Path("out/0.tac").write_bytes(b"as it was")
     Path("out/1.tac").unlink()
-    assert tactic(*args).stderr == "tactic: skipped, because they are up to date: 2\n"
+    assert tactic(*args).stderr == "skipped, because they are up to date: 2\n"
     assert Path("out/0.tac").read_bytes() == b"as it was"
     assert Path("out/1.tac").read_bytes() == frame_bytes(codec, 1)
     # What is older than its picture is no success, and is not overwritten without leave.
@@ -1226,7 +1228,7 @@ def test_skip_existing(tactic: Tactic, codec: Codec) -> None:
     back = ("decompress", "-r", "--skip-existing", "out", "back")
     tactic(*back)
     Path("back/2.png").unlink()
-    assert tactic(*back).stderr == "tactic: skipped, because they are up to date: 2\n"
+    assert tactic(*back).stderr == "skipped, because they are up to date: 2\n"
     assert all_files("back") == {"0.png", "1.png", "2.png"}
 
 
@@ -1256,6 +1258,7 @@ def test_help_lists_all_commands(tactic: Tactic) -> None:
     text = tactic("--help").stdout
     assert all(f"\n  {command} " in text for command in COMMANDS if " " not in command)
     assert tactic("--version").stdout.startswith("tactic, version ")
+    assert tactic("-V").stdout == tactic("--version").stdout
     assert "No such command" in tactic("nothing", code=2).stderr
 
 

@@ -68,6 +68,12 @@ def test_scripts_are_executable_and_parse(script: str) -> None:
     assert run("sh", "-n", path, cwd=ROOT).returncode == 0
 
 
+def test_a_folder_as_standard_input_is_an_error_like_others() -> None:
+    result = run("sh", "-c", f"'{ROOT}/bin/tactic' info - < /", cwd=ROOT)
+    assert result.returncode == 1
+    assert result.stderr.startswith("tactic: standard input is a folder; ")
+
+
 def test_the_checkout_s_command_runs_from_anywhere_and_through_a_link(tmp_path: Path) -> None:
     link = tmp_path / "a link"
     link.symlink_to(ROOT / "bin" / "tactic")

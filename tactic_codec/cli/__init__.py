@@ -116,9 +116,9 @@ def _ends_on_terminate() -> Iterator[None]:
     cls=_Tactic,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=options.examples(
-        "tactic compress photo.jpg photo.tac",
+        "tactic compress photo.jpg",
         "tactic classify photo.tac",
-        "tactic decompress photo.tac photo.png",
+        "tactic decompress photo.tac -o photo.png",
         "cat photo.jpg | tactic compress - - | tactic classify - --json",
     ),
 )
@@ -127,8 +127,8 @@ def _ends_on_terminate() -> Iterator[None]:
 def main(debug: bool) -> None:
     """Compress photographs for machines that look at them, and for people too.
 
-    A learned codec writes small .tac files; pictures and labels come back out of them.
+    A learned codec writes small .tac files. Pictures and labels are read from them.
 
-    "-" is standard input or standard output. Exit status: 0 all went well, 1 an input failed
-    (the others were still done), 2 the command line is wrong.
+    "-" is standard input or standard output. The exit status is 0 if all went well, 1 if an input
+    failed while the others were still done, and 2 if the command line is wrong.
     """

@@ -32,7 +32,7 @@ _PEER = "avif"
     default=10,
     show_default=True,
     metavar="N",
-    help="How often every step is timed, after one run that does not count.",
+    help="How often each step is timed, after one run that does not count.",
 )
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="Of the networks; all processors."
@@ -54,10 +54,10 @@ def bench(
 ) -> None:
     """Time how long compressing, decompressing and the model's tasks take for PICTURE.
 
-    Networks are loaded before any time is taken, and pictures are in memory: a process takes as
-    much longer as it needs to start. JPEG, WebP and AVIF are timed in the same turns, at quality 75
-    and Pillow's default speed; the ratio is to AVIF's time for the same step. Medians, in
-    milliseconds; for them to mean anything nothing else should be running.
+    The table has the median and the slowest time in milliseconds. The networks are loaded and the
+    picture is in memory before the first step, so the start of a process is not counted. JPEG, WebP
+    and AVIF are timed in turns with the model, at quality 75 and Pillow's default speed. The last
+    column is the ratio to AVIF's time for the same step. Nothing else should run meanwhile.
 
     With --json each step is one line: {"coder", "step", "bytes", "ms", "slowest_ms", "of_avif",
     "megapixels_per_second"}.

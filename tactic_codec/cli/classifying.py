@@ -40,7 +40,7 @@ def classify(
 ) -> None:
     """Say what .tac files show: label, class index and probability.
 
-    Every frame of a file or of standard input is classified. With --json each is one line:
+    Each frame of a file or of standard input is classified. With --json each frame is one line:
     {"file", "frame", "model", "predictions": [{"index", "label", "probability"}]}.
     """
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tactic_codec.picture import Colour
 
 _LOST = (
-    "the model's classifier sees something else in the file than in the picture, at every level "
-    "that was allowed; it has the highest"
+    "at every level that was allowed, the model's classifier finds another class in the file than "
+    "in the picture; the highest of them was taken"
 )
 
 
@@ -91,13 +91,13 @@ class _Colour(click.ParamType):  # type: ignore[type-arg]
     "--max-bytes",
     type=click.IntRange(1),
     metavar="N",
-    help="Of each picture, take the highest level whose file has at most N bytes.",
+    help="For each picture, take the highest level whose file has at most N bytes.",
 )
 @click.option(
     "--keep-label",
     is_flag=True,
-    help="Of each picture, take the lowest level at which the model's classifier still sees in the "
-    "file what it sees in the picture.",
+    help="For each picture, take the lowest level at which the model's classifier finds the same "
+    "class in the file as in the picture.",
 )
 @options.effort
 @options.model
@@ -148,7 +148,9 @@ def compress(
     """
     to_target = max_bytes is not None or keep_label
     if to_target and quality is not None:
-        raise click.UsageError("give a level with -q, or let --max-bytes or --keep-label choose it")
+        raise click.UsageError(
+            "-q does not go with --max-bytes and --keep-label, which choose the level"
+        )
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
@@ -208,8 +210,8 @@ def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
     limit = default_max_pixels(len(frame.payload))
     if frame.pixels > limit:
         warnings.warn(
-            f"{frame.pixels} pixels in so few bytes are more than readers take unasked ({limit}): "
-            f"they need --max-pixels {frame.pixels}",
+            f"{frame.pixels} pixels in so few bytes are more than decompress and classify read by "
+            f"default ({limit}): they need --max-pixels {frame.pixels}",
             category,
             stacklevel=2,
         )

@@ -88,8 +88,8 @@ def _number(text: str) -> "Setting":
     metavar="NAME|FOLDER",
     multiple=True,
     required=True,
-    help="A model to measure at each of its levels; may be given several times. The classifier, or "
-    "the segmentation network, of the first is the reference network for all.",
+    help="A model to measure at each of its levels. May be given several times. The classifier or "
+    "segmentation network of the first one is the reference network for all.",
 )
 @click.option(
     "--data",
@@ -97,23 +97,23 @@ def _number(text: str) -> "Setting":
     metavar="DIR",
     multiple=True,
     required=True,
-    help="A folder of pictures, at any depth, or of images/ and labels/; may be given several "
-    "times. Folders are reported apart.",
+    help="A folder of pictures at any depth, or of images/ and labels/. May be given several "
+    "times: each folder has a table of its own.",
 )
 @click.option(
     "--out",
     metavar="DIR",
     required=True,
     type=click.Path(file_okay=False),
-    help="Where results go, and what was measured is kept for the next time.",
+    help="Folder for the results. It also keeps what was measured for the next time.",
 )
 @click.option(
     "--codec",
     "codecs",
     metavar="NAME",
     multiple=True,
-    help="A codec to compare with: jpeg, webp, avif, heic, jpeg2000 or jpegxl; may be given "
-    "several times. By default all whose plugins are installed.",
+    help="A codec to compare with: jpeg, webp, avif, heic, jpeg2000 or jpegxl. May be given "
+    "several times. By default all that are installed.",
 )
 @click.option(
     "--qualities",
@@ -122,7 +122,7 @@ def _number(text: str) -> "Setting":
     metavar="CODER=Q,Q...",
     multiple=True,
     help="Measure a codec at these qualities (jpeg2000: compression ratios), or a model at these "
-    "levels; may be given several times.",
+    "levels. May be given several times.",
 )
 @click.option(
     "--effort",
@@ -131,8 +131,8 @@ def _number(text: str) -> "Setting":
     default=(0,),
     metavar="N",
     multiple=True,
-    help="Compress with the models at this effort, by default 0; given several times, each is a "
-    "curve of its own.",
+    help="Compress with the models at this effort. By default 0. If it is given several times, "
+    "each effort is a curve of its own.",
 )
 @click.option(
     "--size",
@@ -140,8 +140,8 @@ def _number(text: str) -> "Setting":
     default=224,
     show_default=True,
     metavar="PIXELS",
-    help="Side of the square that pictures are scaled and cut to before they are coded; those with "
-    "label maps stay whole.",
+    help="Side of the square that pictures are scaled and cut to before they are coded. Pictures "
+    "with label maps stay whole.",
 )
 @click.option(
     "--held-out",
@@ -160,23 +160,24 @@ def _number(text: str) -> "Setting":
     type=_Range(),
     default=(0.0, 1.0),
     metavar="LOW:HIGH",
-    help="Agreements, or mean IoUs, over which their BD-rate is taken, as shares: 0.5:0.85. By "
-    "default all that both curves reach.",
+    help="Take BD-rates over agreements, or mean IoUs, from LOW to HIGH, as in 0.5:0.85. By "
+    "default over all that both curves reach.",
 )
 @click.option(
     "--retrain-head",
     "steps",
     type=click.IntRange(1),
     metavar="STEPS",
-    help="Also train a task network on the output of each coder at each setting, with so many "
-    "steps of 16 pictures, or of 8 crops with label maps. Needs --held-out or --train-data, and "
-    "the extra [torch].",
+    help="Also train a task network on the output of each coder at each setting, for STEPS steps "
+    "of 16 pictures, or of 8 crops with label maps. It needs --held-out or --train-data, and the "
+    "extra [torch].",
 )
 @click.option(
     "--train-data",
     metavar="DIR",
     multiple=True,
-    help="Pictures for --retrain-head; by default those of each folder that are not held out.",
+    help="Folder of pictures for --retrain-head. By default those of each --data folder that are "
+    "not held out. May be given several times.",
 )
 @options.force
 @options.running
@@ -200,20 +201,20 @@ def eval(
 ) -> None:
     """Measure models against JPEG, WebP, AVIF, HEIC, JPEG 2000 and JPEG XL, from real files.
 
-    Every picture becomes a square, is coded by every coder at every setting, and decoded. Of each
-    setting the table has mean bytes, bpp, PSNR, MS-SSIM, and the agreement: how often the
-    reference network finds the same class most likely as in the uncompressed picture. Where all
-    folders of DIR are classes of the reference network, it has the top-1 accuracy, too. BD-rates
-    say how much less (-) or more (+) rate each model needs than every other coder.
+    Each picture is cut to a square, coded by each coder at each setting, and decoded. The table has
+    a row for each setting: mean bytes, bpp, PSNR, MS-SSIM, and the agreement. That is the share of
+    pictures in which the reference network finds the same class as in the uncompressed picture. If
+    all folders of DIR are named after classes of that network, there is the top-1 accuracy, too.
+    BD-rates say how much less (-) or more (+) rate each model needs than each other coder.
 
-    A DIR that holds images/ and labels/ is segmented, if the first model can: pictures are coded
-    whole, and compared with labels/NAME.png, an 8-bit PNG whose values are the network's classes;
-    other values do not count. In place of the agreement of classes the table has the mean IoU, that
-    of each class, the pixel accuracy, and the agreement of pixels.
+    A DIR that holds images/ and labels/ is segmented, if the first model can do that. Its pictures
+    are coded whole. What the network finds is compared with labels/NAME.png, an 8-bit PNG whose
+    values are the network's classes. Other values do not count. The table then has the mean IoU,
+    the IoU of each class, the pixel accuracy, and the agreement of pixels.
 
-    Codecs are counted in their smallest files, without metadata; what was chosen stands below the
-    table. --out gets results.json, results.csv, results.md, curves.png and curves.svg. The same
-    command given again goes on where it was interrupted, and measures only what is new.
+    Each codec writes its smallest files, without metadata. The settings for that stand below the
+    table. --out gets results.json, results.csv, results.md, curves.png and curves.svg. Give the
+    same command again to go on after an interruption. Only what is new is measured.
 
     Codecs beyond JPEG, WebP, AVIF and JPEG 2000, BD-rates and plots need:
     pip install "tactic-codec[eval]".

@@ -36,10 +36,10 @@ def info(
     max_pixels: int | None,
     talking: options.Talking,
 ) -> None:
-    """Show the headers of .tac files, one row a frame. Nothing is decoded.
+    """Show the headers of .tac files, one row for each frame. Nothing is decoded.
 
-    bpp is 8 x bytes of the frame / (width x height). The model is shown by its fingerprint, and by
-    its name where it is installed.
+    bpp is 8 x bytes of the frame / (width x height). A model is shown by its fingerprint, and by
+    its name if it is installed.
     """
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
@@ -104,7 +104,7 @@ def _model_names() -> dict[bytes, str]:
 @click.option(
     "--symbols",
     is_flag=True,
-    help="Also decode the symbols with the tables of the installed model; no network runs.",
+    help="Also decode the symbols, with the tables of the installed model. No network runs.",
 )
 @options.model
 @options.max_pixels
@@ -119,11 +119,11 @@ def test(
 ) -> None:
     """Check the headers and checksums of .tac files, and print OK or FAILED for each.
 
-    What is wrong with a file is said on standard error; with --quiet only files that failed are
-    printed. With --json each file is one line: {"file", "ok", "frames", "errors"}.
+    Standard error says what is wrong with a file. With --quiet only files that failed are printed.
+    With --json each file is one line: {"file", "ok", "frames", "errors"}.
     """
     if model and not symbols:
-        raise click.UsageError("-m is for --symbols: headers and checksums need no model")
+        raise click.UsageError("-m goes with --symbols only: headers and checksums need no model")
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
         tables = _Tables(model) if symbols else None

@@ -40,7 +40,7 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
     "--from",
     "start",
     metavar="MODEL",
-    help="Start from this model; without a configuration, make a specialist of it.",
+    help="Start from this model. Without CONFIG.toml a specialist is made of it.",
 )
 @click.option(
     "--data",
@@ -48,30 +48,32 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
     type=_FOLDER,
     multiple=True,
     required=True,
-    help="Folder with one folder of pictures for each class, or with images/ and labels/ where the "
-    "configuration has [masks]; may be given several times.",
+    help="Folder with one folder of pictures for each class, or with images/ and labels/ if the "
+    "configuration has [masks]. May be given several times.",
 )
 @click.option(
     "--unlabelled",
     type=_FOLDER,
     multiple=True,
-    help="Likewise, where the folders' names are no classes: for what the teacher sees in them.",
+    help="Folder of pictures without classes. They are trained on with what the teacher finds in "
+    "them. May be given several times.",
 )
 @click.option(
     "--test",
     "tests",
     type=_FOLDER,
     multiple=True,
-    help="Folder to test on, laid out as --data; by default a share of each folder is kept out.",
+    help="Folder to test on, laid out as --data is. By default a share of each --data folder is "
+    "kept out. May be given several times.",
 )
 @click.option(
     "--head-only",
     is_flag=True,
-    help="Leave the codec of --from as it is, and add a task network to it.",
+    help="Keep the codec of --from as it is, and train a task network for it.",
 )
 @click.option("--out", type=_FOLDER, required=True, help="The model folder to make.")
 @click.option(
-    "--run", type=_FOLDER, help="Folder of checkpoint and log; by default runs/NAME of the config."
+    "--run", type=_FOLDER, help="Folder of the checkpoint and the log. By default runs/NAME."
 )
 @click.option(
     "--device",
@@ -99,11 +101,14 @@ def train(
 ) -> None:
     """Train a model on your own pictures and write its model folder.
 
-    --from imagenet makes a specialist for the folder's classes. For all else a configuration says
-    what is trained for how long; experiments/ has commented ones. A run that was interrupted goes
-    on where it was when the same command is given again. At the end the model is exported and
-    evaluated on real files; a specialist is also compared with JPEG, WebP and AVIF at equal bytes,
-    in a table and a plot. Needs: pip install "tactic-codec[torch]".
+    --from imagenet without CONFIG.toml makes a specialist for the classes of your folder. For all
+    else CONFIG.toml says what is trained and for how long: experiments/ has examples with comments.
+    Give the same command again to go on with a run that was interrupted.
+
+    At the end the model is exported and evaluated on real files. A specialist is also compared with
+    JPEG, WebP and AVIF at equal bytes, in a table and a plot.
+
+    This needs: pip install "tactic-codec[torch]".
     """
     with opened(quiet=quiet) as console:
         model = _commands().train_command(
@@ -140,8 +145,8 @@ def train(
 def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
     """Write the model folder of a training run as it stands at its newest checkpoint.
 
-    Tables are counted on held-out pictures, networks are written for ONNX Runtime, and both
-    runtimes are compared. Needs: pip install "tactic-codec[torch]".
+    Tables are counted on pictures that training kept out. Networks are written for ONNX Runtime
+    and compared with torch. This needs: pip install "tactic-codec[torch]".
     """
     with opened(quiet=quiet) as console:
         model = _commands().export_command(run, out, force=force, say=console.say)

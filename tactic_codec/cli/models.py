@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 def models() -> None:
     """List, show and verify installed models.
 
-    Models are folders. They are looked for in $TACTIC_MODELS, then in the user's data folder, then
-    among those that came with the program. Wherever a name is asked for, a folder does as well.
+    A model is a folder. It is found by its name in $TACTIC_MODELS, then in the user's data folder,
+    then among the models that came with the program. A path to a model folder works wherever a
+    name does.
     """
 
 
 @models.command("list", epilog=options.examples("tactic models list --json"))
 @options.as_json
 def list_models(as_json: bool) -> None:
-    """List installed models; the default is marked with "*"."""
+    """List installed models. "*" marks the default."""
     from tactic_codec.model import installed
 
     with opened() as console:
@@ -83,9 +84,9 @@ def _print_list(console: Console, found: "list[Model | Damaged]") -> None:
 @click.argument("name", required=False)
 @options.as_json
 def show_model(name: str | None, as_json: bool) -> None:
-    """Show what a model's manifest says; of the default model without NAME.
+    """Show a model: its levels, tasks, training and figures. Without NAME, the default model.
 
-    With --json the manifest is printed, less the lists of a classifier's classes.
+    With --json the manifest is printed, without the lists of a classifier's classes.
     """
     from tactic_codec.model import DEFAULT_MODEL, find
 
@@ -234,9 +235,9 @@ def _brief(value: Any) -> str:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @options.as_json
 def verify_models(names: tuple[str, ...], as_json: bool) -> None:
-    """Check every file and table of models against their manifests; of all without NAME.
+    """Check each file and table of models against the manifest. Without NAME, all models.
 
-    Exit status 1 means that a model is damaged.
+    The exit status is 1 if a model is damaged.
     """
     from tactic_codec.model import Damaged, find, installed
 

@@ -45,32 +45,33 @@ def examples(*lines: str) -> str:
 files_from = click.option(
     "--files-from",
     metavar="FILE",
-    help="Also take the inputs that FILE names, one on each line; '-' is standard input.",
+    help="Take the inputs that FILE lists, one on each line. '-' is standard input.",
 )
 null = click.option(
     "-0",
     "--null",
     is_flag=True,
-    help="In the list, a zero byte ends each name, as in find -print0.",
+    help="The names in the list end in a zero byte, as 'find -print0' writes them.",
 )
 output = click.option(
-    "-o", "--output", metavar="OUT", help="The output; then all arguments are inputs."
+    "-o", "--output", metavar="OUT", help="The output. All arguments are then inputs."
 )
 skip_existing = click.option(
     "--skip-existing",
     is_flag=True,
-    help="Leave outputs alone that are there and are not older than their input.",
+    help="Skip inputs whose output exists and is not older.",
 )
 
 model = click.option(
-    "-m", "--model", metavar="NAME|FOLDER", help="The model to use: a name or a model folder."
+    "-m", "--model", metavar="NAME|FOLDER", help="The model: an installed one, or its folder."
 )
 quality = click.option(
     "-q",
     "--quality",
-    type=click.IntRange(1, 255),
+    type=int,
     metavar="LEVEL",
-    help="Quality level of the model; 1 gives the smallest files. By default the model's own.",
+    help="Quality level. 1 gives the smallest files. The model has the other levels and the "
+    "default: see 'tactic models show'.",
 )
 effort = click.option(
     "--effort",
@@ -78,14 +79,15 @@ effort = click.option(
     default=0,
     show_default=True,
     metavar="N",
-    help="Search for smaller and better files, from 0, not at all, to 3; needs torch.",
+    help="How long to search for a smaller and better file. 0 does not search; 3 takes longest. "
+    "Above 0 it needs torch.",
 )
 device = click.option(
     "--device",
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="Where networks run. auto and cpu need no torch; cuda and torch-cpu do.",
+    help="Where networks run. cuda and torch-cpu need torch; auto and cpu do not.",
 )
 jobs = click.option(
     "-j",
@@ -100,14 +102,15 @@ max_pixels = click.option(
     "--max-pixels",
     type=click.IntRange(1),
     metavar="N",
-    help=f"Refuse pictures with more pixels.  [default: {DEFAULT_MAX_PIXELS}; where .tac files are "
-    "decoded, 4.2 million of one below 64 KiB, more of larger ones, and a total of each stream]",
+    help=f"Refuse pictures with more pixels. By default {DEFAULT_MAX_PIXELS}. When .tac files are "
+    "decoded, 4.2 million for a file below 64 KiB and more for larger files; a stream also has a "
+    "limit for its sum.",
 )
-recursive = click.option("-r", "--recursive", is_flag=True, help="Take all files below folders.")
-force = click.option("-f", "--force", is_flag=True, help="Overwrite files that are there.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON, one a line.")
-quiet = click.option("--quiet", is_flag=True, help="No warnings and no progress bar; errors stay.")
-verbose = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+recursive = click.option("-r", "--recursive", is_flag=True, help="Take the files below folders.")
+force = click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
+verbose = click.option("-v", "--verbose", is_flag=True, help="Report each file on standard error.")
 
 
 def inputs(command: Callable[..., None]) -> Callable[..., None]:

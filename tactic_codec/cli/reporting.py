@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     "--originals",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False),
-    help="Where the pictures lie that were compressed, in the same folders under the same names.",
+    help="Folder of the pictures that were compressed, with the same subfolders and names.",
 )
 @click.option(
     "--masks",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False),
-    help="Where the pictures' label maps lie, in the same folders under the same names, as .png.",
+    help="Folder of the pictures' label maps, with the same subfolders and names, as .png.",
 )
 @click.option(
     "--format",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     type=click.Choice(["table", "csv", "json"]),
     default="table",
     show_default=True,
-    help="json is one object a line, the last with the totals.",
+    help="json prints one object a line; the last has the totals.",
 )
 @options.model
 @options.running
@@ -62,24 +62,24 @@ def bpp_report(
     running: options.Running,
     talking: options.Talking,
 ) -> None:
-    """Report what .tac files cost and keep: one row a frame, and totals.
+    """Report the size and the quality of .tac files: one row for each frame, and totals.
 
-    DIR is searched for .tac files, at any depth; a file or "-" does as well. bpp is 8 x bytes of
-    the frame / (width x height). payload_bpp leaves header and checksum out. ideal_bpp is what the
-    model's tables say that the symbols cost.
+    DIR is searched for .tac files at any depth. A file or "-" is read as it is. bpp is 8 x bytes of
+    the frame / (width x height). payload_bpp leaves out the header and the checksum. ideal_bpp is
+    the cost of the symbols by the model's tables.
 
-    With --originals each row also has PSNR and MS-SSIM of the decoded picture, and what JPEG
-    (optimised) and WebP (method 6) reach with at most as many bytes, at their highest such
-    quality. Where even their lowest quality needs more bytes, the row shows its bytes with ">":
-    that codec cannot make so small a file. Means of PSNR leave out pictures that did not change.
+    With --originals each row also has the PSNR and MS-SSIM of the decoded picture. Beside them are
+    JPEG (optimised) and WebP (method 6), each at the highest quality whose file is not larger. A
+    ">" means that the file is larger even at the lowest quality. The mean PSNR leaves out pictures
+    that did not change.
 
-    Where a file lies in a folder whose name is a class of the model, the picture is classified,
-    and the totals have the top-1 accuracy with its 95 % interval.
+    A picture is classified if its file lies in a folder that is named after a class of the model.
+    The totals then have the top-1 accuracy with its 95 % interval.
 
-    With --masks the decoded pictures are segmented, where their model can, and compared with label
-    maps: PNG of 8-bit grey or with a palette, whose values are classes. Each row has the pixel
-    accuracy and the mean over classes of intersection over union (mIoU), the line of sums both
-    over all pixels. Values that are no class of the model are never counted.
+    With --masks the decoded pictures are segmented, if their model can do that. The result is
+    compared with label maps: PNG of 8-bit grey or with a palette, whose values are classes. Each
+    row has the pixel accuracy and the mean intersection over union of the classes (mIoU). The row
+    of sums has both over all pixels. Values that are no class of the model do not count.
     """
     form = "json" if talking.as_json else form
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:

@@ -24,7 +24,7 @@ _TOLD = 3  # classes that -v names of a picture
 @click.option(
     "--overlay",
     is_flag=True,
-    help="Write the picture with the classes' colours laid over it in place of the label map.",
+    help="Write the picture with the classes' colours laid over it, not the label map.",
 )
 @options.model
 @options.running
@@ -39,9 +39,9 @@ def segment(
 ) -> None:
     """Say what each pixel of .tac files shows: label maps, as PNG with a palette.
 
-    A pixel's value is the index of its class, and the palette has the classes' colours; `tactic
-    models show` lists both. With --overlay the picture itself is written, half in the classes'
-    colours, as PNG or in the format of OUT's suffix.
+    A pixel's value is the index of its class. The palette has the classes' colours. 'tactic models
+    show' lists both. With --overlay the picture itself is written with the colours mixed in, in the
+    format of OUT's suffix, or else as PNG.
 
     OUT is a folder in the same cases as for compress. Frames in it are numbered as by decompress.
     The fingerprint in a frame says which model decodes it. --model names another folder of the
@@ -92,7 +92,7 @@ def _format_of(destination: Destination, overlay: bool) -> str:
     chosen = decoding.format_of(destination, "ask for --overlay")
     if chosen != "png":
         raise click.BadParameter(
-            "label maps are PNG, which keeps the classes; let it end in .png, or ask for --overlay",
+            "label maps are PNG, which keeps the classes: name a .png file, or ask for --overlay",
             param_hint="'OUT'",
         )
     return chosen
