@@ -1,22 +1,24 @@
 """``tactic compress`` and ``tactic decompress``."""
 
 import warnings
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from tactic_codec.cli import decoding, files, options, outputs, work
+from tactic_codec.cli import decoding, files, options, outputs, streaming, work
 from tactic_codec.cli.console import Console, display, opened
 from tactic_codec.cli.decoding import FORMATS, Decoding
 from tactic_codec.cli.files import FRAMES, TAC, Source
 from tactic_codec.cli.outputs import Asked, Destination, UpToDate
+from tactic_codec.cli.streaming import Arrival, Sink, Streams
 from tactic_codec.container import Frame, default_max_pixels, parse
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
-    from tactic_codec.picture import Colour
+    from tactic_codec.picture import Colour, Pixels
 
 _LOST = (
     "at every level that was allowed, the model's classifier finds another class in the file than "
@@ -48,10 +50,20 @@ class _Picture:
     out: str | None
     problem: TacError | OSError | None
     weight: int = 1
+    arrival: Arrival | None = None  # where the source is a stream
+    sink: Sink | None = None
 
     @property
     def title(self) -> str:
-        return self.source.title
+        return self.arrival.title if self.arrival else self.source.title
+
+    def pixels(self, max_pixels: int, background: "Colour") -> "Pixels":
+        if self.problem:
+            raise self.problem
+        if self.arrival:
+            return self.arrival.found.pixels(max_pixels, background)
+        streaming.warn_of_more(self.source)
+        return files.picture(self.source, max_pixels, background)
 
 
 # Generic since click 8.4, and older ones will do.
@@ -83,6 +95,7 @@ class _Colour(click.ParamType):  # type: ignore[type-arg]
         "tactic compress --max-bytes 1000 *.jpg -o coded/",
         "find photos -mtime -1 -name '*.jpg' -print0 | tactic compress -0 --files-from - -o new/",
         "cat photo.jpg | tactic compress --keep-label - - > photo.tac",
+        "rpicam-vid -t 0 --codec mjpeg -o - | tactic compress --drop - frames/",
     ),
 )
 @options.inputs_and_output
@@ -109,6 +122,16 @@ class _Colour(click.ParamType):  # type: ignore[type-arg]
     metavar="COLOUR",
     help="The colour behind transparent parts: a name or '#rrggbb'.",
 )
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Read all pictures of a named file or pipe, as of standard input.",
+)
+@click.option(
+    "--drop",
+    is_flag=True,
+    help="If pictures come faster than they are coded, code the newest and leave out the others.",
+)
 @options.running
 @options.talking
 def compress(
@@ -118,6 +141,8 @@ def compress(
     keep_label: bool,
     effort: int,
     model: str | None,
+    stream: bool,
+    drop: bool,
     recursive: bool,
     background: "Colour",
     running: options.Running,
@@ -129,8 +154,13 @@ def compress(
     as OUT. OUT is a folder if it exists as one or ends in "/". Below a folder that is an input,
     files with a picture's suffix are taken; the others are counted. Hidden files are left alone.
 
-    Standard input is one picture. Several pictures that go to standard output form a stream, which
-    the other commands read. A .tac file gets its picture's modification time and permissions.
+    Standard input is one picture or many: JPEG, PNG, PNM, BMP or WebP one behind the other,
+    multipart as web cameras send it, or YUV4MPEG2. Each becomes a frame as soon as it is there. In
+    a folder the frames become NAME-000001.tac and so on, behind those that are there. In a file or
+    on standard output they form a stream, which the other commands read. Of a file that is named
+    the first picture is taken, or with --stream all of them.
+
+    The .tac file of a named file gets its modification time and permissions.
 
     JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, PNM, JPEG 2000 and QOI are read. Pictures are turned
     upright and converted to sRGB.
@@ -173,11 +203,8 @@ def compress(
             _ = codec.refiner  # likewise
 
         def code(picture: _Picture) -> _Coded:
-            if picture.problem:
-                raise picture.problem
-            like = picture.source.stat()
-            limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
-            pixels = files.picture(picture.source, limit, background)
+            like = None if picture.arrival else picture.source.stat()
+            pixels = picture.pixels(running.max_pixels or image.DEFAULT_MAX_PIXELS, background)
             if to_target:
                 aimed = compress_to(
                     codec, pixels, max_bytes=max_bytes, keep_label=keep_label, effort=effort
@@ -194,15 +221,46 @@ def compress(
             kept = aimed.label_kept
             return _Coded(data, len(data), width, height, aimed.level, codec.model.name, kept)
 
-        pictures = []
-        for source in sources:
-            with suppress(UpToDate):
-                pictures.append(_place(source, destination))
-        for picture, coded, seconds in console.each(
-            code, pictures, jobs=running.jobs, total=len(pictures)
-        ):
-            _deliver(console, picture, coded, seconds, talking.as_json)
+        pictures: Iterable[_Picture]
+        flow = streaming.of(console, sources, every=stream, drop=drop, limit=running.max_pixels)
+        if flow:
+            pictures, total = _flowing(flow, sources, destination), None
+        else:
+            pictures = list(_placed(sources, destination))
+            total = len(pictures)
+        ahead = running.jobs if drop else 0
+        with flow.ended_by_signals() if flow else nullcontext():
+            for picture, coded, seconds in console.each(
+                code, pictures, jobs=running.jobs, total=total, ahead=ahead
+            ):
+                _deliver(console, picture, coded, seconds, talking.as_json)
         destination.tell(console)
+
+
+def _placed(sources: Iterable[Source], destination: Destination) -> Iterator[_Picture]:
+    for source in sources:
+        with suppress(UpToDate):
+            yield _place(source, destination)
+
+
+def _flowing(
+    flow: Streams, sources: Iterable[Source], destination: Destination
+) -> Iterator[_Picture]:
+    """The pictures of all sources in their order, of those that are streams as they come."""
+    from tactic_codec.picture import SUFFIXES
+
+    for source in sources:
+        if not flow.reads(source):
+            yield from _placed([source], destination)
+            continue
+        try:
+            sink = Sink(destination, source, source.stem(SUFFIXES))
+            for arrival in flow.arrivals(source):
+                yield _Picture(source, None, None, arrival=arrival, sink=sink)
+        except UpToDate:
+            continue
+        except (TacError, OSError) as exc:
+            yield _Picture(source, None, exc)
 
 
 def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
@@ -308,12 +366,15 @@ def _deliver(
 ) -> None:
     """Write to standard output what belongs there, and say what was done."""
     milliseconds = 1000 * seconds
-    if item.out is None:
+    out, arrival = item.out, None
+    if isinstance(item, _Picture) and item.sink:
+        out, arrival = item.sink.put(coded.data), item.arrival
+    if out is None:
         console.data(coded.data)
     if as_json:
         facts = {
             "file": item.source.path,
-            "output": item.out,
+            "output": out,
             "bytes": coded.tac_bytes,
             "width": coded.width,
             "height": coded.height,
@@ -324,8 +385,10 @@ def _deliver(
         }
         if coded.label_kept is not None:
             facts["label_kept"] = coded.label_kept
+        if arrival:
+            facts |= {"picture": arrival.found.number, "dropped": arrival.dropped}
         console.json(facts)
-    where = "standard output" if item.out is None else display(item.out)
+    where = "standard output" if out is None else display(out)
     console.detail(
         f"{item.title} -> {where}: {coded.tac_bytes} bytes, {coded.bpp:.4f} bpp, "
         f"{milliseconds:.0f} ms"

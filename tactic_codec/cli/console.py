@@ -232,6 +232,7 @@ class Console:
         *,
         jobs: int = 1,
         total: int | None = None,
+        ahead: int = 0,
     ) -> Iterator[tuple[T, R, float]]:
         """Work on items in threads; report those that fail, yield the others in order.
 
@@ -240,12 +241,13 @@ class Console:
             items: read as they are needed.
             jobs: number of threads.
             total: sum of the weights of all items, or None where nobody knows.
+            ahead: see `work.in_order`.
 
         Yields:
             An item, what the function returned, and the seconds it took.
         """
         advance = self.progress(total)
-        for outcome in work.in_order(function, items, jobs):
+        for outcome in work.in_order(function, items, jobs, ahead):
             for message in outcome.warnings:
                 self.warn(outcome.item.title, message)
             if isinstance(outcome.result, work.Failure):

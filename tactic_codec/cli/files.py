@@ -222,7 +222,14 @@ def opened(source: Source) -> Iterator[BinaryIO]:
     if source.is_stdin:
         if sys.stdin is None:
             raise OSError(errno.EBADF, "is closed")
-        yield sys.stdin.buffer
+        try:
+            descriptor = os.dup(sys.stdin.fileno())
+        except io.UnsupportedOperation:  # where Python has put something else in its place
+            yield sys.stdin.buffer
+            return
+        # A reader of its own: a thread that waits in sys.stdin when Python ends would crash it.
+        with open(descriptor, "rb") as stream:
+            yield stream
     else:
         with open(source.path, "rb") as stream:
             yield stream

@@ -10,9 +10,9 @@ Python's own `warnings.catch_warnings` belongs to the process and would mix the 
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tactic_codec.errors import TacError
@@ -62,23 +62,48 @@ def collect_warnings(category: type[Warning]) -> None:
     warnings.showwarning = show
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[Outcome[T, R]]:
-    """Call a function with every item, in ``jobs`` threads, and yield the outcomes in order."""
+def in_order(
+    function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 0
+) -> Iterator[Outcome[T, R]]:
+    """Call a function with every item, in threads, and yield the outcomes in order.
+
+    Args:
+        function: see the module's text.
+        items: with several jobs they are drawn in a thread of their own, so that what is ready does
+            not wait for the next item, which a camera may be long about.
+        jobs: number of threads.
+        ahead: how many items are drawn before the first outcome is; by default 2 x ``jobs``.
+    """
     if jobs == 1:
         for item in items:
             yield _attempt(function, item)
         return
-    window: deque[Future[Outcome[T, R]]] = deque()
+    window = SimpleQueue[Future[Outcome[T, R]] | None]()
+    room = threading.Semaphore(ahead or 2 * jobs)
     executor = ThreadPoolExecutor(jobs, thread_name_prefix="tactic")
+    ended = False
+
+    def draw() -> None:
+        try:
+            for item in items:
+                room.acquire()
+                if ended:
+                    return
+                window.put(executor.submit(_attempt, function, item))
+        except BaseException as exc:  # raised below, where the item would be
+            broken = Future[Outcome[T, R]]()
+            broken.set_exception(exc)
+            window.put(broken)
+        window.put(None)
+
+    threading.Thread(target=draw, daemon=True, name="tactic-draw").start()
     try:
-        for item in items:
-            window.append(executor.submit(_attempt, function, item))
-            # What is ready does not wait for the next item, which a camera may be long about.
-            while window and (window[0].done() or len(window) == 2 * jobs):
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
+        while (future := window.get()) is not None:
+            yield future.result()
+            room.release()
     finally:
+        ended = True
+        room.release()
         executor.shutdown(cancel_futures=True)
 
 

@@ -97,11 +97,16 @@ def opened(source: bytes | Path | BinaryIO, max_pixels: int) -> Iterator[BinaryI
         yield stream if stream.seekable() else _bounded(stream, max_pixels)
 
 
+def bytes_of(max_pixels: int) -> int:
+    """The most bytes that the file of a picture of so many pixels may have."""
+    return max_pixels * _BYTES_A_PIXEL + _BYTES_BESIDE
+
+
 def _bounded(stream: BinaryIO, max_pixels: int) -> BinaryIO:
     """Read a stream that may never end."""
     head = stream.read(HEAD_BYTES)
     find_reader(head)
-    limit = max_pixels * _BYTES_A_PIXEL + _BYTES_BESIDE
+    limit = bytes_of(max_pixels)
     content = io.BytesIO()
     piece = head
     while piece:

@@ -1,0 +1,299 @@
+"""``tactic compress`` of streams: each picture becomes a frame as soon as its last byte has come.
+
+    stream ─ a thread that finds pictures ─ one that waits ─ code ─▶ Sink
+
+While a picture waits, nothing is read, so that the pipe fills and the camera is held up; with
+``--drop`` reading goes on, and a newer picture takes the place of the one that waits.
+
+SIGINT and SIGTERM end the stream behind the picture that is being coded; a second one ends it at
+once. Frames that are complete stay in either case.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from tactic_codec.cli import files, outputs
+from tactic_codec.cli.console import Console, OutputClosed, complain
+from tactic_codec.cli.files import TAC, Source
+from tactic_codec.cli.outputs import Destination
+from tactic_codec.errors import OutputExists
+
+if TYPE_CHECKING:
+    from tactic_codec.picture.streams import Found
+
+_WAITING = 16  # reports that wait; of pictures one does
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A picture of a stream, or what was found in its place.
+
+    Attributes:
+        source: the stream.
+        found: the picture or the error.
+        dropped: how many pictures before it were not taken.
+    """
+
+    source: Source
+    found: "Found"
+    dropped: int
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        number = self.found.number
+        return f"{self.source.title}: picture {number}" if number else self.source.title
+
+
+def of(
+    console: Console, sources: Sequence[Source], *, every: bool, drop: bool, limit: int | None
+) -> "Streams | None":
+    """Return what reads the streams among the inputs, None where there is none.
+
+    Args:
+        console: is told of what is passed over in a stream.
+        sources: standard input is a stream.
+        every: whether named files are.
+        drop: whether pictures may be left out for newer ones.
+        limit: of pixels, which sets one of bytes.
+
+    Raises:
+        click.UsageError: nothing can be dropped where nothing flows.
+    """
+    if not every and not any(source.is_stdin for source in sources):
+        if drop:
+            raise click.UsageError("--drop is for streams: standard input, or files with --stream")
+        return None
+    from tactic_codec.picture.streams import max_bytes
+
+    return Streams(console, every=every, drop=drop, max_bytes=max_bytes(limit))
+
+
+def warn_of_more(source: Source) -> None:
+    """Warn of a file that holds several pictures where only the first is read."""
+    from tactic_codec.picture import ImageWarning
+    from tactic_codec.picture.streams import several
+
+    if os.path.isfile(source.path):
+        with files.opened(source) as stream:
+            if several(stream):
+                why = "the file holds several pictures: the first is read, with --stream all are"
+                warnings.warn(why, ImageWarning, stacklevel=2)
+
+
+class Streams:
+    """The streams of one command, read one after the other; see `of`."""
+
+    def __init__(self, console: Console, *, every: bool, max_bytes: int, drop: bool) -> None:
+        self._console, self._every, self._drop = console, every, drop
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._signal = 0
+        self._dropped = 0
+
+    def reads(self, source: Source) -> bool:
+        """Whether an input is a stream."""
+        return not source.problem and (self._every or source.is_stdin)
+
+    def arrivals(self, source: Source) -> Iterator[Arrival]:
+        """Read a stream; there is at least one item, unless a signal ends it.
+
+        Raises:
+            OSError: it cannot be opened or read.
+        """
+        inbox = deque["Found | BaseException | None"]()
+        if not self._signal:
+            arguments = (source, inbox)
+            threading.Thread(target=self._read, args=arguments, daemon=True).start()
+        before = self._dropped
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: inbox or self._signal)
+                found = None if self._signal else inbox.popleft()
+                dropped, before = self._dropped - before, self._dropped
+                self._changed.notify_all()
+            if found is None:
+                return
+            if isinstance(found, BaseException):
+                raise found
+            item = Arrival(source, found, dropped)
+            if found.warning:
+                self._console.warn(item.title, found.warning)
+            else:
+                yield item
+
+    def _read(self, source: Source, inbox: "deque[Found | BaseException | None]") -> None:
+        """Fill the inbox; runs in a thread of its own."""
+        from tactic_codec.picture.streams import pictures
+
+        def put(found: "Found | BaseException | None") -> None:
+            with self._changed:
+                newest = inbox[-1] if self._drop and inbox and found else None
+                if _is_picture(newest) and _is_picture(found):
+                    inbox.pop()
+                    self._dropped += 1
+                room = _WAITING if self._drop else 1
+                self._changed.wait_for(lambda: len(inbox) < room or self._signal)
+                inbox.append(found)
+                self._changed.notify_all()
+
+        try:
+            with files.opened(source) as stream:
+                for found in pictures(stream, max_bytes=self._max_bytes):
+                    put(found)
+                    if self._signal:
+                        return
+        except BaseException as exc:  # whoever reads the inbox raises it
+            put(exc)
+        else:
+            put(None)
+
+    @contextmanager
+    def ended_by_signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the streams; afterwards the command ends as they ask for."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            signal.signal(number, before[number])
+            with self._changed:
+                self._signal = number
+                self._changed.notify_all()
+
+        before = dict[int, Any]()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # Whoever started this in the background may have it ignore SIGINT.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    before[number] = signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for which, handler in before.items():
+                signal.signal(which, handler)
+            if self._dropped and not self._console.quiet:
+                complain(
+                    f"{self._dropped} pictures were left out: they came faster than they were coded"
+                )
+        if self._signal:
+            signal.raise_signal(self._signal)
+
+
+def _is_picture(found: "Found | BaseException | None") -> bool:
+    return found is not None and not isinstance(found, BaseException) and bool(found.data)
+
+
+# --- Where frames go ------------------------------------------------------------------------------
+
+
+class Sink:
+    """Where the frames of a stream go: each is on the disk before the next one is written.
+
+    In a folder they become NAME-000001.tac and so on, behind those that are there already. In a
+    file the first one is written as any result is, the others are added to it as they come.
+
+    Raises:
+        OutputExists, OSError: as `Destination.place`.
+    """
+
+    def __init__(self, destination: Destination, source: Source, stem: str) -> None:
+        self._destination = destination
+        self._path: str | None = None
+        self._special: BinaryIO | None = None
+        self._put: Callable[[bytes], str | None] = self._first
+        if destination.kind == "folder":
+            self._path = os.path.join(destination.path, stem)
+            self._number = _last_number(self._path)
+            self._put = self._numbered
+        else:
+            self._path = destination.place(source, stem + TAC)
+
+    def put(self, frame: bytes) -> str | None:
+        """Write a frame; return the path of its file, None for standard output.
+
+        Raises:
+            OSError: it cannot be written; of the frames before it nothing is lost.
+            OutputClosed: whoever read it has gone.
+        """
+        return self._put(frame) if self._path else None
+
+    def _numbered(self, frame: bytes) -> str:
+        os.makedirs(os.path.dirname(self._path or ""), exist_ok=True)
+        while True:
+            self._number += 1
+            path = f"{self._path}-{self._number:06}{TAC}"
+            try:
+                outputs.write(path, frame, force=False)
+            except OutputExists:  # another process writes here, too
+                continue
+            _sync(path)
+            return path
+
+    def _first(self, frame: bytes) -> str:
+        path = self._path or ""
+        if self._destination.is_special:
+            self._special = open(path, "wb", buffering=0)  # noqa: SIM115
+            self._put = self._to_special
+            return self._to_special(frame)
+        self._destination.write(path, frame)
+        _sync(path)
+        self._put = self._next
+        return path
+
+    def _next(self, frame: bytes) -> str:
+        path = self._path or ""
+        with open(path, "ab", buffering=0) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            try:
+                _write_all(stream, frame)
+                os.fsync(stream.fileno())
+            except BaseException:
+                stream.truncate(size)  # no half a frame stays
+                raise
+        return path
+
+    def _to_special(self, frame: bytes) -> str:
+        assert self._special
+        try:
+            _write_all(self._special, frame)
+        except BrokenPipeError as exc:
+            raise OutputClosed from exc
+        return self._path or ""
+
+
+def _write_all(stream: BinaryIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _last_number(path: str) -> int:
+    """The highest number that files called ``path``-NUMBER.tac have; 0 where there is none."""
+    folder, name = os.path.split(path)
+    form = re.compile(re.escape(name) + r"-(\d{6,18})" + re.escape(TAC))
+    try:
+        names = os.listdir(folder or os.curdir)
+    except OSError:  # said when the first frame is written
+        return 0
+    return max((int(found[1]) for name in names if (found := form.fullmatch(name))), default=0)
+
+
+def _sync(path: str) -> None:
+    """Have a file that was just made, and its name, on the disk."""
+    for place in (path, os.path.dirname(path) or os.curdir):
+        with contextlib.suppress(PermissionError):  # Windows opens no folders
+            descriptor = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

@@ -1,0 +1,438 @@
+"""Pictures out of a stream that holds many, each as soon as its last byte has come.
+
+    stream ─ lines of multipart, padding, trailers ─ kind by its first bytes ─ length ─▶ Found…
+
+JPEG, PNG, PNM, BMP and WebP tell where they end, and so do the frames of YUV4MPEG2. AVIF, GIF,
+JPEG 2000 and QOI are read up to the next of their kind, TIFF up to the end of the stream.
+
+Of multipart/x-mixed-replace the pictures matter: the lines between them are passed over, the
+lengths that they name are used for formats that do not tell their own, and may be wrong elsewhere.
+
+What is damaged is told, and the next picture is looked for behind it. What a JPEG's own index
+counts as its parts (depth, gain map, preview) is no picture of its own; other bytes behind a JPEG,
+where phones leave films and notes, are passed over with a warning.
+
+No more is held than one picture, at most ``max_bytes``, and what was read ahead of the next.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
+from tactic_codec.picture import lengths, y4m
+from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, WHITE, Colour, Pixels
+from tactic_codec.picture.kinds import HEAD_BYTES, find_reader
+from tactic_codec.picture.lengths import Broken, Walk
+from tactic_codec.picture.reading import bytes_of, load
+
+DEFAULT_MAX_BYTES = 1 << 30
+"""Of a picture's file: a gibibyte."""
+
+SEARCHED_BYTES = 1 << 26
+"""Without a picture in so many bytes a stream is given up."""
+
+_HEADER_BYTES = 1 << 14  # of the lines before a part of multipart
+_PIECE_BYTES = 1 << 18
+
+
+def max_bytes(max_pixels: int | None) -> int:
+    """The limit for a picture's file where one of so many pixels is allowed."""
+    return DEFAULT_MAX_BYTES if max_pixels is None else bytes_of(max_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A picture of a stream, or what is to be said of one.
+
+    Attributes:
+        number: of the picture, from 1; what is no picture but stands in the place of one counts.
+            0 where the stream holds none.
+        data: the picture's file, or the planes of a frame.
+        header: of the film that the frame belongs to.
+        problem: why there is no picture, or, with ``data``, what is wrong if it cannot be read.
+        warning: what was passed over behind the picture; then there is nothing else.
+    """
+
+    number: int
+    data: bytes | bytearray = b""
+    header: y4m.Header | None = None
+    problem: TacError | None = None
+    warning: str = ""
+
+    def pixels(self, max_pixels: int = DEFAULT_MAX_PIXELS, background: Colour = WHITE) -> Pixels:
+        """Decode it; arguments, result and errors are those of `load`."""
+        if self.problem and not self.data:
+            raise self.problem
+        if self.header:
+            if self.header.width * self.header.height > max_pixels:
+                raise LimitExceeded(
+                    f"the frame has {self.header.width} x {self.header.height} pixels, more than "
+                    f"the limit of {max_pixels}: scale it down or raise the limit"
+                )
+            return self.header.pixels(self.data)
+        try:
+            return load(bytes(self.data), max_pixels=max_pixels, background=background)
+        except DamagedImage as error:
+            raise self.problem or error from error
+
+
+def pictures(stream: BinaryIO, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterator[Found]:
+    """Find the pictures of a stream.
+
+    Args:
+        stream: nothing behind the end of a picture is waited for.
+        max_bytes: of one picture; a larger one is an error, and the next is looked for.
+
+    Yields:
+        Pictures, errors and warnings in the order of the stream; at least one.
+
+    Raises:
+        OSError: reading fails.
+    """
+    return _Splitter(stream, max_bytes).run()
+
+
+def several(stream: BinaryIO) -> bool:
+    """Whether a second picture follows the first one, which tells its own end."""
+    found = pictures(stream)
+    first = next(found)
+    if first.problem or _kind(bytes(first.data[:64])) not in _FORMATS:
+        return False
+    return any(not other.problem and other.data for other in found)
+
+
+# --- What begins here -----------------------------------------------------------------------------
+
+
+class _Format(NamedTuple):
+    """A format that tells its end."""
+
+    length: Callable[[bytearray], Walk]
+    again: Callable[[bytes], bytes] | None
+    """What begins the next picture for certain where it comes within this one, as a pattern."""
+
+
+_FORMATS = {
+    "JPEG": _Format(lengths.jpeg, None),
+    "PNG": _Format(lengths.png, lambda data: re.escape(data[:8])),
+    "WebP": _Format(lengths.webp, lambda _: rb"RIFF....WEBPVP8"),
+    "BMP": _Format(lengths.bmp, lambda data: rb"BM.{4}" + re.escape(data[6:26])),
+    "PNM": _Format(lengths.pnm, lambda data: re.escape(data[:12])),
+}
+_OPEN_ENDED = {
+    "AVIF": re.compile(rb"\0\0.{2}ftyp(?=avi[fs])", re.DOTALL),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "TIFF": None,
+    "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n"),
+    "QOI": re.compile(rb"qoif.{8}[\3\4][\0\1]", re.DOTALL),
+}
+_FILM, _FRAME, _LINES = "YUV4MPEG2 film", "YUV4MPEG2 frame", "multipart"
+
+# Starts that are so long that they hardly come by chance.
+_STARTS = (
+    rb"\xff\xd8\xff[\xc0-\xfe]|\x89PNG\r\n\x1a\n|RIFF....WEBPVP8|\0.{3}ftyp|YUV4MPEG2 |"
+    rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[4-6]\s\d{1,6}\s\d{1,6}\s|"
+    rb"\n--[!-~]{1,70}\r?\n"
+)
+_START = re.compile(_STARTS, re.DOTALL)
+_START_OR_FRAME = re.compile(_STARTS + rb"|FRAME[ \n]", re.DOTALL)
+_START_BYTES = 80  # the longest has fewer
+
+_PADDING = b"\0\xff \t\r\n"
+_PAD = re.compile(rb"\s+|\0+(?=\0{4})|\xff+(?=\xff)")
+_LINE = re.compile(rb"[\t\x20-\x7e]*\r?\n")
+_NO_TEXT = re.compile(rb"[^\t\r\n\x20-\x7e]")
+_LENGTH = re.compile(rb"^content-length:\s*(\d{1,12})\s*$", re.IGNORECASE | re.MULTILINE)
+
+
+def _kind(head: bytes) -> str:
+    """The format that some bytes begin, or what else stands there; "" for what is not known."""
+    if head.startswith((b"--", b"HTTP/")):
+        return _LINES
+    if head.startswith(y4m.MAGIC + b" "):
+        return _FILM
+    try:
+        return find_reader(head).name
+    except UnsupportedImage:
+        return "MP4" if head[4:8] == b"ftyp" else ""
+
+
+class _Lost(Exception):
+    """There was no picture for too long."""
+
+
+class _Splitter:
+    """Holds what was read and not yet given out."""
+
+    def __init__(self, stream: BinaryIO, max_bytes: int) -> None:
+        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+        self._max_bytes = max_bytes
+        self._data = bytearray()
+        self._position = 0  # in the stream, of the first byte that is held
+        self._number = 0
+        self._passed = 0  # bytes since the last picture
+        self._silent = False  # what comes now belongs to what was reported already
+        self._last = ""  # the kind of the last picture
+        self._parts: dict[int, int] = {}  # of the last JPEG: position and size
+        self._header: y4m.Header | None = None  # of the film at hand
+        self._part_bytes: int | None = None  # that multipart promises
+
+    def run(self) -> Iterator[Found]:
+        """See `pictures`."""
+        try:
+            while self._more(1):
+                pad = _PAD.match(self._data) if self._number else None
+                if pad:
+                    self._pass(pad.end())
+                    continue
+                # The least that tells, and no more than the smallest picture has.
+                self._more({ord("B"): 18, ord("R"): 16, ord("Y"): 10, 0: 64}.get(self._data[0], 8))
+                kind = _kind(bytes(self._data[:64]))
+                if self._header and self._data.startswith(b"FRAME"):
+                    kind = _FRAME
+                if kind in _FORMATS or kind in _OPEN_ENDED or kind == _FRAME:
+                    yield from self._picture(kind)
+                elif kind == _FILM:
+                    yield from self._film()
+                elif kind == _LINES:
+                    yield from self._lines()
+                else:
+                    yield from self._stranger(kind)
+                    if not self._number:
+                        return
+        except _Lost:
+            problem = f"{SEARCHED_BYTES} bytes hold no picture: the stream is given up"
+            yield self._failed(DamagedImage(problem))
+        if not self._number:
+            count = self._position
+            what = "is empty (0 bytes)" if not count else f"of {count} bytes holds no picture"
+            yield Found(0, problem=UnsupportedImage(f"the stream {what}: a picture was expected"))
+
+    # --- Reading ---
+
+    def _more(self, count: int) -> bool:
+        """Read until so many bytes are held; false if the stream ends before."""
+        while len(self._data) < count:
+            piece = self._read(_PIECE_BYTES)
+            if not piece:
+                return False
+            self._data += piece
+        return True
+
+    def _drop(self, count: int) -> None:
+        del self._data[:count]
+        self._position += count
+
+    def _skip(self, count: int) -> None:
+        """Drop bytes, of which some may not have come yet."""
+        while count and self._more(1):
+            here = min(count, len(self._data))
+            self._drop(here)
+            count -= here
+
+    def _pass(self, count: int) -> None:
+        """Drop bytes that are no picture; of those there may not be too many in a row."""
+        self._drop(count)
+        self._passed += count
+        if self._passed > SEARCHED_BYTES:
+            raise _Lost
+
+    def _search(self) -> bytes:
+        """Pass over bytes up to what looks like a start; return the last few, without padding."""
+        start = _START_OR_FRAME if self._header else _START
+        tail = b""
+        while not (found := start.search(self._data)):
+            count = max(0, len(self._data) - _START_BYTES)
+            tail = bytes(self._data[:count]).strip(_PADDING)[-4:] or tail
+            self._pass(count)
+            if not self._more(len(self._data) + 1):
+                break
+        count = found.start() if found else len(self._data)
+        tail = (tail + bytes(self._data[:count]).strip(_PADDING))[-4:]
+        self._pass(count)
+        return tail
+
+    # --- Pictures ---
+
+    def _picture(self, kind: str) -> Iterator[Found]:
+        again = None
+        if kind == _FRAME and self._header:
+            walk = lengths.frame(self._data, self._header)
+            again = re.escape(y4m.MAGIC)
+        elif kind in _FORMATS:
+            walk = _FORMATS[kind].length(self._data)
+            make = _FORMATS[kind].again
+            again = make(bytes(self._data[:32])) if make else None
+        elif self._part_bytes:
+            walk = lengths.told(self._part_bytes)
+        else:
+            walk = lengths.up_to(self._data, _OPEN_ENDED[kind])
+        try:
+            length = self._measured(walk, again)
+        except Broken as error:
+            at = error.at
+            if error.begins:
+                why = f"this {kind} is cut off after {at} bytes: another one begins there"
+                yield self._cut(kind, at, DamagedImage(why))
+            else:
+                yield self._failed(DamagedImage(f"{error}: the next one is looked for"))
+                self._drop(at)
+                self._search()
+        except LimitExceeded as error:
+            yield self._failed(error)
+            self._drop(1)
+            self._search()
+        except EOFError:
+            length = len(self._data)
+            if (kind in _OPEN_ENDED and not self._part_bytes) or self._data[:2] in _PLAIN:
+                yield self._whole(kind, length)
+            else:
+                why = f"the stream ends within this {kind}, after {length} bytes of it"
+                yield self._cut(kind, length, DamagedImage(f"{why}: the rest is missing"))
+        else:
+            if kind == "JPEG" and length <= self._parts.get(self._position, 0):
+                self._drop(length)
+            else:
+                yield self._whole(kind, length)
+        self._part_bytes = None
+
+    def _whole(self, kind: str, length: int) -> Found:
+        """Give out a picture."""
+        self._number += 1
+        self._silent, self._last, self._passed = False, kind, 0
+        header = self._header if kind == _FRAME else None
+        data = self._data[length - header.frame_bytes if header else 0 : length]
+        if kind == "JPEG":
+            parts = lengths.jpeg_parts(bytes(data))
+            self._parts = {self._position + at: size for at, size in parts}
+        self._drop(length)
+        return Found(self._number, data, header)
+
+    def _cut(self, kind: str, length: int, problem: TacError) -> Found:
+        """Report a picture that is cut off; of a JPEG only the end marker may be missing."""
+        found = self._failed(problem)
+        data = self._data[:length] if kind == "JPEG" else b""
+        self._drop(length)
+        return Found(found.number, data, problem=problem)
+
+    def _failed(self, problem: TacError) -> Found:
+        self._number += 1
+        self._silent = True
+        return Found(self._number, problem=problem)
+
+    def _measured(self, walk: Walk, again: bytes | None) -> int:
+        """Let a format tell the length of the picture at hand.
+
+        Raises:
+            Broken: it is damaged, or another one begins within it.
+            LimitExceeded: it is longer than allowed.
+            EOFError: the stream ends before.
+        """
+        next_one = re.compile(again, re.DOTALL) if again else None
+        seen, need = 1, 0
+        try:
+            while True:
+                if len(self._data) >= need:
+                    need = next(walk)
+                    if need > self._max_bytes:
+                        raise LimitExceeded(
+                            f"this picture has more than {self._max_bytes} bytes: send a smaller "
+                            "one, or raise the limit with --max-pixels"
+                        )
+                elif not self._more(len(self._data) + 1):
+                    raise EOFError
+                if next_one:
+                    if found := next_one.search(self._data, seen, need):
+                        raise Broken("", found.start(), begins=True)
+                    seen = max(seen, min(need, len(self._data)) - _START_BYTES)
+        except StopIteration as stop:
+            return int(stop.value)
+
+    # --- What lies between pictures ---
+
+    def _film(self) -> Iterator[Found]:
+        """Read the line that begins a film."""
+        while (end := self._data.find(b"\n", 0, y4m.LINE_BYTES)) < 0:
+            if len(self._data) >= y4m.LINE_BYTES or not self._more(len(self._data) + 1):
+                break
+        try:
+            self._header = None
+            if end < 0:
+                raise DamagedImage("the YUV4MPEG2 header does not end: send the film again")
+            self._header = y4m.parse(bytes(self._data[:end]))
+            self._silent, self._last = False, _FILM
+            self._drop(end + 1)
+        except TacError as error:  # then nobody knows how long the frames are
+            yield self._failed(error)
+            self._drop(1)
+            self._search()
+
+    def _lines(self) -> Iterator[Found]:
+        """Pass over the lines before a part of multipart: boundary and header."""
+        at = 0
+        while not (line := _LINE.match(self._data, at, at + _HEADER_BYTES)) or line[0].strip():
+            if line:
+                at = line.end()
+            elif _NO_TEXT.search(self._data, at, at + _HEADER_BYTES):
+                break  # a picture without the blank line before it
+            elif len(self._data) - at < _HEADER_BYTES and not self._more(len(self._data) + 1):
+                at = len(self._data)
+                break
+            if at > _HEADER_BYTES or (not line and len(self._data) - at >= _HEADER_BYTES):
+                why = f"the header before this picture has more than {_HEADER_BYTES} bytes"
+                yield self._failed(DamagedImage(f"{why}: the next one is looked for"))
+                self._drop(2)
+                self._search()
+                return
+        told = _LENGTH.search(bytes(self._data[:at]))
+        self._part_bytes = int(told[1]) if told else None
+        self._pass(line.end() if line else at)
+
+    def _stranger(self, kind: str) -> Iterator[Found]:
+        """Say what stands where a picture should, and pass over it."""
+        self._more(HEAD_BYTES)
+        start = _START.search(self._data, 1, HEAD_BYTES)
+        head = bytes(self._data[: start.start() if start else HEAD_BYTES])
+        problem, known = _named(head)
+        if known and not self._number:
+            yield Found(0, problem=problem)  # all of the stream is something else
+            return
+        damaged = head.startswith(b"\xff\xd8")  # a JPEG, once
+        trailer = self._last == "JPEG" and (kind == "MP4" or not (known or damaged))
+        report = not self._silent and head.strip(_PADDING)
+        if report and not trailer:
+            yield self._failed(problem)
+        begun = self._position
+        if self._part_bytes and self._part_bytes <= self._max_bytes:
+            self._skip(self._part_bytes)
+            self._part_bytes = None
+            return
+        while kind == "MP4" and self._more(16):
+            size = lengths.film_box(bytes(self._data[:16]))
+            if not 0 < size <= self._max_bytes:
+                break
+            self._skip(size)
+        if self._position > begun:
+            self._silent = True  # notes behind a film belong to it
+            return
+        self._drop(1)
+        tail = self._search()
+        usual = tail == b"SEFT" or self._data[4:8] == b"ftyp"  # Samsung's notes, or before a film
+        if report and trailer and not usual:
+            count = self._position - begun
+            why = f"the {count} bytes behind this JPEG are no picture, nor listed in it: left out"
+            yield Found(self._number, warning=why)
+
+
+_PLAIN = (b"P1", b"P2", b"P3")
+
+
+def _named(head: bytes) -> tuple[UnsupportedImage, bool]:
+    """The error for what is no picture, and whether it is known what it is instead."""
+    try:
+        find_reader(head)
+    except UnsupportedImage as error:
+        return error, "an unknown kind" not in str(error)
+    return UnsupportedImage("a picture was expected, and this is the start of one, cut"), True
