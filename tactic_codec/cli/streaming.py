@@ -257,8 +257,10 @@ class Sink:
             try:
                 _write_all(stream, frame)
                 os.fsync(stream.fileno())
-            except BaseException:
+            except BaseException as exc:
                 stream.truncate(size)  # no half a frame stays
+                if isinstance(exc, OSError):
+                    raise OSError(exc.errno, exc.strerror, path) from exc
                 raise
         return path
 
