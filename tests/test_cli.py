@@ -174,7 +174,7 @@ def test_several_pictures_to_stdout_are_a_stream(tactic: Tactic, codec: Codec) -
 
 def test_stdin_to_a_folder(tactic: Tactic) -> None:
     tactic("compress", "-m", "tiny", "-", "out/", input=save("a.png").read_bytes())
-    assert all_files("out") == {"stdin.tac"}
+    assert all_files("out") == {"stdin-000001.tac"}
 
 
 def test_bad_files_are_reported_and_the_rest_goes_on(tactic: Tactic) -> None:
