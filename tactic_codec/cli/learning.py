@@ -47,7 +47,6 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
     "folders",
     type=_FOLDER,
     multiple=True,
-    required=True,
     help="Folder with one folder of pictures for each class, or with images/ and labels/ if the "
     "configuration has [masks]. May be given several times.",
 )
@@ -56,7 +55,7 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
     type=_FOLDER,
     multiple=True,
     help="Folder of pictures without classes. They are trained on with what the teacher finds in "
-    "them. May be given several times.",
+    "them. Or what experiments/photographs.py made. May be given several times.",
 )
 @click.option(
     "--test",
@@ -110,6 +109,8 @@ def train(
 
     This needs: pip install "tactic-codec[torch]".
     """
+    if not folders and (config is None or not unlabelled):
+        raise click.UsageError("name the pictures to train on with --data or --unlabelled")
     with opened(quiet=quiet) as console:
         model = _commands().train_command(
             config,

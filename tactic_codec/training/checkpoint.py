@@ -1,7 +1,11 @@
 """A run's checkpoint: everything that the next step depends on, written as a whole or not at all.
 
-run/checkpoint.pt    networks, optimizer, moving average, teacher, the step, the configuration
-run/log.jsonl        cut back to where it was when the checkpoint was written
+run/checkpoint.pt         networks, optimizer, moving average, teacher, the step, the configuration
+run/weights.safetensors   beside it: what would be exported, the step, the configuration
+run/log.jsonl             cut back to where it was when the checkpoint was written
+
+The weights are small enough to be carried elsewhere. Where they are all that is left of a run it
+goes on from them: the optimizer's moments and the moving average start anew.
 """
 
 import errno
@@ -12,6 +16,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -22,6 +28,7 @@ from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.training.config import TrainingConfig, parse_config
 
 CHECKPOINT = "checkpoint.pt"
+CARRIED = "weights.safetensors"
 LOG = "log.jsonl"
 
 _STATE = {"config", "step", "network", "optimizer", "log_bytes"}
@@ -44,11 +51,20 @@ class Learner(NamedTuple):
         return network.eval()
 
 
-def save(run: Path, config: TrainingConfig, learner: Learner, step: int) -> None:
-    """Replace the run's checkpoint; its log must have been flushed."""
+def save(run: Path, config: TrainingConfig, learner: Learner, step: int, anew: int = 0) -> None:
+    """Replace the run's checkpoint; its log must have been flushed.
+
+    Args:
+        run: the folder.
+        config: of the run.
+        learner: what is saved.
+        step: how many steps are behind it.
+        anew: step at which the optimizer's moments started.
+    """
     state = {
         "config": json.dumps(asdict(config)),
         "step": step,
+        "anew": anew,
         "network": _learned_state(learner.network),
         "optimizer": learner.optimizer.state_dict(),
         "log_bytes": (run / LOG).stat().st_size,
@@ -61,24 +77,32 @@ def save(run: Path, config: TrainingConfig, learner: Learner, step: int) -> None
     sibling = run / f"{CHECKPOINT}.new"
     torch.save(state, sibling)
     os.replace(sibling, run / CHECKPOINT)
+    weights = {k: v.cpu().contiguous() for k, v in _learned_state(learner.trained).items()}
+    about = {"config": str(state["config"]), "step": str(step)}
+    sibling = run / f"{CARRIED}.new"
+    safetensors.torch.save_file(weights, sibling, about)
+    os.replace(sibling, run / CARRIED)
 
 
-def resume(run: Path, config: TrainingConfig, learner: Learner, device: str) -> int:
-    """Load the checkpoint, if there is one, and return how many steps it has behind it.
+class Resumed(NamedTuple):
+    """Where a run goes on."""
+
+    step: int  # that it has behind it
+    anew: int  # step at which the optimizer's moments started
+
+
+def resume(run: Path, config: TrainingConfig, learner: Learner, device: str) -> Resumed:
+    """Load the checkpoint, or the weights where there is none, and say where the run goes on.
 
     Raises:
-        ConfigError: it belongs to another configuration, or is damaged.
+        ConfigError: they belong to another configuration, or are damaged.
     """
     path = run / CHECKPOINT
     if not path.exists():
-        return 0
+        return _resume_weights(run / CARRIED, config, learner)
     state = _load(path, device)
     step: int = state["step"]
-    if not _continues(parse_config(json.loads(state["config"]), str(path)), config, step):
-        raise ConfigError(
-            f"{run} holds a run of another configuration; give another --run folder, or the "
-            "configuration that it began with: only what lies ahead of it may be changed"
-        )
+    _check_continues(state["config"], config, step, path)
     _load_state(learner.network, state["network"], path)
     learner.optimizer.load_state_dict(state["optimizer"])
     if learner.average:
@@ -86,7 +110,32 @@ def resume(run: Path, config: TrainingConfig, learner: Learner, device: str) -> 
         learner.average.n_averaged.fill_(state["averaged"])
     if learner.teacher and config.task.learn:
         learner.teacher.load_state_dict(state["teacher"])
-    return step
+    return Resumed(step, state.get("anew", 0))
+
+
+def _resume_weights(path: Path, config: TrainingConfig, learner: Learner) -> Resumed:
+    if not path.exists():
+        return Resumed(0, 0)
+    try:
+        with safetensors.safe_open(path, "pt") as opened:
+            about = opened.metadata() or {}
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        step = int(about["step"])
+        _check_continues(about["config"], config, step, path)
+    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as exc:
+        raise ConfigError(f"{path} is damaged: {exc}; give another --run folder") from exc
+    _load_state(learner.network, weights, path)
+    if learner.average:
+        _load_state(learner.trained, weights, path)
+    return Resumed(step, step)
+
+
+def _check_continues(described: str, config: TrainingConfig, step: int, path: Path) -> None:
+    if not _continues(parse_config(json.loads(described), str(path)), config, step):
+        raise ConfigError(
+            f"{path.parent} holds a run of another configuration; give another --run folder, or "
+            "the configuration that it began with: only what lies ahead of it may be changed"
+        )
 
 
 def cut_log(run: Path) -> None:
@@ -97,7 +146,8 @@ def cut_log(run: Path) -> None:
     """
     path = run / CHECKPOINT
     if not path.exists():
-        (run / LOG).unlink(missing_ok=True)
+        if not (run / CARRIED).exists():
+            (run / LOG).unlink(missing_ok=True)
         return
     state = _load(path, "cpu", mmap=True)
     with (run / LOG).open("r+b") as log:

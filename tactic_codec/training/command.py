@@ -31,7 +31,7 @@ from tactic_codec.training import parallel
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
 from tactic_codec.training.curve import draw_curve
-from tactic_codec.training.data import ImageFolders, Part, scan
+from tactic_codec.training.data import Example, ImageFolders, Part, scan
 from tactic_codec.training.evaluate import Figures, evaluate, evaluate_masks
 from tactic_codec.training.export import (
     HeadExport,
@@ -425,29 +425,29 @@ def _export(
 
 def _calibration(config: TrainingConfig, data: ImageFolders) -> list[image.Pixels]:
     """Read pictures for the tables, see `_pictures`."""
-    return _pictures(config, [example.path for part in data.parts for example in part.calibration])
+    return _pictures(config, [example for part in data.parts for example in part.calibration])
 
 
 def _learning(config: TrainingConfig, data: ImageFolders) -> list[image.Pixels]:
     """Read training pictures for linear contexts, from each folder as many as it is drawn from."""
-    chosen = []
+    chosen: list[Example] = []
     shares = config.data.draw or [len(part.train) for part in data.parts]
     for part, share in zip(data.parts, shares, strict=True):
         count = max(1, round(CALIBRATION_IMAGES * share / sum(shares)))
         step = max(1, len(part.train) // count)
-        chosen += [example.path for example in part.train[::step][:count]]
+        chosen += part.train[::step][:count]
     return _pictures(config, chosen)
 
 
-def _pictures(config: TrainingConfig, paths: list[Path]) -> list[image.Pixels]:
+def _pictures(config: TrainingConfig, examples: list[Example]) -> list[image.Pixels]:
     """Read pictures as they are evaluated: whole where they are segmented, else as squares."""
     # Evenly over all folders, so that none of them is left out where there are more than enough.
-    paths = paths[:: max(1, -(-len(paths) // CALIBRATION_IMAGES))]
+    examples = examples[:: max(1, -(-len(examples) // CALIBRATION_IMAGES))]
     pictures: dict[int, image.Pixels] = {}
     pixels = 0
     # However many there is room for, multiples of the golden ratio spread them evenly.
-    for i in sorted(range(len(paths)), key=lambda i: i * (5**0.5 - 1) / 2 % 1):
-        picture = image.load(paths[i])
+    for i in sorted(range(len(examples)), key=lambda i: i * (5**0.5 - 1) / 2 % 1):
+        picture = examples[i].pixels()
         pictures[i] = picture if config.segments else image.square(picture, config.data.size)
         pixels += pictures[i].size // 3
         if pixels > CALIBRATION_PIXELS:

@@ -26,9 +26,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from tactic_codec import picture as image
 from tactic_codec.errors import DataError, ImageError, LimitExceeded
+from tactic_codec.picture import Pixels
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.loss import UNLABELLED
 from tactic_codec.training.parallel import Share
+from tactic_codec.training.shards import INDEX, Photograph, Shard, crop
+
+TRAIN, KEPT = "train", "kept"
+"""The shard to train on, and the other files, of what ``experiments/photographs.py`` made."""
 
 ALL = Share()
 """Of a batch."""
@@ -46,10 +51,15 @@ class Example(NamedTuple):
     path: Path
     label: int = UNLABELLED
     mask: Path | None = None  # the label map, where the task is segmentation
+    photograph: Photograph | None = None  # the decoded image, where it lies in a shard
 
     def below(self, folder: Path) -> str:
         """Return the image's path below its folder, with slashes."""
         return self.path.relative_to(folder).as_posix()
+
+    def pixels(self) -> Pixels:
+        """Return the image, uint8 [H, W, 3]; errors as `image.load`."""
+        return image.load(self.path) if self.photograph is None else self.photograph.pixels
 
 
 class Part(NamedTuple):
@@ -109,7 +119,8 @@ def scan(
         config: shares of the split.
         seed: of the split: the same seed and files give the same sets.
         unlabelled: folders of images whose class folders name no classes, in the same layout; they
-            come behind the others, and each of their class folders is split by itself.
+            come behind the others, and each of their class folders is split by itself. Or what
+            ``experiments/photographs.py`` made, which is split already.
         tests: folders in the layout of ``folders`` that are tested on and nothing else; of the
             others then nothing is, but for what ``kept_out`` names.
         classes: the class names in the order of their labels; by default the sorted union.
@@ -120,7 +131,11 @@ def scan(
         DataError: a folder is missing, holds no class folders or images, or a class of its is
             not among ``classes``.
     """
-    files = [(folder, *_list_images(folder)) for folder in (*folders, *unlabelled, *tests)]
+    shards = {f: _shard(f) for f in unlabelled if f.joinpath(TRAIN).with_suffix(INDEX).exists()}
+    files = [
+        (folder, *_list_images(folder / KEPT if folder in shards else folder))
+        for folder in (*folders, *unlabelled, *tests)
+    ]
     labelled = files[: len(folders)] + files[len(folders) + len(unlabelled) :]
     names = tuple(classes or sorted({name for _, _, found in labelled for name in found}))
     for folder, _, found in labelled:
@@ -149,8 +164,21 @@ def scan(
                 continue
             test = config.test_shares[number] if config.test_shares else config.test
             shares = (None if tests else test, config.calibration)
+            if folder in shards:
+                kept = split(folder / KEPT, good, (None, 0.5), random, False, set())
+                parts.append(Part(folder, False, shards[folder], kept.calibration, kept.train))
+                continue
             parts.append(split(folder, good, shares, random, has_labels, set(kept_out)))
     return ImageFolders(names, tuple(parts), tuple(skipped))
+
+
+def _shard(folder: Path) -> tuple[Example, ...]:
+    """List the photographs that were decoded to train on."""
+    shard = Shard(folder / TRAIN)
+    names = [entry.name for entry in shard.entries]
+    return tuple(
+        Example(folder / name, photograph=Photograph(shard, i)) for i, name in enumerate(names)
+    )
 
 
 def tested(folder: Path, examples: Sequence[Example], random: np.random.Generator) -> Part:
@@ -272,17 +300,15 @@ class Crops(Dataset[tuple[Tensor, int | Tensor]]):
         random = np.random.default_rng((self.seed, number))
         part = self.parts[random.choice(len(self.parts), p=self.probabilities)]
         example = part.train[random.integers(len(part.train))]
-        picture = image.to_pillow(image.load(example.path))
+        if example.photograph is not None:
+            square = crop(example.photograph, self.size, random)
+            return self._coloured(square, random), example.label
+        picture = image.to_pillow(example.pixels())
         draw = self._box if example.mask is None else self._window
         box = draw(random, picture.width, picture.height)
         flip = random.random() < 0.5
-        crop = self._cut(picture, box, flip, Image.Resampling.BICUBIC)
-        if self.config.colour:
-            for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-                crop = change(crop).enhance(
-                    1 + random.uniform(-self.config.colour, self.config.colour)
-                )
-        pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+        square = self._cut(picture, box, flip, Image.Resampling.BICUBIC)
+        pixels = self._coloured(square, random)
         if example.mask is None:
             return pixels, example.label
         assert self.classes is not None
@@ -290,6 +316,14 @@ class Crops(Dataset[tuple[Tensor, int | Tensor]]):
         labels = np.array(self._cut(mask, box, flip, Image.Resampling.NEAREST), dtype=np.int64)
         labels[labels >= self.classes] = UNLABELLED
         return pixels, torch.from_numpy(labels)
+
+    def _coloured(self, square: Image.Image, random: np.random.Generator) -> Tensor:
+        if self.config.colour:
+            for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+                square = change(square).enhance(
+                    1 + random.uniform(-self.config.colour, self.config.colour)
+                )
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
     def _cut(
         self, picture: Image.Image, box: Box, flip: bool, method: Image.Resampling

@@ -116,7 +116,7 @@ def evaluate(codec: Codec, examples: Sequence[Example], size: int) -> list[Class
         return tasks.classify_pixels(codec, pixels, 1)[0].index
 
     for example in examples:
-        pixels = image.square(image.load(example.path), size)
+        pixels = image.square(example.pixels(), size)
         if asked:
             before.append(answer(pixels))
         for i, (decoded, costs) in enumerate(_at_each_level(codec, pixels)):
@@ -153,7 +153,7 @@ def evaluate_masks(codec: Codec, examples: Sequence[Example]) -> list[Segmentati
 
     for example in examples:
         assert example.mask is not None
-        pixels, expected = image.load(example.path), image.load_labels(example.mask)
+        pixels, expected = example.pixels(), image.load_labels(example.mask)
         before += confusion(expected, pixels)
         for i, (decoded, costs) in enumerate(_at_each_level(codec, pixels)):
             coded[i].append(costs)

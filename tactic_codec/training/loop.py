@@ -120,7 +120,7 @@ def train(
     objective = Objective(
         learner.network, learner.teacher, config.task, data.class_weights, config.offsets
     )
-    done = checkpoint.resume(run, config, learner, device)
+    done, anew = checkpoint.resume(run, config, learner, device)
     parallel.wait()  # for all to have read what the first one will change
     if share.first:
         checkpoint.cut_log(run)
@@ -142,6 +142,7 @@ def train(
                 # Another objective has gradients of another size: with the moments of the last
                 # one, Adam's first steps would be as many times too long.
                 learner.optimizer.state.clear()
+                anew = first
             images = batches(
                 crops,
                 batch=stage.batch,
@@ -152,7 +153,15 @@ def train(
             )
             for step, batch in enumerate(images, begin + 1):
                 report = _step(
-                    config, stage, learner, wrapped or objective, step, first, batch, device, share
+                    config,
+                    stage,
+                    learner,
+                    wrapped or objective,
+                    step,
+                    _learning_rate(stage, step - first - 1, step - anew - 1),
+                    batch,
+                    device,
+                    share,
                 )
                 if not share.first:
                     continue
@@ -161,12 +170,12 @@ def train(
                     on_step(report)
                 ends = step == config.steps
                 if ends or step % config.checkpoint_every == 0:
-                    checkpoint.save(run, config, learner, step)
+                    checkpoint.save(run, config, learner, step, anew)
                 # The last step is evaluated when it is exported, by whoever does that.
                 if evaluate and not ends and step % config.evaluation.every == 0:
                     _write_line(run, {"step": step, "evaluation": evaluate(learner.trained)})
                     # Again: a run that is resumed does not evaluate this step a second time.
-                    checkpoint.save(run, config, learner, step)
+                    checkpoint.save(run, config, learner, step, anew)
         first = last
         crop += stage.steps * stage.batch
     return learner.trained
@@ -233,7 +242,7 @@ def _step(
     learner: Learner,
     objective: nn.Module,
     step: int,
-    first: int,
+    learning_rate: float,
     batch: tuple[Tensor, Tensor],
     device: str,
     share: parallel.Share,
@@ -247,7 +256,6 @@ def _step(
     level_B = draw_levels(network.levels, power, stage.batch)[share.slice].to(device)
     if not share.first:
         torch.manual_seed((config.seed * 1_000_003 + step) * share.of + share.rank)
-    learning_rate = _learning_rate(stage, step - first - 1)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["speed"]
 
@@ -313,9 +321,12 @@ def _set_mode(network: TacticNetwork, *, learn_head: bool) -> None:
         network.head.eval()
 
 
-def _learning_rate(stage: StageConfig, taken: int) -> float:
-    """Go from the first to the final learning rate along a half cosine, after ``taken`` steps."""
-    rise = min(1.0, (taken + 1) / (stage.warmup + 1))
+def _learning_rate(stage: StageConfig, taken: int, moments: int) -> float:
+    """Go from the first to the final learning rate along a half cosine, after ``taken`` steps.
+
+    It rises while the optimizer's moments, of so many steps, are young.
+    """
+    rise = min(1.0, (moments + 1) / (stage.warmup + 1))
     if stage.final_learning_rate is None:
         return stage.learning_rate * rise
     fall = (1 - math.cos(math.pi * taken / stage.steps)) / 2

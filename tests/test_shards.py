@@ -1,0 +1,148 @@
+"""Decoded photographs: the shard, its crops, and a run that trains on nothing else."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tactic_codec.errors import ConfigError, DataError
+from tactic_codec.training import checkpoint
+from tactic_codec.training.checkpoint import CARRIED, CHECKPOINT, LOG
+from tactic_codec.training.config import (
+    DataConfig,
+    NetworkConfig,
+    StageConfig,
+    TrainingConfig,
+)
+from tactic_codec.training.data import Crops, scan
+from tactic_codec.training.loop import Step, train
+from tactic_codec.training.shards import Photograph, Shard, ShardWriter, crop
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder as experiments/photographs.py makes it: three to train on, four kept."""
+    folder = tmp_path / "photographs"
+    random = np.random.default_rng(1)
+    (folder / "kept" / "source").mkdir(parents=True)
+    with ShardWriter(folder / "train") as shard:
+        for i, (height, width) in enumerate([(60, 80), (50, 50), (90, 70)]):
+            row = np.linspace(0, 255, width, dtype=np.uint8)
+            shard.add(f"source {i}.jpg", np.tile(row[:, None], (height, 1, 3)), (0.5, 0.8))
+    for i in range(4):
+        noise = random.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "kept" / "source" / f"{i}.png")
+    return folder
+
+
+def test_a_shard_gives_back_what_was_written(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    pictures = [random.integers(0, 255, size, dtype=np.uint8) for size in [(4, 6, 3), (5, 3, 3)]]
+    with ShardWriter(tmp_path / "a") as writer:
+        for i, pixels in enumerate(pictures):
+            writer.add(f"{i}", pixels[:, ::-1][:, ::-1], (0.5, 1.0))
+    shard = Shard(tmp_path / "a")
+    assert len(shard) == 2
+    assert [entry.name for entry in shard.entries] == ["0", "1"]
+    for i, pixels in enumerate(pictures):
+        np.testing.assert_array_equal(shard[i], pixels)
+
+
+def test_an_unfinished_or_damaged_shard_is_refused(photographs: Path) -> None:
+    with (photographs / "train.u8").open("ab") as pixels:
+        pixels.write(b"x")
+    with pytest.raises(DataError, match="contradict"):
+        Shard(photographs / "train")
+    (photographs / "train.json").write_text("[[1")
+    with pytest.raises(DataError, match="no finished shard"):
+        Shard(photographs / "train")
+    with pytest.raises(RuntimeError, match="full"), ShardWriter(photographs / "train"):
+        raise RuntimeError("the disk is full")
+    with pytest.raises(DataError, match="no finished shard"):
+        Shard(photographs / "train")
+
+
+def test_crops_are_scaled_within_their_range_and_lie_inside(photographs: Path) -> None:
+    shard = Shard(photographs / "train")
+    widths = set()
+    for number in range(50):
+        square = np.asarray(crop(Photograph(shard, 0), 32, np.random.default_rng(number)), float)
+        assert square.shape == (32, 32, 3)
+        # The slope of the ramp, 255 over 80 pixels, tells the scale.
+        slope = abs(square[16, 24, 0] - square[16, 8, 0]) / 16 / (255 / 79)
+        assert 1 / 0.8 - 0.15 < slope < 1 / 0.5 + 0.15
+        widths.add(round(slope, 1))
+    assert len(widths) > 4
+    # One that would not fit is taken at the smallest scale at which it does, however that rounds.
+    for size in range(50, 90):
+        assert crop(Photograph(shard, 1), size, np.random.default_rng(0)).size == (size, size)
+
+
+def test_scan_knows_such_a_folder(photographs: Path) -> None:
+    data = scan([], DataConfig(), seed=1, unlabelled=[photographs])
+    (part,) = data.parts
+    assert len(part.train) == 3
+    assert len(part.calibration) + len(part.test) == 4
+    assert part.calibration and part.test
+    np.testing.assert_array_equal(part.train[1].pixels(), Shard(photographs / "train")[1])
+    crops = Crops(data.parts, DataConfig(colour=0.2), 32, seed=3)
+    pixels, label = crops[5]
+    assert pixels.shape == (3, 32, 32) and label < 0
+    assert (crops[5][0] == pixels).all()
+
+
+CONFIG = TrainingConfig(
+    name="tiny",
+    ema=0.5,
+    checkpoint_every=2,
+    network=NetworkConfig(latent=4, analysis=4, synthesis=(4, 4)),
+    stage=(StageConfig(steps=6, beta=0.1, alpha=0.0, batch=2, size=16, warmup=2),),
+)
+
+
+def test_a_run_goes_on_from_its_weights_alone(photographs: Path, tmp_path: Path) -> None:
+    data = scan([], CONFIG.data, seed=1, unlabelled=[photographs])
+    seen: list[Step] = []
+
+    class Pulled(Exception):
+        pass
+
+    def stop(step: Step) -> None:
+        if step.step == 5:
+            raise Pulled
+
+    with pytest.raises(Pulled):
+        train(CONFIG, data, tmp_path / "run", on_step=stop)
+    carried = tmp_path / "carried"
+    carried.mkdir()
+    shutil.copy(tmp_path / "run" / CARRIED, carried)
+    train(CONFIG, data, carried, on_step=seen.append)
+    assert [step.step for step in seen] == [5, 6]
+    # The moments are new: the learning rate rises again.
+    assert seen[0].learning_rate == pytest.approx(1e-3 / 3)
+    assert seen[1].learning_rate == pytest.approx(2e-3 / 3)
+    lines = [json.loads(line) for line in (carried / LOG).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 6]
+    # Where the checkpoint is there, it counts, and its moments are as old as they are.
+    whole: list[Step] = []
+    train(CONFIG, data, tmp_path / "run", on_step=whole.append)
+    assert [step.step for step in whole] == [5, 6]
+    assert whole[0].learning_rate == pytest.approx(1e-3)
+
+
+def test_carried_weights_of_another_run_are_refused(photographs: Path, tmp_path: Path) -> None:
+    data = scan([], CONFIG.data, seed=1, unlabelled=[photographs])
+    train(CONFIG, data, tmp_path)
+    (tmp_path / CHECKPOINT).unlink()
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(replace(CONFIG, seed=2), data, tmp_path)
+    (tmp_path / CARRIED).write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match="damaged"):
+        train(CONFIG, data, tmp_path)
+    assert checkpoint.CARRIED in {path.name for path in tmp_path.iterdir()}
