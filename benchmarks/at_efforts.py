@@ -1,6 +1,6 @@
-"""A model at several efforts, and other codecs beside it: what benchmarks code pictures with.
+"""The coders that benchmarks compare: a model at several efforts, and other codecs.
 
-Benchmarks import this, so it stands beside them; by itself it does nothing.
+Benchmarks import this module; by itself it does nothing.
 """
 
 from collections.abc import Iterator

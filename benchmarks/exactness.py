@@ -1,12 +1,12 @@
-"""Real bits against ideal, and one file against every way to decode it, on test images.
+"""Real bits against ideal bits, and every way to decode a file against each other, on test images.
 
     python benchmarks/exactness.py --model models/paper --data DATA/imagenette/train
 
 Test images are taken evenly from those that training kept out. Every image is compressed by ONNX
 Runtime, and its symbols are decoded by constriction and by the plain-Python coder; both must agree,
-and both must write the same payload. Pixels are decoded by ONNX Runtime and by torch with one and
-two threads and compared. The analysis of torch is compared too: it may differ, and how often it
-does is counted. Writes benchmarks/results/exactness.json.
+and both must write the same payload. The pixels of ONNX Runtime are compared with those of torch on
+one and two threads. The analysis of torch may differ; how often it does is counted. Writes
+benchmarks/results/exactness.json.
 """
 
 import argparse

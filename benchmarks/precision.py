@@ -1,11 +1,11 @@
-"""What bfloat16 saves of a training step on this processor, beside float32 in the same run.
+"""The time of a training step on this processor in bfloat16 and in float32.
 
     python benchmarks/precision.py [--steps 5] [--threads 1]
 
-A step of the joint stage that made the default model, 16 squares of 224×224, forward and backward,
-with a task network that learns, as that of a specialist does:
-in float32; in bfloat16 as training does it, with the gradients of depthwise convolutions in
-float32; and in bfloat16 throughout. The three take turns, and medians are compared. Writes
+A step is forward and backward on 16 squares of 224×224 in the joint stage of the default model,
+with a task network that learns, as for a specialist. It is timed in float32; in bfloat16 as
+training does it, with the gradients of depthwise convolutions in float32; and in bfloat16
+throughout. The three take turns, and medians are compared. Writes
 benchmarks/results/precision.json.
 """
 

@@ -1,13 +1,13 @@
-r"""What a task network recognises after each codec, at the same mean bytes an image.
+r"""The top-1 accuracy of a task network after each codec, at the same mean bytes of an image.
 
     python benchmarks/rate_accuracy.py --model models/paper \
         --data DATA/imagenette/train --data DATA/imagenet-samples
 
-The test set of a folder is what the held-out.txt of the first model names; of a model that has no
-such list it is drawn again from the seed. For whole curves there is `tactic eval --held-out`. For
-every folder its test set is coded by each model, as real frames, and by JPEG, WebP and AVIF at the
-lowest quality whose mean size is at least the first model's. Every picture then goes, through 8-bit
-pixels, to the first model's task network. Writes benchmarks/results/rate_accuracy.json.
+The test set of a folder is what the held-out.txt of the first model names; for a model without such
+a list it is drawn again from the seed. It is coded by each model, as real frames, and by JPEG, WebP
+and AVIF at the lowest quality whose mean size is at least the first model's. The first model's task
+network then classifies the decoded 8-bit pixels. For whole curves there is `tactic eval
+--held-out`. Writes benchmarks/results/rate_accuracy.json.
 
 The committed results were made with AVIF at Pillow's default speed; slower ones gain 0.3 dB.
 """

@@ -1,6 +1,6 @@
-"""Rows of figures: the file that an interrupted benchmark goes on with, and rates between curves.
+"""Rows of figures in a file, with which an interrupted benchmark continues, and BD-rates of curves.
 
-A benchmark imports this, so it stands beside them; by itself it does nothing.
+Benchmarks import this module; by itself it does nothing.
 """
 
 import json
@@ -26,7 +26,7 @@ def earlier(path: Path, result: Row) -> list[Row]:
 def write(path: Path, result: Row) -> None:
     """Write a result with its rows, as JSON."""
     path.parent.mkdir(exist_ok=True)
-    # Whole or not at all: hours of rows are in it when somebody ends the run.
+    # Replaced as a whole: a killed run must not damage the rows of hours.
     sibling = path.with_suffix(".new")
     sibling.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     sibling.replace(path)
@@ -38,13 +38,13 @@ def compared(
     anchor: str,
     within: tuple[float, float] = (0.0, 1.0),
 ) -> Row:
-    """Return how much less rate a curve needs than another, as a BD-rate.
+    """Return the BD-rate of a curve against another: below 0 if it needs less.
 
     Args:
-        curves: by their names, of bpp and a share.
-        test: the one that may need less,
-        anchor: than this one.
-        within: the shares that count; those that both reach, by default.
+        curves: points of bpp and a share, by the name of the curve.
+        test: name of the curve that is judged.
+        anchor: name of the curve that it is compared with.
+        within: range of shares; by default the range that both reach.
     """
     rate = bd_rate(curves[anchor], curves[test], within)
     return {

@@ -1,22 +1,21 @@
-"""What each part of the coder saves, one after the other, and what it takes.
+"""The bytes that each part of the coder saves, and the time that it takes.
 
     python benchmarks/savings.py FOLDER [--model imagenet] [--levels 1,4,8] [--limit 100]
 
 Pictures are taken evenly from those below the folder that training kept out, scaled to 224×224 and
-coded in five ways or six, each on top of the one before:
+coded in five or six ways, each of which adds one part to the way before it:
 
     one table a channel    latents rounded to nearest, one probability table for each channel
     neighbours             the same symbols, tables chosen by neighbours that are decoded already
     linear contexts        the same, chosen by weighed sums over all that is decoded already
-    offset                 latents rounded with the level's offset: what `tactic compress` does
-    effort 1, effort 2     symbols moved by gradients: what `tactic compress --effort` does
+    offset                 latents rounded with the level's dead zone, as `tactic compress` does
+    effort 1, effort 2     symbols moved by gradients, as `tactic compress --effort` does
 
-The tables of the first three are counted here, on pictures below the folder that training did not
-keep out; the others use the model's own. Whole frames are counted, with their header and checksum.
-Agreement is with what the model's classifier says of the picture before coding. An effort asks that
-very classifier: benchmarks/effort.py has another's view. Seconds are medians of coding one picture
-with loaded networks, without decoding it; for them to mean anything nothing else should be running.
-Writes benchmarks/results/savings.json.
+The tables of the first three are counted here, on pictures below the folder that training saw; the
+others use the model's own. Whole frames are counted, with their header and checksum. Agreement is
+by the model's own classifier, which an effort asks; benchmarks/effort.py has the view of another
+one. Seconds are medians of coding one picture with loaded networks, without decoding it. Run it on
+an idle machine. Writes benchmarks/results/savings.json.
 """
 
 import argparse

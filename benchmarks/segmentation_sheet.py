@@ -1,11 +1,10 @@
-"""Segmentations to look at: a sheet of pictures, what was meant, and what is seen in coded ones.
+"""A sheet of ten pictures: their label maps, and what the model segments in the coded pictures.
 
     python benchmarks/segmentation_sheet.py DATA/camvid/val [--model camvid] [--levels 2,4,8]
 
-Each row is one of ten pictures spread evenly over the folder: its label map, then for each level
-what is seen in the coded picture, laid over what is decoded of it, with its bits a pixel and the
-share of the pixels that are right.
-Writes docs/segmentation.png.
+Each row is one of ten pictures spread evenly over the folder: first its label map, then for each
+level the classes that the network sees, laid over the decoded picture, with bpp and the share of
+pixels that are right. Writes docs/segmentation.png.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""How long commands take as whole processes, and what coding spends on each stage.
+"""The time of commands as whole processes, and of each stage of coding within one process.
 
     python benchmarks/speed.py [--runs 15]
 
-Whole processes are timed from outside, started cold one after the other in turns, with peers in the
-same turns: Pillow's WebP and AVIF in a Python process of their own. Medians, and the highest
-resident memory of any run as the operating system accounts for it. Nothing else should be running.
-Writes benchmarks/results/speed.json.
+Whole processes are started cold, one after the other in turns, and timed from outside. Pillow's
+WebP and AVIF take part in the same turns, each in a Python process of its own. Results are medians,
+and the highest resident memory of any run as the operating system counts it. Run it on an idle
+machine. Writes benchmarks/results/speed.json.
 """
 
 import argparse

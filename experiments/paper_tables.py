@@ -1,9 +1,9 @@
-"""A table of the paper: its description, the results that there are of it, and how they are shown.
+"""A table of the paper: its description, its existing results, and how they are shown.
 
 tables/<table>-<size>.toml ─▶ Table
 results/<table>-<size>/<row>-seed<n>.json ─▶ as_markdown, draw_figure
 
-Nothing here trains: whatever there is can be shown, also where rows or seeds are still missing.
+Nothing here trains. Results are shown also while rows or seeds are missing.
 """
 
 import json
@@ -32,7 +32,7 @@ class Recode(NamedTuple):
     """Another codec in place of ours.
 
     Attributes:
-        codec: as `tactic eval` names it: its smallest honest files.
+        codec: as `tactic eval` names it.
         quality: its setting.
     """
 

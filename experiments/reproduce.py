@@ -1,17 +1,17 @@
-"""The tables of the TACTIC paper: train every row, measure it on real files, print it beside them.
+"""The tables of the TACTIC paper: train every row, measure it on real files, print it beside theirs.
 
     python experiments/reproduce.py table1 --size desk --data imagenette/train
     python experiments/reproduce.py table3 --size paper --data camvid/train --test camvid/val \
         --device cuda
 
 ``experiments/tables/<table>-<size>.toml`` describes a table: a configuration that all rows share,
-and of each row its stages and the paper's figures. ``desk`` is for two cores and some hours,
+and the stages and the paper's figures of each row. ``desk`` is for two cores and some hours,
 ``paper`` for a GPU; the code is the same. Every row is trained for each seed of the split, and its
-result is a file below ``--results``. What is there already is not made again, and a training that
-was interrupted goes on, so the same command resumes a table. Without ``--data`` nothing is trained,
-and what there is is shown. Results that were made from another description of the table do not
-count: they are named, left out, and made anew. Those whose numbers of pictures differ from the
-others' are named, too, but shown: nothing tells which of them are of the data that are meant.
+result is a file below ``--results``. Existing results are not made again, and an interrupted
+training continues, so the same command resumes a table. Without ``--data`` nothing is trained, and
+the existing results are shown. Results that were made from another description of the table are
+named, left out, and made anew. Results whose numbers of pictures differ from the others' are named
+but shown, because nothing tells which of them are of the intended data.
 
     <results>/<table>-<size>/<row>-seed<n>.json     a result, with its configuration
                              README.md              the table, as it is printed
