@@ -1,4 +1,4 @@
-"""The tables of the TACTIC paper: train every row, measure it on real files, print it beside theirs.
+"""The tables of the TACTIC paper: train every row, measure it on real files, print the table.
 
     python experiments/reproduce.py table1 --size desk --data imagenette/train
     python experiments/reproduce.py table3 --size paper --data camvid/train --test camvid/val \

@@ -91,7 +91,7 @@ class Objective(nn.Module):
             task_B=task_B,
             rate_B=loss.rate(coded.bits_B, x_BCHW),
         )
-        # Of level 1 it is 1, and so it is of whatever has one level.
+        # The weight is 1 at level 1, so a network with a single level has weight 1 throughout.
         weight_B = stage.beta_ratio ** (-LEVEL_BALANCE * level_B)
         total = (weight_B * terms.total(alpha_B, beta_B)).mean()
         return Outcome(total, terms, answer, teacher_answer)
