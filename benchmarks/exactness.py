@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from kept_out import kept_out, squares
 
-from tactic_codec import container, entropy
+from tactic_codec import entropy
 from tactic_codec.codec import load_model
 
 RESULTS = Path(__file__).parent / "results" / "exactness.json"
@@ -38,7 +38,7 @@ def main() -> None:
     names, _ = kept_out(codec.model, arguments.data)
     excess, headers, peak, analysis_flips, symbols_seen = [], [], 0, 0, 0
     for pixels in squares(arguments.data, names, arguments.images):
-        frame = container.parse(codec.compress(pixels))
+        frame = codec.compress(pixels).frame
         tables = codec.model.tables(frame.level)
         symbols = codec.symbols(frame)
         ideal = entropy.ideal_bits(symbols, tables)

@@ -26,10 +26,10 @@ PAPER, INK, FAINT = "#12161c", "#f2f4f7", "#9aa6b4"  # a dark card reads well on
 
 def panels(photograph: Path, codec: Codec) -> list[tuple[Image.Image, str, str, int]]:
     """Return picture, title, what is seen in it, and bytes: of the photograph and of each file."""
-    kept = tactic_codec.compress_to(codec, photograph, keep_label=True).data
+    kept = codec.compress(photograph, keep_label=True).data
     with Image.open(photograph) as opened:
         found = [(opened.convert("RGB"), "photograph", photograph.stat().st_size)]
-    for option, data in ((" --keep-label", kept), ("", codec.compress(photograph))):
+    for option, data in ((" --keep-label", kept), ("", codec.compress(photograph).data)):
         found.append((tactic_codec.decompress(data), f"tactic compress{option}", len(data)))
     shown = []
     for picture, title, size in found:

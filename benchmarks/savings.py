@@ -112,7 +112,7 @@ def ways(
         return Way(code, tables)
 
     def searched(effort: int) -> Way:
-        return Way(lambda pixels: codec.compress(pixels, level, effort), own)
+        return Way(lambda pixels: codec.compress(pixels, level, effort=effort).data, own)
 
     return {
         "one table a channel": rounded(static, PLAIN_OFFSET),

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tactic_codec import container, tasks
 from tactic_codec import picture as image
+from tactic_codec import tasks
 from tactic_codec.codec import load_model
 from tactic_codec.picture import Pixels
 
@@ -53,13 +53,14 @@ def main() -> None:
         expected = image.load_labels(args.folder / "labels" / f"{path.stem}.png")
         row = [tile(colours[expected], f"{path.stem}: label map")]
         for level in map(int, args.levels.split(",")):
-            data = codec.compress(pixels, level)
-            decoded = codec.decode(container.parse(data))
+            frame = codec.compress(pixels, level).frame
+            decoded = codec.decode(frame)
             found = tasks.segment_pixels(codec, decoded)
             known = expected < len(head.labels)
             right = 100 * (found.labels == expected)[known].mean()
-            bpp = 8 * len(data) / expected.size
-            row.append(tile(found.overlay(decoded), f"-q {level}: {bpp:.3f} bpp, {right:.0f} %"))
+            row.append(
+                tile(found.overlay(decoded), f"-q {level}: {frame.bpp:.3f} bpp, {right:.0f} %")
+            )
         rows.append(row)
     width, height = rows[0][0].size
     sheet = Image.new("RGB", (width * len(rows[0]), height * len(rows)), "white")

@@ -107,7 +107,7 @@ def stages(photograph: Path, runs: int) -> dict[str, Any]:
     tables = codec.model.tables(level)
     symbols = codec.quantise(latent, level)
     payload = entropy.encode(symbols, tables)
-    packed = codec.compress(pixels)
+    packed = codec.compress(pixels).data
     frame = container.parse(packed)
 
     def save_avif() -> None:
@@ -121,7 +121,7 @@ def stages(photograph: Path, runs: int) -> dict[str, Any]:
         "parse the frame": lambda: container.parse(packed),
         "entropy decode": lambda: entropy.decode(payload, symbols.shape, tables),
         "synthesis": lambda: codec.synthesise(symbols, frame),
-        "compress": lambda: codec.compress(data),
+        "compress": lambda: codec.compress(data).data,
         "decompress": lambda: codec.decompress(packed),
         "Pillow AVIF q30, encode": save_avif,
     }

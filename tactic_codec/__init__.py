@@ -2,13 +2,39 @@
 
 >>> import tactic_codec
 >>> from PIL import Image
->>> picture = Image.new("RGB", (40, 30), "orange")
->>> data = tactic_codec.load_model().compress(picture)
->>> tactic_codec.decompress(data).size
+>>> picture = Image.new("RGB", (40, 30), "orange")  # or a path, a file's bytes, uint8 [H, W, 3]
+
+Compress, at a quality level or at the one that reaches a target:
+
+>>> coded = tactic_codec.compress(picture)  # or level=3, effort=2, model="camvid", background=…
+>>> small = tactic_codec.compress(picture, max_bytes=1000)  # the highest level that is small enough
+>>> kept = tactic_codec.compress(picture, keep_label=True)  # the lowest that shows the same class
+>>> facts = kept.label_kept, kept.level, kept.width, kept.height, kept.bpp, kept.model
+>>> coded.save("/dev/null")  # the .tac file, whole or not at all; its bytes are coded.data
+
+Read it again, with the model that it names:
+
+>>> tactic_codec.decompress(coded.data).size
 (40, 30)
->>> best = tactic_codec.classify(data, top_k=1)[0]
+>>> best = tactic_codec.classify(coded.data, top_k=1)[0]
 >>> 0 <= best.probability <= 1
 True
+>>> tactic_codec.segment(tactic_codec.compress(picture, model="camvid")).labels.shape
+(30, 40)
+>>> tactic_codec.info(coded.data).model
+'imagenet'
+
+Keep a model of one's own, on a device, for several threads; it compresses and decompresses alike:
+
+>>> codec = tactic_codec.load_model("imagenet", device="cpu", threads=1)
+>>> codec.decompress(codec.compress(picture, 2)).size
+(40, 30)
+
+Whatever goes wrong on purpose is a `TacError`, one subclass a cause:
+
+>>> tactic_codec.decompress(b"GIF89a")
+Traceback (most recent call last):
+tactic_codec.errors.NotATacFile: begins with 47 49 46; a .tac frame begins with 89 54 41
 
 Names are loaded when they are first used, so that importing the package costs nothing.
 """
@@ -17,52 +43,93 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tactic_codec.codec import Codec, decompress, load_model
+    from tactic_codec.codec import Codec, Compressed, compress, decompress, load_model
     from tactic_codec.container import Frame
-    from tactic_codec.errors import TacError
+    from tactic_codec.errors import (
+        BackendUnavailable,
+        ChecksumMismatch,
+        ConfigError,
+        Corrupt,
+        DamagedImage,
+        DamagedModel,
+        DataError,
+        FormatError,
+        ImageError,
+        LimitExceeded,
+        ModelError,
+        NotATacFile,
+        OutputExists,
+        ReservedFlags,
+        TacError,
+        TargetMissed,
+        Truncated,
+        UnknownLevel,
+        UnknownModel,
+        UnknownTask,
+        UnsupportedImage,
+        UnsupportedVersion,
+    )
+    from tactic_codec.facts import Info, info
     from tactic_codec.picture import ImageWarning
-    from tactic_codec.targets import Aimed, compress_to
     from tactic_codec.tasks.classify import Prediction, classify
     from tactic_codec.tasks.segment import Segmentation, segment
 
 __version__ = "0.1.0"
 
-_ROOMS = {
-    "Aimed": "targets",
-    "Codec": "codec",
-    "Frame": "container",
-    "ImageWarning": "picture",
-    "Prediction": "tasks",
-    "Segmentation": "tasks",
-    "TacError": "errors",
-    "classify": "tasks",
-    "compress_to": "targets",
-    "decompress": "codec",
-    "load_model": "codec",
-    "segment": "tasks",
-}
-
 __all__ = [
-    "Aimed",
+    "BackendUnavailable",
+    "ChecksumMismatch",
     "Codec",
+    "Compressed",
+    "ConfigError",
+    "Corrupt",
+    "DamagedImage",
+    "DamagedModel",
+    "DataError",
+    "FormatError",
     "Frame",
+    "ImageError",
     "ImageWarning",
+    "Info",
+    "LimitExceeded",
+    "ModelError",
+    "NotATacFile",
+    "OutputExists",
     "Prediction",
+    "ReservedFlags",
     "Segmentation",
     "TacError",
+    "TargetMissed",
+    "Truncated",
+    "UnknownLevel",
+    "UnknownModel",
+    "UnknownTask",
+    "UnsupportedImage",
+    "UnsupportedVersion",
     "__version__",
     "classify",
-    "compress_to",
+    "compress",
     "decompress",
+    "info",
     "load_model",
     "segment",
 ]
 
+_ROOMS = {
+    "codec": ("Codec", "Compressed", "compress", "decompress", "load_model"),
+    "container": ("Frame",),
+    "facts": ("Info", "info"),
+    "picture": ("ImageWarning",),
+    "tasks": ("Prediction", "Segmentation", "classify", "segment"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    # What is in none of the rooms above is an error.
+    return getattr(importlib.import_module(f"{__name__}.{_ROOM_OF.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:

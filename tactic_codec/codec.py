@@ -1,10 +1,22 @@
-"""Compress and decompress: the order of the stages and nothing else.
+"""Compress and decompress: the order of the stages, and the quality level that a picture needs.
 
-pixels ─ pad ─ analysis, tile by tile ─ gain ─ round ─ (refine) ─ entropy coder ─ frame ─▶ bytes
-bytes ─ frame ─ entropy decoder ─ inverse gain ─ synthesis, tile by tile ─ crop ─▶ pixels
+pixels ─ pad ─ analysis, tile by tile ─ gain ─ round ─ (refine) ─ entropy coder ─▶ Frame
+Frame ─ entropy decoder ─ inverse gain ─ synthesis, tile by tile ─ crop ─▶ pixels
+
+Where the level is to follow from the picture, analysis runs once and the rest once a level:
+
+    level ─▶ frame ─ small enough?
+      ▲        └ synthesis ─ classifier ─ the class of the picture itself?
+      └──────── another level, where not ┘
+
+Inside everything is a `Frame`. Bytes are made of it, and it is made of bytes, at the door alone:
+`Compressed.data` and `as_frame`.
 """
 
-from functools import cached_property, lru_cache
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tactic_codec import container, entropy
+from tactic_codec import atomic, container, entropy
 from tactic_codec import model as models
 from tactic_codec import picture as image
 from tactic_codec.container import Frame
 from tactic_codec.entropy import SYMBOL_LIMIT
-from tactic_codec.errors import DamagedModel, LimitExceeded
+from tactic_codec.errors import DamagedModel, LimitExceeded, TargetMissed
 from tactic_codec.model import PLAIN_OFFSET, Model
-from tactic_codec.picture import Pixels
+from tactic_codec.picture import WHITE, Colour, Pixels
 from tactic_codec.runtime import Runtime, open_runtime
 from tactic_codec.tiling import tiles
 
@@ -41,6 +53,67 @@ MAX_EFFORT = 3
 Symbols = NDArray[np.int32]
 
 
+@dataclass(frozen=True, repr=False)
+class Compressed:
+    """A coded picture: its frame, the bytes of its ``.tac`` file, and what is known of it.
+
+    Attributes:
+        frame: what the file says.
+        model: name of the model that made it and decodes it.
+        label_kept: whether the model's classifier sees in the file what it sees in the picture;
+            None where nobody asked.
+    """
+
+    frame: Frame
+    model: str
+    label_kept: bool | None = None
+
+    @cached_property
+    def data(self) -> bytes:
+        """The content of the ``.tac`` file."""
+        return container.pack(self.frame)
+
+    @property
+    def level(self) -> int:
+        """The quality level, 1 for the smallest files."""
+        return self.frame.level
+
+    @property
+    def width(self) -> int:
+        """Of the picture, in pixels."""
+        return self.frame.width
+
+    @property
+    def height(self) -> int:
+        """Of the picture, in pixels."""
+        return self.frame.height
+
+    @property
+    def bpp(self) -> float:
+        """Bits a pixel: 8 × bytes of the file ÷ (width × height)."""
+        return self.frame.bpp
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all; what is there is replaced.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        atomic.write(path, self.data)
+
+    def __bytes__(self) -> bytes:
+        """Return ``data``."""
+        return self.data
+
+    def __repr__(self) -> str:
+        """Tell the facts, without the bytes."""
+        kept = "" if self.label_kept is None else f", label_kept={self.label_kept}"
+        return (
+            f"<Compressed {self.width} x {self.height}: {self.frame.size} bytes, {self.bpp:.4f} "
+            f"bpp, level {self.level} of {self.model}{kept}>"
+        )
+
+
 class Codec:
     """A model with a runtime for its networks. Several threads may use one at once.
 
@@ -53,48 +126,112 @@ class Codec:
         self.model = model
         self.runtime = runtime
 
+    def __repr__(self) -> str:
+        """Tell the model's name, fingerprint, levels and tasks."""
+        model = self.model
+        facts = ", ".join(
+            [
+                f"fingerprint {model.fingerprint.hex()}",
+                f"levels 1 to {len(model.levels)}",
+                *model.heads,
+            ]
+        )
+        return f"<Codec {model.name}: {facts}>"
+
     def compress(
         self,
         picture: Image.Image | Pixels | Path | bytes,
-        quality: int | None = None,
+        level: int | None = None,
+        *,
+        max_bytes: int | None = None,
+        keep_label: bool = False,
         effort: int = 0,
-    ) -> bytes:
-        """Code a picture as one frame.
+        background: Colour = WHITE,
+    ) -> Compressed:
+        """Code a picture as one frame, at a level or at the one that reaches a target.
+
+        With ``max_bytes`` alone that is the highest level whose file is small enough, found by
+        bisection. With ``keep_label`` it is the lowest level at which the model's own classifier
+        finds the same class most likely as in the picture itself; from the first level on each is
+        decoded and classified. Where none keeps it, the highest is taken.
 
         Args:
             picture: a Pillow image, uint8 [H, W, 3] in sRGB, the path of a picture file, or its
                 bytes.
-            quality: level of the model, 1 for the smallest files; by default the model's own.
+            level: of the model, 1 for the smallest files; by default the model's own.
+            max_bytes: of the whole file.
+            keep_label: see above; with ``max_bytes`` of the levels that are small enough.
             effort: 0 rounds latents; 1 to 3 search ever longer for symbols that cost fewer bits and
-                show more, for people and for the model's own classifier: see
-                `tactic_codec.refinement`, also on what another classifier sees of it.
-
-        Returns:
-            The frame, the content of a ``.tac`` file.
+                show more, for people and for the model's own classifier, at each level that is
+                tried: see `tactic_codec.refinement`, also on what another classifier sees of it.
+            background: what transparent parts become, 0 to 255 each.
 
         Raises:
             ImageError: the picture cannot be read.
             LimitExceeded: it is too large.
             UnknownLevel: the model has no such level.
+            TargetMissed: no level's file is small enough.
+            UnknownTask: the model has no classifier, and ``keep_label`` needs one.
             BackendUnavailable: effort above 0 needs torch, which is not installed.
-            ValueError: effort is not 0 to 3.
+            ValueError: effort is not 0 to 3, or there is a level and a target.
         """
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
-        pixels = as_pixels(picture)
-        level = self.model.default_level if quality is None else quality
-        return self.code(pixels, self.analyse(pixels), level, effort)
+        if level is not None and (keep_label or max_bytes is not None):
+            raise ValueError("give a level, or let max_bytes or keep_label choose it")
+        if level is not None:
+            self.model.level(level)
+        pixels = as_pixels(picture, background)
+        wanted = self.most_likely(pixels) if keep_label else None
+        latent = self.analyse(pixels)
+
+        @cache
+        def coded(level: int) -> tuple[Frame, Symbols]:
+            return self.code(pixels, latent, level, effort)
+
+        if max_bytes is None and wanted is None:
+            frame, _ = coded(self.model.default_level if level is None else level)
+            return Compressed(frame, self.model.name)
+        highest = self._highest(lambda level: coded(level)[0].size, max_bytes)
+        kept = None
+        if wanted is not None:
+            for level in range(1, highest + 1):
+                frame, symbols = coded(level)
+                if max_bytes is not None and frame.size > max_bytes:
+                    continue
+                if self.most_likely(self.synthesise(symbols, frame)) == wanted:
+                    return Compressed(frame, self.model.name, label_kept=True)
+            kept = False
+        return Compressed(coded(highest)[0], self.model.name, kept)
+
+    def _highest(self, size: Callable[[int], int], max_bytes: int | None) -> int:
+        """Return the highest level whose file is small enough, by bisection."""
+        levels = range(1, len(self.model.levels) + 1)
+        if max_bytes is None:
+            return levels[-1]
+        # Files of higher levels are larger. Where one is not, the answer still is small enough.
+        found = bisect_right(levels, max_bytes, key=size)
+        if not found:
+            raise TargetMissed(
+                f"this picture has {size(1)} bytes at level 1 of model {self.model.name}, expected "
+                f"at most {max_bytes}: allow more, or scale the picture down"
+            )
+        return levels[found - 1]
 
     def code(
         self, pixels: Pixels, latent: NDArray[np.float32], level: int, effort: int = 0
-    ) -> bytes:
-        """Code a picture, uint8 [H, W, 3], whose latent is known; the rest as `compress`."""
+    ) -> tuple[Frame, Symbols]:
+        """Code a picture, uint8 [H, W, 3], whose latent is known; errors as `compress`.
+
+        Returns:
+            The frame, and the symbols that it holds, int32 [C, h, w].
+        """
         height, width, _ = pixels.shape
         symbols = self.quantise(latent, level)
         if effort:
             symbols = self.refiner.refine(pixels, latent, symbols, level, effort)
         payload = entropy.encode(symbols, self.model.tables(level))
-        return container.pack(Frame(self.model.fingerprint, level, width, height, payload))
+        return Frame(self.model.fingerprint, level, width, height, payload), symbols
 
     @cached_property
     def refiner(self) -> "Refiner":
@@ -108,7 +245,9 @@ class Codec:
 
         return Refiner(self.model, self.runtime.torch_device, self.runtime.threads)
 
-    def decompress(self, data: bytes | Frame, *, max_pixels: int | None = None) -> Image.Image:
+    def decompress(
+        self, data: bytes | Frame | Compressed, *, max_pixels: int | None = None
+    ) -> Image.Image:
         """Decode one frame to a Pillow image of mode RGB and of the original's size.
 
         Args:
@@ -153,8 +292,7 @@ class Codec:
         latent = np.empty((self.model.channels, latent_height, latent_width), np.float32)
         for tile in tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo):
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
-            block = padded[rows, columns].transpose(2, 0, 1)
-            x = np.divide(block[np.newaxis], 255, dtype=np.float32)
+            x = image.network_input(padded[rows, columns])
             y = self.runtime.run("analysis", x)
             expected = (1, self.model.channels, x.shape[2] // stride, x.shape[3] // stride)
             self._check_shape("analysis", x, y, expected)
@@ -187,6 +325,39 @@ class Codec:
             top, left = (s.start * stride for s in tile.inner)
             core[...] = block[top : top + core.shape[0], left : left + core.shape[1]]
         return pixels
+
+    def class_logits(self, pixels: Pixels) -> NDArray[np.float64]:
+        """Ask the model's classifier about a picture, uint8 [H, W, 3].
+
+        Returns:
+            float64 [classes], all finite.
+
+        Raises:
+            UnknownTask: the model has no classifier.
+            DamagedModel: its network does not have a finite logit for each label.
+        """
+        head = self.model.head("classify")
+        x = image.network_input(image.square(pixels, head.input_size))
+        result = self.runtime.run("classify", x)
+        if result.shape != (1, len(head.labels)):
+            raise DamagedModel(
+                f"model {self.model.name} names {len(head.labels)} classes, its network "
+                f"returns {list(result.shape)}; install the model again"
+            )
+        if not np.isfinite(result).all():
+            raise DamagedModel(
+                f"the task network of model {self.model.name} returns infinities; install the "
+                "model again"
+            )
+        logits: NDArray[np.float64] = result[0].astype(np.float64)
+        return logits
+
+    def most_likely(self, pixels: Pixels) -> int:
+        """Return the index of the class that the classifier finds most likely, see `class_logits`.
+
+        Of equals it is the first.
+        """
+        return int(np.argmax(self.class_logits(pixels)))
 
     @property
     def _tile(self) -> int:
@@ -240,19 +411,21 @@ def pad(pixels: Pixels, stride: int) -> Pixels:
     return np.pad(pixels, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
 
 
-def as_pixels(picture: Image.Image | Pixels | Path | bytes) -> Pixels:
+def as_pixels(picture: Image.Image | Pixels | Path | bytes, background: Colour = WHITE) -> Pixels:
     """Turn any of the forms that `Codec.compress` takes into uint8 [H, W, 3]."""
     if isinstance(picture, Image.Image):
-        return image.from_pillow(picture)
+        return image.from_pillow(picture, background=background)
     if isinstance(picture, Path | bytes):
-        return image.load(picture)
+        return image.load(picture, background=background)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(f"expected uint8 [H, W, 3], found {picture.dtype} {picture.shape}")
     return picture
 
 
-def as_frame(data: bytes | Frame, *, max_pixels: int | None = None) -> Frame:
+def as_frame(data: bytes | Frame | Compressed, *, max_pixels: int | None = None) -> Frame:
     """Parse bytes that are exactly one frame, within a limit; pass a frame through."""
+    if isinstance(data, Compressed):
+        return data.frame
     return data if isinstance(data, Frame) else container.parse(data, max_pixels=max_pixels)
 
 
@@ -286,8 +459,39 @@ def load_model_of(fingerprint: bytes, *, device: str = "auto") -> Codec:
     return Codec(model, open_runtime(model, device))
 
 
+@lru_cache(maxsize=8)
+def _loaded(name: str | Path | None, device: str) -> Codec:
+    return load_model(name, device=device)
+
+
+def compress(
+    picture: Image.Image | Pixels | Path | bytes,
+    level: int | None = None,
+    *,
+    max_bytes: int | None = None,
+    keep_label: bool = False,
+    effort: int = 0,
+    background: Colour = WHITE,
+    model: str | Path | None = None,
+    device: str = "auto",
+) -> Compressed:
+    """Code a picture with a model by its name or folder, which stays loaded; see `Codec.compress`.
+
+    Raises:
+        UnknownModel: no such model is installed.
+    """
+    return _loaded(model, device).compress(
+        picture,
+        level,
+        max_bytes=max_bytes,
+        keep_label=keep_label,
+        effort=effort,
+        background=background,
+    )
+
+
 def decompress(
-    data: bytes | Frame, *, device: str = "auto", max_pixels: int | None = None
+    data: bytes | Frame | Compressed, *, device: str = "auto", max_pixels: int | None = None
 ) -> Image.Image:
     """Decode one frame with the installed model that it names; the rest as `Codec.decompress`."""
     frame = as_frame(data, max_pixels=max_pixels)

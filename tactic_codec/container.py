@@ -14,7 +14,7 @@ refused is refused with a subclass of `FormatError`, or with `LimitExceeded`. St
 
 import io
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from tactic_codec.errors import (
@@ -67,7 +67,7 @@ class Frame:
     level: int
     width: int
     height: int
-    payload: bytes
+    payload: bytes = field(repr=False)
 
     @property
     def pixels(self) -> int:
@@ -85,6 +85,11 @@ class Frame:
     def size(self) -> int:
         """Number of bytes of the whole frame."""
         return self.header_bytes + len(self.payload)
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole frame a pixel."""
+        return 8 * self.size / self.pixels
 
 
 def pack(frame: Frame) -> bytes:

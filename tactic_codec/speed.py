@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image, features
 
-from tactic_codec import container
 from tactic_codec import picture as image
-from tactic_codec.codec import Codec
+from tactic_codec.codec import Codec, Compressed
 from tactic_codec.container import Frame
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import TASKS, Task
@@ -83,15 +82,16 @@ def measure(
 
 
 def _of_model(codec: Codec, pixels: Pixels, level: int, effort: int) -> Iterator[_Step]:
-    data = codec.compress(pixels, level, effort)
-    height, width, _ = pixels.shape
-    frame = container.parse(data, max_pixels=height * width)
+    def compress() -> Compressed:
+        return codec.compress(pixels, level, effort=effort)
+
+    frame = compress().frame
     name = codec.model.name
-    yield _Step(name, "compress", len(data), lambda: codec.compress(pixels, level, effort))
-    yield _Step(name, "decompress", len(data), lambda: codec.decode(frame))
+    yield _Step(name, "compress", frame.size, lambda: compress().data)
+    yield _Step(name, "decompress", frame.size, lambda: codec.decode(frame))
     for task in TASKS.values():
         if task.name in codec.model.heads:
-            yield _Step(name, task.name, len(data), partial(_ask, task, codec, frame))
+            yield _Step(name, task.name, frame.size, partial(_ask, task, codec, frame))
 
 
 def _ask(task: Task[Any, Any], codec: Codec, frame: Frame) -> None:

@@ -68,7 +68,7 @@ def save(path: str | Path, seed: int = 0, **options: Any) -> Path:
 
 
 def frame_bytes(codec: Codec, seed: int = 0, quality: int = 2) -> bytes:
-    return codec.compress(picture(seed), quality)
+    return codec.compress(picture(seed), quality).data
 
 
 def damaged(frame: bytes) -> bytes:

@@ -53,8 +53,8 @@ FROM_BYTES: dict[type[TacError], Callable[[Codec], object]] = {
     errors.LimitExceeded: lambda codec: codec.decompress(
         sealed(DATA[:9] + b"\xf9\xf7\x0f\xf9\xf7\x0f\0")
     ),
-    errors.UnsupportedImage: lambda codec: codec.compress(b"%PDF-1.7"),
-    errors.DamagedImage: lambda codec: codec.compress(picture(50)[:60]),
+    errors.UnsupportedImage: lambda codec: codec.compress(b"%PDF-1.7").data,
+    errors.DamagedImage: lambda codec: codec.compress(picture(50)[:60]).data,
 }
 
 

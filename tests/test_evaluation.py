@@ -318,7 +318,7 @@ def test_models_are_coders_of_real_frames(tiny: Codec) -> None:
     assert coder.grid == (1, 2, 3)
     pixels = photographs()[0].pixels
     for level in coder.grid:
-        data = tiny.compress(pixels, int(level))
+        data = tiny.compress(pixels, int(level)).data
         coded = coder.code(pixels, level)
         assert coded.bytes == len(data)
         assert np.array_equal(coded.decoded, np.asarray(tiny.decompress(data)))
@@ -364,7 +364,7 @@ def test_effort_is_a_coder_of_its_own(tiny: Codec) -> None:
     plain, searching = ModelCoder(tiny), ModelCoder(tiny, effort=1)
     assert searching.identity(2) != plain.identity(2)
     pixels = photographs()[0].pixels
-    assert searching.code(pixels, 2).bytes == len(tiny.compress(pixels, 2, 1))
+    assert searching.code(pixels, 2).bytes == len(tiny.compress(pixels, 2, effort=1).data)
     assert searching.at((2,)).effort == 1
 
 

@@ -182,7 +182,7 @@ def test_models_are_measured_by_their_frames(segmenter: Codec, tmp_path: Path) -
     (result,) = evaluate_masks([folder], [coder], Bench(segmenter, Cache(tmp_path)), compare=False)
     assert result.uncompressed.scores.pixel_accuracy == 1
     for point in result.curves[0].points:
-        data = segmenter.compress(pixels, int(point.setting))
+        data = segmenter.compress(pixels, int(point.setting)).data
         after = tasks.segment_pixels(segmenter, np.asarray(segmenter.decompress(data))).labels
         before = tasks.segment_pixels(segmenter, pixels).labels
         assert point.bpp == 8 * len(data) / (64 * 56)

@@ -311,7 +311,7 @@ def test_what_the_exporter_folds_into_a_weight_is_not_rounded_again(tmp_path: Pa
 def test_an_exported_model_codes_and_classifies(exported: Model) -> None:
     codec = load_model(exported.path, device="cpu", threads=1)
     for level in (1, 2, 3):
-        data = codec.compress(PHOTOGRAPHS[0], level)
+        data = codec.compress(PHOTOGRAPHS[0], level).data
         frame = container.parse(data)
         ideal = entropy.ideal_bits(codec.symbols(frame), codec.model.tables(level))
         assert 8 * len(frame.payload) <= 1.005 * ideal + 64
@@ -583,7 +583,7 @@ def test_the_figures_of_a_run_are_those_of_its_files(whole_run: Run) -> None:
     ((name, figures),) = whole_run.model.manifest["metrics"].items()
     assert name == "photos"
     pictures = [image.square(image.load(example.path), 40) for example in examples]
-    files = [codec.compress(picture) for picture in pictures]
+    files = [codec.compress(picture).data for picture in pictures]
     right = [
         tasks.classify(file, 1, codec=codec)[0].index == example.label
         for file, example in zip(files, examples, strict=True)
@@ -847,7 +847,7 @@ def test_a_folder_with_linear_contexts(tmp_path: Path, small_head_is_known: None
     model = export_of(trained(), tmp_path / "linear", learning=learning)
     assert isinstance(model.tables(1).contexts, LinearContexts)
     codec = load_model(tmp_path / "linear", threads=1)
-    data = codec.compress(learning[0])
+    data = codec.compress(learning[0]).data
     assert codec.decompress(data).size == (32, 32)
     with np.load(tmp_path / "linear" / "tables.npz") as file:
         arrays = dict(file)

@@ -494,7 +494,7 @@ def test_a_forged_segmentation_network_is_a_damaged_model(
     forger.edit(lambda manifest: manifest["heads"].update(segment=segment_head()))
     forger.put(SEGMENT_FILE, FORGED_NETWORKS[name])
     codec = load_model(forger.path, device="cpu", threads=1)
-    data = codec.compress(picture(side=SEGMENT_SIZE))
+    data = codec.compress(picture(side=SEGMENT_SIZE)).data
     assert codec.decompress(data).size == (SEGMENT_SIZE, SEGMENT_SIZE)
     with pytest.raises(DamagedModel):
         tasks.segment(data, codec=codec)
@@ -524,7 +524,7 @@ def test_an_analysis_of_no_numbers_gives_a_frame_and_no_warning(
     latent = np.full((1, 8, 3, 3), value, np.float32)
     forger.put("analysis.onnx", constant(latent, [COLOURS]))
     codec = load_model(forger.path, device="cpu", threads=1)
-    assert codec.symbols(container.parse(codec.compress(picture()))).shape == (8, 3, 3)
+    assert codec.symbols(container.parse(codec.compress(picture()).data)).shape == (8, 3, 3)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 3, 3), (1, 8, 9, 9), (1, 8, 3), (8, 3, 3), ()], ids=str)
@@ -545,7 +545,7 @@ def test_a_classifier_of_no_numbers_is_a_damaged_model(forger: Forger, value: fl
     forger.put("classify.onnx", constant(logits, [COLOURS]))
     codec = load_model(forger.path, device="cpu", threads=1)
     with pytest.raises(DamagedModel):
-        tasks.classify(codec.compress(picture()), codec=codec)
+        tasks.classify(codec.compress(picture()).data, codec=codec)
 
 
 @pytest.mark.parametrize("shape", [(1,), (), (1, 4), (5,), (0, 5)], ids=str)
@@ -555,7 +555,7 @@ def test_a_classifier_of_another_shape_is_a_damaged_model(
     forger.put("classify.onnx", constant(np.zeros(shape, np.float32), [COLOURS]))
     codec = load_model(forger.path, device="cpu", threads=1)
     with pytest.raises(DamagedModel):
-        tasks.classify(codec.compress(picture()), codec=codec)
+        tasks.classify(codec.compress(picture()).data, codec=codec)
 
 
 @pytest.mark.parametrize("name", ["tables.npz", "synthesis.onnx"])
@@ -673,7 +673,7 @@ def test_an_output_that_is_a_link_to_itself(tmp_path: Path) -> None:
 def test_folders_that_link_to_each_other_are_walked_once(tmp_path: Path, tiny: Codec) -> None:
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "in" / "deep" / "up").symlink_to(tmp_path / "in")
-    (tmp_path / "in" / "deep" / "a.tac").write_bytes(tiny.compress(picture()))
+    (tmp_path / "in" / "deep" / "a.tac").write_bytes(tiny.compress(picture()).data)
     result = tactic("decompress", "-r", "in", "out/", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["a.png"]
@@ -685,7 +685,7 @@ def test_folders_that_link_to_each_other_are_walked_once(tmp_path: Path, tiny: C
 @pytest.mark.parametrize("command", ["decompress", "segment"])
 def test_a_disk_that_is_full_leaves_nothing(command: str, tmp_path: Path, eyes: Path) -> None:
     """Files may have 64 bytes here, then writing fails as on a full disk."""
-    (tmp_path / "a.tac").write_bytes(load_model(TINY).compress(picture(side=64)))
+    (tmp_path / "a.tac").write_bytes(load_model(TINY).compress(picture(side=64)).data)
     result = on_a_full_disk(command, "-m", eyes, "a.tac", "b.png", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr == b"tactic: a.tac: File too large: b.png\n"
@@ -696,7 +696,7 @@ def test_a_disk_that_is_full_leaves_nothing(command: str, tmp_path: Path, eyes: 
 def test_what_was_there_survives_a_disk_that_is_full(
     command: str, tmp_path: Path, eyes: Path
 ) -> None:
-    (tmp_path / "a.tac").write_bytes(load_model(TINY).compress(picture(side=64)))
+    (tmp_path / "a.tac").write_bytes(load_model(TINY).compress(picture(side=64)).data)
     (tmp_path / "b.png").write_bytes(b"precious")
     result = on_a_full_disk(command, "-f", "-m", eyes, "a.tac", "b.png", cwd=tmp_path)
     assert result.returncode == 1
@@ -755,7 +755,7 @@ def test_killed_at_any_moment(
     """Never half an output; what a killed run leaves behind is gone after the next one."""
     command = f"{command} -f -m {eyes}"
     codec = load_model(TINY, device="cpu", threads=1)
-    frame = codec.compress(picture(side=200))
+    frame = codec.compress(picture(side=200)).data
     (tmp_path / "in").mkdir()
     for number in range(6):
         (tmp_path / "in" / f"{number}.tac").write_bytes(frame)
@@ -867,7 +867,7 @@ def test_of_two_processes_without_leave_to_overwrite_one_wins(tmp_path: Path) ->
     said = [run.communicate(timeout=TIMEOUT)[1] for run in runs]
     assert sorted(run.returncode for run in runs) == [0, 1, 1, 1], said
     winner = [run.returncode for run in runs].index(0)
-    expected = load_model(TINY).compress(picture(winner))
+    expected = load_model(TINY).compress(picture(winner)).data
     assert (tmp_path / "out.tac").read_bytes() == expected
     assert len(os.listdir(tmp_path)) == 5
 
@@ -895,7 +895,7 @@ def test_ten_thousand_files_of_which_a_hundred_are_damaged(tmp_path: Path) -> No
     codec = load_model(TINY, device="cpu", threads=1)
     folder = tmp_path / "in"
     folder.mkdir()
-    frames = [codec.compress(picture(seed, 8)) for seed in range(97)]
+    frames = [codec.compress(picture(seed, 8)).data for seed in range(97)]
     whole = {}
     for number in range(10_000):
         frame = frames[number % len(frames)]
@@ -925,7 +925,7 @@ def test_a_thousand_frames_of_which_ten_are_damaged_are_segmented(
     """As one stream and as files: every whole frame has its own label map, and no other has one."""
     codec = load_model(eyes, device="cpu", threads=1)
     (tmp_path / "in").mkdir()
-    frames = [codec.compress(picture(seed, 8 + seed)) for seed in range(7)]
+    frames = [codec.compress(picture(seed, 8 + seed)).data for seed in range(7)]
     maps = [tasks.segment(frame, codec=codec).to_png() for frame in frames]
     whole, stream = {}, b""
     for number in range(1, 1001):
@@ -953,7 +953,7 @@ def test_a_thousand_frames_of_which_ten_are_damaged_are_segmented(
 
 def test_errors_are_never_silent(tiny: Codec) -> None:
     """Every cut of a small file is told apart from a picture."""
-    data = tiny.compress(picture(side=9))
+    data = tiny.compress(picture(side=9)).data
     for length in range(len(data)):
         with pytest.raises(Truncated):
             tiny.decompress(data[:length])

@@ -72,8 +72,8 @@ def objective_of(codec: Codec, data: bytes, pixels: npt.NDArray[np.uint8]) -> fl
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_effort_lowers_the_objective(knowing: Codec, level: int, effort: int) -> None:
     pixels = picture()
-    plain = objective_of(knowing, knowing.compress(pixels, level), pixels)
-    refined = objective_of(knowing, knowing.compress(pixels, level, effort), pixels)
+    plain = objective_of(knowing, knowing.compress(pixels, level).data, pixels)
+    refined = objective_of(knowing, knowing.compress(pixels, level, effort=effort).data, pixels)
     assert refined < plain
 
 
@@ -86,8 +86,10 @@ def test_effort_is_never_worse_than_the_plain_result(knowing: Codec, effort: int
         random.integers(0, 256, (24, 40, 3), np.uint8),
         picture(1, 1),
     ):
-        plain = objective_of(knowing, knowing.compress(pixels, 2), pixels)
-        assert objective_of(knowing, knowing.compress(pixels, 2, effort), pixels) <= plain
+        plain = objective_of(knowing, knowing.compress(pixels, 2).data, pixels)
+        assert (
+            objective_of(knowing, knowing.compress(pixels, 2, effort=effort).data, pixels) <= plain
+        )
 
 
 def test_where_every_step_makes_it_worse_the_plain_result_stays(
@@ -95,7 +97,7 @@ def test_where_every_step_makes_it_worse_the_plain_result_stays(
 ) -> None:
     monkeypatch.setattr(refinement, "LEARNING_RATE", 1000.0)
     monkeypatch.setattr(refinement, "FINAL_LEARNING_RATE", 1000.0)
-    assert knowing.compress(picture(), 2, 2) == knowing.compress(picture(), 2)
+    assert knowing.compress(picture(), 2, effort=2).data == knowing.compress(picture(), 2).data
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
@@ -103,20 +105,20 @@ def test_a_dear_bit_saves_bytes(spoilt: Spoilt, tiny: Codec, effort: int) -> Non
     spoilt.set("encoder", "objective", to=[OBJECTIVE | {"beta": 20.0}] * 3)
     codec = load_model(spoilt.path, device="cpu", threads=1)
     pixels = picture()
-    assert len(codec.compress(pixels, 2, effort)) < len(tiny.compress(pixels, 2))
+    assert len(codec.compress(pixels, 2, effort=effort).data) < len(tiny.compress(pixels, 2).data)
 
 
 def test_a_model_that_does_not_tell_gets_the_slope_of_the_picture(tiny: Codec) -> None:
     assert rate_weight(0.6, 0.25) == pytest.approx(1.6)
     assert rate_weight(0.6, 0.0) == 0
     assert tiny.model.level(2).objective is None
-    assert tiny.compress(picture(), 2, 2) != tiny.compress(picture(), 2)
+    assert tiny.compress(picture(), 2, effort=2).data != tiny.compress(picture(), 2).data
 
 
 def test_a_model_without_a_classifier_is_refined_too(spoilt: Spoilt) -> None:
     spoilt.set("heads", to={})
     codec = load_model(spoilt.path, device="cpu", threads=1)
-    data = codec.compress(picture(), 2, 2)
+    data = codec.compress(picture(), 2, effort=2).data
     assert codec.decompress(data).size == (88, 72)
 
 
@@ -125,7 +127,7 @@ def test_a_model_without_a_classifier_is_refined_too(spoilt: Spoilt) -> None:
 
 def test_the_judge_sees_what_the_decoder_makes(knowing: Codec) -> None:
     pixels = picture(70, 83)  # sides that the stride does not divide
-    frame = container.parse(knowing.compress(pixels, 3))
+    frame = container.parse(knowing.compress(pixels, 3).data)
     symbols = knowing.symbols(frame)
     loss = judge_of(knowing, pixels, 3).loss(torch.from_numpy(symbols).float())
     difference = (knowing.decode(frame).astype(float) - pixels) / 255 * 10
@@ -167,7 +169,7 @@ def test_large_pictures_are_judged_in_tiles_without_the_task(
     assert expected.gradient is not None
     assert tiled.gradient is not None
     np.testing.assert_allclose(tiled.gradient, expected.gradient, atol=1e-6)
-    data = knowing.compress(pixels, 2, 2)
+    data = knowing.compress(pixels, 2, effort=2).data
     assert knowing.decompress(data).size == (264, 200)
 
 
@@ -180,19 +182,19 @@ def test_the_decoder_gives_the_symbols_that_were_chosen(tiny: Codec, effort: int
     latent = tiny.analyse(pixels)
     chosen = tiny.refiner.refine(pixels, latent, tiny.quantise(latent, 3), 3, effort)
     assert chosen.dtype == np.int32
-    frame = container.parse(tiny.compress(pixels, 3, effort))
+    frame = container.parse(tiny.compress(pixels, 3, effort=effort).data)
     np.testing.assert_array_equal(tiny.symbols(frame), chosen)
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_effort_gives_the_same_file_every_time(tiny: Codec, effort: int) -> None:
-    first = tiny.compress(picture(), 2, effort)
+    first = tiny.compress(picture(), 2, effort=effort).data
     torch.rand(3)  # the state of torch's own generator plays no part
-    assert tiny.compress(picture(), 2, effort) == first
+    assert tiny.compress(picture(), 2, effort=effort).data == first
 
 
 def test_no_effort_is_the_plain_result(tiny: Codec) -> None:
-    assert tiny.compress(picture(), 2, 0) == tiny.compress(picture(), 2)
+    assert tiny.compress(picture(), 2, effort=0).data == tiny.compress(picture(), 2).data
 
 
 def test_a_latent_that_overflowed_is_refined_to_something(tiny: Codec) -> None:
@@ -211,12 +213,12 @@ def test_a_latent_that_overflowed_is_refined_to_something(tiny: Codec) -> None:
 @pytest.mark.parametrize("effort", [-1, 4, 100])
 def test_other_efforts_are_refused(tiny: Codec, effort: int) -> None:
     with pytest.raises(ValueError, match=f"effort must be 0 to 3, not {effort}"):
-        tiny.compress(picture(), 2, effort)
+        tiny.compress(picture(), 2, effort=effort)
 
 
 def test_a_picture_too_wide_is_refused_before_any_effort(tiny: Codec) -> None:
     with pytest.raises(LimitExceeded):
-        tiny.compress(np.zeros((1, container.MAX_SIDE + 1, 3), np.uint8), 2, 1)
+        tiny.compress(np.zeros((1, container.MAX_SIDE + 1, 3), np.uint8), 2, effort=1)
 
 
 def test_the_command_and_the_codec_know_the_same_efforts() -> None:

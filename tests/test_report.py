@@ -34,7 +34,7 @@ def pixels() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def frame(codec: Codec, pixels: NDArray[np.uint8]) -> Frame:
-    return container.parse(codec.compress(pixels))
+    return container.parse(codec.compress(pixels).data)
 
 
 def test_sizes(codec: Codec, frame: Frame) -> None:

@@ -357,7 +357,7 @@ def test_a_model_segments_what_it_codes(road: Model, world: Path) -> None:
     assert head.colours == ((200, 40, 40), (40, 200, 40), (40, 40, 200))
     loaded = codec.load_model(road.path, device="cpu")
     pixels = image.load(world / "val" / "images" / "val0.png")
-    found = tasks.segment(loaded.compress(pixels, 2), codec=loaded)
+    found = tasks.segment(loaded.compress(pixels, 2).data, codec=loaded)
     assert found.labels.shape == pixels.shape[:2]
     # Any other size is segmented as well.
     odd = np.random.default_rng(1).integers(0, 256, (45, 131, 3), np.uint8)
@@ -389,14 +389,14 @@ def test_effort_asks_the_segmentation_network(road: Model, world: Path) -> None:
     pixels = image.load(world / "val" / "images" / "val1.png")
     judged = loaded.refiner._networks
     assert judged.segments and judged.head is not None
-    plain, sought = (loaded.compress(pixels, 1, effort) for effort in (0, 2))
+    plain, sought = (loaded.compress(pixels, 1, effort=effort).data for effort in (0, 2))
     assert np.asarray(loaded.decompress(sought)).shape == pixels.shape
     assert plain != sought
 
 
 def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Path) -> None:
     pixels = image.load(world / "val" / "images" / "val2.png")
-    stream = codec.load_model(road.path, device="cpu").compress(pixels, 2)
+    stream = codec.load_model(road.path, device="cpu").compress(pixels, 2).data
     (world / "more.toml").write_text('name = "more"\nseed = 4\n' + TASK + HEAD)
     more = train_command(
         world / "more.toml",
@@ -419,7 +419,7 @@ def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Pa
     assert {f"images/val{i}.png" for i in range(3)} <= (more.held_out() or set())
     assert more.manifest["heads_training"]["segment"]["start"]["name"] == "road"
     loaded = codec.load_model(more.path, device="cpu")
-    assert loaded.compress(pixels, 2) == stream
+    assert loaded.compress(pixels, 2).data == stream
     # 150 steps on what the codec gives back have taught it the three colours.
     (rows,) = more.manifest["metrics"].values()
     assert rows[1]["mean_iou"] > 0.7

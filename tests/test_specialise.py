@@ -115,7 +115,7 @@ def test_a_model_of_several_levels_codes_at_each(generalist: Model) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (45, 70, 3), np.uint8)
     sizes = []
     for quality in (1, 2):
-        data = loaded.compress(pixels, quality)
+        data = loaded.compress(pixels, quality).data
         assert np.asarray(loaded.decompress(data)).shape == pixels.shape
         sizes.append(len(data))
     assert sizes[0] < sizes[1]
@@ -185,7 +185,7 @@ def test_training_ends_with_linear_contexts_where_they_are_asked_for(
     loaded = codec.load_model(made.path, device="cpu")
     for level in (1, 2):
         assert isinstance(made.tables(level).contexts, LinearContexts)
-        data = loaded.compress(np.full((33, 40, 3), 90, np.uint8), level)
+        data = loaded.compress(np.full((33, 40, 3), 90, np.uint8), level).data
         assert loaded.decompress(data).size == (40, 33)
     assert specialise.specialist_config(made, "mine").entropy.linear
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import PHOTOGRAPHS, ROOT, Spoilt
+from numpy.typing import NDArray
 from PIL import Image
 
-from tactic_codec import compress_to, targets
 from tactic_codec import picture as image
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
+from tactic_codec.container import Frame
 from tactic_codec.errors import TargetMissed, UnknownTask
 from tactic_codec.picture import Pixels
-from tactic_codec.tasks import Prediction, classify, classify_pixels
+from tactic_codec.tasks import classify, classify_pixels
 
 LEVELS = (1, 2, 3)
 
@@ -31,48 +33,55 @@ def crops() -> list[Pixels]:
     return found
 
 
-def brightness(codec: Codec, pixels: Pixels, top_k: int = 5) -> list[Prediction]:
-    """A classifier that coding changes its mind about, which the tiny model's hardly is."""
-    return [Prediction(int(pixels.mean()), "", 1.0)]
+def brightness(codec: Codec, pixels: Pixels) -> NDArray[np.float64]:
+    """Logits of a classifier that coding changes its mind about, which the tiny model's hardly is.
+
+    The class is the mean of a picture's values.
+    """
+    return np.eye(256)[int(pixels.mean())]
 
 
 @pytest.fixture
 def keen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "classify_pixels", brightness)
+    monkeypatch.setattr(Codec, "class_logits", brightness)
 
 
 def first_kept(codec: Codec, pixels: Pixels) -> int | None:
     """The lowest level at which the class is the picture's, by hand."""
     for level in LEVELS:
-        decoded = np.asarray(codec.decompress(codec.compress(pixels, level)))
-        if brightness(codec, decoded) == brightness(codec, pixels):
+        decoded = np.asarray(codec.decompress(codec.compress(pixels, level).data))
+        if int(decoded.mean()) == int(pixels.mean()):
             return level
     return None
 
 
 def test_the_highest_level_that_is_small_enough(tiny: Codec) -> None:
     pixels = crops()[0]
-    files = [tiny.compress(pixels, level) for level in LEVELS]
+    files = [tiny.compress(pixels, level).data for level in LEVELS]
     sizes = [len(data) for data in files]
     assert sizes == sorted(set(sizes))
     for limit in range(sizes[0], sizes[2] + 2):
         level = max(n for n, size in zip(LEVELS, sizes, strict=True) if size <= limit)
-        aimed = compress_to(tiny, pixels, max_bytes=limit)
+        aimed = tiny.compress(pixels, max_bytes=limit)
         assert (aimed.data, aimed.level, aimed.label_kept) == (files[level - 1], level, None)
     with pytest.raises(
         TargetMissed, match=f"has {sizes[0]} bytes at level 1 .* at most {sizes[0] - 1}: "
     ):
-        compress_to(tiny, pixels, max_bytes=sizes[0] - 1)
+        tiny.compress(pixels, max_bytes=sizes[0] - 1)
 
 
-@pytest.mark.parametrize("sizes", [(10, 30, 20), (30, 10, 20), (20, 20, 20)])
-@pytest.mark.parametrize("limit", [9, 10, 20, 25, 30])
+@pytest.mark.parametrize("sizes", [(20, 60, 40), (60, 20, 40), (40, 40, 40)])
+@pytest.mark.parametrize("limit", [19, 20, 40, 50, 60])
 def test_no_file_is_larger_than_allowed_where_higher_levels_are_smaller(
     tiny: Codec, monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], limit: int
 ) -> None:
-    monkeypatch.setattr(Codec, "code", lambda *args: bytes(sizes[args[3] - 1]))
+    def code(codec: Codec, pixels: Pixels, latent: Any, level: int, effort: int) -> Any:
+        empty = Frame(codec.model.fingerprint, level, 64, 64, b"")
+        return replace(empty, payload=bytes([1] * (sizes[level - 1] - empty.size))), None
+
+    monkeypatch.setattr(Codec, "code", code)
     try:
-        found = compress_to(tiny, crops()[0], max_bytes=limit)
+        found = tiny.compress(crops()[0], max_bytes=limit)
     except TargetMissed:
         assert sizes[0] > limit
     else:
@@ -84,10 +93,10 @@ def test_the_lowest_level_that_keeps_the_label(tiny: Codec) -> None:
     seen = set()
     for pixels in crops():
         expected = first_kept(tiny, pixels)
-        aimed = compress_to(tiny, pixels, keep_label=True)
+        aimed = tiny.compress(pixels, keep_label=True)
         assert aimed.label_kept == (expected is not None)
         assert aimed.level == (expected or LEVELS[-1])
-        assert aimed.data == tiny.compress(pixels, aimed.level)
+        assert aimed.data == tiny.compress(pixels, aimed.level).data
         seen.add(expected)
     # Otherwise the pictures would tell nothing.
     assert len(seen - {None}) > 1 and None in seen, seen
@@ -95,7 +104,7 @@ def test_the_lowest_level_that_keeps_the_label(tiny: Codec) -> None:
 
 def test_the_label_is_that_of_the_model_s_classifier(tiny: Codec) -> None:
     pixels = crops()[0]
-    aimed = compress_to(tiny, pixels, keep_label=True)
+    aimed = tiny.compress(pixels, keep_label=True)
     same = classify(aimed.data, codec=tiny)[0].index == classify_pixels(tiny, pixels)[0].index
     assert aimed.label_kept == same
 
@@ -105,10 +114,10 @@ def test_both_targets_at_once(tiny: Codec) -> None:
     late = next(p for p in crops() if (first_kept(tiny, p) or 0) > 1)
     level = first_kept(tiny, late)
     assert level is not None
-    size = len(tiny.compress(late, level))
-    aimed = compress_to(tiny, late, keep_label=True, max_bytes=size)
+    size = len(tiny.compress(late, level).data)
+    aimed = tiny.compress(late, keep_label=True, max_bytes=size)
     assert (aimed.level, aimed.label_kept) == (level, True)
-    aimed = compress_to(tiny, late, keep_label=True, max_bytes=size - 1)
+    aimed = tiny.compress(late, keep_label=True, max_bytes=size - 1)
     assert (aimed.level, aimed.label_kept) == (level - 1, False)
 
 
@@ -127,28 +136,29 @@ def test_a_picture_is_analysed_once_and_a_level_coded_once(
 
         return call
 
-    for name in ("analyse", "code"):
+    for name in ("analyse", "code", "symbols"):
         monkeypatch.setattr(Codec, name, counted(name))
     pixels = next(p for p in crops() if first_kept(tiny, p) is None)
     calls.clear()
-    compress_to(tiny, pixels, keep_label=True, max_bytes=10**6)
+    tiny.compress(pixels, keep_label=True, max_bytes=10**6)
     assert calls.count(("analyse",)) == 1
     assert len(calls) == 1 + len(LEVELS)
 
 
 def test_what_cannot_be_aimed_at(tiny: Codec, spoilt: Spoilt) -> None:
-    with pytest.raises(ValueError, match="max_bytes, keep_label or both"):
-        compress_to(tiny, crops()[0])
+    for target in ({"max_bytes": 900}, {"keep_label": True}):
+        with pytest.raises(ValueError, match="a level, or let max_bytes or keep_label"):
+            tiny.compress(crops()[0], 1, **target)
     spoilt.set("heads", to={})
     with pytest.raises(UnknownTask):
-        compress_to(load_model(spoilt.path), crops()[0], keep_label=True)
+        load_model(spoilt.path).compress(crops()[0], keep_label=True)
 
 
 @pytest.mark.usefixtures("one_torch_thread", "tiny_head")
 def test_effort_is_spent_on_each_level(tiny: Codec) -> None:
     pixels = crops()[0]
-    aimed = compress_to(tiny, pixels, max_bytes=10**6, effort=1)
-    assert aimed.data == tiny.compress(pixels, LEVELS[-1], effort=1)
+    aimed = tiny.compress(pixels, max_bytes=10**6, effort=1)
+    assert aimed.data == tiny.compress(pixels, LEVELS[-1], effort=1).data
 
 
 # --- From a command line --------------------------------------------------------------------------
@@ -175,7 +185,7 @@ def test_the_command_chooses_a_level_for_each_picture(tiny: Codec, pictures: lis
         expected = first_kept(tiny, pixels)
         assert (fact["level"], fact["label_kept"]) == (expected or LEVELS[-1], bool(expected))
         data = (Path("out") / name).with_suffix(".tac").read_bytes()
-        assert data == tiny.compress(pixels, fact["level"])
+        assert data == tiny.compress(pixels, fact["level"]).data
         assert fact["bytes"] == len(data)
         assert (f"{name}: warning: the model's classifier sees" in result.stderr) != bool(expected)
 
@@ -183,7 +193,7 @@ def test_the_command_chooses_a_level_for_each_picture(tiny: Codec, pictures: lis
 def test_pictures_that_no_level_makes_small_enough_are_named(
     tiny: Codec, pictures: list[str]
 ) -> None:
-    sizes = [len(tiny.compress(pixels, 1)) for pixels in crops()]
+    sizes = [len(tiny.compress(pixels, 1).data) for pixels in crops()]
     limit = sorted(sizes)[len(sizes) // 2]
     result = CliRunner().invoke(
         main, ["compress", "--max-bytes", str(limit), "-m", "tiny", *pictures, "out"]

@@ -55,7 +55,7 @@ def grey(height: int = 64, width: int = 64) -> image.Pixels:
 
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda p: p.stem)
 def test_predictions_are_a_distribution_most_likely_first(tiny: Codec, path: Any) -> None:
-    found = classify(tiny.compress(path), codec=tiny)
+    found = classify(tiny.compress(path).data, codec=tiny)
     assert sorted(p.label for p in found) == LABELS
     assert [LABELS[p.index] for p in found] == [p.label for p in found]
     probabilities = [p.probability for p in found]
@@ -89,7 +89,7 @@ def test_ties_go_to_the_first_class(tiny: Codec) -> None:
 
 @pytest.mark.parametrize(("top_k", "count"), [(1, 1), (2, 2), (5, 5), (6, 5), (1000, 5)])
 def test_top_k_is_at_most_all_classes(tiny: Codec, top_k: int, count: int) -> None:
-    data = tiny.compress(grey())
+    data = tiny.compress(grey()).data
     every = classify(data, codec=tiny)
     assert classify(data, top_k, codec=tiny) == every[:count]
 
@@ -97,14 +97,14 @@ def test_top_k_is_at_most_all_classes(tiny: Codec, top_k: int, count: int) -> No
 @pytest.mark.parametrize("top_k", [0, -1])
 def test_fewer_than_one_class_is_refused(tiny: Codec, top_k: int) -> None:
     with pytest.raises(ValueError, match=f"top_k must be at least 1, not {top_k}"):
-        classify(tiny.compress(grey()), top_k, codec=tiny)
+        classify(tiny.compress(grey()).data, top_k, codec=tiny)
 
 
 def test_the_network_sees_the_decoded_picture_s_middle_square(tiny: Codec) -> None:
     pixels = grey(100, 200)
     pixels[:, :40], pixels[:, 160:] = (255, 0, 0), (0, 0, 255)
     codec = saying(tiny, 1, 2, 3, 4, 5)
-    data = tiny.compress(pixels, 3)
+    data = tiny.compress(pixels, 3).data
     classify(data, codec=codec)
     (shown,) = codec.runtime.shown  # type: ignore[attr-defined]
     assert shown.shape == (1, 3, 64, 64)
@@ -147,14 +147,14 @@ def test_what_surrounds_the_middle_square_does_not_count(tiny: Codec) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1)])
 def test_thin_pictures_are_classified(tiny: Codec, height: int, width: int) -> None:
-    assert len(classify(tiny.compress(grey(height, width)), codec=tiny)) == 5
+    assert len(classify(tiny.compress(grey(height, width)).data, codec=tiny)) == 5
 
 
 def test_a_model_without_a_classifier_says_so(spoilt: Spoilt, tiny: Codec) -> None:
     spoilt.set("heads", to={})
     codec = load_model(spoilt.path, threads=1)
     with pytest.raises(UnknownTask, match="tiny cannot classify; it has: no task networks"):
-        classify(tiny.compress(grey()), codec=codec)
+        classify(tiny.compress(grey()).data, codec=codec)
 
 
 @pytest.mark.parametrize("labels", [LABELS[:4], [*LABELS, "dog"], []])
@@ -164,22 +164,22 @@ def test_labels_that_do_not_match_the_network_are_damage(
     spoilt.set("heads", "classify", "labels", to=labels)
     codec = load_model(spoilt.path, threads=1)
     with pytest.raises(DamagedModel, match=f"names {len(labels)} classes"):
-        classify(tiny.compress(grey()), codec=codec)
+        classify(tiny.compress(grey()).data, codec=codec)
 
 
 def test_another_model_s_frame_is_refused(spoilt: Spoilt, tiny: Codec) -> None:
     spoilt.set("normative", "levels", 0, "minimum", to=-1)
     with pytest.raises(UnknownModel, match="made with the model of fingerprint a292e80f"):
-        classify(tiny.compress(grey()), codec=load_model(spoilt.path, threads=1))
+        classify(tiny.compress(grey()).data, codec=load_model(spoilt.path, threads=1))
 
 
 def test_damaged_bytes_are_refused(tiny: Codec) -> None:
     with pytest.raises(Truncated):
-        classify(tiny.compress(grey())[:-1], codec=tiny)
+        classify(tiny.compress(grey()).data[:-1], codec=tiny)
 
 
 def test_a_frame_finds_its_model_by_itself(tiny: Codec, tiny_installed: None) -> None:
-    data = tiny.compress(PHOTOGRAPHS[0])
+    data = tiny.compress(PHOTOGRAPHS[0]).data
     expected = classify(data, 3, codec=tiny)
     for frame in (data, container.parse(data)):
         found = tactic_codec.classify(frame, 3)
@@ -188,7 +188,7 @@ def test_a_frame_finds_its_model_by_itself(tiny: Codec, tiny_installed: None) ->
 
 def test_a_frame_whose_model_is_not_installed_says_so(tiny: Codec, nothing_installed: Any) -> None:
     with pytest.raises(UnknownModel, match=r"fingerprint a292e80f.*installed: none"):
-        classify(tiny.compress(grey()))
+        classify(tiny.compress(grey()).data)
 
 
 def test_the_tiny_model_lies_where_it_is_looked_for() -> None:
@@ -199,7 +199,7 @@ def test_a_model_that_only_segments_cannot_classify(segmenter: Spoilt, tiny: Cod
     segmenter.set("heads", "classify", to=...)
     codec = load_model(segmenter.path, threads=1)
     with pytest.raises(UnknownTask, match="tiny cannot classify; it has: segment"):
-        classify(tiny.compress(grey()), codec=codec)
+        classify(tiny.compress(grey()).data, codec=codec)
 
 
 # --- Segmentation ---------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_every_stride_of_a_network_is_mapped_back(spoilt: Spoilt, stride: int) -
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (2, 65)])
 def test_thin_pictures_are_segmented(segmenting: Codec, height: int, width: int) -> None:
-    found = segment(segmenting.compress(grey(height, width)), codec=segmenting)
+    found = segment(segmenting.compress(grey(height, width)).data, codec=segmenting)
     assert found.labels.shape == (height, width)
     assert sum(found.shares) == pytest.approx(1)
 
@@ -398,19 +398,19 @@ def test_classes_of_the_manifest_that_the_network_lacks_are_damage(
     segmenter.set("heads", "segment", "labels", to=[*SEGMENT_LABELS, "more"])
     segmenter.set("heads", "segment", "colours", to=[*SEGMENT_COLOURS, "#000000"])
     with pytest.raises(DamagedModel, match="names 4 classes of a label map"):
-        segment(tiny.compress(grey()), codec=load_model(segmenter.path, threads=1))
+        segment(tiny.compress(grey()).data, codec=load_model(segmenter.path, threads=1))
 
 
 def test_a_model_without_a_segmentation_network_says_so(tiny: Codec) -> None:
     with pytest.raises(UnknownTask, match="tiny cannot segment; it has: classify"):
-        segment(tiny.compress(grey()), codec=tiny)
+        segment(tiny.compress(grey()).data, codec=tiny)
 
 
 def test_a_frame_is_segmented_by_the_model_that_it_names(
     segmenting: Codec, nothing_installed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TACTIC_MODELS", str(segmenting.model.path.parent))
-    data = segmenting.compress(painted(areas(64, 64, 32, 32)), 3)
+    data = segmenting.compress(painted(areas(64, 64, 32, 32)), 3).data
     expected = segment_pixels(segmenting, segmenting.decode(container.parse(data)))
     found = tactic_codec.segment(data)
     assert isinstance(found, tactic_codec.Segmentation)
@@ -418,7 +418,7 @@ def test_a_frame_is_segmented_by_the_model_that_it_names(
 
 
 def test_a_newer_folder_segments_the_frames_of_an_older_one(tiny: Codec, segmenting: Codec) -> None:
-    frame = container.parse(tiny.compress(painted(areas(64, 64, 32, 32)), 3))
+    frame = container.parse(tiny.compress(painted(areas(64, 64, 32, 32)), 3).data)
     expected = segment_pixels(segmenting, tiny.decode(frame))
     np.testing.assert_array_equal(segment(frame, codec=segmenting).labels, expected.labels)
 

@@ -854,7 +854,7 @@ def test_evaluation_measures_real_files(tiny: Codec, data: ImageFolders) -> None
 def check_real_files(
     tiny: Codec, squares: list[image.Pixels], quality: int, found: ClassificationFigures
 ) -> None:
-    files = [tiny.compress(pixels, quality) for pixels in squares]
+    files = [tiny.compress(pixels, quality).data for pixels in squares]
     decoded = [np.asarray(tiny.decompress(file)) for file in files]
     payloads = [len(container.parse(file).payload) for file in files]
     psnrs = [metrics.psnr(*pair) for pair in zip(squares, decoded, strict=True)]
@@ -879,7 +879,7 @@ def test_evaluation_counts_right_answers(tiny: Codec, data: ImageFolders) -> Non
 
     paths = [example.path for example in data.parts[0].train]
     pixels = [image.square(image.load(path), 32) for path in paths]
-    said = [classify(tiny.compress(p, 2), 1, codec=tiny)[0].index for p in pixels]
+    said = [classify(tiny.compress(p, 2).data, 1, codec=tiny)[0].index for p in pixels]
     right = evaluate(tiny, [Example(p, i) for p, i in zip(paths, said, strict=True)], 32)[1]
     wrong = evaluate(tiny, [Example(p, i + 1) for p, i in zip(paths, said, strict=True)], 32)[1]
     assert (right.accuracy, wrong.accuracy) == (1.0, 0.0)

@@ -14,7 +14,7 @@ from tactic_codec.cli.decoding import FORMATS, Decoding
 from tactic_codec.cli.files import FRAMES, TAC, Source
 from tactic_codec.cli.outputs import Asked, Destination, UpToDate
 from tactic_codec.cli.streaming import Arrival, Sink, Streams
-from tactic_codec.container import Frame, default_max_pixels, parse
+from tactic_codec.container import Frame, default_max_pixels
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
@@ -30,16 +30,9 @@ class _Coded(NamedTuple):
     """What became of an item: the bytes for standard output, and facts."""
 
     data: bytes
-    tac_bytes: int
-    width: int
-    height: int
-    level: int
+    frame: Frame
     model: str
     label_kept: bool | None = None
-
-    @property
-    def bpp(self) -> float:
-        return 8 * self.tac_bytes / (self.width * self.height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +177,6 @@ def compress(
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
-        from tactic_codec.targets import Aimed, compress_to
 
         inputs, destination = outputs.destination(
             asked,
@@ -196,7 +188,7 @@ def compress(
         sources = files.expand(console, inputs, recursive=recursive, suffixes=image.SUFFIXES)
         work.collect_warnings(image.ImageWarning)
         codec = load_model(model, device=running.device, threads=running.threads)
-        level = options.level_of(codec, quality)
+        level = None if to_target else options.level_of(codec, quality)
         if keep_label:
             codec.model.head("classify")  # what is missing is said once, not for every picture
         if effort:
@@ -205,21 +197,15 @@ def compress(
         def code(picture: _Picture) -> _Coded:
             like = None if picture.arrival else picture.source.stat()
             pixels = picture.pixels(running.max_pixels or image.DEFAULT_MAX_PIXELS, background)
-            if to_target:
-                aimed = compress_to(
-                    codec, pixels, max_bytes=max_bytes, keep_label=keep_label, effort=effort
-                )
-            else:
-                aimed = Aimed(codec.compress(pixels, level, effort), level, None)
-            data = aimed.data
+            coded = codec.compress(
+                pixels, level, max_bytes=max_bytes, keep_label=keep_label, effort=effort
+            )
             if picture.out is not None:
-                destination.write(picture.out, data, like)
-            height, width, _ = pixels.shape
-            _warn_of_limit(parse(data, max_pixels=height * width), image.ImageWarning)
-            if aimed.label_kept is False:
+                destination.write(picture.out, coded.data, like)
+            _warn_of_limit(coded.frame, image.ImageWarning)
+            if coded.label_kept is False:
                 warnings.warn(_LOST, image.ImageWarning, stacklevel=2)
-            kept = aimed.label_kept
-            return _Coded(data, len(data), width, height, aimed.level, codec.model.name, kept)
+            return _Coded(coded.data, coded.frame, coded.model, coded.label_kept)
 
         pictures: Iterable[_Picture]
         flow = streaming.of(console, sources, every=stream, drop=drop, limit=running.max_pixels)
@@ -348,8 +334,7 @@ def decompress(
             if item.out is not None:
                 destination.write(item.out, data, item.like)
                 data = b""  # results wait for their turn; pictures on disk need not
-            size = (frame.size, frame.width, frame.height)
-            return _Coded(data, *size, frame.level, codec.model.name)
+            return _Coded(data, frame, codec.model.name)
 
         items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
         total = files.total_bytes(sources)
@@ -366,6 +351,7 @@ def _deliver(
 ) -> None:
     """Write to standard output what belongs there, and say what was done."""
     milliseconds = 1000 * seconds
+    frame = coded.frame
     out, arrival = item.out, None
     if isinstance(item, _Picture) and item.sink:
         out, arrival = item.sink.put(coded.data), item.arrival
@@ -375,11 +361,11 @@ def _deliver(
         facts = {
             "file": item.source.path,
             "output": out,
-            "bytes": coded.tac_bytes,
-            "width": coded.width,
-            "height": coded.height,
-            "bpp": round(coded.bpp, 6),
-            "level": coded.level,
+            "bytes": frame.size,
+            "width": frame.width,
+            "height": frame.height,
+            "bpp": round(frame.bpp, 6),
+            "level": frame.level,
             "model": coded.model,
             "ms": round(milliseconds, 1),
         }
@@ -390,6 +376,5 @@ def _deliver(
         console.json(facts)
     where = "standard output" if out is None else display(out)
     console.detail(
-        f"{item.title} -> {where}: {coded.tac_bytes} bytes, {coded.bpp:.4f} bpp, "
-        f"{milliseconds:.0f} ms"
+        f"{item.title} -> {where}: {frame.size} bytes, {frame.bpp:.4f} bpp, {milliseconds:.0f} ms"
     )

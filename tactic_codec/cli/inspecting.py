@@ -9,10 +9,11 @@ import click
 from tactic_codec.cli import files, options
 from tactic_codec.cli.console import Console, display, opened, reason, table
 from tactic_codec.cli.files import FRAMES, FrameItem, Source
-from tactic_codec.container import DEFAULT_MAX_PIXELS, VERSION, Frame
+from tactic_codec.container import DEFAULT_MAX_PIXELS, Frame
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
+    from tactic_codec.facts import Info
     from tactic_codec.model import Model
 
 _HEADINGS = ["frame", "version", "width", "height", "level", "model", "bytes", "payload", "bpp"]
@@ -42,6 +43,8 @@ def info(
     its name if it is installed.
     """
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
+        from tactic_codec.facts import info_of
+
         sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
         items = files.frames(sources, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
         total = files.total_bytes(sources)
@@ -50,36 +53,20 @@ def info(
         for item, frame, _ in console.each(lambda item: item.frame, items, total=total):
             if names is None:
                 names = _model_names()
-            name = names.get(frame.fingerprint)
+            found = info_of(frame, names.get(frame.fingerprint))
             if talking.as_json:
-                console.json(_facts(item, frame, name))
+                own = {"file": item.source.path, "frame": item.number}
+                console.json(own | found._asdict())
                 continue
-            for line in table([*rows, _row(item, frame, name)], left=(5, 9), least=_WIDTHS):
+            for line in table([*rows, _row(item, found)], left=(5, 9), least=_WIDTHS):
                 console.line(line)
             rows = []
 
 
-def _facts(item: FrameItem, frame: Frame, name: str | None) -> dict[str, str | int | float | None]:
-    return {
-        "file": item.source.path,
-        "frame": item.number,
-        "version": VERSION,
-        "width": frame.width,
-        "height": frame.height,
-        "level": frame.level,
-        "fingerprint": frame.fingerprint.hex(),
-        "model": name,
-        "bytes": frame.size,
-        "payload_bytes": len(frame.payload),
-        "bpp": round(8 * frame.size / frame.pixels, 6),
-    }
-
-
-def _row(item: FrameItem, frame: Frame, name: str | None) -> list[str]:
-    model = f"{frame.fingerprint.hex()} {display(name or '(not here)')}"
-    numbers = (item.number, VERSION, frame.width, frame.height, frame.level)
-    bpp = f"{8 * frame.size / frame.pixels:.4f}"
-    sizes = (str(frame.size), str(len(frame.payload)), bpp)
+def _row(item: FrameItem, info: "Info") -> list[str]:
+    model = f"{info.fingerprint} {display(info.model or '(not here)')}"
+    numbers = (item.number, info.version, info.width, info.height, info.level)
+    sizes = (str(info.bytes), str(info.payload_bytes), f"{info.bpp:.4f}")
     return [*map(str, numbers), model, *sizes, item.source.title]
 
 

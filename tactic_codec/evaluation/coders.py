@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, features
 
-from tactic_codec import __version__, container
+from tactic_codec import __version__
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec
 from tactic_codec.errors import BackendUnavailable, ConfigError, UnsupportedImage
@@ -127,10 +127,8 @@ class ModelCoder(Coder):
 
     def code(self, pixels: Pixels, setting: Setting) -> Coded:
         """Code a picture as one frame, see `Coder`."""
-        data = self.codec.compress(pixels, int(setting), self.effort)
-        height, width, _ = pixels.shape
-        frame = container.parse(data, max_pixels=height * width)
-        return Coded(len(data), self.codec.decode(frame))
+        frame = self.codec.compress(pixels, int(setting), effort=self.effort).frame
+        return Coded(frame.size, self.codec.decode(frame))
 
     def identity(self, setting: Setting) -> Identity:
         """Return level, fingerprint, the encoder and what runs it, see `Coder`."""

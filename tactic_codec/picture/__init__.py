@@ -34,7 +34,7 @@ from tactic_codec.picture.kinds import SUFFIXES
 from tactic_codec.picture.labels import load_labels, save_labels
 from tactic_codec.picture.modes import from_pillow
 from tactic_codec.picture.reading import load
-from tactic_codec.picture.scaling import resize_plane, scaled, scaled_size, square
+from tactic_codec.picture.scaling import network_input, resize_plane, scaled, scaled_size, square
 from tactic_codec.picture.writing import format_of, save, to_pillow
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "from_pillow",
     "load",
     "load_labels",
+    "network_input",
     "resize_plane",
     "save",
     "save_labels",

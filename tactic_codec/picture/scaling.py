@@ -1,10 +1,16 @@
 """Scale and cut pictures and planes, for the networks that read them."""
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from tactic_codec.picture.forms import Pixels, Plane
 from tactic_codec.picture.writing import to_pillow
+
+
+def network_input(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Return what networks read of a picture, uint8 [H, W, 3]: float32 [1, 3, H, W], 0 to 1."""
+    return np.divide(pixels.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
 
 
 def square(pixels: Pixels, size: int) -> Pixels:

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import picture
-from tactic_codec.codec import Codec, as_frame, load_model_of
+from tactic_codec.codec import Codec, Compressed, as_frame, load_model_of
 from tactic_codec.container import Frame
-from tactic_codec.errors import DamagedModel
 from tactic_codec.metrics import wilson_interval
 from tactic_codec.picture import Pixels
-from tactic_codec.tasks.protocol import Facts, Scores, Share, Task, Told, finite
+from tactic_codec.tasks.protocol import Facts, Scores, Share, Task, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +46,16 @@ def classify_pixels(codec: Codec, pixels: Pixels, top_k: int | None = 5) -> list
     """
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1, not {top_k}")
-    head = codec.model.head(CLASSIFY.name)
-    result = codec.runtime.run(CLASSIFY.name, CLASSIFY.prepare(pixels, head.input_size))
-    if result.shape != (1, len(head.labels)):
-        raise DamagedModel(
-            f"model {codec.model.name} names {len(head.labels)} classes, its network "
-            f"returns {list(result.shape)}; install the model again"
-        )
-    logits = finite(codec, "task network", result)[0].astype(np.float64)
+    labels = codec.model.head(CLASSIFY.name).labels
+    logits = codec.class_logits(pixels)
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
     best = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [Prediction(int(i), head.labels[i], float(probabilities[i])) for i in best]
+    return [Prediction(int(i), labels[i], float(probabilities[i])) for i in best]
 
 
 def classify(
-    data: bytes | Frame,
+    data: bytes | Frame | Compressed,
     top_k: int = 5,
     *,
     codec: Codec | None = None,
@@ -103,8 +96,7 @@ class Classify(Task[int, list[Prediction]]):
 
     def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
         """Scale the square in the middle, see `Task`."""
-        square = picture.square(pixels, input_size)
-        return np.divide(square.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
+        return picture.network_input(picture.square(pixels, input_size))
 
     def ask(self, codec: Codec, pixels: Pixels) -> list[Prediction]:
         """Return all classes, see `classify_pixels`."""

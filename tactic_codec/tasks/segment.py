@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import metrics, picture
-from tactic_codec.codec import Codec, as_frame, load_model_of, pad
+from tactic_codec.codec import Codec, Compressed, as_frame, load_model_of, pad
 from tactic_codec.container import Frame
 from tactic_codec.errors import DamagedModel, DataError
 from tactic_codec.metrics import Confusion
@@ -135,7 +135,7 @@ def _largest(
 
 
 def segment(
-    data: bytes | Frame,
+    data: bytes | Frame | Compressed,
     *,
     codec: Codec | None = None,
     device: str = "auto",
@@ -184,8 +184,7 @@ class Segment(Task[LabelMap, Segmentation]):
         network knows, and its right column and bottom row are repeated until both sides are
         multiples of 32.
         """
-        padded = pad(picture.scaled(pixels, input_size), SEGMENT_SIDES)
-        return np.divide(padded.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
+        return picture.network_input(pad(picture.scaled(pixels, input_size), SEGMENT_SIDES))
 
     def ask(self, codec: Codec, pixels: Pixels) -> Segmentation:
         """Find the class of each pixel, see `segment_pixels`."""

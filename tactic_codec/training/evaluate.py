@@ -1,7 +1,7 @@
-"""Evaluation on real bitstreams: every figure comes from frames that were packed and parsed again.
+"""Evaluation on real bitstreams: every figure comes from frames whose payload was decoded.
 
-test images ─ square ─ compress ─▶ bytes ─ decode ─▶ PSNR, classifier ─▶ accuracy
-test images ─ whole ── compress ─▶ bytes ─ decode ─▶ PSNR, segmenter ──▶ mean IoU
+test images ─ square ─ compress ─▶ frame ─ decode ─▶ PSNR, classifier ─▶ accuracy
+test images ─ whole ── compress ─▶ frame ─ decode ─▶ PSNR, segmenter ──▶ mean IoU
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tactic_codec import container, entropy, metrics, tasks
+from tactic_codec import entropy, metrics, tasks
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec
 from tactic_codec.training.data import Example
@@ -183,13 +183,12 @@ class _Costs(NamedTuple):
 def _at_each_level(codec: Codec, pixels: image.Pixels) -> Iterator[tuple[image.Pixels, _Costs]]:
     """Yield what comes back of an image, and what that cost, level 1 first."""
     for level in range(1, len(codec.model.levels) + 1):
-        data = codec.compress(pixels, level)
-        frame = container.parse(data, max_pixels=pixels.size // 3)
+        frame = codec.compress(pixels, level).frame
         symbols = codec.symbols(frame)
         decoded = codec.synthesise(symbols, frame)
         ideal = entropy.ideal_bits(symbols, codec.model.tables(frame.level))
         psnr = metrics.finite_psnr(pixels, decoded)
-        yield decoded, _Costs(frame.pixels, len(data), len(frame.payload), ideal, psnr)
+        yield decoded, _Costs(frame.pixels, frame.size, len(frame.payload), ideal, psnr)
 
 
 def _means(coded: Sequence[_Costs]) -> dict[str, Any]:

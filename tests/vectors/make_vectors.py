@@ -32,14 +32,14 @@ def photographs(codec: Codec) -> dict[str, bytes]:
     """Return a photograph at every level of a model, by name."""
     pixels = image.load(PHOTOGRAPH)
     levels = range(1, len(codec.model.levels) + 1)
-    return {f"{codec.model.name}-level{n}": codec.compress(pixels, n) for n in levels}
+    return {f"{codec.model.name}-level{n}": codec.compress(pixels, n).data for n in levels}
 
 
 def rarities(codec: Codec) -> dict[str, bytes]:
     """Return what photographs do not show, by name."""
     pixels = image.load(PHOTOGRAPH)
     frames = {}
-    frames["tiny-1x1"] = codec.compress(pixels[:1, :1])
+    frames["tiny-1x1"] = codec.compress(pixels[:1, :1]).data
     # Symbols that no network gives: outside the tables, up to the limit, next to empty channels.
     random = np.random.default_rng(1)
     symbols = random.integers(-2, 30, (8, 5, 7)) * random.integers(0, 2, (8, 5, 7))
@@ -65,14 +65,14 @@ def patterns(codec: Codec) -> dict[str, bytes]:
         "8x9": pixels[100:109, 200:208],
         "9x9": pixels[100:109, 200:209],
     }
-    frames = {f"tiny-{name}": codec.compress(picture, 2) for name, picture in colours.items()}
+    frames = {f"tiny-{name}": codec.compress(picture, 2).data for name, picture in colours.items()}
     photograph = Image.open(PHOTOGRAPH).resize((48, 32))
-    frames["tiny-grey"] = codec.compress(photograph.convert("L"), 2)
+    frames["tiny-grey"] = codec.compress(photograph.convert("L"), 2).data
     lying = io.BytesIO()  # to be turned by a quarter, says its EXIF data
     exif = Image.Exif()
     exif[0x0112] = 6
     photograph.save(lying, "PNG", exif=exif)
-    frames["tiny-oriented"] = codec.compress(lying.getvalue(), 2)
+    frames["tiny-oriented"] = codec.compress(lying.getvalue(), 2).data
     return frames
 
 

@@ -1,0 +1,68 @@
+"""What a frame says of itself: its header, and the model that it names. No network runs."""
+
+from typing import NamedTuple
+
+from tactic_codec import container
+from tactic_codec.container import VERSION, Frame
+from tactic_codec.errors import UnknownModel
+from tactic_codec.model import find_fingerprint
+
+
+class Info(NamedTuple):
+    """The facts of a frame, as ``tactic info`` prints them.
+
+    Attributes:
+        version: of the format.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        level: quality level, 1 for the smallest files.
+        fingerprint: of the model that decodes it, 8 hexadecimal digits.
+        model: that model's name; None where it is not installed.
+        bytes: of the whole frame.
+        payload_bytes: of the coded symbols alone.
+        bpp: 8 × ``bytes`` ÷ (``width`` × ``height``).
+    """
+
+    version: int
+    width: int
+    height: int
+    level: int
+    fingerprint: str
+    model: str | None
+    bytes: int
+    payload_bytes: int
+    bpp: float
+
+
+def info_of(frame: Frame, model: str | None) -> Info:
+    """Return the facts of a frame whose model has this name."""
+    return Info(
+        version=VERSION,
+        width=frame.width,
+        height=frame.height,
+        level=frame.level,
+        fingerprint=frame.fingerprint.hex(),
+        model=model,
+        bytes=frame.size,
+        payload_bytes=len(frame.payload),
+        bpp=round(frame.bpp, 6),
+    )
+
+
+def info(data: bytes | Frame, *, max_pixels: int = container.DEFAULT_MAX_PIXELS) -> Info:
+    """Return the facts of one frame; nothing is decoded.
+
+    Args:
+        data: the frame, or its bytes.
+        max_pixels: the largest picture that is told of.
+
+    Raises:
+        FormatError: the bytes are not one frame.
+        LimitExceeded: the picture is larger than that.
+    """
+    frame = data if isinstance(data, Frame) else container.parse(data, max_pixels=max_pixels)
+    try:
+        model = find_fingerprint(frame.fingerprint).name
+    except UnknownModel:
+        model = None
+    return info_of(frame, model)

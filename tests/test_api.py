@@ -1,0 +1,121 @@
+"""The public names: what `tactic_codec` itself offers, and the facts that come with bytes."""
+
+import inspect
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import PHOTOGRAPHS, TINY
+from PIL import Image
+
+import tactic_codec
+from tactic_codec import Codec, Compressed, errors
+from tactic_codec.cli import main
+
+
+def picture() -> Image.Image:
+    return Image.open(PHOTOGRAPHS[0]).convert("RGB").crop((0, 0, 72, 64))
+
+
+def test_every_name_is_there_and_every_error_is_a_name() -> None:
+    for name in tactic_codec.__all__:
+        assert getattr(tactic_codec, name) is not None
+    tree = {n for n, kind in inspect.getmembers(errors, inspect.isclass)}
+    assert tree <= set(tactic_codec.__all__)
+    with pytest.raises(AttributeError, match="compress_to"):
+        _ = tactic_codec.compress_to  # type: ignore[attr-defined]
+
+
+def test_compress_takes_all_that_a_codec_takes() -> None:
+    whole, own = (inspect.signature(f).parameters for f in (tactic_codec.compress, Codec.compress))
+    assert [*own][1:] == [*whole][:-2]
+    for name in [*whole][:-2]:
+        assert whole[name].default == own[name].default
+
+
+def test_the_facts_are_those_of_the_file(tiny: Codec, tmp_path: Path) -> None:
+    coded = tactic_codec.compress(picture(), 2, model=TINY)
+    assert coded.data == bytes(coded) == tiny.compress(picture(), 2).data
+    assert coded.data is coded.data
+    assert (coded.level, coded.width, coded.height) == (2, 72, 64)
+    assert (coded.model, coded.label_kept) == ("tiny", None)
+    assert coded.bpp == 8 * len(coded.data) / (72 * 64)
+    path = tmp_path / "a.tac"
+    path.write_bytes(b"old")
+    coded.save(path)
+    assert path.read_bytes() == coded.data and [*tmp_path.iterdir()] == [path]
+
+
+def test_what_cannot_be_written_leaves_nothing(tiny: Codec, tmp_path: Path) -> None:
+    (tmp_path / "a.tac").mkdir()
+    for path in (tmp_path / "a.tac", tmp_path / "none" / "a.tac"):
+        with pytest.raises(OSError):
+            tiny.compress(picture()).save(path)
+    assert [*tmp_path.rglob("*")] == [tmp_path / "a.tac"]
+
+
+def test_what_was_compressed_is_read_as_it_is(tiny: Codec) -> None:
+    coded = tiny.compress(picture())
+    assert tiny.decompress(coded) == tiny.decompress(coded.data)
+    assert tactic_codec.classify(coded, codec=tiny) == tactic_codec.classify(coded.data, codec=tiny)
+
+
+def test_they_tell_what_they_are(tiny: Codec) -> None:
+    coded = tiny.compress(picture(), 2)
+    size = len(coded.data)
+    assert repr(coded) == (
+        f"<Compressed 72 x 64: {size} bytes, {coded.bpp:.4f} bpp, level 2 of tiny>"
+    )
+    kept = repr(tiny.compress(picture(), keep_label=True))
+    assert kept.endswith((" of tiny, label_kept=True>", " of tiny, label_kept=False>"))
+    expected = f"<Codec tiny: fingerprint {tiny.model.fingerprint.hex()}, levels 1 to 3, classify>"
+    assert repr(tiny) == expected
+    assert len(repr(coded.frame)) < 200
+
+
+def test_background_shows_through(tiny: Codec) -> None:
+    clear = Image.new("RGBA", (40, 30), (0, 0, 0, 0))
+    for colour in ((255, 255, 255), (10, 200, 30)):
+        expected = tiny.compress(Image.new("RGB", (40, 30), colour))
+        assert tiny.compress(clear, background=colour) == expected
+    assert tiny.compress(clear) == tiny.compress(clear, background=(255, 255, 255))
+
+
+@pytest.mark.usefixtures("tiny_installed")
+def test_a_model_stays_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tactic_codec.compress(picture(), model="tiny")
+
+    def again(*args: object) -> None:
+        raise AssertionError("loaded again")
+
+    monkeypatch.setattr("tactic_codec.codec.load_model", again)
+    assert tactic_codec.compress(picture(), model="tiny") == first
+
+
+@pytest.mark.usefixtures("tiny_installed")
+def test_info_is_what_the_command_prints(tiny: Codec, tmp_path: Path) -> None:
+    coded = tiny.compress(np.asarray(picture()), 3)
+    path = tmp_path / "a.tac"
+    coded.save(path)
+    printed = json.loads(CliRunner().invoke(main, ["info", "--json", str(path)]).stdout)
+    found = tactic_codec.info(path.read_bytes())
+    assert printed == {"file": str(path), "frame": 1, **found._asdict()}
+    assert found == tactic_codec.info(coded.frame)
+    assert (found.model, found.bytes, found.level) == ("tiny", len(coded.data), 3)
+    with pytest.raises(tactic_codec.Truncated):
+        tactic_codec.info(coded.data[:-1])
+    with pytest.raises(tactic_codec.LimitExceeded):
+        tactic_codec.info(coded.data, max_pixels=72 * 64 - 1)
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_info_of_a_stranger(tiny: Codec) -> None:
+    assert tactic_codec.info(tiny.compress(picture()).data).model is None
+
+
+def test_two_are_equal_if_they_say_the_same(tiny: Codec) -> None:
+    assert tiny.compress(picture(), 1) == tiny.compress(picture(), 1)
+    assert tiny.compress(picture(), 1) != tiny.compress(picture(), 2)
+    assert isinstance(tiny.compress(picture(), 1), Compressed)
