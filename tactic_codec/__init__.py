@@ -10,7 +10,8 @@ Compress, at a quality level or at the one that reaches a target:
 >>> small = tactic_codec.compress(picture, max_bytes=1000)  # the highest level that is small enough
 >>> kept = tactic_codec.compress(picture, keep_label=True)  # the lowest that shows the same class
 >>> facts = kept.label_kept, kept.level, kept.width, kept.height, kept.bpp, kept.model
->>> coded.save("/dev/null")  # the .tac file, whole or not at all; its bytes are coded.data
+
+``coded.save("picture.tac")`` writes the file, whole or not at all; its bytes are ``coded.data``.
 
 Read it again, with the model that it names:
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,17 @@ def test_the_facts_are_those_of_the_file(tiny: Codec, tmp_path: Path) -> None:
     path.write_bytes(b"old")
     coded.save(path)
     assert path.read_bytes() == coded.data and [*tmp_path.iterdir()] == [path]
+
+
+def test_a_pipe_is_written_to_and_stays(tiny: Codec, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    coded = tiny.compress(picture())
+    coded.save(pipe)
+    assert os.read(reading, 1 << 16) == coded.data
+    os.close(reading)
+    assert pipe.is_fifo() and [*tmp_path.iterdir()] == [pipe]
 
 
 def test_what_cannot_be_written_leaves_nothing(tiny: Codec, tmp_path: Path) -> None:
