@@ -1104,7 +1104,7 @@ def test_what_shows_behind_transparent_parts(tactic: Tactic, codec: Codec) -> No
     for colour in ("black", "#ff8000"):
         tactic("compress", "-f", "-m", "tiny", "--background", colour, "logo.png")
         plain = Image.new("RGB", (40, 24), colour)
-        assert Path("logo.tac").read_bytes() == codec.compress(plain)
+        assert Path("logo.tac").read_bytes() == codec.compress(plain).data
     for colour in ("nothing", "#ff800080"):
         refused = tactic("compress", "--background", colour, "logo.png", code=2)
         assert "is no opaque colour, such as black" in refused.stderr
