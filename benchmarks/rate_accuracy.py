@@ -21,6 +21,8 @@ from tactic_codec.codec import load_model
 from tactic_codec.evaluation.coders import ModelCoder, conventional
 from tactic_codec.evaluation.curves import Point
 from tactic_codec.evaluation.equal import Row, beside_others
+from tactic_codec.evaluation.pictures import picture
+from tactic_codec.tasks import CLASSIFY, Share
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.data import scan
 
@@ -34,20 +36,22 @@ def described(row: Row) -> tuple[str, dict[str, object]]:
     if row.beside is None:
         return row.name, {"images": point.images, "accuracy": round(share(point), 4)}
     name = f"{row.name.upper()} q{point.setting}" if row.name in OTHERS else row.name
-    assert point.accuracy is not None
+    accuracy, agreement = point.scores["accuracy"], point.scores["agreement"]
+    assert isinstance(accuracy, Share) and isinstance(agreement, Share)
     return name, {
         "bytes": round(point.bytes, 1),
         "bpp": round(point.bpp, 4),
         "psnr": round(point.psnr, 2),
         "accuracy": round(share(point), 4),
-        "interval": [round(point.accuracy.low, 4), round(point.accuracy.high, 4)],
-        "agreement": round(point.agreement.share, 4),
+        "interval": [round(accuracy.low, 4), round(accuracy.high, 4)],
+        "agreement": round(agreement.share, 4),
     }
 
 
 def share(point: Point) -> float:
-    assert point.accuracy is not None  # the split is of labelled images
-    return point.accuracy.share
+    accuracy = point.scores["accuracy"]
+    assert isinstance(accuracy, Share)  # the split is of labelled images
+    return accuracy.share
 
 
 def main() -> None:
@@ -74,13 +78,15 @@ def main() -> None:
     report: dict[str, object] = {}
     for part in data.parts:
         examples = part.test[: arguments.limit]
-        pictures = [image.square(image.load(example.path), size) for example in examples]
-        labels = [example.label for example in examples]
+        pictures = [
+            picture(CLASSIFY, e.path.name, image.square(image.load(e.path), size), e.label)
+            for e in examples
+        ]
         rows: list[Row] = []
         for codec in codecs:
             coder = ModelCoder(codec).at((codec.model.default_level,))
             beside = others if codec is head else []
-            found = beside_others(coder, head, pictures, labels, beside)
+            found = beside_others(coder, head, pictures, beside)
             rows += found if codec is head else found[1:]
         name = part.folder.resolve().parent.name + "/" + part.folder.name
         report[name] = dict(map(described, rows))

@@ -39,17 +39,17 @@ from tactic_codec.evaluation.bench import Bench, work_of
 from tactic_codec.evaluation.cache import Cache, picture_hash
 from tactic_codec.evaluation.coders import CONVENTIONAL, ModelCoder, conventional
 from tactic_codec.evaluation.comparisons import BEST_CODEC, comparisons
-from tactic_codec.evaluation.curves import Curve, Point, Share, share
+from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.evaluate import FolderResult, evaluate
 from tactic_codec.evaluation.pictures import (
     Folder,
     Picture,
-    folder,
     held_out,
     keep_held_out,
-    picture,
     spread,
 )
+from tactic_codec.tasks import CLASSIFY, Scores, Share
+from tactic_codec.tasks.classify import share
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.data import scan
 
@@ -57,13 +57,36 @@ Pixels = NDArray[np.uint8]
 SIZE = 64
 
 
+CLASSES = ("cat", "cup", "flower", "person", "rocket")
+
+
+def picture(name: str, pixels: Pixels, classes: tuple[str, ...] = CLASSES) -> Picture:
+    """A square of a picture, whose first folder is its class."""
+    square = pictures.cut(CLASSIFY, pixels, SIZE)
+    truth = CLASSIFY.reader(Path(), classes)(name, square)
+    return pictures.picture(CLASSIFY, name, square, truth)
+
+
+def folder(name: str, found: list[Picture]) -> Folder:
+    return pictures.folder(CLASSIFY, name, found, CLASSES)
+
+
 def photographs() -> list[Picture]:
-    return [picture(f"cat/{path.name}", image.load(path), SIZE) for path in PHOTOGRAPHS]
+    return [picture(f"cat/{path.name}", image.load(path)) for path in PHOTOGRAPHS]
+
+
+def a_share(scores: Scores | None, name: str) -> Share:
+    """A score that is known, with its interval."""
+    assert scores is not None
+    found = scores[name]
+    assert isinstance(found, Share)
+    return found
 
 
 @pytest.fixture(scope="module")
 def cats(tiny: Codec) -> Folder:
-    return folder("cats", photographs(), tiny.model.head("classify").classes)
+    assert tiny.model.head("classify").classes == CLASSES
+    return folder("cats", photographs())
 
 
 # --- BD-rate --------------------------------------------------------------------------------------
@@ -188,9 +211,9 @@ def test_folders_are_labelled_only_if_all_are_classes() -> None:
     pixels = np.zeros((16, 16, 3), np.uint8)
 
     def labels(*names: str) -> tuple[int, ...] | None:
-        found = folder("f", [picture(name, pixels, 16) for name in names], ("cat", "cup"))
+        found = folder("f", [picture(name, pixels, ("cat", "cup")) for name in names])
         assert [p.name for p in found.pictures] == sorted(names)
-        return found.labels
+        return tuple(p.truth for p in found.pictures) if found.labelled else None
 
     assert labels("cup/b.jpg", "cat/a.jpg", "cat/deeper/a.jpg") == (0, 0, 1)
     assert labels("cup/b.jpg", "dog/a.jpg") is None
@@ -400,7 +423,7 @@ def test_a_point_is_what_its_pictures_say(tiny: Codec, cats: Folder, tmp_path: P
     (curve,) = result.curves
     assert (result.images, result.labelled, curve.kind) == (len(PHOTOGRAPHS), True, "model")
     assert result.uncompressed.bpp == 24
-    assert result.uncompressed.agreement.share == 1
+    assert a_share(result.uncompressed.scores, "agreement").share == 1
 
     pixels = [p.pixels for p in cats.pictures]
     before = [tasks.classify_pixels(tiny, p, 1)[0].index for p in pixels]
@@ -413,8 +436,8 @@ def test_a_point_is_what_its_pictures_say(tiny: Codec, cats: Folder, tmp_path: P
         assert point.psnr == pytest.approx(np.mean(list(map(metrics.psnr, pixels, decoded))))
         assert point.ms_ssim == pytest.approx(np.mean(list(map(metrics.ms_ssim, pixels, decoded))))
         agreed = sum(a == b for a, b in zip(answers, before, strict=True))
-        assert point.agreement == (agreed / 4, *metrics.wilson_interval(agreed, 4))
-        assert point.accuracy == share(answers, [0] * 4)
+        assert point.scores["agreement"] == (agreed / 4, *metrics.wilson_interval(agreed, 4))
+        assert point.scores["accuracy"] == share(answers, [0] * 4)
     rates = [point.bpp for point in curve.points]
     assert rates == sorted(rates)
 
@@ -487,7 +510,7 @@ def test_the_quality_at_equal_bytes_is_the_lowest_that_reaches_them() -> None:
     def mean(quality: int) -> float:
         return float(np.mean([len(webp.encode(p, quality)) for p in pixels]))
 
-    search = equal._search(webp, pixels)
+    search = equal.quality_search(webp, pixels)
     found = search(700)
     assert mean(found) >= 700 > mean(found - 1)
     assert search(1) == 0
@@ -495,23 +518,22 @@ def test_the_quality_at_equal_bytes_is_the_lowest_that_reaches_them() -> None:
 
 
 def test_a_table_at_equal_bytes(tiny: Codec) -> None:
-    pixels = [p.pixels for p in photographs()]
     others = [conventional("webp"), conventional("jpeg")]
-    rows = equal.beside_others(ModelCoder(tiny).at((3,)), tiny, pixels, [0, 0, 1, 2], others)
+    rows = equal.beside_others(ModelCoder(tiny).at((3,)), tiny, photographs(), others)
     assert [(row.name, row.beside) for row in rows] == [
         ("uncompressed", None),
         *((name, 3) for name in ("tiny", "webp", "jpeg")),
     ]
     itself, own, *rivals = (row.point for row in rows)
-    assert itself.agreement.share == 1
+    assert a_share(itself.scores, "agreement").share == 1
     assert all(rival.bytes >= own.bytes for rival in rivals)
-    assert all(row.point.accuracy is not None for row in rows)
+    assert all(row.point.scores["accuracy"] is not None for row in rows)
 
 
 def test_originals_are_measured_once_at_equal_bytes(
     tiny: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = [p.pixels for p in photographs()]
+    originals = photographs()
     compared = []
 
     def ms_ssim(original: Pixels, decoded: Pixels) -> float:
@@ -519,8 +541,8 @@ def test_originals_are_measured_once_at_equal_bytes(
         return 1.0
 
     monkeypatch.setattr(metrics, "ms_ssim", ms_ssim)
-    equal.beside_others(ModelCoder(tiny).at((3,)), tiny, pixels, None, [])
-    assert (compared.count(True), compared.count(False)) == (len(pixels), len(pixels))
+    equal.beside_others(ModelCoder(tiny).at((3,)), tiny, originals, [])
+    assert (compared.count(True), compared.count(False)) == (len(originals), len(originals))
 
 
 def test_a_comparison_takes_some_of_what_training_kept_out(
@@ -536,7 +558,7 @@ def test_a_comparison_takes_some_of_what_training_kept_out(
 
     def read(folder: Path, names: Any, size: int) -> list[Picture]:
         asked.append((folder, names, size))
-        return [picture(name, image.load(folder / name), size) for name in names]
+        return [picture(name, image.load(folder / name)) for name in names]
 
     monkeypatch.setattr(equal, "COMPARED", 2)
     codec = load_model(spoilt.path, threads=1)
@@ -563,29 +585,28 @@ def test_heads_are_retrained_on_what_a_coder_gives_back(
     def plain(shade: int) -> list[Picture]:
         squares = [np.full((SIZE, SIZE, 3), 60 * i + shade, np.uint8) for i in range(4)]
         names = ("cat", "cup", "flower", "person")
-        return [picture(f"{n}/a.png", s, SIZE) for n, s in zip(names, squares, strict=True)]
+        return [picture(f"{n}/a.png", s) for n, s in zip(names, squares, strict=True)]
 
-    classes = tiny.model.head("classify").classes
-    test, training = folder("test", plain(20), classes), folder("training", plain(25), classes)
+    test, training = folder("test", plain(20)), folder("training", plain(25))
     if not labelled:
-        training = replace(training, labels=None)
+        unknown = [p._replace(truth=None) for p in training.pictures]
+        training = folder("training", unknown)
     cache = Cache(tmp_path)
-    heads = Retrainer(tiny, {"test": training}, cache, steps=30)
+    heads = Retrainer(CLASSIFY, tiny, {"test": training}, cache, steps=30)
     coder = Counting((2,))
     (result,) = evaluate([test], [coder], Bench(tiny, Cache(tmp_path)), heads=heads, compare=False)
     (point,) = result.curves[0].points
-    assert point.retrained is not None
-    assert point.retrained.accuracy is not None
+    assert a_share(point.retrained, "accuracy")
     assert result.uncompressed.retrained is not None
     # 4 to measure, at most 4 to learn from, 4 to ask about.
     assert 8 < len(coder.coded) <= 12
 
     again = Counting((2,))
-    later = Retrainer(tiny, {"test": training}, cache, steps=30)
+    later = Retrainer(CLASSIFY, tiny, {"test": training}, cache, steps=30)
     assert evaluate([test], [again], Bench(tiny, cache), heads=later, compare=False) == [result]
     assert again.coded == []
     with pytest.raises(DataError, match="keep the two apart"):
-        Retrainer(tiny, {"test": test}, cache, steps=1).shares(test, again, 2, [0] * 4)
+        Retrainer(CLASSIFY, tiny, {"test": test}, cache, steps=1).scores(test, again, 2, [])
 
 
 @pytest.mark.usefixtures("one_torch_thread")
@@ -603,19 +624,17 @@ def test_a_last_layer_that_starts_anew_learns_in_a_few_steps(
     def plain(shade: int) -> Folder:
         squares = [np.full((SIZE, SIZE, 3), colour, np.uint8) + shade for colour in colours]
         named = zip(classes, squares, strict=True)
-        return folder("plain", [picture(f"{n}/a.png", s, SIZE) for n, s in named], classes)
+        return folder("plain", [picture(f"{n}/a.png", s) for n, s in named])
 
     test, training = plain(10), plain(0)
-    heads = Retrainer(codec, {"plain": training}, Cache(tmp_path), steps=10)
+    heads = Retrainer(CLASSIFY, codec, {"plain": training}, Cache(tmp_path), steps=10)
     (result,) = evaluate([test], [], Bench(codec, Cache(tmp_path)), heads=heads, compare=False)
-    assert result.uncompressed.retrained is not None
-    assert result.uncompressed.retrained.accuracy is not None
-    assert result.uncompressed.retrained.accuracy.share == 1
+    assert a_share(result.uncompressed.retrained, "accuracy").share == 1
 
 
 @pytest.mark.usefixtures("tiny_head", "one_torch_thread")
 def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tactic_codec.evaluation import retrain
+    from tactic_codec.evaluation.retrain import Retrainer
 
     random = np.random.default_rng(0)
     names = ("cat", "cup", "flower")
@@ -626,22 +645,19 @@ def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.Monk
             picture(
                 f"{name}/{count}{i}.png",
                 np.clip(random.normal(shades[name], 15, (SIZE, SIZE, 3)), 0, 255).astype(np.uint8),
-                SIZE,
             )
             for name in names
             for i in range(count)
         ]
-        return folder("shades", squares, tiny.model.head("classify").classes)
+        return folder("shades", squares)
 
-    monkeypatch.setattr(retrain, "LEARNING_RATE", 3e-2)
+    monkeypatch.setattr("tactic_codec.training.tasks.classify.LEARNING_RATE", 3e-2)
     training, test = some(6), some(3)
-    heads = retrain.Retrainer(tiny, {"shades": training}, Cache(tmp_path), steps=150)
+    heads = Retrainer(CLASSIFY, tiny, {"shades": training}, Cache(tmp_path), steps=150)
     (result,) = evaluate([test], [], Bench(tiny, Cache(tmp_path)), heads=heads, compare=False)
-    before, after = result.uncompressed.accuracy, result.uncompressed.retrained
-    assert before is not None
-    assert after is not None
-    assert after.accuracy is not None
-    assert after.accuracy.share > max(before.share, 0.6)
+    before = a_share(result.uncompressed.scores, "accuracy")
+    after = a_share(result.uncompressed.retrained, "accuracy")
+    assert after.share > max(before.share, 0.6)
 
 
 # --- Tables and plots -----------------------------------------------------------------------------
@@ -650,7 +666,8 @@ def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.Monk
 def made_up_report() -> tables.Report:
     def a_point(setting: int, bpp: float, psnr: float, agreement: float) -> Point:
         known = Share(agreement, agreement - 0.05, min(agreement + 0.05, 1))
-        return Point(setting, 100, bpp * 50176 / 8, bpp, psnr, 0.9, known, known)
+        scores = {"agreement": known, "accuracy": known}
+        return Point(setting, 100, bpp * 50176 / 8, bpp, psnr, 0.9, scores)
 
     ours = Curve(
         "ours", "model", "s", tuple(a_point(i, 0.05 * i, 20 + i, 0.4 + 0.1 * i) for i in (1, 2, 3))
@@ -670,16 +687,25 @@ def made_up_report() -> tables.Report:
         (ours, theirs),
         tuple(comparisons((ours, theirs), (0.55, 0.65))),
     )
+    itself = result.uncompressed
+    unknown = {**itself.scores, "accuracy": None}
     return tables.Report(
+        CLASSIFY,
         224,
         ("ours", "01020304"),
         "tiny",
+        ("cat", "cup"),
         True,
         None,
         (0.55, 0.65),
         None,
         ("A note.",),
-        (result, replace(result, folder="b", labelled=False)),
+        (
+            result,
+            replace(
+                result, folder="b", labelled=False, uncompressed=replace(itself, scores=unknown)
+            ),
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,16 @@ from tactic_codec.cli import main
 from tactic_codec.cli.console import table
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DataError, UnsupportedImage
-from tactic_codec.evaluation import coders, plot, tables
+from tactic_codec.evaluation import coders, pictures, plot, tables
 from tactic_codec.evaluation.bench import Bench, work_of
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import ModelCoder
 from tactic_codec.evaluation.comparisons import comparisons
-from tactic_codec.evaluation.curves import Curve, Share
-from tactic_codec.evaluation.masks import (
-    MaskMeasurement,
-    MaskPoint,
-    MaskResult,
-    MaskScores,
-    evaluate_masks,
-    scores_of,
-)
-from tactic_codec.evaluation.pictures import MaskFolder, has_masks, mask_folder, mask_picture
+from tactic_codec.evaluation.curves import Curve, Point
+from tactic_codec.evaluation.evaluate import FolderResult, evaluate
+from tactic_codec.evaluation.pictures import Folder, Picture
+from tactic_codec.metrics import Confusion
+from tactic_codec.tasks import SEGMENT, Scores, Share
 
 Pixels = NDArray[np.uint8]
 NAMES = ("red", "green", "blue")
@@ -55,6 +50,37 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Codec:
     return teach(Spoilt(tmp_path_factory.mktemp("segmenter") / "model"))
 
 
+def bench(codec: Codec, cache: Cache, **options: Any) -> Bench:
+    return Bench(codec, cache, task=SEGMENT, **options)
+
+
+def mask_picture(name: str, pixels: Pixels, labels: Pixels) -> Picture:
+    return pictures.picture(SEGMENT, name, pixels, labels)
+
+
+def mask_folder(name: str, found: list[Picture], labels: tuple[str, ...] = NAMES) -> Folder:
+    return pictures.folder(SEGMENT, name, found, labels)
+
+
+def scores_of(confusions: Sequence[Confusion]) -> Scores:
+    facts = [{"confusion": counts.ravel().tolist()} for counts in confusions]
+    return SEGMENT.scores(facts, facts, [None] * len(facts))
+
+
+def mean_iou(scores: Scores | None) -> Share:
+    assert scores is not None
+    found = scores["mean_iou"]
+    assert isinstance(found, Share)
+    return found
+
+
+def pixel_accuracy(scores: Scores | None) -> float:
+    assert scores is not None
+    found = scores["pixel_accuracy"]
+    assert isinstance(found, float)
+    return found
+
+
 def two_halves() -> tuple[Pixels, Pixels]:
     """Red and green side by side, as the label map says, whose last 16 rows are void."""
     pixels = np.empty((64, 64, 3), np.uint8)
@@ -70,7 +96,7 @@ def all_blue() -> tuple[Pixels, Pixels]:
 
 
 @pytest.fixture(scope="module")
-def shapes() -> MaskFolder:
+def shapes() -> Folder:
     pictures = [
         mask_picture("images/b.png", *all_blue()),
         mask_picture("images/a.png", *two_halves()),
@@ -106,23 +132,31 @@ class Painting(coders.Coder):
 
 
 def test_folders_with_label_maps_are_known_by_their_layout(tmp_path: Path) -> None:
-    assert not has_masks(tmp_path)
+    assert not SEGMENT.claims(tmp_path)
     (tmp_path / "images").mkdir()
-    assert not has_masks(tmp_path)
+    assert not SEGMENT.claims(tmp_path)
     (tmp_path / "labels").mkdir()
-    assert has_masks(tmp_path)
+    assert SEGMENT.claims(tmp_path)
 
 
-def test_a_folder_counts_the_pixels_of_each_class(shapes: MaskFolder) -> None:
+def test_a_folder_has_a_pixel_of_some_class(shapes: Folder) -> None:
     assert [p.name for p in shapes.pictures] == ["images/a.png", "images/b.png"]
-    assert shapes.counts == (48 * 32, 48 * 32, 32 * 64)
-    pixels, labels = two_halves()
-    with pytest.raises(DataError, match="64 x 64 pixels, its label map 64 x 63"):
-        mask_picture("a", pixels, labels[1:])
+    pixels, _ = two_halves()
     with pytest.raises(DataError, match=r"no label map has a value below 3.*red, green, blue"):
         mask_folder("f", [mask_picture("a", pixels, np.full((64, 64), 3, np.uint8))], NAMES)
     with pytest.raises(DataError, match="no picture is left"):
         mask_folder("f", [], NAMES)
+
+
+def test_label_maps_have_the_size_of_their_pictures(tmp_path: Path) -> None:
+    pixels, labels = two_halves()
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(labels[1:]).save(tmp_path / "labels" / "a.png")
+    read = SEGMENT.reader(tmp_path, NAMES)
+    with pytest.raises(DataError, match="64 x 64 pixels, its label map 64 x 63"):
+        read("images/a.jpg", pixels)
+    found = read("images/a.jpg", pixels[1:])
+    assert found is not None and np.array_equal(found, labels[1:])
 
 
 def test_the_hash_of_a_picture_covers_its_label_map() -> None:
@@ -136,26 +170,26 @@ def test_the_hash_of_a_picture_covers_its_label_map() -> None:
 # --- Measure --------------------------------------------------------------------------------------
 
 
-def test_points_by_hand(segmenter: Codec, shapes: MaskFolder, tmp_path: Path) -> None:
+def test_points_by_hand(segmenter: Codec, shapes: Folder, tmp_path: Path) -> None:
     coder = Painting()
-    (result,) = evaluate_masks([shapes], [coder], Bench(segmenter, Cache(tmp_path)), compare=False)
-    assert (result.folder, result.images, result.classes) == ("shapes", 2, NAMES)
+    (result,) = evaluate([shapes], [coder], bench(segmenter, Cache(tmp_path)), compare=False)
+    assert (result.folder, result.images, result.labelled) == ("shapes", 2, True)
     itself, (same, red) = result.uncompressed, result.curves[0].points
-    assert (itself.bpp, itself.psnr, itself.agreement) == (24, 100, 1)
+    assert (itself.bpp, itself.psnr, itself.scores["agreement"]) == (24, 100, 1)
     for point in (itself, same):
-        assert point.scores.iou == (1, 1, 1)
-        assert point.scores.mean_iou == (1, 1, 1)
-        assert point.scores.pixel_accuracy == 1
+        assert point.scores["iou"] == (1, 1, 1)
+        assert point.scores["mean_iou"] == (1, 1, 1)
+        assert point.scores["pixel_accuracy"] == 1
     assert same.bytes == 100
     assert same.bpp == pytest.approx((800 / 4096 + 800 / 2048) / 2)
 
     # Red has its 48 × 32 pixels of all that are not void; the others are missed whole.
-    assert red.scores.iou == (0.3, 0, 0)
-    assert red.scores.pixel_accuracy == pytest.approx(0.3)
-    assert red.scores.mean_iou.share == pytest.approx(0.1)
+    assert red.scores["iou"] == (0.3, 0, 0)
+    assert red.scores["pixel_accuracy"] == pytest.approx(0.3)
+    assert mean_iou(red.scores).share == pytest.approx(0.1)
     # Of the first picture half, void or not, of the second nothing.
-    assert red.agreement == pytest.approx(2048 / (4096 + 2048))
-    assert red.shares() == {"mean IoU": red.scores.mean_iou}
+    assert red.scores["agreement"] == pytest.approx(2048 / (4096 + 2048))
+    assert red.shares() == {"mean_iou": red.scores["mean_iou"]}
     pixels = [p.pixels for p in shapes.pictures]
     painted = [np.full(p.shape, RED) for p in pixels]
     assert red.psnr == pytest.approx(np.mean(list(map(metrics.psnr, pixels, painted))))
@@ -164,13 +198,11 @@ def test_points_by_hand(segmenter: Codec, shapes: MaskFolder, tmp_path: Path) ->
 
 def test_a_class_that_nobody_knows_does_not_count(segmenter: Codec, tmp_path: Path) -> None:
     folder = mask_folder("f", [mask_picture("a", *two_halves())], NAMES)
-    (result,) = evaluate_masks(
-        [folder], [Painting()], Bench(segmenter, Cache(tmp_path)), compare=False
-    )
+    (result,) = evaluate([folder], [Painting()], bench(segmenter, Cache(tmp_path)), compare=False)
     red = result.curves[0].points[1]
-    assert red.scores.iou == (0.5, 0, None)
+    assert red.scores["iou"] == (0.5, 0, None)
     # One picture is all that can be drawn.
-    assert red.scores.mean_iou == (0.25, 0.25, 0.25)
+    assert red.scores["mean_iou"] == (0.25, 0.25, 0.25)
 
 
 def test_models_are_measured_by_their_frames(segmenter: Codec, tmp_path: Path) -> None:
@@ -179,15 +211,16 @@ def test_models_are_measured_by_their_frames(segmenter: Codec, tmp_path: Path) -
     labels[:5] = VOID
     folder = mask_folder("f", [mask_picture("a", pixels, labels)], NAMES)
     coder = ModelCoder(segmenter)
-    (result,) = evaluate_masks([folder], [coder], Bench(segmenter, Cache(tmp_path)), compare=False)
-    assert result.uncompressed.scores.pixel_accuracy == 1
+    (result,) = evaluate([folder], [coder], bench(segmenter, Cache(tmp_path)), compare=False)
+    assert result.uncompressed.scores["pixel_accuracy"] == 1
     for point in result.curves[0].points:
         data = segmenter.compress(pixels, int(point.setting)).data
         after = tasks.segment_pixels(segmenter, np.asarray(segmenter.decompress(data))).labels
         before = tasks.segment_pixels(segmenter, pixels).labels
         assert point.bpp == 8 * len(data) / (64 * 56)
-        assert point.agreement == pytest.approx((after == before).mean())
-        assert point.scores == scores_of([metrics.confusion(labels, after, 3)])
+        assert point.scores["agreement"] == pytest.approx((after == before).mean())
+        expected = scores_of([metrics.confusion(labels, after, 3)])
+        assert {name: point.scores[name] for name in expected} == expected
 
 
 # --- Intervals ------------------------------------------------------------------------------------
@@ -199,7 +232,7 @@ def test_intervals_are_of_draws_of_the_pictures() -> None:
     confusions[0][:] = 0  # a picture of void
     confusions[1][3, :] = confusions[1][:, 3] = 0
     found = scores_of(confusions)
-    assert found.mean_iou.low < found.mean_iou.share < found.mean_iou.high
+    assert mean_iou(found).low < mean_iou(found).share < mean_iou(found).high
     assert scores_of(confusions) == found
 
     means = []
@@ -207,20 +240,20 @@ def test_intervals_are_of_draws_of_the_pictures() -> None:
         drawn = sum(confusions[i] for i in random.integers(12, size=12))
         means.append(metrics.segmentation_scores(drawn).mean_iou)
     # Other draws from the same pictures.
-    assert found.mean_iou[1:] == pytest.approx(np.percentile(means, (2.5, 97.5)), abs=0.01)
+    assert mean_iou(found)[1:] == pytest.approx(np.percentile(means, (2.5, 97.5)), abs=0.01)
 
 
 def test_more_pictures_make_intervals_narrower() -> None:
     right, wrong = np.diag([10, 10]), np.array([[0, 10], [10, 0]])
     few, many = scores_of([right, wrong] * 5), scores_of([right, wrong] * 50)
-    assert few.mean_iou.share == many.mean_iou.share == pytest.approx(1 / 3)
-    assert many.mean_iou.high - many.mean_iou.low < (few.mean_iou.high - few.mean_iou.low) / 2
-    assert scores_of([right] * 5).mean_iou == (1, 1, 1)
+    assert mean_iou(few).share == mean_iou(many).share == pytest.approx(1 / 3)
+    assert mean_iou(many).high - mean_iou(many).low < (mean_iou(few).high - mean_iou(few).low) / 2
+    assert mean_iou(scores_of([right] * 5)) == (1, 1, 1)
 
 
 def test_draws_of_void_alone_say_nothing() -> None:
     seen, void = np.diag([3, 3]), np.zeros((2, 2), np.int64)
-    assert scores_of([seen, void, void]).mean_iou == (1, 1, 1)
+    assert mean_iou(scores_of([seen, void, void])) == (1, 1, 1)
     with pytest.raises(ValueError, match="void"):
         scores_of([void])
 
@@ -228,39 +261,25 @@ def test_draws_of_void_alone_say_nothing() -> None:
 # --- Cache ----------------------------------------------------------------------------------------
 
 
-def test_measurements_survive_the_cache() -> None:
-    before = MaskMeasurement(10, 30.5, 0.9, 7, np.arange(9).reshape(3, 3))
-    after = MaskMeasurement.of_facts(json.loads(json.dumps(before.as_facts())))
-    assert after[:4] == before[:4]
-    assert np.array_equal(after.confusion, before.confusion)
-    assert after.confusion.dtype == np.int64
-
-
 def test_an_interrupted_evaluation_goes_on(
-    segmenter: Codec, shapes: MaskFolder, tmp_path: Path
+    segmenter: Codec, shapes: Folder, tmp_path: Path
 ) -> None:
     with pytest.raises(UnsupportedImage):
-        evaluate_masks(
-            [shapes], [Painting(fail_at=3)], Bench(segmenter, Cache(tmp_path)), compare=False
-        )
+        evaluate([shapes], [Painting(fail_at=3)], bench(segmenter, Cache(tmp_path)), compare=False)
     second = Painting()
     done = []
-    results = evaluate_masks(
-        [shapes], [second], Bench(segmenter, Cache(tmp_path), advance=done.append), compare=False
+    results = evaluate(
+        [shapes], [second], bench(segmenter, Cache(tmp_path), advance=done.append), compare=False
     )
     assert second.coded == [2]
     assert sum(done) == work_of([shapes], [second])
     third = Painting()
-    again = evaluate_masks(
-        [shapes], [third], Bench(segmenter, Cache(tmp_path), jobs=2), compare=False
-    )
+    again = evaluate([shapes], [third], bench(segmenter, Cache(tmp_path), jobs=2), compare=False)
     assert again == results
     assert third.coded == []
     fresh = Painting()
     cache = Cache(tmp_path / "fresh")
-    assert (
-        evaluate_masks([shapes], [fresh], Bench(segmenter, cache, jobs=2), compare=False) == results
-    )
+    assert evaluate([shapes], [fresh], bench(segmenter, cache, jobs=2), compare=False) == results
     assert sorted(fresh.coded) == [1, 1, 2, 2]
 
     pixels, labels = two_halves()
@@ -268,7 +287,7 @@ def test_an_interrupted_evaluation_goes_on(
         "shapes", [mask_picture("a", pixels, labels // 2), shapes.pictures[1]], NAMES
     )
     changed = Painting()
-    evaluate_masks([other], [changed], Bench(segmenter, Cache(tmp_path)), compare=False)
+    evaluate([other], [changed], bench(segmenter, Cache(tmp_path)), compare=False)
     assert changed.coded == [1, 2]
 
 
@@ -284,12 +303,13 @@ def test_classes_and_label_maps_do_not_share_shelves(segmenter: Codec) -> None:
 @pytest.fixture
 def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training that takes no time: crops of 32, and no warming up."""
-    from tactic_codec.evaluation import head_trainer, retrain_masks
+    from tactic_codec.evaluation import retrain
+    from tactic_codec.training.tasks import segment
 
-    monkeypatch.setattr(retrain_masks, "CROP", 32)
-    monkeypatch.setattr(retrain_masks, "BATCH", 4)
-    monkeypatch.setattr(head_trainer, "WARMUP", 1)
-    monkeypatch.setattr(retrain_masks, "LEARNING_RATE", 0.3)
+    monkeypatch.setattr(segment, "CROP", 32)
+    monkeypatch.setattr(segment, "BATCH", 4)
+    monkeypatch.setattr(retrain, "WARMUP", 1)
+    monkeypatch.setattr(segment, "LEARNING_RATE", 0.3)
 
 
 @pytest.fixture
@@ -310,82 +330,82 @@ def trainable(spoilt: Spoilt, monkeypatch: pytest.MonkeyPatch) -> Codec:
     return teach(spoilt)
 
 
-def darker(shapes: MaskFolder) -> MaskFolder:
+def darker(shapes: Folder) -> Folder:
     """Like the other pictures, and not the same."""
-    pictures = [mask_picture(p.name, p.pixels // 2, p.labels) for p in shapes.pictures]
+    pictures = [mask_picture(p.name, p.pixels // 2, p.truth) for p in shapes.pictures]
     return mask_folder("darker", pictures, NAMES)
 
 
 @pytest.mark.usefixtures("small_crops", "one_torch_thread")
 def test_heads_are_trained_on_what_a_coder_gives_back(
-    trainable: Codec, shapes: MaskFolder, tmp_path: Path
+    trainable: Codec, shapes: Folder, tmp_path: Path
 ) -> None:
-    from tactic_codec.evaluation.retrain_masks import MaskRetrainer
+    from tactic_codec.evaluation.retrain import Retrainer
 
     training = {"shapes": darker(shapes)}
     cache = Cache(tmp_path)
     coder = Painting()
     done: list[int] = []
-    heads = MaskRetrainer(trainable, training, cache, steps=40)
-    (result,) = evaluate_masks(
+    heads = Retrainer(SEGMENT, trainable, training, cache, steps=40)
+    (result,) = evaluate(
         [shapes],
         [coder],
-        Bench(trainable, cache, advance=done.append),
+        bench(trainable, cache, advance=done.append),
         heads=heads,
         compare=False,
     )
     assert sum(done) == work_of([shapes], [coder], heads)
     itself, (same, red) = result.uncompressed.retrained, result.curves[0].points
     assert itself is not None
-    assert itself.pixel_accuracy > 0.9
+    assert pixel_accuracy(itself) > 0.9
     assert same.retrained == itself  # the same pictures, and the same budget
     assert red.retrained is not None
-    assert red.retrained.pixel_accuracy <= 0.4  # where all is red, one answer is all there is
-    assert list(red.shares()) == ["mean IoU", "retrained mean IoU"]
+    assert pixel_accuracy(red.retrained) <= 0.4  # where all is red, one answer is all there is
+    assert list(red.shares()) == ["mean_iou", "retrained_mean_iou"]
 
     again = Painting()
-    later = MaskRetrainer(trainable, training, cache, steps=40)
-    assert evaluate_masks(
-        [shapes], [again], Bench(trainable, cache), heads=later, compare=False
-    ) == [result]
+    later = Retrainer(SEGMENT, trainable, training, cache, steps=40)
+    assert evaluate([shapes], [again], bench(trainable, cache), heads=later, compare=False) == [
+        result
+    ]
     assert again.coded == []
     with pytest.raises(DataError, match="keep the two apart"):
-        MaskRetrainer(trainable, {"shapes": shapes}, cache, steps=1).scores(shapes, again, 2)
+        Retrainer(SEGMENT, trainable, {"shapes": shapes}, cache, steps=1).scores(
+            shapes, again, 2, []
+        )
 
 
 @pytest.mark.usefixtures("small_crops", "one_torch_thread")
 def test_every_row_sees_the_same_crops(
-    trainable: Codec, shapes: MaskFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trainable: Codec, shapes: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tactic_codec.evaluation import retrain_masks
+    from tactic_codec.evaluation.retrain import Retrainer
+    from tactic_codec.training.tasks import segment
 
     drawn: list[Any] = []
-    draw = retrain_masks.draw_crops
+    draw = segment.draw_crops
 
     def noted(*args: Any) -> Any:
         drawn.append(draw(*args))
         return drawn[-1]
 
-    monkeypatch.setattr(retrain_masks, "draw_crops", noted)
+    monkeypatch.setattr(segment, "draw_crops", noted)
     training = {"shapes": darker(shapes)}
-    heads = retrain_masks.MaskRetrainer(trainable, training, Cache(tmp_path), steps=3)
+    heads = Retrainer(SEGMENT, trainable, training, Cache(tmp_path), steps=3)
     for setting in (1, 2):
-        heads.scores(shapes, Painting(), setting)
+        heads.scores(shapes, Painting(), setting, [])
     assert len(drawn) == 6
     assert drawn[:3] == drawn[3:]
     assert drawn[0] != drawn[1]
 
 
 def test_crops_show_things_at_the_size_that_the_network_knows() -> None:
-    from tactic_codec.evaluation import retrain_masks
+    from tactic_codec.training.tasks import segment
 
     def drawn(height: int, width: int, input_size: int) -> list[Any]:
         blank = np.zeros((height, width), np.uint8)
-        pictures = [mask_picture("a", np.zeros((height, width, 3), np.uint8), blank)]
         random = np.random.default_rng(1)
-        return [
-            c for _ in range(10) for c in retrain_masks.draw_crops(random, pictures, input_size)
-        ]
+        return [c for _ in range(10) for c in segment.draw_crops(random, [blank], input_size)]
 
     for height, width, input_size, side in [
         (360, 480, 480, 256),
@@ -401,7 +421,7 @@ def test_crops_show_things_at_the_size_that_the_network_knows() -> None:
 
 
 def test_pictures_and_label_maps_are_cut_alike() -> None:
-    from tactic_codec.evaluation.retrain_masks import Crop, cut
+    from tactic_codec.training.tasks.segment import Crop, cut
 
     labels = np.random.default_rng(1).integers(0, 200, (300, 400)).astype(np.uint8)
     picture = np.stack([labels] * 3, axis=-1)
@@ -415,16 +435,16 @@ def test_pictures_and_label_maps_are_cut_alike() -> None:
 
 
 def test_the_usual_network_starts_from_imagenet(
-    spoilt: Spoilt, shapes: MaskFolder, tmp_path: Path
+    spoilt: Spoilt, shapes: Folder, tmp_path: Path
 ) -> None:
     import torch
 
-    from tactic_codec.evaluation.retrain_masks import MaskRetrainer
+    from tactic_codec.evaluation.retrain import Retrainer
     from tactic_codec.networks.efficientnet_lite import published_weights
 
     codec = teach(spoilt, "efficientnet_lite0_pyramid")
-    heads = MaskRetrainer(codec, {"shapes": shapes}, Cache(tmp_path), steps=1)
-    first, second = (heads._start().state_dict() for _ in range(2))
+    heads = Retrainer(SEGMENT, codec, {"shapes": shapes}, Cache(tmp_path), steps=1)
+    first, second = (heads.start().state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(first["stem.weight"], published_weights()["stem.weight"])
     assert first["classifier.weight"].shape[0] == len(NAMES)
@@ -434,27 +454,29 @@ def test_the_usual_network_starts_from_imagenet(
 
 
 def made_up_report(retrained: bool = False) -> tables.Report:
-    def scores(share: float) -> MaskScores:
-        return MaskScores(Share(share, share - 0.02, share + 0.02), share + 0.2, (share, None))
+    def scores(share: float) -> dict[str, Any]:
+        interval = Share(share, share - 0.02, share + 0.02)
+        return {"mean_iou": interval, "pixel_accuracy": share + 0.2, "iou": (share, None)}
 
-    def a_point(setting: int, bpp: float, psnr: float, share: float) -> MaskPoint:
-        known = scores(share)
+    def a_point(setting: int, bpp: float, psnr: float, share: float) -> Point:
+        known = {**scores(share), "agreement": 0.8}
         trained = scores(share + 0.05) if retrained else None
-        return MaskPoint(setting, 9, bpp * 21600, bpp, psnr, 0.9, 0.8, known, trained)
+        return Point(setting, 9, bpp * 21600, bpp, psnr, 0.9, known, trained)
 
-    def a_curve(name: str, kind: str, step: float) -> Curve[MaskPoint]:
+    def a_curve(name: str, kind: str, step: float) -> Curve:
         points = tuple(a_point(i, step * i, 20 + i, 0.4 + 0.1 * i) for i in (1, 2, 3))
         return Curve(name, kind, "s", points)
 
     curves = a_curve("ours", "model", 0.05), a_curve("webp", "codec", 0.1)
-    result = MaskResult(
-        *("some | where/val", 9, ("road", "sky, grey"), a_point(0, 24, 100, 0.75), curves),
+    result = FolderResult(
+        *("some | where/val", 9, True, a_point(0, 24, 100, 0.75), curves),
         tuple(comparisons(curves, (0.55, 0.65))),
     )
     reference = ("ours", "01020304")
     steps = 30 if retrained else None
     return tables.Report(
-        *(None, reference, "tiny", False, None, (0.55, 0.65), steps, ("A note.",)), (result,)
+        *(SEGMENT, None, reference, "tiny", ("road", "sky, grey"), False, None, (0.55, 0.65)),
+        *(steps, ("A note.",), (result,)),
     )
 
 
@@ -485,31 +507,31 @@ def test_tables_hold_the_same_figures() -> None:
     assert "-50.0 % over 55.0–65.0 %" in text
     assert "by the tiny of ours (01020304)" in text
     assert "retrained" not in text
-    header = tables.mask_table(report.folders[0])[0]
+    header = tables.point_table(report, report.folders[0])[0]
     assert header[6:] == ["mean IoU", "pixel accuracy", "agreement"]
-    assert tables.iou_table(report.folders[0])[1][2:] == ["75.0", "-"]
+    assert tables.class_table(report, report.folders[0])[1][2:] == ["75.0", "-"]
     lines = tables.as_markdown(report).splitlines()
     assert {line.replace("\\|", "").count("|") for line in lines if line[:1] == "|"} == {10, 5, 4}
 
 
 def test_classes_of_one_name_have_columns_of_their_own() -> None:
     report = made_up_report()
-    (result,) = report.folders
-    alike = replace(report, folders=(replace(result, classes=("road", "road")),))
+    alike = replace(report, labels=("road", "road"))
     rows = list(csv.DictReader(io.StringIO(tables.as_csv(alike))))
     assert (rows[1]["iou_0_road"], rows[1]["iou_1_road"]) == ("0.5", "")
 
 
 def test_tables_have_columns_for_retrained_heads() -> None:
     report = made_up_report(retrained=True)
-    header, _, row, *_ = tables.mask_table(report.folders[0])
+    header, _, row, *_ = tables.point_table(report, report.folders[0])
     assert header[-2:] == ["mean IoU, retrained", "pixel accuracy, retrained"]
     assert row[-2:] == ["55.0 % (53.0–57.0)", "75.0 %"]
     (line, *_) = csv.DictReader(io.StringIO(tables.as_csv(report)))
     assert float(line["retrained_mean_iou"]) == 0.8
     assert float(line["retrained_iou_0_road"]) == 0.8
     qualities = {c.quality for c in report.folders[0].comparisons}
-    assert qualities == {"mean IoU", "psnr", "retrained mean IoU"}
+    assert qualities == {"mean_iou", "psnr", "retrained_mean_iou"}
+    assert "at equal retrained mean IoU" in tables.as_text(report, table)
     assert "after 30 steps" in tables.as_text(report, table)
 
 
@@ -522,7 +544,7 @@ def test_plots_are_pictures_and_the_same_every_time() -> None:
     assert b"uncompressed" in drawing
     assert plot.draw(report, ["svg"])["svg"] == drawing
     plain = replace(report.folders[0].uncompressed, retrained=None)
-    assert list(plain.shares()) == ["mean IoU"]
+    assert list(plain.shares()) == ["mean_iou"]
 
 
 # --- The command ----------------------------------------------------------------------------------

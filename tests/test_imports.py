@@ -39,7 +39,7 @@ ROOMS = {
     "report": CODING | {"codec", "metrics", "tasks"},
     "networks": {"errors", "model"},
     "training": RUNNING | {"networks"},
-    "evaluation": RUNNING | {"networks", "report"},
+    "evaluation": RUNNING | {"networks", "report", "training"},
     "cli": RUNNING | {"evaluation", "facts", "report", "speed", "training"},
 }
 """Which rooms a room may import, wherever in its files."""

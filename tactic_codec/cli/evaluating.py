@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,11 @@ from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, U
 if TYPE_CHECKING:
     from tactic_codec.evaluation.coders import Coder, ModelCoder
     from tactic_codec.evaluation.curves import Setting
-    from tactic_codec.evaluation.evaluate import Heads
-    from tactic_codec.evaluation.masks import MaskHeads
-    from tactic_codec.evaluation.pictures import Folder, MaskFolder
+    from tactic_codec.evaluation.pictures import Folder
+    from tactic_codec.evaluation.retrain import Retrainer
     from tactic_codec.evaluation.tables import Report
     from tactic_codec.model import Model
+    from tactic_codec.tasks import Task
 
 _CACHE = "cache"
 
@@ -227,7 +227,7 @@ def eval(
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
-        from tactic_codec.evaluation import evaluate, masks, pictures, tables
+        from tactic_codec.evaluation import pictures, run, tables
         from tactic_codec.evaluation.bench import Bench, work_of
         from tactic_codec.evaluation.cache import Cache
         from tactic_codec.evaluation.coders import models_at
@@ -239,18 +239,20 @@ def eval(
             load_model(name, device=running.device, threads=running.threads) for name in models
         ]
         reference = loaded[0]
-        segments = _segments(reference.model, (*data, *train_data))
-        task = "segment" if segments else "classify"
-        head = reference.model.head(task)
-        notes = [tables.EFFORT_NOTES[task]] if any(efforts) else []
+        task = _task(reference.model, (*data, *train_data))
+        head = reference.model.head(task.name)
+        notes = [tables.EFFORT_NOTE] if any(efforts) else []
         own = models_at(dict(zip(models, loaded, strict=True)), running.device, efforts)
         coders = _coders(console, own, codecs, dict(grids), notes)
         compare = _has_scipy(console, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None
 
-        folder = _reader(console, reference.model, segments, size, running)
-        measure: Callable[..., Any] = masks.evaluate_masks if segments else evaluate.evaluate
-        list_one = partial(listing.list_masks if segments else listing.list_folder, console)
+        def folder(path: str, found: Sequence[listing.Listed]) -> "Folder":
+            limits: dict[str, Any] = {"jobs": running.jobs, "max_pixels": running.max_pixels}
+            read = listing.load(console, task, found, head.classes, size, **limits)
+            return pictures.folder(task, path, read, head.labels)
+
+        list_one = partial(listing.list_folder, console, task)
         listed = {path: list_one(path) for path in dict.fromkeys(data)}
         chosen = {p: listing.choose(p, found, kept_out, limit) for p, found in listed.items()}
         folders = [folder(path, found) for path, found in chosen.items()]
@@ -261,20 +263,19 @@ def eval(
             to_train_on = listing.to_train_on(listed, kept_out, train_data, list_one)
             training = {path: folder(path, found) for path, found in to_train_on.items()}
             by_folder = {p: training[p if p in training else listing.POOLED] for p in listed}
-            heads = _retrainer(segments)(reference, by_folder, cache, steps, running.device)
+            heads = _retrainer()(task, reference, by_folder, cache, steps, running.device)
         advance = console.progress(work_of(folders, coders, heads))
-        bench = Bench(reference, cache, running.device, running.jobs, advance)
-        results = measure(folders, coders, bench, within=within, heads=heads, compare=compare)
-        report = tables.Report(
-            size=None if segments else size,
-            reference=(reference.model.name, reference.model.fingerprint.hex()),
-            network=head.network,
+        report = run.run(
+            folders,
+            coders,
+            Bench(reference, cache, running.device, running.jobs, advance, task),
+            size=size,
             held_out=held_out,
             limit=limit,
             within=within,
-            retrained_steps=steps,
-            notes=tuple(notes),
-            folders=tuple(results),
+            heads=heads,
+            compare=compare,
+            notes=notes,
         )
         console.close()
         _write(console, out, report)
@@ -295,33 +296,14 @@ def _check_out(out: str, force: bool) -> None:
         )
 
 
-def _segments(model: "Model", folders: Sequence[str]) -> bool:
-    """Tell whether folders are segmented; what does not go together is a wrong command line."""
+def _task(model: "Model", folders: Sequence[str]) -> "Task[Any, Any]":
+    """Return the task that folders are for; what does not go together is a wrong command line."""
     from tactic_codec.evaluation import pictures
 
     try:
-        return pictures.segmented(model, folders)
+        return pictures.task_of(model, folders)
     except ConfigError as exc:
         raise click.UsageError(display(str(exc))) from exc
-
-
-def _reader(
-    console: Console, model: "Model", segments: bool, size: int, running: options.Running
-) -> Callable[[str, Sequence[listing.Listed]], Any]:
-    """Return what reads the pictures of a folder: squares, or whole ones with their label maps."""
-    from tactic_codec.evaluation import pictures
-
-    limits: dict[str, Any] = {"jobs": running.jobs, "max_pixels": running.max_pixels}
-
-    def squares(path: str, listed: Sequence[listing.Listed]) -> "Folder":
-        found = listing.load(console, listed, size, **limits)
-        return pictures.folder(path, found, model.head("classify").classes)
-
-    def whole(path: str, listed: Sequence[listing.Listed]) -> "MaskFolder":
-        found = listing.load_masks(console, listed, **limits)
-        return pictures.mask_folder(path, found, model.head("segment").labels)
-
-    return whole if segments else squares
 
 
 def _write(console: Console, out: str, report: "Report") -> None:
@@ -396,7 +378,7 @@ def _has_scipy(console: Console, notes: list[str]) -> bool:
     return True
 
 
-def _retrainer(segments: bool) -> Callable[..., "Heads | MaskHeads"]:
+def _retrainer() -> "type[Retrainer]":
     """Import what retrains heads, which brings torch in.
 
     Raises:
@@ -404,11 +386,10 @@ def _retrainer(segments: bool) -> Callable[..., "Heads | MaskHeads"]:
     """
     try:
         from tactic_codec.evaluation.retrain import Retrainer
-        from tactic_codec.evaluation.retrain_masks import MaskRetrainer
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("tactic_codec"):
             raise
         raise BackendUnavailable(
             f'--retrain-head needs {exc.name}; run: pip install "tactic-codec[torch]"'
         ) from exc
-    return MaskRetrainer if segments else Retrainer
+    return Retrainer

@@ -158,9 +158,11 @@ def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Pat
     """Show a specialist beside other codecs at equal bytes, on pictures that training kept out."""
     from tactic_codec.codec import load_model
     from tactic_codec.evaluation import equal, plot, tables
+    from tactic_codec.tasks import CLASSIFY
 
     def read(folder: Path, names: Sequence[str], size: int) -> "list[Picture]":
-        return listing.load(console, listing.named(str(folder), names), size)
+        listed = listing.named(str(folder), names)
+        return listing.load(console, CLASSIFY, listed, model.head(CLASSIFY.name).classes, size)
 
     report = equal.compare_kept_out(load_model(model.path), folders, read)
     written = {"comparison.md": tables.as_markdown(report).encode("utf-8", "surrogateescape")}

@@ -1,36 +1,33 @@
 """The pictures of folders for the evaluation room: listed, chosen, read.
 
 folder ─ list ─▶ Listed… ─ choose ─▶ Listed… ─ load ─▶ Picture…
-folder ─ list_masks ─▶ Listed… ─ choose ─▶ Listed… ─ load_masks ─▶ MaskPicture…
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tactic_codec.cli import files
 from tactic_codec.cli.console import Console, display
 from tactic_codec.cli.files import Source
 
 if TYPE_CHECKING:
-    from tactic_codec.evaluation.pictures import MaskPicture, Picture
-    from tactic_codec.picture import Pixels
+    from tactic_codec.evaluation.pictures import Picture
+    from tactic_codec.tasks import Task
 
 POOLED = "--train-data"
 """Name of the folder that all training pictures together stand for."""
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A picture of a folder, with its label map where it has one; or why that cannot be read."""
+    """A picture below a folder; or why that cannot be read."""
 
     source: Source
+    folder: str
     weight: int = 1
-    labels: Path | None = None
 
     @property
     def title(self) -> str:
@@ -43,32 +40,22 @@ class Listed:
         return PurePath(self.source.relative).as_posix()
 
 
-def list_folder(console: Console, folder: str) -> list[Listed]:
-    """Return the pictures at any depth of a folder, by name."""
-    from tactic_codec.picture import SUFFIXES
-
-    sources = files.expand(console, [folder], recursive=True, suffixes=SUFFIXES)
-    return sorted(map(Listed, sources), key=lambda listed: listed.name)
-
-
-def list_masks(console: Console, folder: str) -> list[Listed]:
-    """Return the pictures of a folder with label maps, by name: ``images/NAME``."""
-    from tactic_codec.evaluation.pictures import IMAGES, LABELS
+def list_folder(console: Console, task: "Task[Any, Any]", folder: str) -> list[Listed]:
+    """Return a folder's pictures for a task, at any depth, by their names below it."""
     from tactic_codec.picture import SUFFIXES
 
     found = []
-    images = os.path.join(folder, IMAGES)
-    for source in files.expand(console, [images], recursive=True, suffixes=SUFFIXES):
-        labels = Path(folder, LABELS, source.relative).with_suffix(".png")
+    below = os.path.join(folder, task.pictures)
+    for source in files.expand(console, [below], recursive=True, suffixes=SUFFIXES):
         # Training's list of what it kept out has names below the folder, too.
-        named = replace(source, relative=os.path.join(IMAGES, source.relative))
-        found.append(Listed(named, labels=labels))
+        relative = os.path.join(task.pictures, source.relative)
+        found.append(Listed(replace(source, relative=relative), folder))
     return sorted(found, key=lambda listed: listed.name)
 
 
 def named(folder: str, names: Sequence[str]) -> list[Listed]:
     """Return pictures of a folder by their names below it, with "/" between the parts."""
-    return [Listed(Source(os.path.join(folder, name), name)) for name in names]
+    return [Listed(Source(os.path.join(folder, name), name), folder) for name in names]
 
 
 def choose(
@@ -107,7 +94,7 @@ def to_train_on(
         listed: the folders that are evaluated.
         kept_out: names of those that training kept out.
         train_data: other folders.
-        list_one: lists one of these: `list_folder` or `list_masks`.
+        list_one: lists one of these, see `list_folder`.
     """
     from tactic_codec.evaluation import pictures
 
@@ -123,59 +110,38 @@ def to_train_on(
 
 def load(
     console: Console,
+    task: "Task[Any, Any]",
     listed: Sequence[Listed],
+    classes: Sequence[str],
     size: int,
     *,
     jobs: int = 1,
     max_pixels: int | None = None,
 ) -> list["Picture"]:
-    """Read pictures and cut them to squares; report those that cannot be read."""
+    """Read pictures as they are coded, with their truths; report those that cannot be read.
+
+    Args:
+        console: reports.
+        task: that they are for.
+        listed: the pictures.
+        classes: of the network, as its training named them.
+        size: side of squares, in pixels.
+        jobs: pictures at once.
+        max_pixels: of a picture.
+    """
+    from tactic_codec import picture
     from tactic_codec.evaluation import pictures
 
-    def made(item: Listed, pixels: "Pixels") -> "Picture":
-        return pictures.picture(item.name, pixels, size)
+    limit = max_pixels or picture.DEFAULT_MAX_PIXELS
+    folders = dict.fromkeys(item.folder for item in listed)
+    readers = {folder: task.reader(Path(folder), classes) for folder in folders}
 
-    return _load(console, listed, made, jobs=jobs, max_pixels=max_pixels)
-
-
-def load_masks(
-    console: Console,
-    listed: Sequence[Listed],
-    *,
-    jobs: int = 1,
-    max_pixels: int | None = None,
-) -> list["MaskPicture"]:
-    """Read whole pictures with their label maps; report those that cannot be read."""
-    from tactic_codec import picture as image
-    from tactic_codec.evaluation import pictures
-
-    def made(item: Listed, pixels: "Pixels") -> "MaskPicture":
-        assert item.labels is not None  # list_masks gives every picture one
-        # Of the picture's size, or it will be refused.
-        limit = max(image.DEFAULT_MAX_PIXELS, pixels.shape[0] * pixels.shape[1])
-        labels = image.load_labels(item.labels, max_pixels=limit)
-        return pictures.mask_picture(item.name, pixels, labels)
-
-    return _load(console, listed, made, jobs=jobs, max_pixels=max_pixels)
-
-
-def _load(
-    console: Console,
-    listed: Sequence[Listed],
-    made: Callable[[Listed, "Pixels"], T],
-    *,
-    jobs: int,
-    max_pixels: int | None,
-) -> list[T]:
-    """Read pictures and make something of each; report those that cannot be read."""
-    from tactic_codec import picture as image
-
-    limit = max_pixels or image.DEFAULT_MAX_PIXELS
-
-    def read(item: Listed) -> T:
+    def read(item: Listed) -> "Picture":
         if item.source.problem:
             raise item.source.problem
-        return made(item, image.load(Path(item.source.path), max_pixels=limit))
+        pixels = picture.load(Path(item.source.path), max_pixels=limit)
+        truth = readers[item.folder](item.name, pixels)
+        return pictures.picture(task, item.name, pictures.cut(task, pixels, size), truth)
 
     found = [picture for _, picture, _ in console.each(read, listed, jobs=jobs, total=len(listed))]
     console.close()

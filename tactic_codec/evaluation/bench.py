@@ -8,38 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 from tactic_codec.codec import Codec
-from tactic_codec.evaluation.cache import Cache, Facts
+from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import Coded, Coder, Identity
-from tactic_codec.evaluation.curves import AnyPoint, Curve, Setting
-from tactic_codec.picture import Pixels
+from tactic_codec.evaluation.curves import Curve, Point, Setting
+from tactic_codec.evaluation.pictures import Folder, Picture
+from tactic_codec.tasks import CLASSIFY, Facts, Task
 
 MAX_BPP = 1.2
 """Above it a codec's own grid of qualities is left: the next point would not matter to anybody."""
 
 Advance = Callable[[int], None]
-
-
-class Hashed(Protocol):
-    """A picture, and the name of all in it that facts depend on."""
-
-    @property
-    def pixels(self) -> Pixels:
-        """The picture, uint8 [H, W, 3]."""
-
-    @property
-    def hash(self) -> str:
-        """Its name in the cache."""
-
-
-class Pictures(Protocol):
-    """A folder of pictures."""
-
-    @property
-    def pictures(self) -> Sequence[Hashed]:
-        """All of them."""
 
 
 class Budget(Protocol):
@@ -50,18 +31,12 @@ class Budget(Protocol):
         """Steps for each point."""
 
 
-A = TypeVar("A", bound=Hashed)
-B = TypeVar("B", bound=AnyPoint)
-
-
-def work_at(folder: Pictures, heads: Budget | None) -> int:
+def work_at(folder: Folder, heads: Budget | None) -> int:
     """Return the work of one coder at one setting: pictures to measure, steps of a head."""
     return len(folder.pictures) + (heads.steps if heads else 0)
 
 
-def work_of(
-    folders: Sequence[Pictures], coders: Sequence[Coder], heads: Budget | None = None
-) -> int:
+def work_of(folders: Sequence[Folder], coders: Sequence[Coder], heads: Budget | None = None) -> int:
     """Return the most work that an evaluation may do: pictures to measure and steps of heads."""
     settings = 1 + sum(len(coder.grid) for coder in coders)
     return settings * sum(work_at(folder, heads) for folder in folders)
@@ -77,6 +52,7 @@ class Bench:
         device: that the reference's runtime was opened for.
         jobs: pictures to work on at once.
         advance: is told how much of `work_at` was done.
+        task: what is asked.
     """
 
     reference: Codec
@@ -84,14 +60,15 @@ class Bench:
     device: str = "auto"
     jobs: int = 1
     advance: Advance = lambda work: None
+    task: Task[Any, Any] = CLASSIFY
 
     def facts(
         self,
-        pictures: Sequence[A],
+        pictures: Sequence[Picture],
         coder: Coder,
         setting: Setting,
         answers: Identity,
-        measure: Callable[[A, Coded], Facts],
+        measure: Callable[[Picture, Coded], Facts],
     ) -> list[Facts]:
         """Return the facts of all pictures, from the cache where it has them.
 
@@ -109,7 +86,7 @@ class Bench:
         shelf = self.cache.shelf({"coder": coder.identity(setting), **answers})
         missing = [picture for picture in pictures if picture.hash not in shelf]
 
-        def attempt(picture: A) -> Facts:
+        def attempt(picture: Picture) -> Facts:
             return measure(picture, coder.code(picture.pixels, setting))
 
         self.advance(len(pictures) - len(missing))
@@ -120,7 +97,7 @@ class Bench:
         return [shelf[picture.hash] for picture in pictures]
 
 
-def sweep(coder: Coder, point: Callable[[Setting], B], skip: Callable[[int], None]) -> Curve[B]:
+def sweep(coder: Coder, point: Callable[[Setting], Point], skip: Callable[[int], None]) -> Curve:
     """Measure a coder at its settings, until its files are larger than anybody asked for.
 
     Args:
@@ -140,7 +117,7 @@ def sweep(coder: Coder, point: Callable[[Setting], B], skip: Callable[[int], Non
 
 @contextmanager
 def _mapped(
-    function: Callable[[A], Facts], pictures: Sequence[A], jobs: int
+    function: Callable[[Picture], Facts], pictures: Sequence[Picture], jobs: int
 ) -> Iterator[Iterator[Facts]]:
     """Call a function with every picture, in threads where several jobs are wanted, in order."""
     if jobs == 1:

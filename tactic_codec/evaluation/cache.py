@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tactic_codec.picture import Pixels
+from tactic_codec.tasks import Facts
 
-Facts = dict[str, Any]
-"""Numbers, or lists of them, by name."""
-
-_HASH_DIGITS = 32  # 128 bits: against accidents and collisions, not against forgers
+HASH_DIGITS = 32  # 128 bits: against accidents and collisions, not against forgers
 
 
 class Cache:
@@ -91,11 +89,11 @@ class Shelf:
 
 def picture_hash(pixels: Pixels) -> str:
     """Return the name of a picture's content: shape and values, whatever file they came from."""
-    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:_HASH_DIGITS]
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:HASH_DIGITS]
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
 
 def _canonical(value: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tactic_codec.evaluation.bdrate import BdRate, RatePoint, bd_rate
-from tactic_codec.evaluation.curves import AnyPoint, Curve
+from tactic_codec.evaluation.curves import Curve
 
 BEST_CODEC = "best codec"
 """Name of the curve that takes the points of all codecs but the models together."""
@@ -21,7 +21,7 @@ class Comparison:
     Attributes:
         test: name of the model's curve.
         anchor: name of the other.
-        quality: ``psnr``, or the name of a share, see `AnyPoint.shares`.
+        quality: ``psnr``, or the name of a share, see `Point.shares`.
         bd_rate: None where the curves share no quality.
     """
 
@@ -32,7 +32,7 @@ class Comparison:
 
 
 def comparisons(
-    curves: Sequence[Curve[AnyPoint]], within: tuple[float, float] = (0.0, 1.0)
+    curves: Sequence[Curve], within: tuple[float, float] = (0.0, 1.0)
 ) -> Iterator[Comparison]:
     """Compare every model with every other curve, and with all codecs taken together.
 
@@ -63,7 +63,7 @@ def comparisons(
                 yield Comparison(test.name, anchor.name, quality, found)
 
 
-def rates(curve: Curve[AnyPoint], quality: str) -> list[RatePoint]:
+def rates(curve: Curve, quality: str) -> list[RatePoint]:
     """Return bpp and a quality of every point: ``psnr``, or a share by its name."""
     return [
         (point.bpp, point.psnr if quality == "psnr" else point.shares()[quality].share)

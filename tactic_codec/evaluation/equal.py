@@ -19,13 +19,13 @@ from tactic_codec.evaluation.coders import (
     Uncompressed,
     conventional,
 )
-from tactic_codec.evaluation.curves import Curve, Point, Setting, point
-from tactic_codec.evaluation.evaluate import FolderResult
-from tactic_codec.evaluation.measure import Measurement, measure
+from tactic_codec.evaluation.curves import Curve, Point, Setting
+from tactic_codec.evaluation.evaluate import FolderResult, measure, point
 from tactic_codec.evaluation.pictures import Folder, Picture, held_out, keep_held_out, spread
 from tactic_codec.evaluation.pictures import folder as folder_of
 from tactic_codec.evaluation.tables import Report
 from tactic_codec.picture import Pixels
+from tactic_codec.tasks import CLASSIFY, Facts
 
 RIVALS = ("jpeg", "webp", "avif")
 
@@ -77,7 +77,7 @@ def compare_kept_out(codec: Codec, folders: Sequence[Path], read: Read) -> Repor
         names = sorted(file.relative_to(path).as_posix() for file in files)
         names = spread(keep_held_out(str(path), names, kept_out), COMPARED)
         found = read(path, names, size)
-        chosen.append(folder_of(str(path), found, model.head("classify").classes))
+        chosen.append(folder_of(CLASSIFY, str(path), found, model.head(CLASSIFY.name).labels))
     return compare(codec, chosen, COMPARED)
 
 
@@ -108,14 +108,16 @@ def compare(codec: Codec, folders: Sequence[Folder], limit: int) -> Report:
             notes.append(f"{name} is left out: {exc}")
     results = []
     for folder in folders:
-        squares = [picture.pixels for picture in folder.pictures]
-        rows = beside_others(coder, codec, squares, folder.labels, others)
+        rows = beside_others(coder, codec, folder.pictures, others)
         results.append(_as_result(folder.name, rows, coder, others))
     model = codec.model
+    head = model.head(CLASSIFY.name)
     return Report(
+        task=CLASSIFY,
         size=len(folders[0].pictures[0].pixels),
         reference=(model.name, model.fingerprint.hex()),
-        network=model.head("classify").network,
+        network=head.network,
+        labels=head.labels,
         held_out=True,
         limit=limit,
         within=(0.0, 1.0),
@@ -128,8 +130,7 @@ def compare(codec: Codec, folders: Sequence[Folder], limit: int) -> Report:
 def beside_others(
     model: ModelCoder,
     reference: Codec,
-    pictures: Sequence[Pixels],
-    labels: Sequence[int] | None,
+    pictures: Sequence[Picture],
     others: Sequence[Conventional],
 ) -> list[Row]:
     """Compare a model at each of its levels with other codecs at equal bytes.
@@ -140,8 +141,7 @@ def beside_others(
     Args:
         model: at the levels that are compared.
         reference: whose classifier answers.
-        pictures: uint8 [H, W, 3], all of one size, at least one.
-        labels: their classes, where they are known.
+        pictures: all of one size, at least one.
         others: codecs whose settings are whole numbers that rise with the rate.
 
     Returns:
@@ -151,21 +151,19 @@ def beside_others(
         TacError: a picture cannot be coded.
     """
 
-    def measured(coder: Coder, setting: Setting) -> list[Measurement]:
-        measurements = []
-        for pixels in pictures:
-            size, decoded = coder.code(pixels, setting)
-            measurements.append(measure(reference, pixels, size, decoded))
-        return measurements
+    def measured(coder: Coder, setting: Setting) -> list[Facts]:
+        return [
+            measure(CLASSIFY, reference, picture, coder.code(picture.pixels, setting))
+            for picture in pictures
+        ]
 
-    def reached(setting: Setting, measurements: Sequence[Measurement]) -> Point:
-        return point(setting, measurements, height * width, before=before, labels=labels)
+    def reached(setting: Setting, found: Sequence[Facts]) -> Point:
+        return point(CLASSIFY, setting, found, before, pictures)
 
-    height, width, _ = pictures[0].shape
-    originals = measured(Uncompressed(), 0)
-    before = [m.answer for m in originals]
-    rows = [Row("uncompressed", reached(0, originals), None)]
-    searches = [_search(codec, pictures) for codec in others]
+    before = measured(Uncompressed(), 0)
+    rows = [Row("uncompressed", reached(0, before), None)]
+    squares = [picture.pixels for picture in pictures]
+    searches = [quality_search(codec, squares) for codec in others]
     for level in model.grid:
         own = reached(level, measured(model, level))
         rows.append(Row(model.name, own, int(level)))
@@ -189,14 +187,14 @@ def _as_result(
     return FolderResult(
         folder=folder,
         images=uncompressed.images,
-        labelled=uncompressed.accuracy is not None,
+        labelled=uncompressed.scores["accuracy"] is not None,
         uncompressed=uncompressed,
         curves=tuple(curves),
         comparisons=(),
     )
 
 
-def _search(codec: Conventional, pictures: Sequence[Pixels]) -> Callable[[float], int]:
+def quality_search(codec: Conventional, pictures: Sequence[Pixels]) -> Callable[[float], int]:
     """Return what finds the lowest quality whose mean bytes reach a target, the highest if none.
 
     What it coded for one target it does not code again for another.

@@ -1,28 +1,31 @@
-"""Measure coders on pictures: what a classifier makes of what comes back.
+"""Measure coders on pictures: what a task network makes of what comes back.
 
-square ─ code, decode ─▶ bytes, PSNR, MS-SSIM, class ─ all pictures ─▶ Point… ─▶ Curve of a coder
+picture ─ code, decode ─▶ bytes, PSNR, MS-SSIM, facts ─ all pictures ─▶ Point… ─▶ Curve of a coder
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+
+from tactic_codec import metrics
+from tactic_codec.codec import Codec
 from tactic_codec.evaluation.bench import Bench, Budget, sweep, work_at
-from tactic_codec.evaluation.cache import Facts
 from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
 from tactic_codec.evaluation.comparisons import Comparison, comparisons
-from tactic_codec.evaluation.curves import Curve, Point, Retrained, Setting, point
-from tactic_codec.evaluation.measure import Measurement, measure
+from tactic_codec.evaluation.curves import Curve, Point, Setting
 from tactic_codec.evaluation.pictures import Folder, Picture
+from tactic_codec.tasks import Facts, Scores, Task
 
 
 class Heads(Budget, Protocol):
-    """Fine-tunes task networks, see `tactic_codec.evaluation.retrain`."""
+    """Trains task networks, see `tactic_codec.evaluation.retrain`."""
 
-    def shares(
-        self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[int]
-    ) -> Retrained:
-        """Fine-tune a head on what a coder gives back, and ask it about a folder's pictures."""
+    def scores(
+        self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[Facts]
+    ) -> Scores:
+        """Train a head on what a coder gives back, and ask it about a folder's pictures."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class FolderResult:
     Attributes:
         folder: its name.
         images: how many.
-        labelled: whether accuracy is known.
+        labelled: whether the truth of all of them is known.
         uncompressed: the pictures themselves.
         curves: of models and codecs, in the order of the coders.
         comparisons: of every model with every other curve.
@@ -42,7 +45,7 @@ class FolderResult:
     images: int
     labelled: bool
     uncompressed: Point
-    curves: tuple[Curve[Point], ...]
+    curves: tuple[Curve, ...]
     comparisons: tuple[Comparison, ...]
 
 
@@ -60,77 +63,141 @@ def evaluate(
     Args:
         folders: their pictures.
         coders: what is measured.
-        bench: whose reference's classifier answers.
-        within: the agreements over which its BD-rate is taken.
-        heads: retrains heads for every point, where that is wanted.
+        bench: whose reference's task network answers.
+        within: the shares over which BD-rates are taken.
+        heads: trains heads for every point, where that is wanted.
         compare: whether to compute BD-rates.
 
     Raises:
         TacError: a coder cannot code a picture; a curve without it would be another curve.
-        UnknownTask: the reference has no classifier.
+        UnknownTask: the reference has no network for the task.
         BackendUnavailable: ``compare`` is true and SciPy is missing.
     """
-    classifier = _Classifier(bench, heads)
+    examiner = _Examiner(bench, heads)
     results = []
     for folder in folders:
-        itself = Uncompressed()
-        measurements = classifier.measured(folder, itself, 0)
-        before = [m.answer for m in measurements]
-        uncompressed = classifier.point(folder, itself, 0, measurements, before)
-        curves = tuple(classifier.curve(folder, coder, before) for coder in coders)
+        before = examiner.measured(folder, Uncompressed(), 0)
+        uncompressed = examiner.point(folder, Uncompressed(), 0, before, before)
+        curves = tuple(examiner.curve(folder, coder, before) for coder in coders)
+        compared = tuple(comparisons(curves, within)) if compare else ()
         results.append(
             FolderResult(
-                folder=folder.name,
-                images=len(folder.pictures),
-                labelled=folder.labels is not None,
-                uncompressed=uncompressed,
-                curves=curves,
-                comparisons=tuple(comparisons(curves, within)) if compare else (),
+                folder.name, len(folder.pictures), folder.labelled, uncompressed, curves, compared
             )
         )
     return results
 
 
-class _Classifier:
-    """Measures coders on folders, by what a classifier says."""
+class _Examiner:
+    """Measures coders on folders, and keeps what the reference says of the pictures themselves."""
 
     def __init__(self, bench: Bench, heads: Heads | None) -> None:
         self._bench = bench
         self._heads = heads
-        self._answers = {"reference": head_identity(bench.reference, bench.device)}
+        identity = head_identity(bench.reference, bench.device, bench.task.name)
+        self._answers = {"reference": identity}
+        self._before: dict[str, Any] = {}
 
-    def curve(self, folder: Folder, coder: Coder, before: Sequence[int]) -> Curve[Point]:
+    def curve(self, folder: Folder, coder: Coder, before: Sequence[Facts]) -> Curve:
         """Measure a coder at its settings."""
-
-        def at(setting: Setting) -> Point:
-            measurements = self.measured(folder, coder, setting)
-            return self.point(folder, coder, setting, measurements, before)
-
         work = work_at(folder, self._heads)
-        return sweep(coder, at, lambda left: self._bench.advance(left * work))
+        return sweep(
+            coder,
+            lambda setting: self.point(
+                folder, coder, setting, self.measured(folder, coder, setting), before
+            ),
+            lambda left: self._bench.advance(left * work),
+        )
 
     def point(
         self,
         folder: Folder,
         coder: Coder,
         setting: Setting,
-        measurements: Sequence[Measurement],
-        before: Sequence[int],
+        found: Sequence[Facts],
+        before: Sequence[Facts],
     ) -> Point:
-        """Average measurements, and retrain a head where that is wanted."""
-        height, width, _ = folder.pictures[0].pixels.shape
-        found = point(setting, measurements, height * width, before=before, labels=folder.labels)
+        """Put measurements together, and train a head where that is wanted."""
+        reached = point(self._bench.task, setting, found, before, folder.pictures)
         if self._heads:
-            shares = self._heads.shares(folder, coder, setting, before)
-            found = replace(found, retrained=shares)
+            scores = self._heads.scores(folder, coder, setting, before)
+            reached = replace(reached, retrained=scores)
             self._bench.advance(self._heads.steps)
-        return found
+        return reached
 
-    def measured(self, folder: Folder, coder: Coder, setting: Setting) -> list[Measurement]:
+    def measured(self, folder: Folder, coder: Coder, setting: Setting) -> list[Facts]:
         """Return the measurements of all pictures."""
+        return self._bench.facts(folder.pictures, coder, setting, self._answers, self._measure)
 
-        def facts(picture: Picture, coded: Coded) -> Facts:
-            return measure(self._bench.reference, picture.pixels, *coded).as_facts()
+    def _measure(self, picture: Picture, coded: Coded) -> Facts:
+        def before() -> Any:
+            if picture.content not in self._before:
+                answer = self._bench.task.ask(self._bench.reference, picture.pixels)
+                self._before[picture.content] = answer
+            return self._before[picture.content]
 
-        found = self._bench.facts(folder.pictures, coder, setting, self._answers, facts)
-        return list(map(Measurement.of_facts, found))
+        return measure(self._bench.task, self._bench.reference, picture, coded, before)
+
+
+def measure(
+    task: Task[Any, Any],
+    reference: Codec,
+    picture: Picture,
+    coded: Coded,
+    before: Callable[[], Any] | None = None,
+) -> Facts:
+    """Compare a decoded picture with its original.
+
+    Args:
+        task: what is asked.
+        reference: its task network answers.
+        picture: the original.
+        coded: what came back of it.
+        before: returns the answer for the original; None where agreement does not count.
+
+    Returns:
+        What the cache keeps: ``bytes`` of the file; ``psnr`` in dB, at most 100; ``ms_ssim``, 0 to
+        1; and the task's own facts.
+
+    Raises:
+        UnknownTask: the reference has no network for the task.
+    """
+    return {
+        "bytes": coded.bytes,
+        "psnr": metrics.finite_psnr(picture.pixels, coded.decoded),
+        "ms_ssim": metrics.ms_ssim(picture.pixels, coded.decoded),
+        **task.facts(picture.truth, task.ask(reference, coded.decoded), before),
+    }
+
+
+def point(
+    task: Task[Any, Any],
+    setting: Setting,
+    found: Sequence[Facts],
+    before: Sequence[Facts],
+    pictures: Sequence[Picture],
+) -> Point:
+    """Put the measurements of pictures together.
+
+    Args:
+        task: scores them.
+        setting: at which they were coded.
+        found: what was measured of each, at least one.
+        before: the same of the pictures themselves.
+        pictures: of which they are.
+    """
+
+    def mean(name: str) -> float:
+        return float(np.mean([facts[name] for facts in found]))
+
+    areas = [picture.pixels.size // 3 for picture in pictures]
+    bits = [8 * facts["bytes"] / area for facts, area in zip(found, areas, strict=True)]
+    return Point(
+        setting=setting,
+        images=len(found),
+        bytes=mean("bytes"),
+        bpp=float(np.mean(bits)),
+        psnr=mean("psnr"),
+        ms_ssim=mean("ms_ssim"),
+        scores=task.scores(found, before, [picture.truth for picture in pictures]),
+    )

@@ -1,30 +1,17 @@
-"""The pictures of a folder that are evaluated: which, how they are cut, and what they show.
+"""The pictures of a folder that are evaluated: which, how they are cut, what is true of them."""
 
-DIR/any/where/name.jpg         squares; the first folder may be the class that they show
-DIR/images/name.jpg            whole pictures, each with its label map, an 8-bit PNG of its
-DIR/labels/name.png            size, whose values are classes; other values are void
-
-Pictures are turned upright as their EXIF data say, and label maps are expected so, as annotation
-tools make them: those of a picture as it is stored on its side have another size, and are refused.
-"""
-
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import NamedTuple, TypeVar
-
-import numpy as np
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from tactic_codec import picture as image
 from tactic_codec.errors import ConfigError, DataError
-from tactic_codec.evaluation.cache import picture_hash
-from tactic_codec.metrics import LabelMap
+from tactic_codec.evaluation.cache import HASH_DIGITS, picture_hash
 from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.picture import Pixels
-
-IMAGES, LABELS = "images", "labels"
-"""Of a folder with label maps. Training has the same two names: neither room may know the other,
-and no room below both reads folders of pictures."""
+from tactic_codec.tasks import CLASSIFY, TASKS, Task
 
 TRAINING_PICTURES = 2000
 """150 kB each in memory at 224×224, 7 bytes a pixel where they are whole with their label maps and
@@ -34,22 +21,21 @@ T = TypeVar("T")
 
 
 class Picture(NamedTuple):
-    """A square that is coded.
+    """A picture that is coded.
 
     Attributes:
         name: path below its folder.
-        pixels: uint8 [size, size, 3].
-        hash: of the pixels.
+        pixels: uint8 [H, W, 3], a square or whole.
+        truth: what the task knows of it; None where nobody does.
+        content: hash of the pixels.
+        hash: of the pixels, and of the truth where facts depend on it.
     """
 
     name: str
     pixels: Pixels
+    truth: Any
+    content: str
     hash: str
-
-    @property
-    def content(self) -> str:
-        """Hash of the pixels, see `MaskPicture`."""
-        return self.hash
 
 
 @dataclass(frozen=True)
@@ -59,157 +45,83 @@ class Folder:
     Attributes:
         name: the folder, as it was given.
         pictures: in the order of their names, at least one.
-        labels: the class of each in the reference network's logits; None where that is not known.
     """
 
     name: str
     pictures: tuple[Picture, ...]
-    labels: tuple[int, ...] | None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the truth of all pictures is known."""
+        return all(picture.truth is not None for picture in self.pictures)
 
 
-def picture(name: str, pixels: Pixels, size: int) -> Picture:
-    """Scale and cut a picture, uint8 [H, W, 3], to the square that is coded."""
-    square = image.square(pixels, size)
-    return Picture(name, square, picture_hash(square))
+def cut(task: Task[Any, Any], pixels: Pixels, size: int) -> Pixels:
+    """Return what is coded of a picture uint8 [H, W, 3]: all, or a square of so many pixels."""
+    return pixels if task.whole else image.square(pixels, size)
 
 
-def folder(name: str, pictures: Sequence[Picture], classes: Sequence[str]) -> Folder:
-    """Put the pictures of a folder together.
-
-    Each picture's class is the first folder of its path. Only if every one of these is a class of
-    the reference network, the pictures count as labelled.
-
-    Args:
-        name: of the folder.
-        pictures: any order.
-        classes: the reference network's, in the order of its logits.
-
-    Raises:
-        DataError: there are no pictures.
-    """
-    _require_pictures(name, pictures)
-    ordered = tuple(sorted(pictures, key=lambda picture: picture.name))
-    known = {name: index for index, name in enumerate(classes)}
-    labels = tuple(known.get(class_folder(p.name), -1) for p in ordered)
-    return Folder(name, ordered, None if -1 in labels else labels)
-
-
-def class_folder(name: str) -> str:
-    """Return the first folder of a picture's path, or "" where it lies in none."""
-    parts = PurePath(name).parts
-    return parts[0] if len(parts) > 1 else ""
-
-
-# --- With label maps ------------------------------------------------------------------------------
-
-
-class MaskPicture(NamedTuple):
-    """A whole picture that is coded, with its label map.
-
-    Attributes:
-        name: path below its folder.
-        pixels: uint8 [H, W, 3].
-        labels: uint8 [H, W]; values that are no class are void.
-        content: hash of the pixels.
-        hash: of pixels and label map.
-    """
-
-    name: str
-    pixels: Pixels
-    labels: LabelMap
-    content: str
-    hash: str
-
-
-@dataclass(frozen=True)
-class MaskFolder:
-    """The pictures of one folder with label maps.
-
-    Attributes:
-        name: the folder, as it was given.
-        pictures: in the order of their names, at least one.
-        counts: pixels of each class over all pictures, at least one in all.
-    """
-
-    name: str
-    pictures: tuple[MaskPicture, ...]
-    counts: tuple[int, ...]
-
-
-def has_masks(folder: Path) -> bool:
-    """Tell whether a folder is laid out for segmentation."""
-    return (folder / IMAGES).is_dir() and (folder / LABELS).is_dir()
-
-
-def segmented(model: Model, folders: Sequence[str]) -> bool:
-    """Tell whether folders are segmented, which only a model can that has a network for it.
-
-    Raises:
-        ConfigError: they are of two kinds, or of one that the model has no network for.
-    """
-    if "segment" not in model.heads:
-        masked = [folder for folder in folders if has_masks(Path(folder))]
-        if masked:
-            raise ConfigError(
-                f"{masked[0]} holds label maps, and model {model.name} does not segment; "
-                f"name a model that does first, or give the folder {IMAGES}/ alone"
-            )
-        return False
-    plain = [folder for folder in folders if not has_masks(Path(folder))]
-    if plain and len(plain) < len(folders):
-        raise ConfigError(
-            f"{plain[0]} does not hold {IMAGES}/ and {LABELS}/, as other folders here do; "
-            "evaluate pictures with label maps and those without by two commands"
-        )
-    if plain and "classify" not in model.heads:
-        raise ConfigError(
-            f"{plain[0]} does not hold {IMAGES}/ and {LABELS}/, and model {model.name} "
-            "has no classifier for pictures without label maps"
-        )
-    return not plain
-
-
-def mask_picture(name: str, pixels: Pixels, labels: LabelMap) -> MaskPicture:
-    """Put a picture, uint8 [H, W, 3], and its label map, uint8 [H, W], together.
-
-    Raises:
-        DataError: their sizes differ.
-    """
-    if pixels.shape[:2] != labels.shape:
-        sizes = [f"{shape[1]} x {shape[0]}" for shape in (pixels.shape, labels.shape)]
-        raise DataError(f"the upright picture has {sizes[0]} pixels, its label map {sizes[1]}")
+def picture(task: Task[Any, Any], name: str, pixels: Pixels, truth: Any) -> Picture:
+    """Name a picture, uint8 [H, W, 3] as it is coded, for the cache."""
     content = picture_hash(pixels)
-    return MaskPicture(name, pixels, labels, content, f"{content} {picture_hash(labels)}")
+    key = task.key(truth)
+    more = f" {hashlib.sha256(key).hexdigest()[:HASH_DIGITS]}" if key else ""
+    return Picture(name, pixels, truth, content, content + more)
 
 
-def mask_folder(name: str, pictures: Sequence[MaskPicture], classes: Sequence[str]) -> MaskFolder:
+def folder(
+    task: Task[Any, Any], name: str, pictures: Sequence[Picture], labels: Sequence[str]
+) -> Folder:
     """Put the pictures of a folder together.
 
     Args:
+        task: that they are for.
         name: of the folder.
         pictures: any order.
-        classes: the reference network's, in the order of its logits.
+        labels: the reference network's.
 
     Raises:
-        DataError: there are no pictures, or none has a pixel of any class.
+        DataError: there are no pictures, or their truths are of no use to the network.
     """
-    _require_pictures(name, pictures)
-    counts = np.zeros(256, np.int64)
-    for picture in pictures:
-        counts += np.bincount(picture.labels.ravel(), minlength=256)
-    known = counts[: len(classes)]
-    if not known.any():
-        raise DataError(
-            f"{name}: no label map has a value below {len(classes)}, which are the reference "
-            f"network's classes ({', '.join(classes)}); give label maps of these"
-        )
-    ordered = tuple(sorted(pictures, key=lambda picture: picture.name))
-    return MaskFolder(name, ordered, tuple(known.tolist()))
-
-
-def _require_pictures(name: str, pictures: Sequence[object]) -> None:
     if not pictures:
         raise DataError(f"{name}: no picture is left to evaluate; give other pictures")
+    complaint = task.complaint([picture.truth for picture in pictures], labels)
+    if complaint:
+        raise DataError(f"{name}: {complaint}")
+    return Folder(name, tuple(sorted(pictures, key=lambda picture: picture.name)))
+
+
+def task_of(model: Model, folders: Sequence[str]) -> Task[Any, Any]:
+    """Return the task that folders are for, of those that a model has a network for.
+
+    Raises:
+        ConfigError: they are for several, or for one that the model has no network for.
+    """
+    found = {folder: _claimant(Path(folder)) for folder in folders}
+    for folder, task in found.items():
+        if task is not CLASSIFY and task.name not in model.heads:
+            raise ConfigError(
+                f"{folder} holds {task.truth}, and model {model.name} does not {task.name}; "
+                f"name a model that does first, or give the folder {task.pictures}/ alone"
+            )
+    special = next((task for task in found.values() if task is not CLASSIFY), None)
+    for folder, task in found.items():
+        if special and task is not special:
+            raise ConfigError(
+                f"{folder} does not hold {special.layout}, as other folders here do; "
+                f"evaluate pictures with {special.truth} and those without by two commands"
+            )
+    if special is None and CLASSIFY.name not in model.heads and model.heads:
+        other = TASKS[next(iter(model.heads))]
+        raise ConfigError(
+            f"{folders[0]} does not hold {other.layout}, and model {model.name} "
+            f"has no {CLASSIFY.network} for pictures without {other.truth}"
+        )
+    return special or CLASSIFY
+
+
+def _claimant(folder: Path) -> Task[Any, Any]:
+    return next((task for task in TASKS.values() if task.claims(folder)), CLASSIFY)
 
 
 # --- Which ----------------------------------------------------------------------------------------

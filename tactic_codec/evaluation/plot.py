@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tactic_codec.errors import BackendUnavailable
 from tactic_codec.evaluation.comparisons import rates
-from tactic_codec.evaluation.curves import AnyPoint, Curve
+from tactic_codec.evaluation.curves import RETRAINED, Curve
 from tactic_codec.evaluation.evaluate import FolderResult
-from tactic_codec.evaluation.masks import MaskResult
 from tactic_codec.evaluation.tables import Report
 
 if TYPE_CHECKING:
@@ -34,14 +33,6 @@ _IN_PAPER = "{}, the paper"
 
 _LEGEND_INCHES = 1.5
 """Room for a name of the legend."""
-
-_LABELS = {
-    "agreement": "same label as uncompressed, %",
-    "retrained agreement": "same label, head retrained, %",
-    "mean IoU": "mean IoU, %",
-    "retrained mean IoU": "mean IoU, head retrained, %",
-    "psnr": "PSNR, dB",
-}
 
 
 def check() -> None:
@@ -84,7 +75,7 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
         for row, quality in zip(panels, qualities, strict=True):
             for axes, result in zip(row, report.folders, strict=True):
                 _draw_panel(axes, result, quality)
-            row[0].set_ylabel(_LABELS[quality])
+            row[0].set_ylabel(_label(report, quality))
         for axes, result in zip(panels[0], report.folders, strict=True):
             # Many folders are called train or val: the one above tells them apart.
             name = "/".join(PurePath(result.folder).parts[-2:])
@@ -103,11 +94,17 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
         return _saved(figure, formats)
 
 
-def _draw_panel(axes: "Axes", result: FolderResult | MaskResult, quality: str) -> None:
+def _label(report: Report, quality: str) -> str:
+    if quality == "psnr":
+        return "PSNR, dB"
+    full, short = report.task.axes
+    return f"{short}, head retrained, %" if quality.startswith(RETRAINED) else f"{full}, %"
+
+
+def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:
     axes.set_xscale("log")
-    if isinstance(result, MaskResult) and quality != "psnr":
-        # Agreement ends at 100 %; a mean IoU where that of the pictures themselves is.
-        itself = result.uncompressed.shares()[quality]
+    itself = result.uncompressed.shares().get(quality)
+    if itself and itself.share < 1:  # what the pictures themselves reach is as much as there is
         height = 100 * itself.share
         axes.axhline(height, color=_DARK, linestyle="--", linewidth=1, label="uncompressed")
     models = [curve for curve in result.curves if curve.kind == "model"]
@@ -143,7 +140,7 @@ def _draw_panel(axes: "Axes", result: FolderResult | MaskResult, quality: str) -
     _tidy(axes)
 
 
-def _interval(curve: Curve[AnyPoint], quality: str) -> tuple[list[float], list[float]]:
+def _interval(curve: Curve, quality: str) -> tuple[list[float], list[float]]:
     shares = [point.shares()[quality] for point in curve.points]
     return [100 * share.low for share in shares], [100 * share.high for share in shares]
 

@@ -1,62 +1,89 @@
-"""Task networks fine-tuned on what a coder gives back, so that none is judged by a stranger's eye.
+"""Task networks trained on what a coder gives back, so that none is judged by a stranger's eye.
 
-    training pictures ─ coder ─▶ decoded ─ steps of Adam ─▶ head ─ decoded pictures ─▶ shares
+    training pictures ─ coder ─▶ decoded ─ lesson, Adam ─▶ head ─ decoded pictures ─▶ facts, kept
 
 Every row of a table, the uncompressed one among them, gets the same budget: the same start, the
-same pictures in the same order, the same flips, steps and learning rates. Only what the coder makes
-of the pictures differs.
+same pictures in the same order, cut and flipped alike, steps and learning rates. Only what the
+coder makes of the pictures differs. What a step is, the task says: `tactic_codec.training.tasks`.
 
-The start is EfficientNet-Lite0 with its published weights where the reference network is one of
-its kind, whatever it learned since, so that no coder's own head has an advantage; its last layer
-starts anew, and learns faster, where the classes are not ImageNet's. Other networks start from the
-model's weights.
+The start is the published network where the reference network is one of its kind, whatever it
+learned since, so that no coder's own head has an advantage. Other networks start from the model's
+weights.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
-from tactic_codec import picture as image
-from tactic_codec import tasks
-from tactic_codec.evaluation.cache import Facts
-from tactic_codec.evaluation.coders import Coder, Identity
-from tactic_codec.evaluation.curves import Retrained, Setting, share
-from tactic_codec.evaluation.head_trainer import SEED, WARMUP, Decoded, HeadTrainer, share_of_rate
+from tactic_codec.codec import Codec
+from tactic_codec.errors import DataError
+from tactic_codec.evaluation.cache import Cache
+from tactic_codec.evaluation.coders import Coder, head_identity
+from tactic_codec.evaluation.curves import Setting
 from tactic_codec.evaluation.pictures import Folder, Picture
-from tactic_codec.networks.efficientnet_lite import PUBLISHED_CLASSES
-from tactic_codec.networks.heads import LAST_LAYER, classify
+from tactic_codec.networks.folder import load_network
+from tactic_codec.networks.heads import build_head, classify
 from tactic_codec.picture import Pixels
+from tactic_codec.tasks import Facts, Scores, Task
+from tactic_codec.training.tasks import LESSONS, Lesson
 
-BATCH = 16
-LEARNING_RATE = 3e-5
-"""The highest; three times that costs a published head 19 points on pictures that are not coded."""
+SEED = 1
+"""Of the start, and of what each step sees."""
 
-NEW_LEARNING_RATE = 1e-2
-"""The highest of a last layer that starts anew: at the other it learns nothing in a few hundred
-steps, as in `tactic_codec.training.specialise`."""
+WARMUP = 20
+"""Steps in which the learning rate rises: Adam makes as long a step of its first gradients as of
+any later ones, and they say little where a head agrees with its teacher already."""
 
 
-class Retrainer(HeadTrainer[Folder]):
-    """Fine-tunes classifiers, by 16 pictures a step; the reference's own teaches them."""
+class Retrainer:
+    """Trains and asks heads; for one thread.
 
-    task = "classify"
-    neutral_start = "efficientnet_lite0"
+    Attributes:
+        steps: for each head.
+    """
 
-    @cached_property
-    def _taught(self) -> dict[str, Tensor]:
-        """What the teacher said of pictures so far, by their digest."""
-        return {}
+    def __init__(
+        self,
+        task: Task[Any, Any],
+        reference: Codec,
+        training: Mapping[str, Folder],
+        cache: Cache,
+        steps: int,
+        device: str = "auto",
+    ) -> None:
+        """Prepare for some folders.
 
-    def shares(
-        self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[int]
-    ) -> Retrained:
-        """Fine-tune a head on what a coder gives back, and ask it about a folder's pictures.
+        Args:
+            task: of the heads.
+            reference: says what kind of network is trained, and how large pictures it reads.
+            training: the pictures to learn from, by the name of the folder that is evaluated.
+            cache: keeps the answers of heads that were trained before.
+            steps: at least 1.
+            device: ``cuda`` trains there, anything else on the CPU.
+
+        Raises:
+            UnknownTask: the reference has no head of this task.
+        """
+        self.steps = steps
+        self._task = task
+        self._reference = reference
+        self._head = reference.model.head(task.name)
+        self._identity = head_identity(reference, device, task.name)
+        self._training = training
+        self._cache = cache
+        self._device = "cuda" if device == "cuda" else "cpu"
+        self._lessons: dict[str, Lesson] = {}
+
+    def scores(
+        self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[Facts]
+    ) -> Scores:
+        """Train a head on what a coder gives back, and ask it about a folder's pictures.
 
         Args:
             folder: the pictures that it is asked about.
@@ -68,96 +95,136 @@ class Retrainer(HeadTrainer[Folder]):
             DataError: a picture is among those to learn from.
             TacError: a picture cannot be coded.
         """
-        answers = [int(facts["answer"]) for facts in self._answers(folder, coder, setting)]
-        labels = folder.labels
-        return Retrained(share(answers, before), None if labels is None else share(answers, labels))
+        truths = [picture.truth for picture in folder.pictures]
+        return self._task.scores(self._facts(folder, coder, setting), before, truths)
 
-    def _budget(self, training: Folder) -> Identity:
-        return {
-            "teacher": self._identity,
-            "retrained": [self.steps, BATCH, LEARNING_RATE, WARMUP, SEED, self._device],
-            "pictures": _digest(training),
-            "labelled": training.labels is not None,
-        } | ({"anew": NEW_LEARNING_RATE} if self._starts_anew else {})
+    def _facts(self, folder: Folder, coder: Coder, setting: Setting) -> list[Facts]:
+        """Return what a head that was trained for it says of each picture, as it was kept or anew.
 
-    @property
-    def _starts_anew(self) -> bool:
-        """Whether the last layer is one for other classes than the published network's."""
-        return (
-            self._head.network == self.neutral_start and len(self._head.labels) != PUBLISHED_CLASSES
-        )
-
-    def _asked(
-        self, head: nn.Module, folder: Folder, coder: Coder, setting: Setting
-    ) -> Iterator[Facts]:
-        for picture in folder.pictures:
-            decoded = coder.code(picture.pixels, setting).decoded
-            with torch.inference_mode():
-                logits = classify(head, self._batch([decoded])).main
-            yield {"answer": int(logits.argmax(1).item())}
-
-    def _trained(self, training: Folder, coder: Coder, setting: Setting) -> nn.Module:
-        """Train a head on decoded pictures against the reference's view of the originals.
-
-        Where the pictures are labelled, cross-entropy with the label is added to the divergence
-        from that view, in equal parts.
+        What the public method takes goes here, and what it raises comes from here.
         """
-        head = self._start()
-        optimizer = torch.optim.Adam(self._groups(head))
-        taught = self._teach(training)
-        labels = None if training.labels is None else torch.tensor(training.labels)
+        training = self._training[folder.name]
+        _check_apart(folder, training)
+        lesson = self._lesson(training)
+        shelf = self._cache.shelf(
+            {
+                "coder": coder.identity(setting),
+                "torch": torch.__version__,
+                "reference": self._identity,
+                "trained": [self.steps, WARMUP, SEED, self._device, *lesson.recipe],
+                "pictures": self._digest(training),
+            }
+        )
+        if any(picture.hash not in shelf for picture in folder.pictures):
+            head = self._trained(lesson, Decoded(training.pictures, coder, setting))
+            # The way in which the model's own head is asked.
+            asked = Codec(self._reference.model, _HeadRuntime(head, self._device))
+            for picture in folder.pictures:
+                decoded = coder.code(picture.pixels, setting).decoded
+                answer = self._task.ask(asked, decoded)
+                shelf.put(picture.hash, self._task.facts(picture.truth, answer))
+        return [shelf[picture.hash] for picture in folder.pictures]
+
+    def _lesson(self, training: Folder) -> Lesson:
+        if training.name not in self._lessons:
+            self._lessons[training.name] = LESSONS[self._task.name](
+                self._reference,
+                [picture.pixels for picture in training.pictures],
+                [picture.truth for picture in training.pictures],
+                self._device,
+            )
+        return self._lessons[training.name]
+
+    def _digest(self, folder: Folder) -> str:
+        """Name all pictures with their truths, which are in the hash of some tasks' pictures."""
+        lines = (f"{p.hash} {'' if self._task.key(p.truth) else p.truth}" for p in folder.pictures)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def _trained(self, lesson: Lesson, decoded: "Decoded") -> nn.Module:
+        """Train a head on decoded pictures."""
+        head = self.start()
+        optimizer = torch.optim.Adam(lesson.groups(head))
         random = np.random.default_rng(SEED)
-        decoded = Decoded(training.pictures, coder, setting)
         for step in range(self.steps):
-            chosen = random.integers(len(training.pictures), size=BATCH)
-            flips = random.random(BATCH) < 0.5
-            batch = [
-                decoded[index][:, ::-1] if flip else decoded[index]
-                for index, flip in zip(chosen.tolist(), flips, strict=True)
-            ]
             for group in optimizer.param_groups:
                 group["lr"] = group["highest"] * share_of_rate(step, self.steps)
-            log_p = F.log_softmax(classify(head, self._batch(batch)).main, dim=1)
-            loss = F.kl_div(log_p, taught[chosen].to(self._device), reduction="batchmean")
-            if labels is not None:
-                loss = loss + F.nll_loss(log_p, labels[chosen].to(self._device))
+            loss = lesson.loss(head, decoded.__getitem__, random)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            if lesson.clip is not None:
+                nn.utils.clip_grad_norm_(head.parameters(), lesson.clip)
             optimizer.step()
         return head
 
-    def _groups(self, head: nn.Module) -> list[dict[str, Any]]:
-        """Group a head's weights by the highest learning rate of each."""
-        new: list[nn.Parameter] = []
-        known: list[nn.Parameter] = []
-        for name, weight in head.named_parameters(prefix="head"):
-            (new if self._starts_anew and name.startswith(LAST_LAYER) else known).append(weight)
-        groups = ((known, LEARNING_RATE), (new, NEW_LEARNING_RATE))
-        return [{"params": weights, "highest": rate} for weights, rate in groups if weights]
-
-    def _teach(self, training: Folder) -> Tensor:
-        """Return the reference's probabilities of the uncompressed pictures, [N, classes]."""
-        key = _digest(training)
-        if key not in self._taught:
-            classes = len(self._head.labels)
-            taught = torch.empty(len(training.pictures), classes)
-            for row, picture in zip(taught, training.pictures, strict=True):
-                for guess in tasks.classify_pixels(self._reference, picture.pixels, classes):
-                    row[guess.index] = guess.probability
-            self._taught[key] = taught
-        return self._taught[key]
-
-    def _batch(self, pictures: Sequence[Pixels]) -> Tensor:
-        """Turn pictures into float [B, 3, size, size] in 0 to 1, of the size that heads read."""
-        squares = np.stack([image.square(pixels, self._head.input_size) for pixels in pictures])
-        return torch.from_numpy(squares).permute(0, 3, 1, 2).to(self._device).float() / 255
+    def start(self) -> nn.Module:
+        """Return the head that every row starts from."""
+        torch.manual_seed(SEED)  # for what starts at random: a last layer, a decoder
+        if self._head.network == LESSONS[self._task.name].neutral_start:
+            head = build_head(self._head.network, len(self._head.labels), published=True)
+        else:
+            head = load_network(self._reference.model, self._task.name)
+        # Evaluation mode throughout: statistics of normalisations stay, and nothing drops out.
+        return head.eval().to(self._device)
 
 
-def _digest(folder: Folder) -> str:
-    names = "".join(f"{picture.hash} {label}\n" for picture, label in _labelled(folder))
-    return hashlib.sha256(names.encode()).hexdigest()
+class Decoded:
+    """Pictures by their number as a coder gives them back, each coded when it is first looked at.
+
+    Args:
+        pictures: to learn from; few steps do not see all of them.
+        coder: gives them back,
+        setting: at this setting.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], coder: Coder, setting: Setting) -> None:
+        self._pictures = pictures
+        self._coder = coder
+        self._setting = setting
+        self._known: dict[int, Pixels] = {}
+
+    def __getitem__(self, number: int) -> Pixels:
+        """Return a picture, uint8 [H, W, 3].
+
+        Raises:
+            TacError: it cannot be coded.
+        """
+        if number not in self._known:
+            pixels = self._pictures[number].pixels
+            self._known[number] = self._coder.code(pixels, self._setting).decoded
+        return self._known[number]
 
 
-def _labelled(folder: Folder) -> list[tuple[Picture, int | None]]:
-    labels = folder.labels or (None,) * len(folder.pictures)
-    return list(zip(folder.pictures, labels, strict=True))
+class _HeadRuntime:
+    """Runs a head that was trained here in the place of a model's own, see `Runtime`."""
+
+    threads: int | None = None
+
+    def __init__(self, head: nn.Module, device: str) -> None:
+        self._head = head
+        self.torch_device = device
+
+    def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the head, whatever the name."""
+        with torch.inference_mode():
+            logits = classify(self._head, torch.from_numpy(array).to(self.torch_device)).main
+        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        return result
+
+
+def share_of_rate(step: int, steps: int) -> float:
+    """Return the share of the learning rate in a step, counted from 0.
+
+    It rises over the warm-up, and falls along a half cosine from 1 down to almost 0.
+    """
+    return min(1, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def _check_apart(evaluated: Folder, training: Folder) -> None:
+    """Make sure that no head is asked about what it was trained on."""
+    known = {picture.content: picture.name for picture in training.pictures}
+    for picture in evaluated.pictures:
+        if picture.content in known:
+            raise DataError(
+                f"{evaluated.name}: {picture.name} is evaluated and also among the pictures that "
+                f"heads are trained on, as {known[picture.content]}; keep the two apart"
+            )

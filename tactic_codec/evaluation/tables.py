@@ -4,24 +4,20 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from tactic_codec.evaluation.comparisons import Comparison
-from tactic_codec.evaluation.curves import AnyPoint, Curve, Point, Share
+from tactic_codec.evaluation.curves import RETRAINED, Point
 from tactic_codec.evaluation.evaluate import FolderResult
-from tactic_codec.evaluation.masks import RESAMPLES, MaskPoint, MaskResult, MaskScores
+from tactic_codec.tasks import Score, Share, Task
 
 Cell = str | int | float | None
 
-EFFORT_NOTES = {
-    "classify": "Effort above 0 asks the model's own classifier: where that is the reference "
-    "network, its agreement and accuracy are better than another classifier's would be.",
-    "segment": "Effort above 0 asks the model's own task network: where that is the reference "
-    "network, its figures are better than another network's would be.",
-}
-"""What to know where models were measured at efforts above 0, by the task of the reference."""
-
-P = TypeVar("P", bound=AnyPoint)
+EFFORT_NOTE = (
+    "Effort above 0 asks the model's own task network: where that is the reference network, its "
+    "figures are better than another network's would be."
+)
+"""What to know where models were measured at efforts above 0."""
 
 
 @dataclass(frozen=True)
@@ -29,26 +25,36 @@ class Report:
     """An evaluation: how it was made, and what came out.
 
     Attributes:
+        task: what the reference was asked.
         size: side of the squares that were coded, in pixels; None for whole pictures.
         reference: name and fingerprint of the model whose task network answered.
         network: kind of that task network.
+        labels: of its classes.
         held_out: whether only images were taken that training had kept out.
         limit: most images of a folder; None for all.
-        within: agreements, or mean IoUs, over which their BD-rate was taken.
+        within: the shares over which BD-rates were taken.
         retrained_steps: of each retrained head; None where there was none.
         notes: what was left out, and why.
-        folders: the results, all of one kind.
+        folders: the results.
     """
 
+    task: Task[Any, Any]
     size: int | None
     reference: tuple[str, str]
     network: str
+    labels: tuple[str, ...]
     held_out: bool
     limit: int | None
     within: tuple[float, float]
     retrained_steps: int | None
     notes: tuple[str, ...]
-    folders: tuple[FolderResult | MaskResult, ...]
+    folders: tuple[FolderResult, ...]
+
+    def title(self, quality: str) -> str:
+        """Return the name for people of a quality: ``psnr``, or the name of a score."""
+        name = quality.removeprefix(RETRAINED)
+        retrained = "retrained " if name != quality else ""
+        return retrained + self.task.titles.get(name, name)
 
 
 # --- JSON and CSV ---------------------------------------------------------------------------------
@@ -65,25 +71,19 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "held_out": report.held_out,
         "limit": report.limit,
-        _RANGES[type(report.folders[0])]: list(report.within),
+        f"{next(iter(report.task.titles))}_range": list(report.within),
         "retrained_steps": report.retrained_steps,
         "notes": list(report.notes),
-        "folders": [_json_folder(folder) for folder in report.folders],
+        "folders": [_json_folder(report, folder) for folder in report.folders],
     }
 
 
-_RANGES = {FolderResult: "agreement_range", MaskResult: "mean_iou_range"}
-
-
-def _json_folder(result: FolderResult | MaskResult) -> dict[str, Any]:
-    if isinstance(result, MaskResult):
-        shown: dict[str, Any] = {"classes": list(result.classes)}
-    else:
-        shown = {"labelled": result.labelled}
+def _json_folder(report: Report, result: FolderResult) -> dict[str, Any]:
+    classes = {"classes": list(report.labels)}
     return {
         "folder": result.folder,
         "images": result.images,
-        **shown,
+        **(classes if report.task.each_class else {"labelled": result.labelled}),
         "uncompressed": _json_point(result.uncompressed),
         "curves": [
             {
@@ -94,52 +94,36 @@ def _json_folder(result: FolderResult | MaskResult) -> dict[str, Any]:
             }
             for curve in result.curves
         ],
-        "bd_rates": [_json_comparison(comparison) for comparison in result.comparisons],
+        "bd_rates": [_json_comparison(report, comparison) for comparison in result.comparisons],
     }
 
 
-def _json_point(point: Point | MaskPoint) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+def _json_point(point: Point) -> dict[str, Any]:
+    return {
         "setting": point.setting,
         "images": point.images,
         "bytes": round(point.bytes, 2),
         "bpp": round(point.bpp, 5),
         "psnr": round(point.psnr, 3),
         "ms_ssim": round(point.ms_ssim, 5),
-    }
-    if isinstance(point, MaskPoint):
-        facts |= _json_scores(point.scores)
-        facts["agreement"] = round(point.agreement, 5)
-        if point.retrained:
-            known = _json_scores(point.retrained)
-            facts |= {f"retrained_{name}": value for name, value in known.items()}
-        return facts
-    facts["agreement"] = _json_share(point.agreement)
-    facts["accuracy"] = _json_share(point.accuracy)
-    if point.retrained:
-        facts["retrained_agreement"] = _json_share(point.retrained.agreement)
-        facts["retrained_accuracy"] = _json_share(point.retrained.accuracy)
-    return facts
-
-
-def _json_scores(scores: MaskScores) -> dict[str, Any]:
-    return {
-        "mean_iou": _json_share(scores.mean_iou),
-        "pixel_accuracy": round(scores.pixel_accuracy, 5),
-        "iou": [None if iou is None else round(iou, 5) for iou in scores.iou],
+        **{name: _json_score(score) for name, score in point.all_scores().items()},
     }
 
 
-def _json_share(share: Share | None) -> dict[str, float] | None:
-    return share and {name: round(value, 5) for name, value in share._asdict().items()}
+def _json_score(score: Score) -> Any:
+    if isinstance(score, Share):
+        return {name: round(value, 5) for name, value in score._asdict().items()}
+    if isinstance(score, tuple):
+        return [None if value is None else round(value, 5) for value in score]
+    return None if score is None else round(score, 5)
 
 
-def _json_comparison(comparison: Comparison) -> dict[str, Any]:
+def _json_comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
     found = comparison.bd_rate
     return {
         "test": comparison.test,
         "anchor": comparison.anchor,
-        "quality": comparison.quality,
+        "quality": report.title(comparison.quality),
         "bd_rate": found and round(found.change, 5),
         "range": found and [round(found.low, 5), round(found.high, 5)],
     }
@@ -148,9 +132,14 @@ def _json_comparison(comparison: Comparison) -> dict[str, Any]:
 def as_csv(report: Report) -> str:
     """Return the points, a line each; the uncompressed pictures come first in each folder."""
     lines = [
-        {"folder": result.folder, "coder": name, "kind": kind, **_flat(_json_point(point), result)}
+        {
+            "folder": result.folder,
+            "coder": name,
+            "kind": kind,
+            **_flat(_json_point(point), report.labels),
+        }
         for result in report.folders
-        for name, kind, point in _all_points(result.uncompressed, result.curves)
+        for name, kind, point in _all_points(result)
     ]
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO(newline="")
@@ -160,14 +149,14 @@ def as_csv(report: Report) -> str:
     return text.getvalue()
 
 
-def _all_points(uncompressed: P, curves: Sequence[Curve[P]]) -> Iterator[tuple[str, str, P]]:
-    yield "uncompressed", "uncompressed", uncompressed
-    for curve in curves:
+def _all_points(result: FolderResult) -> Iterator[tuple[str, str, Point]]:
+    yield "uncompressed", "uncompressed", result.uncompressed
+    for curve in result.curves:
         for point in curve.points:
             yield curve.name, curve.kind, point
 
 
-def _flat(facts: dict[str, Any], result: FolderResult | MaskResult) -> dict[str, Cell]:
+def _flat(facts: dict[str, Any], labels: Sequence[str]) -> dict[str, Cell]:
     """Turn ``{"accuracy": {"share": 1, "low": 0}}`` into ``{"accuracy": 1, "accuracy_low": 0}``.
 
     A list has a value for each class, and becomes a column each: ``iou_0_road``. The index keeps
@@ -178,8 +167,8 @@ def _flat(facts: dict[str, Any], result: FolderResult | MaskResult) -> dict[str,
         if isinstance(value, dict):
             cells[name] = value["share"]
             cells |= {f"{name}_{end}": value[end] for end in ("low", "high")}
-        elif isinstance(value, list) and isinstance(result, MaskResult):
-            columns = [f"{name}_{index}_{label}" for index, label in enumerate(result.classes)]
+        elif isinstance(value, list):
+            columns = [f"{name}_{index}_{label}" for index, label in enumerate(labels)]
             cells |= dict(zip(columns, value, strict=True))
         else:
             cells[name] = value
@@ -206,65 +195,48 @@ def as_markdown(report: Report) -> str:
 
 
 def _document(report: Report, layout: Layout, *, heading: str) -> Iterator[str]:
+    what = "whole pictures" if report.size is None else f"pictures of {report.size} × {report.size}"
     for number, result in enumerate(report.folders):
         if number:
             yield ""
-        if isinstance(result, MaskResult):
-            yield heading.format(f"{result.folder}: {result.images} whole pictures")
-            yield from layout(mask_table(result))
+        yield heading.format(f"{result.folder}: {result.images} {what}")
+        yield from layout(point_table(report, result))
+        if report.task.each_class:
             yield ""
-            yield from layout(iou_table(result))
-        else:
-            yield heading.format(
-                f"{result.folder}: {result.images} pictures of {report.size} × {report.size}"
-            )
-            yield from layout(point_table(result))
-        for table in comparison_tables(result):
+            yield from layout(class_table(report, result))
+        for table in comparison_tables(report, result):
             yield ""
             yield from layout(table)
     yield ""
     yield from _footnotes(report)
 
 
-def point_table(result: FolderResult) -> Table:
+def point_table(report: Report, result: FolderResult) -> Table:
     """Return a folder's points: one row a coder and setting, by coder and rising rate."""
-    labelled, retrained = result.labelled, result.uncompressed.retrained is not None
-    header = [*_COSTS, "agreement"]
-    header += ["top-1"] if labelled else []
-    header += ["agreement, retrained"] if retrained else []
-    header += ["top-1, retrained"] if labelled and retrained else []
-    table = [header]
-    for name, kind, point in _all_points(result.uncompressed, result.curves):
-        row = [*_costs(name, kind, point), percent(point.agreement)]
-        if labelled:
-            row.append(percent(point.accuracy))
-        if retrained:
-            row.append(percent(point.retrained and point.retrained.agreement))
-        if labelled and retrained:
-            row.append(percent(point.retrained and point.retrained.accuracy))
-        table.append(row)
+    known = {name for name, s in result.uncompressed.all_scores().items() if s is not None}
+    shown = [prefix + name for prefix in ("", RETRAINED) for name in report.task.titles]
+    shown = [name for name in shown if name in known]
+    titles = [
+        report.task.titles[name.removeprefix(RETRAINED)]
+        + (", retrained" if name.startswith(RETRAINED) else "")
+        for name in shown
+    ]
+    table = [[*_COSTS, *titles]]
+    for name, kind, point in _all_points(result):
+        scores = point.all_scores()
+        table.append([*_costs(name, kind, point), *(percent(scores.get(n)) for n in shown)])
     return table
 
 
-def mask_table(result: MaskResult) -> Table:
-    """Return a folder's points as `point_table` does, by their label maps."""
-    retrained = result.uncompressed.retrained is not None
-    header = [*_COSTS, "mean IoU", "pixel accuracy", "agreement"]
-    header += ["mean IoU, retrained", "pixel accuracy, retrained"] if retrained else []
-    table = [header]
-    for name, kind, point in _all_points(result.uncompressed, result.curves):
-        row = _costs(name, kind, point)
-        row += [*_percents(point.scores), f"{100 * point.agreement:.1f} %"]
-        row += _percents(point.retrained) if point.retrained else []
-        table.append(row)
-    return table
-
-
-def iou_table(result: MaskResult) -> Table:
-    """Return the IoU of each class, a column each, at a folder's points."""
-    table = [["IoU in %", "setting", *result.classes]]
-    for name, kind, point in _all_points(result.uncompressed, result.curves):
-        shares = ["-" if iou is None else f"{100 * iou:.1f}" for iou in point.scores.iou]
+def class_table(report: Report, result: FolderResult) -> Table:
+    """Return the score of each class, a column each, at a folder's points."""
+    assert report.task.each_class
+    score, title = report.task.each_class
+    table = [[title, "setting", *report.labels]]
+    for name, kind, point in _all_points(result):
+        found = point.scores[score]
+        assert isinstance(found, tuple)
+        shares = ["-" if share is None else f"{100 * share:.1f}" for share in found]
         table.append([*_costs(name, kind, point)[:2], *shares])
     return table
 
@@ -272,7 +244,7 @@ def iou_table(result: MaskResult) -> Table:
 _COSTS = ("coder", "setting", "bytes", "bpp", "PSNR", "MS-SSIM")
 
 
-def _costs(name: str, kind: str, point: AnyPoint) -> list[str]:
+def _costs(name: str, kind: str, point: Point) -> list[str]:
     """Return what a row begins with: the coder, its rate, and what it leaves of the pictures."""
     coded = kind != "uncompressed"
     return [
@@ -285,28 +257,23 @@ def _costs(name: str, kind: str, point: AnyPoint) -> list[str]:
     ]
 
 
-def _percents(scores: MaskScores) -> list[str]:
-    return [percent(scores.mean_iou), f"{100 * scores.pixel_accuracy:.1f} %"]
+def percent(score: Score) -> str:
+    """Return a share, with its interval where it has one: ``81.5 % (75.6–86.3)``."""
+    if isinstance(score, Share):
+        value, low, high = (100 * part for part in score)
+        return f"{value:.1f} % ({low:.1f}–{high:.1f})"
+    assert not isinstance(score, tuple)
+    return "-" if score is None else f"{100 * score:.1f} %"
 
 
-def percent(share: Share | None) -> str:
-    """Return a share with its interval: ``81.5 % (75.6–86.3)``."""
-    if share is None:
-        return "-"
-    value, low, high = (100 * part for part in share)
-    return f"{value:.1f} % ({low:.1f}–{high:.1f})"
-
-
-def comparison_tables(result: FolderResult | MaskResult) -> Iterator[Table]:
+def comparison_tables(report: Report, result: FolderResult) -> Iterator[Table]:
     """Yield a table a model: how its rate differs from that of each other curve."""
     for model in dict.fromkeys(comparison.test for comparison in result.comparisons):
         own = [comparison for comparison in result.comparisons if comparison.test == model]
         qualities = list(dict.fromkeys(comparison.quality for comparison in own))
         found = {(c.anchor, c.quality): c for c in own}
-        names = {"psnr": "PSNR"}
-        table = [
-            [f"BD-rate of {model} against", *(f"at equal {names.get(q, q)}" for q in qualities)]
-        ]
+        names = ["PSNR" if quality == "psnr" else report.title(quality) for quality in qualities]
+        table = [[f"BD-rate of {model} against", *(f"at equal {name}" for name in names)]]
         for anchor in dict.fromkeys(comparison.anchor for comparison in own):
             table.append([anchor, *(_change(found[anchor, quality]) for quality in qualities)])
         yield table
@@ -325,19 +292,8 @@ def _change(comparison: Comparison) -> str:
 
 def _footnotes(report: Report) -> Iterator[str]:
     name, fingerprint = report.reference
-    if report.size is None:
-        yield (
-            f"Mean IoU: over the classes that occur, all pixels of all pictures together but void, "
-            f"by the {report.network} of {name} ({fingerprint}). In brackets 95 % intervals from "
-            f"{RESAMPLES} draws of the pictures. Agreement: pixels of the same class as in the "
-            f"uncompressed picture. bpp: mean of 8 × bytes of a file / its pixels."
-        )
-    else:
-        yield (
-            f"Agreement: the same most likely class as for the uncompressed picture, by the "
-            f"{report.network} of {name} ({fingerprint}). In brackets 95 % Wilson intervals. bpp: "
-            f"8 × mean bytes of a file / {report.size * report.size} pixels."
-        )
+    network = f"{report.network} of {name} ({fingerprint})"
+    yield report.task.footnote(network, report.size)
     if report.held_out:
         yield f"Only pictures that the training of {name} kept out."
     if report.retrained_steps is not None:

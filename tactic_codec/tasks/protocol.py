@@ -109,6 +109,14 @@ class Task(ABC, Generic[Truth, Answer]):
             where nobody knows it. It raises TacError or OSError for a truth that cannot be used.
         """
 
+    def key(self, truth: Truth | None) -> bytes:
+        """Return what of a truth `facts` depend on, for the cache; nothing by default."""
+        return b""
+
+    def complaint(self, truths: Sequence[Truth | None], labels: Sequence[str]) -> str | None:
+        """Return why truths are of no use to a network of some classes, if they are of none."""
+        return None
+
     # --- Scores ---
 
     @abstractmethod

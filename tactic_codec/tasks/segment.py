@@ -218,6 +218,19 @@ class Segment(Task[LabelMap, Segmentation]):
         """
         return partial(_read, folder)
 
+    def key(self, truth: LabelMap | None) -> bytes:
+        """Return the whole label map, see `Task`."""
+        return b"" if truth is None else f"{truth.shape}".encode() + truth.tobytes()
+
+    def complaint(self, truths: Sequence[LabelMap | None], labels: Sequence[str]) -> str | None:
+        """Complain of void alone, see `Task`."""
+        if any((truth < len(labels)).any() for truth in truths if truth is not None):
+            return None
+        return (
+            f"no label map has a value below {len(labels)}, which are the reference network's "
+            f"classes ({', '.join(labels)}); give label maps of these"
+        )
+
     def facts(
         self,
         truth: LabelMap | None,
