@@ -373,6 +373,7 @@ print(kilobytes)
 """
 
 
+@pytest.mark.slow
 def test_twelve_megapixels_fit_into_400_megabytes(checkout_on_path: dict[str, str]) -> None:
     cat_path = PHOTOGRAPHS[0].with_name("cat.jpg")
     command = [sys.executable, "-c", MEMORY_PROGRAM, TINY, cat_path]

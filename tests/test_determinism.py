@@ -138,6 +138,7 @@ def described() -> str:
     return json.dumps({"stride": model.stride, "levels": plain_levels(model)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", INTERPRETERS, ids=ids)
 def test_the_reference_decoder_reads_the_same_under_every_interpreter(
     python: str, tmp_path: Path

@@ -609,6 +609,7 @@ def test_heads_are_retrained_on_what_a_coder_gives_back(
         Retrainer(CLASSIFY, tiny, {"test": test}, cache, steps=1).scores(test, again, 2, [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_torch_thread")
 def test_a_last_layer_that_starts_anew_learns_in_a_few_steps(
     spoilt: Spoilt, tmp_path: Path
@@ -735,6 +736,7 @@ def test_tables_hold_the_same_figures() -> None:
     assert widths == {9, 8, 4}  # with top-1, without, and the comparison
 
 
+@pytest.mark.slow
 def test_plots_are_pictures_and_the_same_every_time() -> None:
     report = made_up_report()
     with Image.open(io.BytesIO(plot.draw(report, ["png"])["png"])) as drawn:

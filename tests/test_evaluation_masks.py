@@ -535,6 +535,7 @@ def test_tables_have_columns_for_retrained_heads() -> None:
     assert "after 30 steps" in tables.as_text(report, table)
 
 
+@pytest.mark.slow
 def test_plots_are_pictures_and_the_same_every_time() -> None:
     report = made_up_report(retrained=True)
     with Image.open(io.BytesIO(plot.draw(report, ["png"])["png"])) as drawn:
@@ -608,6 +609,7 @@ def test_eval_segments_folders_with_label_maps(tactic: Tactic, model: Path) -> N
     assert Path("report/results.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_eval_without_label_maps_is_as_before(tactic: Tactic, model: Path) -> None:
     facts = json.loads(tactic("-m", model, "--data", "photos", "--out", "r", "--json").stdout)
     assert facts["agreement_range"] == [0, 1]
@@ -669,6 +671,7 @@ def test_eval_expects_label_maps_of_pictures_as_they_are_shown(tactic: Tactic, m
     assert "the upright picture has 64 x 32 pixels, its label map 32 x 64" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_crops", "one_torch_thread")
 def test_eval_trains_heads_for_label_maps(tactic: Tactic, trainable: Codec) -> None:
     options = ("-m", trainable.model.path, "--data", "val", "--out", "r", "--retrain-head", "2")

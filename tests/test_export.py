@@ -292,6 +292,7 @@ def test_both_runtimes_of_an_exported_model_agree(exported: Model, shape: tuple[
         )
 
 
+@pytest.mark.slow
 def test_what_the_exporter_folds_into_a_weight_is_not_rounded_again(tmp_path: Path) -> None:
     network = trained()
     normalised = network.head[1]  # type: ignore[index]
@@ -359,6 +360,7 @@ def hashes(model: Model) -> dict[str, str]:
     return {name: file["sha256"] for name, file in model.manifest["files"].items()}
 
 
+@pytest.mark.slow
 def test_the_fingerprint_leaves_the_encoder_and_the_heads_free(
     exported: Model, again: dict[str, Any]
 ) -> None:
@@ -370,6 +372,7 @@ def test_the_fingerprint_leaves_the_encoder_and_the_heads_free(
     assert not (again["model"].path / "stale.onnx").exists()
 
 
+@pytest.mark.slow
 def test_exporting_leaves_the_networks_as_they_were(again: dict[str, Any]) -> None:
     for (name, form, training, value), after in zip(again["before"], again["after"], strict=True):
         assert after[:3] == (name, form, training)
@@ -377,6 +380,7 @@ def test_exporting_leaves_the_networks_as_they_were(again: dict[str, Any]) -> No
     assert again["network"].training
 
 
+@pytest.mark.slow
 def test_the_fingerprint_changes_with_the_synthesis(exported: Model, tmp_path: Path) -> None:
     network = trained()
     with torch.no_grad():
@@ -439,6 +443,7 @@ def test_the_old_model_stays_where_the_new_one_cannot_take_its_place(
     assert (tmp_path / "mine" / "model.json").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_networks_that_onnx_computes_otherwise_are_not_written(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -551,6 +556,7 @@ def test_examples_of(run: Run) -> tuple[Example, ...]:
 test_examples_of.__test__ = False  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_model(whole_run: Run) -> None:
     model = whole_run.model
     model.verify()
@@ -568,6 +574,7 @@ def test_a_run_ends_with_a_model(whole_run: Run) -> None:
     assert_no_traces(model.path, whole_run.folder)
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_left_out(whole_run: Run) -> None:
     text = "\n".join(whole_run.said)
     broken = whole_run.folder / "photos" / "red" / "broken.png"
@@ -576,6 +583,7 @@ def test_a_run_says_what_it_left_out(whole_run: Run) -> None:
     assert "9 to train, 2 to calibrate, 4 to test" in text
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_run_are_those_of_its_files(whole_run: Run) -> None:
     codec = load_model(whole_run.model.path, device="cpu")
     examples = test_examples_of(whole_run)
@@ -603,6 +611,7 @@ def test_the_figures_of_a_run_are_those_of_its_files(whole_run: Run) -> None:
     assert f"{figures['bpp']:.4f} bpp" in whole_run.said[-1]
 
 
+@pytest.mark.slow
 def test_the_run_s_log_has_evaluations_on_files(whole_run: Run) -> None:
     lines = [
         json.loads(line) for line in (whole_run.folder / "run/log.jsonl").read_text().splitlines()
@@ -615,6 +624,7 @@ def test_the_run_s_log_has_evaluations_on_files(whole_run: Run) -> None:
     assert all(terms <= set(lines[i]) for i in (0, 1, 3))
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_again_to_the_same_model(whole_run: Run) -> None:
     said: list[str] = []
     model = export_command(whole_run.folder / "run", whole_run.folder / "later", say=said.append)
@@ -627,6 +637,7 @@ def test_a_run_is_exported_again_to_the_same_model(whole_run: Run) -> None:
         export_command(whole_run.folder / "run", whole_run.folder / "later", say=said.append)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_there_stops_a_run_before_it_begins(whole_run: Run) -> None:
     with pytest.raises(OutputExists, match="mine exists"):
         train_command(
@@ -654,6 +665,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "error", "reason"), BAD, ids=[case[3] for case in BAD])
 def test_a_configuration_that_cannot_be_run_takes_no_step(
     whole_run: Run, tmp_path: Path, old: str, new: str, error: type[TacError], reason: str
@@ -684,6 +696,7 @@ def test_a_folder_that_holds_no_run_is_not_exported(tmp_path: Path, content: byt
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_run_whose_pictures_are_gone_says_so(whole_run: Run, tmp_path: Path) -> None:
     described = json.loads((whole_run.folder / "run" / "run.json").read_text())
     described["folders"] = [str(tmp_path / "gone")]
@@ -692,6 +705,7 @@ def test_a_run_whose_pictures_are_gone_says_so(whole_run: Run, tmp_path: Path) -
         export_command(tmp_path, tmp_path / "out", say=lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_images_alone(
     whole_run: Run, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -735,6 +749,7 @@ def test_a_run_goes_on_with_its_own_images_alone(
     assert len(finished) == 4
 
 
+@pytest.mark.slow
 def test_folders_of_one_name_have_figures_each(whole_run: Run, tmp_path: Path) -> None:
     folders = [whole_run.folder / "photos", tmp_path / "other" / "photos", tmp_path / "third"]
     for folder in folders[1:]:
@@ -748,6 +763,7 @@ def test_folders_of_one_name_have_figures_each(whole_run: Run, tmp_path: Path) -
     assert [line for line in lists[1:] if line.startswith("#")] == [f"# {name}" for name in names]
 
 
+@pytest.mark.slow
 def test_a_run_with_a_stage_of_constant_learning_rate_is_read_back(whole_run: Run) -> None:
     described = json.loads((whole_run.folder / "run" / "run.json").read_text())
     assert described["config"]["stage"][0]["final_learning_rate"] is None
@@ -756,6 +772,7 @@ def test_a_run_with_a_stage_of_constant_learning_rate_is_read_back(whole_run: Ru
     assert replace(config, seed=4) != config
 
 
+@pytest.mark.slow
 def test_channels_without_a_use_are_left_out(tmp_path: Path, small_head_is_known: None) -> None:
     network = trained()
     dead = 1
@@ -779,6 +796,7 @@ def test_channels_without_a_use_are_left_out(tmp_path: Path, small_head_is_known
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_offsets_and_objectives_are_written_where_a_model_is_trained_for_them(
     tmp_path: Path, small_head_is_known: None
 ) -> None:
@@ -831,6 +849,7 @@ def test_channels_are_kept_where_a_symbol_is_not_zero() -> None:
     assert kept_channels([[many[:20]]], by_magnitude=False) == list(range(20))
 
 
+@pytest.mark.slow
 def test_one_channel_is_left_where_none_is_used(tmp_path: Path) -> None:
     network = trained()
     nothing = [
@@ -840,6 +859,7 @@ def test_one_channel_is_left_where_none_is_used(tmp_path: Path) -> None:
     assert model.channels == 1
 
 
+@pytest.mark.slow
 def test_a_folder_with_linear_contexts(tmp_path: Path, small_head_is_known: None) -> None:
     """Written, read, told of, and refused where an array is gone."""
     random = np.random.default_rng(1)

@@ -51,6 +51,7 @@ def changed(seed: bytes, edits: list[tuple[float, str, int]]) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_no_input_breaks_a_promise(name: str) -> None:
     target = targets.TARGETS[name]

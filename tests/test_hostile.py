@@ -192,7 +192,9 @@ BUNDLED = sorted(path.parent for path in (ROOT / "models").glob("*/model.json"))
 
 
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "shape", [SHAPES[0], *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES[1:])], ids=str
+)
 def test_a_small_file_costs_five_seconds_and_300_megabytes_at_most(
     shape: tuple[int, int], payload: Callable[[int, int], bytes], tmp_path: Path
 ) -> None:
@@ -208,6 +210,7 @@ def test_a_small_file_costs_five_seconds_and_300_megabytes_at_most(
     assert megabytes < 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
 def test_a_small_file_of_a_bundled_model_is_as_cheap(folder: Path, tmp_path: Path) -> None:
     model = load_model(folder).model
@@ -358,6 +361,7 @@ def test_forged_tables_are_a_damaged_model(forger: Forger, data: bytes) -> None:
         forger.decode()
 
 
+@pytest.mark.slow
 def test_tables_that_unpack_to_a_gigabyte_cost_little(tmp_path: Path) -> None:
     forger = Forger(tmp_path / "forged")
     bomb = archive(shaped("(1, 1, 134217728)") + bytes(1 << 27), zipfile.ZIP_DEFLATED)
@@ -748,6 +752,7 @@ def server(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["decompress", "segment"])
 def test_killed_at_any_moment(
     command: str, server: "subprocess.Popen[str]", tmp_path: Path, eyes: Path
@@ -854,6 +859,7 @@ def test_many_writers_of_one_file_leave_one_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out.tac"]
 
 
+@pytest.mark.slow
 def test_of_two_processes_without_leave_to_overwrite_one_wins(tmp_path: Path) -> None:
     inputs = []
     for number in range(4):
@@ -891,6 +897,7 @@ def test_a_file_that_appears_at_the_last_moment_is_not_overwritten(
 # --- Many -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_of_which_a_hundred_are_damaged(tmp_path: Path) -> None:
     codec = load_model(TINY, device="cpu", threads=1)
     folder = tmp_path / "in"
@@ -919,6 +926,7 @@ def test_ten_thousand_files_of_which_a_hundred_are_damaged(tmp_path: Path) -> No
         assert (tmp_path / "out" / name).read_bytes().endswith(pictures[number])
 
 
+@pytest.mark.slow
 def test_a_thousand_frames_of_which_ten_are_damaged_are_segmented(
     tmp_path: Path, eyes: Path
 ) -> None:

@@ -235,6 +235,7 @@ def test_what_commands_load(folder: Path, command: str, absent: tuple[str, ...])
     assert not modules & set(absent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["compress -m imagenet --effort 1 a.png -f b.tac", TRAIN])
 def test_what_needs_torch_asks_for_no_network(folder: Path, command: str) -> None:
     (folder / "x.toml").write_text(TINY_RUN)

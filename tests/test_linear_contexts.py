@@ -258,6 +258,7 @@ def related(seed: int, images: int) -> list[Symbols]:
     return found
 
 
+@pytest.mark.slow
 def test_contexts_are_learned_from_symbols(one_torch_thread: None) -> None:
     from tactic_codec.networks.prior import FactorizedPrior
     from tactic_codec.training.contexts import fit_contexts

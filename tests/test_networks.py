@@ -359,6 +359,7 @@ def test_both_shapes_of_a_classifier_s_answer_become_one() -> None:
         assert (found.auxiliary is None) is (expected.auxiliary is None)
 
 
+@pytest.mark.slow
 def test_torchvision_imports_beside_any_torch(
     tmp_path: Path, checkout_on_path: dict[str, str]
 ) -> None:

@@ -98,6 +98,7 @@ def test_a_batch_is_shared_without_rest(pictures: Path) -> None:
             assert torch.equal(share[number][0], images[index::3])
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(pictures: Path, tmp_path: Path) -> None:
     alone = train(CONFIG, scan([pictures], CONFIG.data, CONFIG.seed), tmp_path / "alone")
     environment = os.environ | {

@@ -201,6 +201,7 @@ SHARED = {"at_efforts", "kept_out", "lite1", "rows"}
 BENCHMARKS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if p.stem not in SHARED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
 def test_benchmarks_begin(path: Path) -> None:
     help_text = [sys.executable, str(path), "--help"]
@@ -286,6 +287,7 @@ def test_every_bundled_model_is_described() -> None:
     assert {p.parent.name for p in (ROOT / "models").glob("*/model.json")} <= described
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_models_and_the_work_of_others(tmp_path: Path) -> None:
     build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path)
     result = run(*build, cwd=ROOT)

@@ -129,6 +129,7 @@ def made_up(reproduce: ModuleType, table: Any, results: Path, seeds: Sequence[in
             path.write_text(json.dumps(result), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_complete_results_are_shown_without_data_and_without_training(
     reproduce: ModuleType,
     tmp_path: Path,
@@ -307,6 +308,7 @@ def test_a_folder_that_cannot_be_used_is_named_without_a_traceback(
     assert not list((tmp_path / "work").glob("*-lossless-*"))
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_line_for_each_codec_and_the_paper_s(
     reproduce: ModuleType, tmp_path: Path
 ) -> None:
@@ -444,6 +446,7 @@ def small_table(reproduce: ModuleType) -> object:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_head")
 def test_a_table_is_run_and_resumed_and_printed(
     reproduce: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

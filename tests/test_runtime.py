@@ -118,6 +118,7 @@ for device in ("torch-cpu", "cuda"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["torch", "safetensors"])
 def test_torch_that_is_not_installed_is_said(
     package: str, checkout_on_path: dict[str, str]

@@ -100,6 +100,7 @@ def efficientnet(x_BCHW: Tensor) -> list[Tensor]:
     return network.with_features(x_BCHW)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["efficientnet_lite0_pyramid", "lraspp_mobilenet_v3_large", "fcn_resnet101"],
@@ -349,6 +350,7 @@ def road(world: Path) -> Model:
     return made
 
 
+@pytest.mark.slow
 def test_a_model_segments_what_it_codes(road: Model, world: Path) -> None:
     road.verify()
     head = road.heads["segment"]
@@ -364,6 +366,7 @@ def test_a_model_segments_what_it_codes(road: Model, world: Path) -> None:
     assert tasks.segment_pixels(loaded, odd).labels.shape == (45, 131)
 
 
+@pytest.mark.slow
 def test_figures_are_of_the_folder_that_was_given_to_test_on(road: Model) -> None:
     ((name, rows),) = road.manifest["metrics"].items()
     assert name.endswith("/val")
@@ -375,6 +378,7 @@ def test_figures_are_of_the_folder_that_was_given_to_test_on(road: Model) -> Non
         assert 0 <= row["uncompressed_mean_iou"] <= 1
 
 
+@pytest.mark.slow
 def test_both_runtimes_segment_alike(road: Model) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (64, 96, 3), np.uint8)
     maps = [
@@ -384,6 +388,7 @@ def test_both_runtimes_segment_alike(road: Model) -> None:
     assert (maps[0] == maps[1]).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_effort_asks_the_segmentation_network(road: Model, world: Path) -> None:
     loaded = codec.load_model(road.path, device="cpu")
     pixels = image.load(world / "val" / "images" / "val1.png")
@@ -394,6 +399,7 @@ def test_effort_asks_the_segmentation_network(road: Model, world: Path) -> None:
     assert plain != sought
 
 
+@pytest.mark.slow
 def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Path) -> None:
     pixels = image.load(world / "val" / "images" / "val2.png")
     stream = codec.load_model(road.path, device="cpu").compress(pixels, 2).data
@@ -437,6 +443,7 @@ def test_a_head_is_added_and_old_streams_are_served_by_it(road: Model, world: Pa
     assert again.fingerprint == road.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head_only", [False, True])
 def test_a_run_that_was_killed_over_its_last_figures_goes_on(
     road: Model, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head_only: bool
@@ -496,6 +503,7 @@ def test_what_is_trained_on_is_not_tested_on(world: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_from_another_model(road: Model, world: Path) -> None:
     with pytest.raises(ConfigError, match="started from no model"):
         train_command(
@@ -509,6 +517,7 @@ def test_a_run_does_not_go_on_from_another_model(road: Model, world: Path) -> No
         )
 
 
+@pytest.mark.slow
 def test_names_of_two_folders_that_are_the_same_are_not_held_out(
     world: Path, tmp_path: Path
 ) -> None:

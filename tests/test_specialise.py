@@ -108,6 +108,7 @@ def generalist(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return made
 
 
+@pytest.mark.slow
 def test_a_model_of_several_levels_codes_at_each(generalist: Model) -> None:
     generalist.verify()
     assert [len(level.gain) for level in generalist.levels] == [generalist.channels] * 2
@@ -121,6 +122,7 @@ def test_a_model_of_several_levels_codes_at_each(generalist: Model) -> None:
     assert sizes[0] < sizes[1]
 
 
+@pytest.mark.slow
 def test_figures_are_given_for_every_folder_and_level(generalist: Model) -> None:
     figures = generalist.manifest["metrics"]
     assert set(figures) == {"known", "unknown"}
@@ -132,6 +134,7 @@ def test_figures_are_given_for_every_folder_and_level(generalist: Model) -> None
         assert all(0 <= row["agreement"] <= 1 for row in rows)
 
 
+@pytest.mark.slow
 def test_what_training_kept_out_is_written_down(generalist: Model) -> None:
     lines = generalist.read_file(HELD_OUT).decode().splitlines()
     named = [line for line in lines if not line.startswith("#")]
@@ -140,12 +143,14 @@ def test_what_training_kept_out_is_written_down(generalist: Model) -> None:
     assert (len(named), sum(name.startswith("blue/") for name in named)) == (4, 2)
 
 
+@pytest.mark.slow
 def test_a_folder_holds_what_training_goes_on_from(generalist: Model) -> None:
     start = load_start(generalist, "classify")
     for name in ("analysis.linear.weight", "prior.scale", "gains.log_gain", "head.0.weight"):
         assert start[name].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_training_ends_with_linear_contexts_where_they_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +205,7 @@ def brief(source: Model, name: str) -> TrainingConfig:
     )
 
 
+@pytest.mark.slow
 def test_a_specialist_learns_head_then_both_then_what_decodes(
     generalist: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +256,7 @@ def test_a_specialist_learns_head_then_both_then_what_decodes(
     assert stored["teacher"]["4.weight"].shape == (3, 4)
 
 
+@pytest.mark.slow
 def test_the_last_stage_rounds_as_the_coder_will(generalist: Model, tmp_path: Path) -> None:
     """Synthesis and head would otherwise meet the dead zone of low levels in files alone."""
     shutil.copytree(generalist.path, tmp_path / "zoned")
@@ -263,6 +270,7 @@ def test_the_last_stage_rounds_as_the_coder_will(generalist: Model, tmp_path: Pa
     assert config.levels.draw_power > 1
 
 
+@pytest.mark.slow
 def test_a_codec_of_other_widths_is_no_start(generalist: Model, tmp_path: Path) -> None:
     """It would train from random weights, and nobody would be told."""
     (tmp_path / "wide.toml").write_text(GENERALIST.replace("eighth = 6", "eighth = 8"))
@@ -295,6 +303,7 @@ def test_a_folder_has_labels_or_none(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_without_a_configuration_there_must_be_a_model_with_levels(
     generalist: Model, tmp_path: Path
 ) -> None:
@@ -307,6 +316,7 @@ def test_without_a_configuration_there_must_be_a_model_with_levels(
         specialise.specialist_config(tiny, "mine")
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_other_codecs_at_equal_bytes(
     generalist: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -866,6 +866,7 @@ def check_real_files(
     assert found.psnr == pytest.approx(np.mean(psnrs))
 
 
+@pytest.mark.slow
 def test_a_picture_too_plain_for_readers_limits_is_measured(tiny: Codec) -> None:
     """Of strangers' files so few bytes would not be decoded to so many pixels."""
     plain = np.full((2100, 2100, 3), 128, np.uint8)

@@ -109,7 +109,14 @@ def test_the_package_reads_the_symbols_that_were_recorded(file: str, coder: Code
         assert sha256(symbols) == facts["symbols_sha256"]
 
 
-@pytest.mark.parametrize("file", EXPECTED)
+@pytest.mark.parametrize(
+    "file",
+    [
+        # Written to be read, not to be fast: of large models it takes seconds.
+        pytest.param(file, marks=pytest.mark.slow) if "-level" in file else file
+        for file in EXPECTED
+    ],
+)
 def test_the_reference_decoder_reads_the_same_symbols(file: str) -> None:
     model, expected = EXPECTED[file]
     data = (VECTORS / file).read_bytes()
@@ -127,6 +134,7 @@ def test_the_codec_shows_pictures_of_the_stated_sizes(file: str, tiny: Codec) ->
             assert tiny.decompress(frame).size == (facts["width"], facts["height"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", *(folder.name for folder in BUNDLED)])
 def test_pictures_differ_by_what_the_page_allows(name: str) -> None:
     """Between two runtimes, and between one tile and many."""
