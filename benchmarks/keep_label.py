@@ -17,11 +17,11 @@ coder, and continues where it was interrupted.
 import argparse
 import platform
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 from at_efforts import coders
 from kept_out import SIZE, kept_out, squares
 from lite1 import Judge, judge
@@ -113,7 +113,7 @@ def main() -> None:
         "folder": args.folder.resolve().name,
         "images": len(pictures),
         "machine": platform.machine(),
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": metadata.version("onnxruntime"),
     }
     rows = earlier(args.out, result)
     other = judge()

@@ -13,12 +13,13 @@ Inside everything is a `Frame`. Bytes are made of it, and it is made of bytes, a
 `Compressed.data` and `as_frame`.
 """
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,11 @@ MAX_EFFORT = 3
 """What `Codec.compress` takes at most, see `tactic_codec.refinement`."""
 
 Symbols = NDArray[np.int32]
+Coded: TypeAlias = (
+    "Compressed | Frame | bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO"
+)
+"""One coded picture: its frame, the bytes of that, the path of its file, or that file open for
+reading in binary mode."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,6 +123,9 @@ class Compressed:
 class Codec:
     """A model with a runtime for its networks. Several threads may use one at once.
 
+    It outlives fork. It is pickled and copied as what `load_model` was asked for: whoever unpickles
+    it needs the model's folder at the same place.
+
     Attributes:
         model: the model folder.
         runtime: runs its networks.
@@ -125,6 +134,10 @@ class Codec:
     def __init__(self, model: Model, runtime: Runtime) -> None:
         self.model = model
         self.runtime = runtime
+
+    def __reduce__(self) -> "tuple[Callable[..., Codec], tuple[Path]]":
+        load = partial(load_model, device=self.runtime.device, threads=self.runtime.threads)
+        return load, (self.model.path,)
 
     def __repr__(self) -> str:
         """Tell the model's name, fingerprint, levels and tasks."""
@@ -245,13 +258,12 @@ class Codec:
 
         return Refiner(self.model, self.runtime.torch_device, self.runtime.threads)
 
-    def decompress(
-        self, data: bytes | Frame | Compressed, *, max_pixels: int | None = None
-    ) -> Image.Image:
+    def decompress(self, data: Coded, *, max_pixels: int | None = None) -> Image.Image:
         """Decode one frame to a Pillow image of mode RGB and of the original's size.
 
         Args:
-            data: the frame, or its bytes.
+            data: the frame, its bytes (or a bytearray or memoryview), the path of its file, or the
+                file, open for reading in binary mode.
             max_pixels: the largest picture that is read from bytes; by default 4.2 megapixels
                 where the payload has up to 64 KiB, and 1024 more for each byte beyond.
 
@@ -260,6 +272,9 @@ class Codec:
             LimitExceeded: the picture is larger than that.
             UnknownModel: the frame names another model.
             UnknownLevel: the frame names a level that the model does not have.
+            OutOfMemory, OutOfThreads: the network cannot run for want of them.
+            OSError: the file cannot be read.
+            TypeError: ``data`` is none of these.
         """
         return image.to_pillow(self.decode(as_frame(data, max_pixels=max_pixels)))
 
@@ -422,46 +437,68 @@ def as_pixels(picture: Image.Image | Pixels | Path | bytes, background: Colour =
     return picture
 
 
-def as_frame(data: bytes | Frame | Compressed, *, max_pixels: int | None = None) -> Frame:
-    """Parse bytes that are exactly one frame, within a limit; pass a frame through."""
+def as_frame(data: Coded, *, max_pixels: int | None = None) -> Frame:
+    """Read what is exactly one frame, within a limit; pass a frame through.
+
+    Raises:
+        FormatError, LimitExceeded, OSError, TypeError: as `Codec.decompress`.
+    """
     if isinstance(data, Compressed):
         return data.frame
-    return data if isinstance(data, Frame) else container.parse(data, max_pixels=max_pixels)
+    if isinstance(data, Frame):
+        return data
+    if isinstance(data, str | os.PathLike):
+        with Path(data).open("rb") as stream:
+            return container.parse(stream.read(), max_pixels=max_pixels)
+    if isinstance(data, bytearray | memoryview):
+        data = bytes(data)
+    elif not isinstance(data, bytes):
+        read = getattr(data, "read", None)
+        found = read() if callable(read) else data
+        if not isinstance(found, bytes):
+            kind = "a file of text; open it in binary mode" if read else type(data).__name__
+            raise TypeError(
+                "expected a frame, its bytes, the path of a .tac file, or the file open in binary "
+                f"mode; found {kind}"
+            )
+        data = found
+    return container.parse(data, max_pixels=max_pixels)
 
 
 def load_model(
     name: str | Path | None = None, *, device: str = "auto", threads: int | None = None
 ) -> Codec:
-    """Load a model by name or by the path of its folder.
+    """Load a model by name or by the path of its folder; once a process, then it stays loaded.
 
     Args:
         name: the default model if None.
         device: ``auto``, ``cpu``, ``cuda`` or ``torch-cpu``, see `tactic_codec.runtime`.
-        threads: how many one network may use; by default as many as there are processors.
+        threads: how many one network may use, at most as many as the machine has processors; by
+            default as many as this process may use, by its affinity and the quota of its cgroup.
 
     Raises:
         UnknownModel: no such model is installed.
         DamagedModel: its manifest breaks a rule.
         BackendUnavailable: the device is not there.
+        ValueError: there is no such device, or ``threads`` is below 1.
     """
-    model = models.find(models.DEFAULT_MODEL if name is None else name)
-    return Codec(model, open_runtime(model, device, threads=threads))
+    return _codec(models.find(models.DEFAULT_MODEL if name is None else name), device, threads)
 
 
-@lru_cache(maxsize=8)
-def load_model_of(fingerprint: bytes, *, device: str = "auto") -> Codec:
-    """Load the installed model that a frame names; the last few stay loaded.
+def load_model_of(fingerprint: bytes, *, device: str = "auto", threads: int | None = None) -> Codec:
+    """Load the installed model that a frame names; the rest as `load_model`.
 
     Raises:
         UnknownModel: it is not installed.
     """
-    model = models.find_fingerprint(fingerprint)
-    return Codec(model, open_runtime(model, device))
+    return _codec(models.find_fingerprint(fingerprint), device, threads)
 
 
-@lru_cache(maxsize=8)
-def _loaded(name: str | Path | None, device: str) -> Codec:
-    return load_model(name, device=device)
+def _codec(model: Model, device: str, threads: int | None) -> Codec:
+    def load() -> Codec:
+        return Codec(model, open_runtime(model, device, threads=threads))
+
+    return model.keep(f"codec {device} {threads}", load)
 
 
 def compress(
@@ -480,7 +517,7 @@ def compress(
     Raises:
         UnknownModel: no such model is installed.
     """
-    return _loaded(model, device).compress(
+    return load_model(model, device=device).compress(
         picture,
         level,
         max_bytes=max_bytes,
@@ -490,9 +527,7 @@ def compress(
     )
 
 
-def decompress(
-    data: bytes | Frame | Compressed, *, device: str = "auto", max_pixels: int | None = None
-) -> Image.Image:
+def decompress(data: Coded, *, device: str = "auto", max_pixels: int | None = None) -> Image.Image:
     """Decode one frame with the installed model that it names; the rest as `Codec.decompress`."""
     frame = as_frame(data, max_pixels=max_pixels)
     return load_model_of(frame.fingerprint, device=device).decompress(frame)

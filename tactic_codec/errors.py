@@ -19,6 +19,8 @@
     │   └── UnknownTask        it has no head for this task
     ├── TargetMissed           no quality level makes a file as small as was asked for
     ├── BackendUnavailable     the runtime or device asked for is not installed
+    ├── OutOfThreads           the system allows no further thread
+    ├── OutOfMemory            memory does not suffice; a MemoryError, too
     ├── OutputExists           an output that would be overwritten
     ├── ConfigError            a training configuration that cannot be run
     └── DataError              a training folder that cannot be used
@@ -102,6 +104,14 @@ class TargetMissed(TacError):
 
 class BackendUnavailable(TacError):
     """The runtime or the device that was asked for is not installed."""
+
+
+class OutOfThreads(TacError):
+    """The system allows no further thread; the model and the picture are not to blame."""
+
+
+class OutOfMemory(TacError, MemoryError):
+    """Memory does not suffice; the model and the picture are not to blame."""
 
 
 class OutputExists(TacError):

@@ -14,6 +14,8 @@ analysis network and the task networks are not in it, so that both can improve u
 
 Models are looked for in ``$TACTIC_MODELS`` (folders of model folders, separated as in ``$PATH``),
 then in the user's data folder, then among those bundled with the package. Only NumPy is needed.
+
+What was found is kept: a manifest is read once a process, and again only where it has changed.
 """
 
 import errno
@@ -24,7 +26,8 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -141,7 +144,7 @@ class Model:
     """A model folder whose manifest was read and checked; files are read when they are needed.
 
     Attributes:
-        path: the folder.
+        path: the folder, absolute, so that files are found after the process has changed its own.
         manifest: the whole manifest.
         name: of the model.
         fingerprint: 4 bytes that frames carry.
@@ -160,7 +163,9 @@ class Model:
             UnknownModel: the folder holds no manifest.
             DamagedModel: the manifest breaks a rule.
         """
+        path = path.absolute()
         self.path = path
+        self._kept: dict[str, Any] = {}
         self.manifest = _read_manifest(path / MANIFEST)
         if self.manifest.get("manifest_version", MANIFEST_VERSION) != MANIFEST_VERSION:
             raise DamagedModel(
@@ -251,18 +256,10 @@ class Model:
             UnknownLevel: the model does not have it.
             DamagedModel: the tables are not those the manifest names, or break their rules.
         """
-        level = self.level(number)
-        if number not in self._tables:
-            tables = self._read_tables(level, number)
-            if tables.channels != self.channels:
-                raise DamagedModel(
-                    f"{self.path / TABLES} has {tables.channels} channels at level {number}, "
-                    f"the manifest {self.channels}"
-                )
-            self._tables[number] = tables
-        return self._tables[number]
+        return self.keep(f"tables {number}", lambda: self._read_tables(number))
 
-    def _read_tables(self, level: Level, number: int) -> FrequencyTables:
+    def _read_tables(self, number: int) -> FrequencyTables:
+        level = self.level(number)
         file = self._table_file
         contexts: Contexts
         sets = None
@@ -285,7 +282,23 @@ class Model:
         # RuntimeError of a password, MemoryError of a shape that was declared.
         except Exception as exc:
             raise DamagedModel(f"{self.path / TABLES} has no tables of level {number}") from exc
-        return FrequencyTables(level.minimum, frequencies, contexts, sets)
+        tables = FrequencyTables(level.minimum, frequencies, contexts, sets)
+        if tables.channels != self.channels:
+            raise DamagedModel(
+                f"{self.path / TABLES} has {tables.channels} channels at level {number}, "
+                f"the manifest {self.channels}"
+            )
+        return tables
+
+    def keep(self, key: str, make: Callable[[], T]) -> T:
+        """Return what was made of this model under a key, made now if it is the first time.
+
+        It lives as long as the model does. Of what several threads make at once, all get the same.
+        """
+        if key not in self._kept:
+            self._kept.setdefault(key, make())
+        kept: T = self._kept[key]
+        return kept
 
     def decode_symbols(self, frame: Frame) -> NDArray[np.int32]:
         """Decode a frame's symbols, int32 [C, h, w]; no network runs.
@@ -303,10 +316,6 @@ class Model:
             )
         shape = (self.channels, *latent_size(frame.height, frame.width, self.stride))
         return entropy.decode(frame.payload, shape, self.tables(frame.level))
-
-    @cached_property
-    def _tables(self) -> dict[int, FrequencyTables]:
-        return {}
 
     @cached_property
     def _table_file(self) -> Any:
@@ -430,6 +439,33 @@ def search_path() -> list[Path]:
     return [*named, Path(data_home) / "tactic-codec" / "models", bundled]
 
 
+_models: dict[Path, tuple[Hashable, Model]] = {}
+_found: dict[Hashable, Model] = {}
+"""By fingerprint and search path: a stream asks for the same one again and again."""
+_lock = threading.RLock()
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    # A child in which some other thread of the parent had the lock would wait for ever.
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
+
+
+def _at(path: Path) -> Model:
+    """Return the model of a folder, whose manifest is read if it is new or has changed."""
+    path = path.absolute()
+    with _lock:
+        try:
+            now = (path / MANIFEST).stat()
+        except OSError as exc:
+            raise UnknownModel(f"{path / MANIFEST} cannot be read: {exc}") from exc
+        stamp = (now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        known = _models.get(path)
+        if known is None or known[0] != stamp:
+            known = _models[path] = (stamp, Model(path))
+        return known[1]
+
+
 @dataclass(frozen=True)
 class Damaged:
     """A model folder that is installed but cannot be read."""
@@ -457,7 +493,7 @@ def _everything() -> Iterator[Model | Damaged]:
             if path.name.startswith(".") or not _holds_model(path):
                 continue
             try:
-                yield Model(path)
+                yield _at(path)
             except (DamagedModel, UnknownModel) as exc:
                 yield Damaged(path, str(exc))
 
@@ -474,9 +510,9 @@ def find(name: str | Path) -> Model:
     if is_name:
         for folder in search_path():
             if _holds_model(folder / path):
-                return Model(folder / path)
+                return _at(folder / path)
     if _holds_model(path):
-        return Model(path)
+        return _at(path)
     raise UnknownModel(f"there is no model {str(name)!r}; {_installed_list()}")
 
 
@@ -486,9 +522,12 @@ def find_fingerprint(wanted: bytes) -> Model:
     Raises:
         UnknownModel: none is installed.
     """
+    key = (wanted, *search_path())
+    if key in _found:
+        return _found[key]
     for model in _everything():
         if isinstance(model, Model) and model.fingerprint == wanted:
-            return model
+            return _found.setdefault(key, model)
     raise UnknownModel(
         f"the file needs the model with fingerprint {wanted.hex()}, which is not installed; "
         f"{_installed_list()}. Get that model's folder from whoever made the file and put it into "

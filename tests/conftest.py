@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from segmenter import SEGMENT_FILE, SEGMENT_LABELS, brightest_channel, segment_head
 
-from tactic_codec import codec as codec_room
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.model import Model
 
@@ -105,22 +104,14 @@ def spoilt(tmp_path: Path) -> Spoilt:
     return Spoilt(tmp_path / "spoilt")
 
 
-def forget_models() -> None:
-    """Close the models that stay loaded, because those installed change."""
-    for loaded in (codec_room.load_model_of, codec_room._loaded):
-        loaded.cache_clear()
-
-
 @pytest.fixture
-def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A world in which no model is installed; returns the user's data folder, which is empty."""
     monkeypatch.delenv("TACTIC_MODELS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr("tactic_codec.model._BUNDLED", tmp_path / "bundled")
     monkeypatch.setattr("tactic_codec.model._CHECKOUT", tmp_path / "checkout")
-    forget_models()
-    yield tmp_path / "data"
-    forget_models()
+    return tmp_path / "data"
 
 
 @pytest.fixture

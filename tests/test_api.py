@@ -102,7 +102,7 @@ def test_a_model_stays_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def again(*args: object) -> None:
         raise AssertionError("loaded again")
 
-    monkeypatch.setattr("tactic_codec.codec.load_model", again)
+    monkeypatch.setattr("tactic_codec.codec.open_runtime", again)
     assert tactic_codec.compress(picture(), model="tiny") == first
 
 

@@ -33,6 +33,7 @@ from tactic_codec.errors import (
     UnsupportedImage,
 )
 from tactic_codec.model import Model, latent_size
+from tactic_codec.runtime import open_runtime
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -411,7 +412,8 @@ def test_the_limit_on_pixels_can_be_raised(tiny: Codec, monkeypatch: Any) -> Non
 def test_threads_share_a_codec(tiny: Codec) -> None:
     pictures = [picture(60 + 8 * n, 90) for n in range(4)]
     alone = [tiny.compress(pixels).data for pixels in pictures]
-    fresh = tactic_codec.load_model(TINY, device="cpu", threads=1)  # nothing loaded yet
+    model = Model(TINY)  # nothing loaded yet
+    fresh = Codec(model, open_runtime(model, "cpu", threads=1))
 
     def work(number: int) -> tuple[bytes, Pixels]:
         data = fresh.compress(pictures[number % 4]).data

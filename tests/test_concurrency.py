@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from tactic_codec import entropy
 from tactic_codec import picture as image
 from tactic_codec.cli import main
-from tactic_codec.codec import Codec, load_model
+from tactic_codec.codec import Codec
 from tactic_codec.container import Frame, parse
 from tactic_codec.errors import Corrupt
+from tactic_codec.model import Model
+from tactic_codec.runtime import open_runtime
 
 TINY = Path(__file__).parent / "models" / "tiny"
 THREADS = 8
@@ -48,7 +50,8 @@ def together(work: Callable[[int], object], repeats: int) -> list[object]:
 @pytest.fixture
 def fresh() -> Codec:
     """The tiny model with nothing loaded yet, so that threads race to load it."""
-    return load_model(TINY, device="cpu", threads=1)
+    model = Model(TINY)
+    return Codec(model, open_runtime(model, "cpu", threads=1))
 
 
 def test_one_model_in_eight_threads_writes_the_same_bytes(fresh: Codec, tiny: Codec) -> None:

@@ -27,6 +27,7 @@ ROOMS = {
     "entropy": {"errors"},
     "tiling": set(),
     "metrics": set(),
+    "plotting": {"errors"},
     "picture": {"errors"},
     "model": {"container", "entropy", "errors"},
     "runtime": {"errors", "model", "networks"},
@@ -38,8 +39,8 @@ ROOMS = {
     "speed": {"codec", "container", "picture", "tasks"},
     "report": CODING | {"codec", "metrics", "tasks"},
     "networks": {"errors", "model"},
-    "training": RUNNING | {"networks"},
-    "evaluation": RUNNING | {"networks", "report", "training"},
+    "training": RUNNING | {"networks", "plotting"},
+    "evaluation": RUNNING | {"networks", "plotting", "report", "training"},
     "cli": RUNNING | {"evaluation", "facts", "report", "speed", "training"},
 }
 """Which rooms a room may import, wherever in its files."""
@@ -48,8 +49,9 @@ LEARNING = {"runtime", "refinement", "networks", "training", "evaluation"}
 LIBRARIES = {
     "click": {"cli"},
     "constriction": {"entropy"},
-    "matplotlib": {"evaluation", "training"},
-    "numpy": set(ROOMS) - {"errors", "container", "tiling", "atomic", "cli", "facts", "speed"},
+    "matplotlib": {"evaluation", "plotting", "training"},
+    "numpy": set(ROOMS)
+    - {"errors", "container", "tiling", "atomic", "cli", "facts", "plotting", "speed"},
     "onnx": {"training"},
     "onnxruntime": {"runtime"},
     "PIL": {"codec", "evaluation", "picture", "speed", "training"},

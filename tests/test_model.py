@@ -497,7 +497,7 @@ def test_an_installed_name_is_found_before_a_folder_of_that_name(
     install(tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     assert find("tiny").path == TINY
-    assert find("./tiny").path == Path("tiny")
+    assert find("./tiny").path == tmp_path / "here" / "tiny"
 
 
 @pytest.mark.parametrize("name", ["nothing", "", ".", "..", "../tiny", "tiny/", "a\0b", "x" * 300])

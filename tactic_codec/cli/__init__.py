@@ -18,6 +18,7 @@ Commands are imported when they are run, and import what they need when they nee
 """
 
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -85,6 +86,8 @@ def _give_up(ctx: click.Context, exc: Exception) -> NoReturn:
     """Print one line about an error that ends the whole command, and exit with 1."""
     if ctx.params.get("debug"):
         raise exc
+    if isinstance(exc, ImportError) and "failed to map segment" in str(exc):
+        exc = MemoryError()  # the system's way to say that a library does not fit
     if isinstance(exc, TacError | OSError | MemoryError):
         console.complain(console.reason(exc))
     else:
@@ -132,3 +135,5 @@ def main(debug: bool) -> None:
     "-" is standard input or standard output. The exit status is 0 if all went well, 1 if an input
     failed while the others were still done, and 2 if the command line is wrong.
     """
+    # NumPy's own threads cost more than they save here, and stop it where none is allowed.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -15,6 +15,7 @@ from tactic_codec.cli.outputs import STDOUT, Destination
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
+    from tactic_codec.container import Frame
     from tactic_codec.picture import Pixels
     from tactic_codec.tasks import Task
 
@@ -44,7 +45,7 @@ def each(
     console: Console,
     task: "Task[Any, A]",
     sources: Sequence[Source],
-    decoders: options.Decoders,
+    codec_of: "Callable[[Frame], Codec]",
     running: options.Running,
     *,
     ask: "Callable[[Codec, Pixels], A]",
@@ -58,7 +59,7 @@ def each(
         console: reports what fails.
         task: whose answers these are.
         sources: the inputs.
-        decoders: open the models.
+        codec_of: opens a frame's model.
         running: how.
         ask: a model about a decoded picture.
         destination: of drawings.
@@ -67,7 +68,7 @@ def each(
     """
 
     def answer(item: Decoding) -> tuple[bytes, dict[str, Any], list[tuple[str, float]]]:
-        codec = decoders.of(item.frame)
+        codec = codec_of(item.frame)
         pixels = codec.decode(item.frame)
         found = ask(codec, pixels)
         facts: dict[str, Any] = {"file": item.source.path, "frame": item.item.number}

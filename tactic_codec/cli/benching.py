@@ -34,9 +34,7 @@ _PEER = "avif"
     metavar="N",
     help="How often each step is timed, after one run that does not count.",
 )
-@click.option(
-    "--threads", type=click.IntRange(1), metavar="N", help="Of the networks; all processors."
-)
+@options.threads
 @options.model
 @options.device
 @options.max_pixels

@@ -48,9 +48,9 @@ def classify(
         from tactic_codec.tasks.classify import classify_pixels
 
         sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
-        decoders = options.Decoders(model, running.device, running.threads)
+        codec_of = options.codec_of(model, running)
         ask = partial(classify_pixels, top_k=top)
-        for answered in asking.each(console, CLASSIFY, sources, decoders, running, ask=ask):
+        for answered in asking.each(console, CLASSIFY, sources, codec_of, running, ask=ask):
             if talking.as_json:
                 console.json(answered.facts)
             else:

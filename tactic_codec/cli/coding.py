@@ -325,11 +325,11 @@ def decompress(
 
         sources = files.expand(console, inputs, recursive=recursive, suffixes=FRAMES)
         chosen = picture_format or decoding.format_of(destination, "give --format")
-        decoders = options.Decoders(model, running.device, running.threads)
+        codec_of = options.codec_of(model, running)
 
         def decode(item: Decoding) -> _Coded:
             frame = item.frame
-            codec = decoders.of(frame)
+            codec = codec_of(frame)
             data = image.save(codec.decode(frame), chosen)
             if item.out is not None:
                 destination.write(item.out, data, item.like)

@@ -26,6 +26,7 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from tactic_codec.cli import work
+from tactic_codec.errors import TacError
 
 BAR_DELAY = 1.0
 """Seconds of work before a progress bar appears."""
@@ -86,7 +87,7 @@ def reason(exc: BaseException, name: str = "") -> str:
     if isinstance(exc, OSError) and exc.strerror:
         file = os.fsdecode(exc.filename) if isinstance(exc.filename, str | bytes) else ""
         return exc.strerror if file in ("", name) else f"{exc.strerror}: {display(file)}"
-    if isinstance(exc, MemoryError):
+    if isinstance(exc, MemoryError) and not isinstance(exc, TacError):
         return "out of memory; scale the picture down, or use a smaller -j"
     return str(exc)
 

@@ -14,7 +14,6 @@ from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
     from tactic_codec.facts import Info
-    from tactic_codec.model import Model
 
 _HEADINGS = ["frame", "version", "width", "height", "level", "model", "bytes", "payload", "bpp"]
 _HEADINGS += ["file"]
@@ -129,20 +128,12 @@ class _Tables:
         from tactic_codec import model
 
         self._only = None if name is None else model.find(name)
-        self._known: dict[bytes, Model] = {}
+        self._find = model.find_fingerprint
 
     def check(self, frame: Frame) -> None:
         """Decode a frame's symbols and forget them; raises TacError where that fails."""
-        self._of(frame).decode_symbols(frame)
-
-    def _of(self, frame: Frame) -> "Model":
-        from tactic_codec import model
-
-        if self._only:
-            return self._only
-        if frame.fingerprint not in self._known:
-            self._known[frame.fingerprint] = model.find_fingerprint(frame.fingerprint)
-        return self._known[frame.fingerprint]
+        model = self._only or self._find(frame.fingerprint)
+        model.decode_symbols(frame)
 
 
 def _test_file(

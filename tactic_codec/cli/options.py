@@ -1,10 +1,7 @@
 """Options that several commands share, and what they open."""
 
-import os
-import threading
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -96,7 +93,14 @@ jobs = click.option(
     default=1,
     show_default=True,
     metavar="N",
-    help="Work on N pictures at once; 0 means one for each processor.",
+    help="Work on N pictures at once; 0 means one for each processor that this process may use.",
+)
+threads = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processors that one network may use. By default 1 where -j is above 1, else all that "
+    "this process may use, by its affinity and its cgroup's quota.",
 )
 max_pixels = click.option(
     "--max-pixels",
@@ -165,7 +169,7 @@ class Running(NamedTuple):
     Attributes:
         device: see the runtime room.
         jobs: pictures at once, at least 1.
-        threads: of each one's networks; None for all processors.
+        threads: of each one's networks; None for as many as this process may use.
         max_pixels: of a picture; None where nothing was said.
     """
 
@@ -184,15 +188,26 @@ class Talking(NamedTuple):
 
 
 def running(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --device, --jobs and --max-pixels as its argument ``running``."""
+    """Give a command --device, --jobs, --threads and --max-pixels as its argument ``running``."""
 
     @wraps(command)
-    def call(*args: Any, device: str, jobs: int, max_pixels: int | None, **named: Any) -> None:
-        jobs = jobs or os.cpu_count() or 1
-        threads = 1 if jobs > 1 else None
+    def call(
+        *args: Any,
+        device: str,
+        jobs: int,
+        threads: int | None,
+        max_pixels: int | None,
+        **named: Any,
+    ) -> None:
+        if jobs == 0:
+            from tactic_codec.runtime.machine import processors
+
+            jobs = processors()
+        if jobs > 1:
+            threads = threads or 1
         command(*args, running=Running(device, jobs, threads, max_pixels), **named)
 
-    return compose(device, jobs, max_pixels)(call)
+    return compose(device, jobs, threads, max_pixels)(call)
 
 
 def talking(command: Callable[..., None]) -> Callable[..., None]:
@@ -215,39 +230,17 @@ def level_of(codec: "Codec", quality: int | None) -> int:
     return level
 
 
-class Decoders:
-    """The codecs that frames ask for, each loaded once; for several threads.
+def codec_of(model: str | None, running: Running) -> "Callable[[Frame], Codec]":
+    """Return what finds the codec for a frame; for several threads.
 
     Args:
         model: decodes all frames, by name or folder; by default each frame's own model does.
-        device: see the runtime room.
-        threads: of each network; None for all processors.
+        running: where, and in how many threads.
     """
+    from tactic_codec.codec import load_model, load_model_of
 
-    def __init__(self, model: str | None, device: str, threads: int | None) -> None:
-        from tactic_codec.codec import load_model
-
-        def load(name: str | Path) -> "Codec":
-            return load_model(name, device=device, threads=threads)
-
-        self._load = load
-        self._only = None if model is None else load(model)
-        self._loaded: dict[bytes, Codec] = {}
-        self._lock = threading.Lock()
-
-    def of(self, frame: "Frame") -> "Codec":
-        """Return the codec for a frame.
-
-        Raises:
-            UnknownModel: the frame's model is not installed.
-            BackendUnavailable: the device is not there.
-        """
-        from tactic_codec.model import find_fingerprint
-
-        if self._only:
-            return self._only
-        with self._lock:
-            if frame.fingerprint not in self._loaded:
-                folder = find_fingerprint(frame.fingerprint).path
-                self._loaded[frame.fingerprint] = self._load(folder)
-            return self._loaded[frame.fingerprint]
+    device, threads = running.device, running.threads
+    if model is None:
+        return lambda frame: load_model_of(frame.fingerprint, device=device, threads=threads)
+    only = load_model(model, device=device, threads=threads)
+    return lambda frame: only

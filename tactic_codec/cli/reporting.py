@@ -1,7 +1,7 @@
 """``tactic bpp-report``: rows and totals as a table, as CSV or as JSON lines."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +88,8 @@ def bpp_report(
         from tactic_codec import report
 
         work.collect_warnings(image.ImageWarning)
-        decoders = options.Decoders(model, running.device, running.threads)
-        assess = _Assessor(decoders, originals, masks, running.max_pixels)
+        codec_of = options.codec_of(model, running)
+        assess = _Assessor(codec_of, originals, masks, running.max_pixels)
         items = files.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
         rows = []
@@ -123,12 +123,12 @@ class _Assessor:
 
     def __init__(
         self,
-        decoders: options.Decoders,
+        codec_of: "Callable[[Frame], Codec]",
         originals: str | None,
         masks: str | None,
         max_pixels: int | None,
     ) -> None:
-        self._decoders = decoders
+        self._codec_of = codec_of
         self._originals = originals
         self._masks = masks
         self._max_pixels = max_pixels
@@ -142,7 +142,7 @@ class _Assessor:
         """
         from tactic_codec import report
 
-        codec, missing = self._codec_of(item.frame)
+        codec, missing = self._known_codec(item.frame)
         row = report.row_of(
             item.frame,
             codec,
@@ -154,9 +154,9 @@ class _Assessor:
         )
         return row, missing
 
-    def _codec_of(self, frame: "Frame") -> "tuple[Codec | None, UnknownModel | None]":
+    def _known_codec(self, frame: "Frame") -> "tuple[Codec | None, UnknownModel | None]":
         try:
-            return self._decoders.of(frame), None
+            return self._codec_of(frame), None
         except UnknownModel as exc:
             if self._originals is not None or self._masks is not None:
                 raise

@@ -67,7 +67,7 @@ def segment(
             console,
             SEGMENT,
             sources,
-            options.Decoders(model, running.device, running.threads),
+            options.codec_of(model, running),
             running,
             ask=SEGMENT.ask,
             destination=destination,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec import plotting
 from tactic_codec.evaluation.comparisons import rates
 from tactic_codec.evaluation.curves import RETRAINED, Curve
 from tactic_codec.evaluation.evaluate import FolderResult
@@ -35,20 +35,6 @@ _LEGEND_INCHES = 1.5
 """Room for a name of the legend."""
 
 
-def check() -> None:
-    """Make sure that plots can be drawn.
-
-    Raises:
-        BackendUnavailable: matplotlib is missing.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as exc:
-        raise BackendUnavailable(
-            'plots need matplotlib; run: pip install "tactic-codec[eval]"'
-        ) from exc
-
-
 def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, bytes]:
     """Draw all folders of a report.
 
@@ -62,7 +48,7 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
     Raises:
         BackendUnavailable: matplotlib is missing.
     """
-    check()
+    plotting.check()
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -195,7 +181,7 @@ def draw_rows(
     Raises:
         BackendUnavailable: matplotlib is missing.
     """
-    check()
+    plotting.check()
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -197,11 +197,10 @@ class Decoded:
 class _HeadRuntime:
     """Runs a head that was trained here in the place of a model's own, see `Runtime`."""
 
-    threads: int | None = None
-
     def __init__(self, head: nn.Module, device: str) -> None:
         self._head = head
-        self.torch_device = device
+        self.device = self.torch_device = device
+        self.threads = torch.get_num_threads()
 
     def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the head, whatever the name."""

@@ -1,21 +1,48 @@
-"""ONNX Runtime on the CPU, the runtime of the edge."""
+"""ONNX Runtime on the CPU, the runtime of the edge. The only file that imports ONNX Runtime."""
 
+import ctypes
 import os
+import sys
 import threading
+import warnings
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from tactic_codec.errors import DamagedModel
+from tactic_codec.errors import DamagedModel, OutOfMemory, OutOfThreads, TacError
 from tactic_codec.model import Model
+
+# From 1.29 on it writes a device's number into the home, and sends statistics to its makers. Only
+# what the environment says before the import stops that; whoever set it to 0 wants it so.
+if not os.environ.get("ORT_DISABLE_TELEMETRY"):
+    if "onnxruntime" in sys.modules:
+        warnings.warn(
+            "onnxruntime was imported before tactic-codec could turn its telemetry off: set "
+            "ORT_DISABLE_TELEMETRY=1 in the environment, or open the model first",
+            RuntimeWarning,
+            stacklevel=1,
+        )
+    else:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+try:
+    import onnxruntime as ort
+except ImportError as exc:
+    if "failed to map segment" not in str(exc):
+        raise
+    raise OutOfMemory(
+        "memory does not suffice to load ONNX Runtime; free some, or raise the limit (ulimit -v)"
+    ) from exc
 
 # ONNX Runtime's highest severity. Errors come as exceptions too, and what it warns of, on standard
 # error, users cannot mend.
 _FATAL = 4
 
 _MEMORY_SIGNS = ("Failed to allocate memory", "bad_alloc", "bad allocation")
-"""In messages of runs that memory did not suffice for."""
+"""In messages of sessions that memory did not suffice for."""
+
+_THREAD_SIGNS = ("pthread_create", "Resource temporarily unavailable")
+"""In messages of sessions that got no thread."""
 
 
 class _Session(ort.InferenceSession):  # type: ignore[misc]
@@ -39,13 +66,15 @@ class OnnxRuntime:
 
     torch_device = "cpu"
 
-    def __init__(self, model: Model, threads: int | None) -> None:
+    def __init__(self, model: Model, device: str, threads: int) -> None:
         self._model = model
+        self.device = device
         self.threads = threads
         self._options = ort.SessionOptions()
         self._options.log_severity_level = _FATAL
-        if threads is not None:
-            self._options.intra_op_num_threads = threads
+        # With all processors of the machine, 0 leaves it to ONNX Runtime, which then counts cores
+        # and keeps each thread on its own. Within fewer it would try to keep them on others.
+        self._options.intra_op_num_threads = 0 if threads == os.cpu_count() else threads
         # The arena keeps the memory of a run for the next one: asking the system for it anew each
         # time, page by page, takes as long as the network itself. Tiles bound what it grows to.
         self._options.enable_cpu_mem_arena = True
@@ -60,15 +89,13 @@ class OnnxRuntime:
         """Run a network on one array, see `Runtime`."""
         session = self._session(network)
         try:
-            result: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: array})[
-                0
-            ]
+            # It would copy the array itself, and call one that it has no memory for not contiguous.
+            given = {session.get_inputs()[0].name: np.ascontiguousarray(array)}
+            result: NDArray[np.float32] = session.run(None, given)[0]
         # Its exception classes share no base below Exception.
         except Exception as exc:
-            if any(sign in str(exc) for sign in _MEMORY_SIGNS):
-                raise MemoryError(_line(exc)) from exc
-            raise DamagedModel(
-                f"{self._model.path}: the network {network} does not fit the manifest: {_line(exc)}"
+            raise _named(
+                exc, f"{self._model.path}: the network {network} does not fit the manifest"
             ) from exc
         if not isinstance(result, np.ndarray) or result.dtype != np.float32:
             raise DamagedModel(
@@ -92,10 +119,35 @@ class OnnxRuntime:
             return _Session(data, self._options, providers=["CPUExecutionProvider"])
         # Its exception classes share no base below Exception.
         except Exception as exc:
-            raise DamagedModel(
-                f"{self._model.path / file} is not a network that ONNX Runtime reads: {_line(exc)}"
+            raise _named(
+                exc, f"{self._model.path / file} is not a network that ONNX Runtime reads"
             ) from exc
 
+    def begin_anew(self) -> None:
+        """Leave the sessions so far to the parent, whose threads they count on."""
+        self._lock = threading.Lock()
+        for session in self._sessions.values():
+            # Whatever ends a session waits for its threads, at the child's exit, too, and for ever.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+        self._sessions = {}
 
-def _line(exc: Exception) -> str:
-    return " ".join(str(exc).split())
+
+def _named(exc: Exception, otherwise: str) -> TacError:
+    """Return what an exception of a session means: want of threads or memory, or a damaged model.
+
+    Args:
+        exc: of whatever class, its message alone tells.
+        otherwise: what is wrong where nothing was wanting.
+    """
+    message = " ".join(str(exc).split())
+    if any(sign in message for sign in _THREAD_SIGNS):
+        return OutOfThreads(
+            "the system gives no further thread to run networks with; use fewer (--threads 1, "
+            "threads=1), or raise the limit of processes (ulimit -u) or of memory (ulimit -v)"
+        )
+    if isinstance(exc, MemoryError) or any(sign in message for sign in _MEMORY_SIGNS):
+        return OutOfMemory(
+            "memory does not suffice to run the network; scale the picture down, work on fewer at "
+            "once (-j 1, --threads 1), or raise the limit (ulimit -v)"
+        )
+    return DamagedModel(f"{otherwise}: {message}")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tactic_codec.errors import BackendUnavailable
 from tactic_codec.model import Model
+from tactic_codec.runtime.machine import processors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,22 +29,32 @@ class TorchRuntime:
     def __init__(self, model: Model, device: str, threads: int | None) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendUnavailable("torch finds no CUDA device here; use --device cpu")
-        if threads is not None:
-            torch.set_num_threads(threads)
+        # torch has one number for the process; without one here the host's own stays, if it is
+        # not more than this process may use, which torch does not know of a cgroup's quota.
+        self.threads = threads or min(torch.get_num_threads(), processors())
+        torch.set_num_threads(self.threads)
         self._model = model
-        self.torch_device = device
-        self.threads = threads
+        self.device = device
+        self.torch_device = device.removeprefix("torch-")
         self._networks: dict[str, nn.Module] = {}
         self._lock = threading.Lock()
 
     @memory.shortage_is_named()
     def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
-        module = self._network(network)
-        with torch.inference_mode():
-            result: NDArray[np.float32] = (
-                module(torch.from_numpy(array).to(self.torch_device)).cpu().numpy()
-            )
+        try:
+            module = self._network(network)
+            with torch.inference_mode():
+                result: NDArray[np.float32] = (
+                    module(torch.from_numpy(array).to(self.torch_device)).cpu().numpy()
+                )
+        except RuntimeError as exc:
+            if "forked subprocess" in str(exc):
+                raise BackendUnavailable(
+                    "CUDA does not outlive fork; start the workers with spawn or forkserver, or "
+                    "open the model after the fork"
+                ) from exc
+            raise
         return result
 
     def _network(self, network: str) -> "nn.Module":
@@ -53,3 +64,8 @@ class TorchRuntime:
                     self.torch_device
                 )
             return self._networks[network]
+
+    def begin_anew(self) -> None:
+        """Do without OpenMP's threads, which stay with the parent."""
+        self._lock = threading.Lock()
+        torch.set_num_threads(1)

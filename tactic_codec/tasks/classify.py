@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import picture
-from tactic_codec.codec import Codec, Compressed, as_frame, load_model_of
-from tactic_codec.container import Frame
+from tactic_codec.codec import Codec, Coded, as_frame, load_model_of
 from tactic_codec.metrics import wilson_interval
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks.protocol import Facts, Scores, Share, Task, Told
@@ -55,7 +54,7 @@ def classify_pixels(codec: Codec, pixels: Pixels, top_k: int | None = 5) -> list
 
 
 def classify(
-    data: bytes | Frame | Compressed,
+    data: Coded,
     top_k: int = 5,
     *,
     codec: Codec | None = None,
@@ -65,7 +64,7 @@ def classify(
     """Classify a coded picture; most likely class first.
 
     Args:
-        data: one frame.
+        data: one frame, in any form that `Codec.decompress` takes.
         top_k: how many classes to return, at most as many as there are.
         codec: decodes and classifies; by default the installed model that the frame names.
         device: where ``codec`` is not given.

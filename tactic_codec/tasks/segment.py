@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import metrics, picture
-from tactic_codec.codec import Codec, Compressed, as_frame, load_model_of, pad
-from tactic_codec.container import Frame
+from tactic_codec.codec import Codec, Coded, as_frame, load_model_of, pad
 from tactic_codec.errors import DamagedModel, DataError
 from tactic_codec.metrics import Confusion
 from tactic_codec.model import SEGMENT_SIDES, Head
@@ -135,7 +134,7 @@ def _largest(
 
 
 def segment(
-    data: bytes | Frame | Compressed,
+    data: Coded,
     *,
     codec: Codec | None = None,
     device: str = "auto",
@@ -144,7 +143,7 @@ def segment(
     """Find the class of each pixel of a coded picture.
 
     Args:
-        data: one frame.
+        data: one frame, in any form that `Codec.decompress` takes.
         codec: decodes and segments; by default the installed model that the frame names.
         device: where ``codec`` is not given.
         max_pixels: the largest picture that is read, see `Codec.decompress`.

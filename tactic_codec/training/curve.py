@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec import plotting
 
 PANELS = (
     ("loss", "loss (eq 9)", "log"),
@@ -30,12 +30,9 @@ def draw_curve(log: Path) -> bytes:
     Raises:
         BackendUnavailable: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as exc:
-        raise BackendUnavailable(
-            'a learning curve needs matplotlib; run: pip install "tactic-codec[eval]"'
-        ) from exc
+    plotting.check()
+    from matplotlib.figure import Figure
+
     steps = [line for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
     for step in steps:
         if not step["rate"]:  # nothing was coded, so that nothing was lost
