@@ -142,6 +142,7 @@ def test_python_examples_run(page: str, elsewhere: Path) -> None:
         assert result.returncode == 0, f"{example}\n{result.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("sh"))
 def test_commands_run(page: str, elsewhere: Path) -> None:
     for example in blocks((ROOT / page).read_text(encoding="utf-8"), "sh"):
