@@ -32,7 +32,7 @@ from tactic_codec.container import Frame
 from tactic_codec.entropy import SYMBOL_LIMIT
 from tactic_codec.errors import DamagedModel, LimitExceeded, TargetMissed
 from tactic_codec.model import PLAIN_OFFSET, Model
-from tactic_codec.picture import WHITE, Colour, Pixels
+from tactic_codec.picture import WHITE, Colour, Picture, Pixels
 from tactic_codec.runtime import Runtime, open_runtime
 from tactic_codec.tiling import tiles
 
@@ -153,13 +153,13 @@ class Codec:
 
     def compress(
         self,
-        picture: Image.Image | Pixels | Path | bytes,
+        picture: Picture,
         level: int | None = None,
         *,
         max_bytes: int | None = None,
         keep_label: bool = False,
         effort: int = 0,
-        background: Colour = WHITE,
+        background: str | Colour = WHITE,
     ) -> Compressed:
         """Code a picture as one frame, at a level or at the one that reaches a target.
 
@@ -169,24 +169,26 @@ class Codec:
         decoded and classified. Where none keeps it, the highest is taken.
 
         Args:
-            picture: a Pillow image, uint8 [H, W, 3] in sRGB, the path of a picture file, or its
-                bytes.
+            picture: a Pillow image, an array, a picture file's path, its bytes, or the file itself,
+                opened: see `tactic_codec.picture.as_pixels`.
             level: of the model, 1 for the smallest files; by default the model's own.
             max_bytes: of the whole file.
             keep_label: see above; with ``max_bytes`` of the levels that are small enough.
             effort: 0 rounds latents; 1 to 3 search ever longer for symbols that cost fewer bits and
                 show more, for people and for the model's own classifier, at each level that is
                 tried: see `tactic_codec.refinement`, also on what another classifier sees of it.
-            background: what transparent parts become, 0 to 255 each.
+            background: the colour that transparent pixels are laid on, as "#808080" or (r, g, b).
 
         Raises:
+            TypeError: what is given is no picture in any of these forms.
             ImageError: the picture cannot be read.
             LimitExceeded: it is too large.
             UnknownLevel: the model has no such level.
             TargetMissed: no level's file is small enough.
             UnknownTask: the model has no classifier, and ``keep_label`` needs one.
             BackendUnavailable: effort above 0 needs torch, which is not installed.
-            ValueError: effort is not 0 to 3, or there is a level and a target.
+            ValueError: effort is not 0 to 3, there is a level and a target, or ``background`` is no
+                colour.
         """
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
@@ -194,7 +196,7 @@ class Codec:
             raise ValueError("give a level, or let max_bytes or keep_label choose it")
         if level is not None:
             self.model.level(level)
-        pixels = as_pixels(picture, background)
+        pixels = image.as_pixels(picture, background=background)
         wanted = self.most_likely(pixels) if keep_label else None
         latent = self.analyse(pixels)
 
@@ -426,17 +428,6 @@ def pad(pixels: Pixels, stride: int) -> Pixels:
     return np.pad(pixels, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
 
 
-def as_pixels(picture: Image.Image | Pixels | Path | bytes, background: Colour = WHITE) -> Pixels:
-    """Turn any of the forms that `Codec.compress` takes into uint8 [H, W, 3]."""
-    if isinstance(picture, Image.Image):
-        return image.from_pillow(picture, background=background)
-    if isinstance(picture, Path | bytes):
-        return image.load(picture, background=background)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise ValueError(f"expected uint8 [H, W, 3], found {picture.dtype} {picture.shape}")
-    return picture
-
-
 def as_frame(data: Coded, *, max_pixels: int | None = None) -> Frame:
     """Read what is exactly one frame, within a limit; pass a frame through.
 
@@ -502,13 +493,13 @@ def _codec(model: Model, device: str, threads: int | None) -> Codec:
 
 
 def compress(
-    picture: Image.Image | Pixels | Path | bytes,
+    picture: Picture,
     level: int | None = None,
     *,
     max_bytes: int | None = None,
     keep_label: bool = False,
     effort: int = 0,
-    background: Colour = WHITE,
+    background: str | Colour = WHITE,
     model: str | Path | None = None,
     device: str = "auto",
 ) -> Compressed:

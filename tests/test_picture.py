@@ -210,8 +210,8 @@ def palette_with_alpha() -> Image.Image:
         pytest.param(one_pixel("I;16", 0x8000), (128, 128, 128), id="I;16"),
         pytest.param(one_pixel("I;16B", 0x8000), (128, 128, 128), id="I;16B"),
         pytest.param(one_pixel("I;16L", 0x8000), (128, 128, 128), id="I;16L"),
-        pytest.param(one_pixel("I;16", 300, transparency=300), (255, 255, 255), id="I;16, tRNS"),
-        pytest.param(one_pixel("I;16", 300, transparency=301), (1, 1, 1), id="I;16, tRNS no"),
+        pytest.param(one_pixel("I;16", 5140, transparency=5140), (255, 255, 255), id="I;16, tRNS"),
+        pytest.param(one_pixel("I;16", 5140, transparency=5141), (20, 20, 20), id="I;16, tRNS no"),
         pytest.param(one_pixel("F", 0.6), (153, 153, 153), id="F, unit"),
         pytest.param(one_pixel("F", 200.4), (200, 200, 200), id="F, 255"),
     ],
@@ -486,8 +486,6 @@ def test_unusable_profile_costs_a_warning_and_not_the_picture(mode: str, profile
         (b"<!DOCTYPE html><title>404 Not Found</title>", "HTML"),
         (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
         (b"\x89TA\x10abcdefgh", "\\.tac file"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIF"),
-        (b"\xff\x0a\xfa\x1f", "JPEG XL"),
         (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "MP4"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "WAV"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript"),
@@ -646,7 +644,9 @@ def test_cut_files(format: str, options: dict[str, Any]) -> None:
     cuts = {*range(100), *range(100, len(data), max(1, len(data) // 100))}
     for cut in sorted(cuts | set(range(len(data) - 30, len(data)))):
         try:
-            pixels = load(data[:cut])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ImageWarning)
+                pixels = load(data[:cut])
         except TacError:
             continue
         # A missing end mark is forgiven, a missing pixel is not.
@@ -696,6 +696,21 @@ def test_out_of_memory_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         from_pillow(image)
 
 
+def jpeg_xl_and_heif() -> list[bytes]:
+    """What the extra reads, where it is installed."""
+    try:
+        import pillow_heif
+        import pillow_jxl  # noqa: F401 (it registers itself)
+    except ImportError:
+        return []
+    pillow_heif.register_heif_opener()
+    return [
+        encode(PICTURE, "HEIF"),
+        encode(PICTURE, "JXL", lossless=True),
+        encode(PICTURE, "JXL", use_container=True),
+    ]
+
+
 SEEDS = [
     encode(PICTURE, "JPEG", exif=exif(6)),
     encode(PICTURE, "JPEG", progressive=True),
@@ -709,6 +724,9 @@ SEEDS = [
     encode(PICTURE, "JPEG2000"),
     encode(PICTURE, "AVIF"),
     encode(PICTURE, "QOI"),
+    b"P7\nWIDTH 30\nHEIGHT 20\nDEPTH 3\nMAXVAL 255\nENDHDR\n" + PICTURE.tobytes(),
+    encode(PICTURE, "WEBP", lossless=True, icc_profile=b"x" * 50, xmp=b"<x/>" * 9),
+    *jpeg_xl_and_heif(),
 ]
 
 
@@ -763,7 +781,8 @@ def test_a_jpeg_imports_one_plugin_and_no_colour_management(tmp_path: Path) -> N
     program = (
         "import sys, pathlib; from tactic_codec.picture import load;"
         "load(pathlib.Path(sys.argv[1]));"
-        "print(sorted(m for m in sys.modules if 'Plugin' in m or 'Cms' in m or m == 'torch'))"
+        "print(sorted(m for m in sys.modules if 'Plugin' in m or 'Cms' in m or 'profiles' in m"
+        "  or m.partition('.')[0] in ('torch', 'pillow_heif', 'pillow_jxl')))"
     )
     run = subprocess.run(
         [sys.executable, "-c", program, path], capture_output=True, text=True, check=True

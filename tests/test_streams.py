@@ -43,7 +43,7 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "BMP": lambda n: encoded(n, "BMP"),
     "PPM": lambda n: encoded(n, "PPM"),
     "PGM": lambda n: b"P5 # a comment\n3 2\n255\n" + bytes(range(6 * n, 6 * n + 6)),
-    "PGM of 16 bits": lambda n: b"P5 3 2 65535\n" + bytes(range(n, n + 12)),
+    "PGM of 16 bits": lambda n: b"P5 3 2 65535\n" + bytes(range(99 + n, 111 + n)),
     "PBM": lambda n: b"P4\n9 2\n" + bytes([n, 0, n, 0]),
     "one pixel": lambda n: b"P5 1 1 9\n%d" % n,
 }

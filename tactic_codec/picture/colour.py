@@ -2,10 +2,12 @@
 
 import io
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 from PIL import Image
 
-from tactic_codec.picture.forms import Colour, ImageWarning
+from tactic_codec.picture.forms import ImageWarning
 
 # The names under which plain sRGB is embedded. Whole names: "sRGB linear" and "scRGB" are others.
 _SRGB_NAMES = frozenset(
@@ -15,44 +17,69 @@ _SRGB_NAMES = frozenset(
 _MODE_OF_SPACE = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
 
 
-def colour_of(text: str) -> Colour:
-    """Return the colour that a text names, as in CSS: ``black``, ``#ff8000``, ``rgb(255,128,0)``.
+def to_srgb(colours: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
+    """Colours of mode L, RGB, CMYK or LAB as sRGB, by what their file says of them.
 
-    Raises:
-        ValueError: it names none, or one that is not opaque.
+    What counts first is an embedded profile, then numbers that stand for colours ("cicp", or what
+    pillow-heif calls "nclx_profile"), then PNG's sRGB, then its gAMA and cHRM. Only in PNG do
+    numbers count before a profile (PNG 3rd edition, 4.3): `reading` leaves that profile out.
+
+    Args:
+        colours: as `modes` splits them.
+        info: of the Pillow image; an "icc_profile" that is None was damaged.
     """
-    from PIL import ImageColor
-
-    found = ImageColor.getrgb(text)
-    if len(found) != 3:
-        raise ValueError(f"{text!r} is not opaque")
-    return found
-
-
-def to_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
-    """Colours of mode L, RGB, CMYK or LAB as sRGB, by their embedded profile if it can be used."""
     if colours.mode == "LAB":
         return _lab_to_srgb(colours)
-    if not profile or _profile_name(profile) in _SRGB_NAMES:
-        return colours.convert("RGB")
+    try:
+        profile = _profile_of(info)
+        return colours.convert("RGB") if profile is None else _converted(colours, profile)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+    warnings.warn(
+        f"the colour profile cannot be used ({reason}): the colours are taken as sRGB",
+        ImageWarning,
+        stacklevel=3,
+    )
+    return colours.convert("RGB")
 
+
+def _profile_of(info: Mapping[Any, Any]) -> bytes | None:
+    """The profile to convert by, or None for sRGB; ValueError for colours that nobody knows."""
+    if "icc_profile" in info and info["icc_profile"] != b"":
+        profile = info["icc_profile"]
+        if profile is None:
+            raise ValueError("the embedded profile is damaged")
+        return None if _profile_name(profile) in _SRGB_NAMES else profile
+    numbers = info.get("cicp") or info.get("nclx_profile")
+    by_gamma = "srgb" not in info and bool(info.keys() & {"gamma", "chromaticity"})
+    adobe = info.get("adobe_rgb", False)
+    if not (numbers or adobe or by_gamma):
+        return None
+
+    from tactic_codec.picture import profiles  # few pictures need it
+
+    if isinstance(numbers, dict):
+        numbers = (numbers["color_primaries"], numbers["transfer_characteristics"])
+    if numbers:
+        return profiles.of_cicp(*numbers[:2])
+    if adobe:
+        return profiles.of_gamma(profiles.ADOBE_GAMMA, profiles.ADOBE_RGB)
+    return profiles.of_gamma(info.get("gamma"), info.get("chromaticity"))
+
+
+def _converted(colours: Image.Image, profile: bytes) -> Image.Image:
     from PIL import ImageCms  # few pictures need it
 
     mode = _MODE_OF_SPACE.get(profile[16:20], "no mode that is known here")
     # Grey pictures often carry the RGB profile of the program that saved them.
     fitting = colours.convert("RGB") if (colours.mode, mode) == ("L", "RGB") else colours
+    if fitting.mode != mode:
+        raise ValueError(f"they are for {mode}, the picture is {fitting.mode}")
+    source, target = io.BytesIO(profile), ImageCms.createProfile("sRGB")
     try:
-        if fitting.mode != mode:
-            raise ValueError(f"it is for {mode}, the picture is {fitting.mode}")
-        source, target = io.BytesIO(profile), ImageCms.createProfile("sRGB")
         return ImageCms.buildTransform(source, target, mode, "RGB").apply(fitting)
-    except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        warnings.warn(
-            f"the embedded colour profile cannot be used ({error}): the colours are taken as sRGB",
-            ImageWarning,
-            stacklevel=3,
-        )
-        return colours.convert("RGB")
+    except ImageCms.PyCMSError as error:
+        raise ValueError(error) from error
 
 
 def _lab_to_srgb(colours: Image.Image) -> Image.Image:

@@ -1,5 +1,7 @@
 """The array forms of pictures, and the warning for what they cannot hold."""
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,3 +26,42 @@ WHITE: Colour = (255, 255, 255)
 
 class ImageWarning(UserWarning):
     """The picture is read, but not everything that its file holds."""
+
+
+def warn_of_darkness(highest: int, top: int) -> None:
+    """Warn of samples that use so little of the range of their type that nothing is to be seen.
+
+    Cameras and instruments of 10 or 12 bits often store what they measure in 16.
+    """
+    if 0 < highest <= top // 20:
+        warnings.warn(
+            f"the brightest sample is {highest} of {top}: the picture looks black; scale its values"
+            " to the whole range first",
+            ImageWarning,
+            stacklevel=3,
+        )
+
+
+def colour_of(name: str | Colour) -> Colour:
+    """The colour that Pillow's ImageColor knows by this name, as "#808080", "grey" or "hsl(...)".
+
+    Raises:
+        ValueError: no colour, or one that is not opaque; tuples are checked too.
+    """
+    channels: tuple[int, ...]
+    if isinstance(name, str):
+        from PIL import ImageColor
+
+        try:
+            channels = ImageColor.getrgb(name.strip())
+        except ValueError:
+            channels = ()
+    else:
+        channels = name
+    if len(channels) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in channels):
+        raise ValueError(
+            f"{name!r} is no opaque colour: a name as 'grey', '#808080' or 'rgb(128, 128, 128)' was"
+            " expected, or three whole numbers of 0 to 255"
+        )
+    red, green, blue = channels
+    return red, green, blue

@@ -1,5 +1,6 @@
 """What kind of file some bytes begin, and which kinds are pictures."""
 
+import importlib.util
 import re
 from typing import NamedTuple
 
@@ -8,13 +9,15 @@ from tactic_codec.errors import UnsupportedImage
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".jpx", ".qoi"),
+    *((".heic", ".heif", ".hif") if importlib.util.find_spec("pillow_heif") else ()),
+    *((".jxl",) if importlib.util.find_spec("pillow_jxl") else ()),
 )
 """Of the files that are taken for pictures in folders, in lower case; a file that is named may have
 any suffix."""
 
 
 class Reader(NamedTuple):
-    """One picture format: how its files begin and which Pillow class reads them."""
+    """One picture format: how its files begin and which class, made as Pillow's are, reads them."""
 
     name: str
     signature: bytes  # a regular expression, matched at the first byte
@@ -25,35 +28,43 @@ class Reader(NamedTuple):
 _READERS = (
     # JPEG's own class, not Pillow's factory: of a phone's multi-picture file (MPO) it reads the
     # picture and leaves the depth and gain maps behind it alone.
-    Reader("JPEG", rb"\xff\xd8\xff", "JpegImagePlugin", "JpegImageFile"),
-    Reader("PNG", rb"\x89PNG\r\n\x1a\n", "PngImagePlugin", "PngImageFile"),
-    Reader("WebP", rb"RIFF....WEBP", "WebPImagePlugin", "WebPImageFile"),
+    Reader("JPEG", rb"\xff\xd8\xff", "PIL.JpegImagePlugin", "JpegImageFile"),
+    Reader("PNG", rb"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin", "PngImageFile"),
+    Reader("WebP", rb"RIFF....WEBP", "PIL.WebPImagePlugin", "WebPImageFile"),
     Reader(
         "AVIF",
         rb"....ftyp(?:avi[fs]|m(?:if1|sf1|iaf).{4,44}?avi[fs])",
-        "AvifImagePlugin",
+        "PIL.AvifImagePlugin",
         "AvifImageFile",
     ),
-    Reader("GIF", rb"GIF8[79]a", "GifImagePlugin", "GifImageFile"),
-    Reader("TIFF", rb"II[*+]\0|MM\0[*+]", "TiffImagePlugin", "TiffImageFile"),
+    Reader("GIF", rb"GIF8[79]a", "PIL.GifImagePlugin", "GifImageFile"),
+    Reader("TIFF", rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", "TiffImageFile"),
     Reader(
-        "BMP", rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BmpImagePlugin", "BmpImageFile"
+        "BMP", rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "PIL.BmpImagePlugin", "BmpImageFile"
     ),
-    Reader("PNM", rb"P[1-6f][\s#]", "PpmImagePlugin", "PpmImageFile"),
+    Reader("PNM", rb"P[1-4f][\s#]", "PIL.PpmImagePlugin", "PpmImageFile"),
+    Reader("PNM", rb"P[56][\s#]|P7\n", "tactic_codec.picture.netpbm", "NetpbmFile"),
     Reader(
         "JPEG 2000",
         rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
-        "Jpeg2KImagePlugin",
+        "PIL.Jpeg2KImagePlugin",
         "Jpeg2KImageFile",
     ),
-    Reader("QOI", rb"qoif", "QoiImagePlugin", "QoiImageFile"),
+    Reader("QOI", rb"qoif", "PIL.QoiImagePlugin", "QoiImageFile"),
+    Reader("HEIF", rb"....ftyp(?:hei|hev|mif|msf)", "pillow_heif", "HeifImageFile"),
+    Reader(
+        "JPEG XL",
+        rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
+        "pillow_jxl.JpegXLImagePlugin",
+        "JXLImageFile",
+    ),
 )
+
+_TAC = "a .tac file"
 
 # What people hand over in place of a picture. The order matters where one pattern holds another.
 _STRANGERS = (
-    ("a .tac file, which is compressed already", rb"\x89TA"),
-    ("a HEIF picture", rb"....ftyp(?:hei|hev|mif|msf)"),
-    ("a JPEG XL picture", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+    (_TAC, rb"\x89TA"),
     ("an MP4 or QuickTime film", rb"....(?:ftyp|moov|mdat)"),
     ("a Matroska or WebM film", rb"\x1a\x45\xdf\xa3"),
     ("an AVI film", rb"RIFF....AVI "),
@@ -78,6 +89,7 @@ _STRANGERS = (
 )
 
 HEAD_BYTES = 256  # enough for every pattern above
+PNG_DEPTH = 24  # where the bits a channel stand, in the header that begins every PNG
 
 
 def find_reader(head: bytes) -> Reader:
@@ -87,8 +99,23 @@ def find_reader(head: bytes) -> Reader:
     for reader in _READERS:
         if re.match(reader.signature, head, re.DOTALL):
             return reader
-    found = next((name for name, form in _STRANGERS if re.match(form, head, re.DOTALL)), None)
-    if found is None:
-        found = f"an unknown kind of file (it begins with {head[:8].hex(' ')})"
-    known = ", ".join(reader.name for reader in _READERS)
+    found = kind_of(head) or f"an unknown kind of file (it begins with {head[:8].hex(' ')})"
+    if found == _TAC:
+        raise UnsupportedImage(
+            f"this is {found}, compressed already: a picture was expected; to see it, decompress it"
+            " (tactic decompress FILE.tac FILE.png)"
+        )
+    known = ", ".join(dict.fromkeys(reader.name for reader in _READERS))
     raise UnsupportedImage(f"this is {found}: a picture was expected, one of {known}")
+
+
+def kind_of(head: bytes) -> str | None:
+    """What kind of file begins with these bytes, with its article, or None if they do not tell.
+
+    A kind that can be compressed ends in "picture": "a JPEG picture", "an AVIF picture", but "a PDF
+    document". The first 256 bytes are enough; fewer may be all that there are.
+    """
+    for reader in _READERS:
+        if re.match(reader.signature, head, re.DOTALL):
+            return f"{'an' if reader.name == 'AVIF' else 'a'} {reader.name} picture"
+    return next((name for name, form in _STRANGERS if re.match(form, head, re.DOTALL)), None)

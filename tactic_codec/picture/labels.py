@@ -9,10 +9,9 @@ from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
 from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, Colour, LabelMap
-from tactic_codec.picture.kinds import HEAD_BYTES, find_reader
-from tactic_codec.picture.modes import refuse_empty
-from tactic_codec.picture.plugins import begin, plugin, translated
-from tactic_codec.picture.reading import opened, refuse_above
+from tactic_codec.picture.kinds import HEAD_BYTES, PNG_DEPTH, find_reader
+from tactic_codec.picture.plugins import plugin
+from tactic_codec.picture.reading import decoded, opened
 
 
 def save_labels(labels: LabelMap, colours: Sequence[Colour]) -> bytes:
@@ -33,7 +32,7 @@ def save_labels(labels: LabelMap, colours: Sequence[Colour]) -> bytes:
     # A palette of more than 16 colours needs 8 bits; not every reader of label maps unpacks fewer.
     filled = [*colours, *[(0, 0, 0)] * (17 - len(colours))]
     image.putpalette([value for colour in filled for value in colour])
-    plugin("PngImagePlugin")
+    plugin("PIL.PngImagePlugin")
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -60,22 +59,16 @@ def load_labels(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> LabelMap
         reader = find_reader(head)
         if reader.name != "PNG":
             raise UnsupportedImage(f"this is {reader.name}: {_LABELS_EXPECTED}")
-        stream.seek(0)
-        image = begin(reader, stream)
-        refuse_empty(image)
-        refuse_above(max_pixels, image)
+        image = decoded(reader, stream, max_pixels)
         # Pillow spreads grey of 2 and 4 bits over 0 to 255, which would make other classes of it.
-        spread_grey = image.mode == "L" and head[_PNG_DEPTH] != 8
+        spread_grey = image.mode == "L" and head[PNG_DEPTH] != 8
         if image.mode not in ("L", "P") or spread_grey:
             raise UnsupportedImage(
-                f"this PNG has mode {image.mode} and {head[_PNG_DEPTH]} bits: {_LABELS_EXPECTED}"
+                f"this PNG has mode {image.mode} and {head[PNG_DEPTH]} bits: {_LABELS_EXPECTED}"
             )
-        with translated("the label map"):
-            image.load()
         return np.array(image)
 
 
 _LABELS_EXPECTED = (
     "a label map was expected, a PNG of 8-bit grey or with a palette whose values are classes"
 )
-_PNG_DEPTH = 24  # where the bits a channel stand, in the header that begins every PNG

@@ -1,52 +1,64 @@
 """A Pillow image of any mode as the one array that the codec knows."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
 from tactic_codec.picture.colour import to_srgb
-from tactic_codec.picture.forms import WHITE, Colour, ImageWarning, Pixels
+from tactic_codec.picture.forms import (
+    WHITE,
+    Colour,
+    ImageWarning,
+    Pixels,
+    colour_of,
+    warn_of_darkness,
+)
 from tactic_codec.picture.plugins import translated
 
 
-def refuse_empty(image: Image.Image) -> None:
+def refuse_empty(width: int, height: int) -> None:
     """Raise UnsupportedImage for an image without pixels."""
-    if 0 in image.size:
+    if 0 in (width, height):
         raise UnsupportedImage(
-            f"the picture has {image.width} x {image.height} pixels: at least 1 x 1 was expected"
+            f"the picture has {width} x {height} pixels: at least 1 x 1 was expected"
         )
 
 
-def from_pillow(image: Image.Image, *, background: Colour = WHITE) -> Pixels:
+def from_pillow(image: Image.Image, *, background: str | Colour = WHITE) -> Pixels:
     """Turn a Pillow image of any mode into the codec's array.
 
     Orientation, transparency and an embedded colour profile are applied, as in `load`. Modes of
     deeper grey: ``I;16`` and ``I`` are read on the scale 0 to 65535, rounded to 8 bits; ``F`` on
-    the scale 0 to 1 if nothing exceeds 1, else on Pillow's own, 0 to 255.
+    the scale 0 to 1 if nothing exceeds 1, else on Pillow's own, 0 to 255. What a TIFF opened by
+    Pillow says of 12 bits, of signed samples and of white as 0 counts.
 
     Args:
         image: its present frame is read; the limit on pixels is the caller's affair.
-        background: the colour behind transparent pixels.
+        background: the colour behind transparent pixels, see `colour_of`.
 
     Returns:
         uint8 [height, width, 3], sRGB, upright, opaque, writable, a copy.
 
     Raises:
+        ValueError: ``background`` is no colour.
         UnsupportedImage: no pixels, a mode that is not known, or values outside its scale.
         DamagedImage: the image was opened lazily and its file is cut or damaged.
 
     Warns:
-        ImageWarning: the colour profile or the EXIF data cannot be used.
+        ImageWarning: what is said of the colours or the EXIF data cannot be used; samples of 16
+            bits are so small that the picture looks black.
     """
-    refuse_empty(image)
+    behind = colour_of(background)
+    refuse_empty(*image.size)
     with translated("the picture"):
         image.load()
         colours, alpha = _split(image)
-        picture = to_srgb(colours, image.info.get("icc_profile"))
+        picture = to_srgb(colours, _colour_info(image))
         if alpha is not None:
-            canvas = Image.new("RGB", picture.size, background)
+            canvas = Image.new("RGB", picture.size, behind)
             canvas.paste(picture, mask=alpha)
             picture = canvas
         turn = _TURNS.get(_orientation(image))
@@ -55,7 +67,7 @@ def from_pillow(image: Image.Image, *, background: Colour = WHITE) -> Pixels:
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """The colours, of mode L, RGB, CMYK or LAB, and the alpha, of mode L, where there is one."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if image.mode in ("I", "F") or image.mode.startswith("I;16") or _is_signed(image):
         return _split_deep_grey(image)
     if image.has_transparency_data:
         if image.mode in ("1", "L", "LA", "La"):
@@ -73,25 +85,60 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """`_split` for grey of 16 or 32 bits, which Pillow itself would clip instead of scale."""
-    values = np.asarray(image)
+    """`_split` for grey that Pillow would clip or wrap instead of scale."""
+    raw = np.asarray(image)
+    values = raw.view(np.int8) if image.mode == "L" else raw
     lowest, highest = values.min(), values.max()
-    top = 255 if image.mode == "F" else 65535
+    top = 255 if image.mode in ("F", "L") else 4095 if _tag(image, _BITS) == 12 else 65535
     if not (lowest >= 0 and highest <= top):  # so written, it catches NaN
         raise UnsupportedImage(
             f"the grey values run from {lowest} to {highest}: 0 to {top} was expected;"
             " scale them first"
         )
+    white_is_zero = _tag(image, _PHOTOMETRIC) == 0
     if image.mode == "F":
-        grey = np.rint(values * 255 if highest <= 1 else values).astype(np.uint8)
+        scaled = values * 255 if highest <= 1 else values
+        grey = np.rint(255 - scaled if white_is_zero else scaled).astype(np.uint8)
     else:
-        # 65535 / 255 = 257 is odd: adding its half, rounded down, rounds to the nearest, no ties.
-        grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        warn_of_darkness(int(top - lowest if white_is_zero else highest), top)
+        light = values.astype(np.uint32)
+        if white_is_zero:
+            light = top - light
+        grey = ((510 * light + top) // (2 * top)).astype(np.uint8)
     transparent = image.info.get("transparency")
     if transparent is None:
         return Image.fromarray(grey), None
     opaque = np.where(values == transparent, 0, 255).astype(np.uint8)
     return Image.fromarray(grey), Image.fromarray(opaque)
+
+
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0
+
+
+def _tag(image: Image.Image, number: int) -> int | None:
+    """A TIFF's tag, that of the first channel, or None; images of other files have none."""
+    value = getattr(image, "tag_v2", {}).get(number)
+    first = value[0] if isinstance(value, tuple) and value else value
+    return first if isinstance(first, int) else None
+
+
+def _is_signed(image: Image.Image) -> bool:
+    return image.mode == "L" and _tag(image, _SAMPLE_FORMAT) == 2
+
+
+_EXIF_IFD, _INTEROPERABILITY_IFD = 0x8769, 0xA005
+_COLOUR_SPACE, _UNCALIBRATED, _INTEROPERABILITY_INDEX = 0xA001, 0xFFFF, 1
+
+
+def _colour_info(image: Image.Image) -> dict[Any, Any]:
+    """What an image says of its colours, DCF's way of saying Adobe RGB (EXIF 2.32, 4.6.8) too."""
+    info = dict(image.info)
+    if b"R03" in (info.get("exif") or b""):
+        exif = image.getexif()
+        space = exif.get_ifd(_EXIF_IFD).get(_COLOUR_SPACE)
+        index = exif.get_ifd(_INTEROPERABILITY_IFD).get(_INTEROPERABILITY_INDEX)
+        info["adobe_rgb"] = space in (None, _UNCALIBRATED) and str(index)[:3] == "R03"
+    return info
 
 
 _TURNS = {

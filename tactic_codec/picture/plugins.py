@@ -15,8 +15,8 @@ from tactic_codec.picture.kinds import Reader
 
 
 def plugin(module: str) -> Any:
-    """Pillow's module of this name, imported when its format is first met."""
-    return importlib.import_module(f"PIL.{module}")
+    """A format's module, imported when the format is first met."""
+    return importlib.import_module(module)
 
 
 def begin(reader: Reader, stream: BinaryIO) -> Image.Image:
@@ -24,7 +24,10 @@ def begin(reader: Reader, stream: BinaryIO) -> Image.Image:
     try:
         module = plugin(reader.module)
     except ImportError as error:
-        raise UnsupportedImage(f"this Pillow cannot read {reader.name}: update Pillow") from error
+        remedy = "update Pillow"
+        if not reader.module.startswith("PIL."):
+            remedy = 'install what reads it, pip install "tactic-codec[formats]"'
+        raise UnsupportedImage(f"{reader.name} pictures cannot be read here: {remedy}") from error
     if not getattr(module, "SUPPORTED", True):
         raise UnsupportedImage(f"this Pillow was built without {reader.name}: install its wheel")
     with translated(f"the {reader.name} picture"):

@@ -2,23 +2,29 @@
 
 import io
 import stat
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image
 
-from tactic_codec.errors import LimitExceeded, UnsupportedImage
+from tactic_codec.errors import DamagedImage, LimitExceeded, UnsupportedImage
+from tactic_codec.picture.boxes import idat_is_whole, jxl_size, told
 from tactic_codec.picture.forms import (
     DEFAULT_MAX_PIXELS,
     WHITE,
     Colour,
     ImageWarning,
     Pixels,
+    colour_of,
+    warn_of_darkness,
 )
-from tactic_codec.picture.kinds import HEAD_BYTES, find_reader
+from tactic_codec.picture.kinds import HEAD_BYTES, Reader, find_reader
+from tactic_codec.picture.mending import mended
 from tactic_codec.picture.modes import from_pillow, refuse_empty
 from tactic_codec.picture.plugins import begin, translated
 
@@ -28,6 +34,8 @@ _BYTES_A_PIXEL = 16
 _BYTES_BESIDE = 1 << 26
 """Room for metadata and previews."""
 
+_TIFF_BITS = 258
+
 _PIECE_BYTES = 1 << 20
 """Read at once of a stream whose length nobody knows."""
 
@@ -36,7 +44,7 @@ def load(
     source: bytes | Path | BinaryIO,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
-    background: Colour = WHITE,
+    background: str | Colour = WHITE,
 ) -> Pixels:
     """Read a picture as it is meant to be seen.
 
@@ -45,12 +53,13 @@ def load(
             and streams no more is read than a picture of ``max_pixels`` may have, and only the
             first bytes where those are no picture's.
         max_pixels: the largest width x height that is decoded.
-        background: the colour behind transparent pixels.
+        background: the colour behind transparent pixels, see `colour_of`.
 
     Returns:
         uint8 [height, width, 3], sRGB, upright, opaque, writable.
 
     Raises:
+        ValueError: ``background`` is no colour.
         UnsupportedImage: no picture, or one that has no pixels or no agreed scale.
         DamagedImage: the file is cut or damaged.
         LimitExceeded: more than ``max_pixels``, known from the header, before decoding; or a stream
@@ -60,23 +69,131 @@ def load(
     Warns:
         ImageWarning: something that the file holds is left out, see the module's text.
     """
+    colour_of(background)  # before anything is read
     with opened(source, max_pixels) as stream:
-        reader = find_reader(stream.read(HEAD_BYTES))
+        image = decoded(find_reader(stream.read(HEAD_BYTES)), stream, max_pixels)
+        pixels = from_pillow(image, background=background)
+        if image.mode.startswith("RGB") and _is_deep(image):
+            warn_of_darkness(int(pixels.max()) or 1, 255)
+        return pixels
+
+
+def decoded(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image:
+    """Read a picture, and one whose file is damaged where its pixels are not; errors as `load`."""
+    try:
+        return _decoded(reader, stream, max_pixels)
+    except DamagedImage:
+        image = _mended(reader, stream, max_pixels)
+        if image is None:
+            raise
+        return image
+
+
+def _decoded(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image:
+    """Read a picture's pixels, and what its file says of them."""
+    if reader.name == "JPEG XL":  # decoded as soon as it is opened
+        with translated("the JPEG XL picture"):
+            refuse_size(max_pixels, *jxl_size(stream))
+    stream.seek(0)
+    image = begin(reader, stream)
+    refuse_size(max_pixels, *image.size)
+    with translated(f"the {reader.name} picture"):
+        _refuse_camera_raw(image)
+        _refuse_silent_damage(reader, stream)
+        several = getattr(image, "is_animated", False)
+        said = told(reader.name, stream)
         stream.seek(0)
-        image = begin(reader, stream)
-        refuse_empty(image)
-        refuse_above(max_pixels, image)
-        with translated(f"the {reader.name} picture"):
-            _refuse_camera_raw(image)
-            several = getattr(image, "is_animated", False)
-            image.load()
-        if several:
+        image.load()
+        image.info.update(said)
+        if reader.name == "PNG":
+            if "cicp" in said:  # goes before a profile, in PNG alone
+                image.info.pop("icc_profile", None)
+            _scale_transparency(image.info, said["bits"])
+        if reader.name == "JPEG XL" and not getattr(image, "jpeg", False):
+            image.info.pop("exif", None)  # it is upright already, whatever its EXIF says
+        if "clap" in said:
+            image = _cropped(image, said["clap"])
+    if several:
+        warnings.warn(
+            f"the {reader.name} picture has several frames or pages: only the first is read",
+            ImageWarning,
+            stacklevel=3,
+        )
+    return image
+
+
+def _refuse_silent_damage(reader: Reader, stream: BinaryIO) -> None:
+    """Refuse what Pillow decodes to other pixels without a word.
+
+    A JPEG 2000 without its last marker, cut behind its header, becomes one grey. And the checksums
+    of a PNG's pixels are not looked at.
+    """
+    stream.seek(0)
+    if reader.name == "JPEG 2000" and b"\xff\xd9" not in stream.read():
+        raise DamagedImage("the JPEG 2000 picture is cut: fetch it again")
+    if reader.name == "PNG" and not idat_is_whole(stream):
+        raise DamagedImage("a checksum of the PNG's pixels is wrong: fetch it again")
+
+
+def _scale_transparency(info: dict[Any, Any], bits: int) -> None:
+    """Bring the transparent colour of a PNG to the scale of its pixels, where Pillow does not.
+
+    Of colours of 16 bits Pillow keeps the upper 8, so no more can be compared.
+    """
+    transparent = info.get("transparency")
+    if isinstance(transparent, int) and bits in (2, 4):
+        info["transparency"] = transparent * 255 // ((1 << bits) - 1)
+    elif isinstance(transparent, tuple) and bits == 16:
+        info["transparency"] = tuple(value >> 8 for value in transparent)
+
+
+def _mended(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image | None:
+    """Read a picture whose file is damaged where its pixels are not, or return None."""
+    limit = bytes_of(max_pixels)
+    stream.seek(0)
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        return None
+    for files in mended(reader.name, data):
+        try:
+            image, *others = (_decoded(reader, io.BytesIO(file), max_pixels) for file in files)
+        except DamagedImage:
+            continue
+        if all(np.array_equal(np.asarray(image), np.asarray(other)) for other in others):
             warnings.warn(
-                f"the {reader.name} picture has several frames or pages: only the first is read",
+                f"the {reader.name} file is damaged where its pixels are not, in its metadata or at"
+                " its end: what is damaged is left out",
                 ImageWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        return from_pillow(image, background=background)
+            return image
+    return None
+
+
+def _cropped(image: Image.Image, aperture: bytes) -> Image.Image:
+    """Cut out a clean aperture (ISO/IEC 14496-12, 12.1.4.1): outside it there is only padding."""
+    try:
+        w, w_per, h, h_per, x, x_per, y, y_per = struct.unpack(">IIIIiIiI", aperture)
+        width, height = round(w / w_per), round(h / h_per)
+        left = round((image.width - width) / 2 + x / x_per)
+        top = round((image.height - height) / 2 + y / y_per)
+    except (struct.error, ZeroDivisionError):
+        width = height = left = top = 0
+    inside = min(left, top) >= 0 and left + width <= image.width and top + height <= image.height
+    if not (width and height and inside):
+        warnings.warn(
+            "the clean aperture cannot be used: the picture is read with its edges",
+            ImageWarning,
+            stacklevel=4,
+        )
+        return image
+    return image.crop((left, top, left + width, top + height))
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether colours of 16 bits were read, of which Pillow keeps the upper 8."""
+    bits = image.info.get("bits") or getattr(image, "tag_v2", {}).get(_TIFF_BITS, 8)
+    return bits == 16 or (isinstance(bits, tuple) and set(bits) == {16})
 
 
 @contextmanager
@@ -122,9 +239,9 @@ def _bounded(stream: BinaryIO, max_pixels: int) -> BinaryIO:
     return content
 
 
-def refuse_above(max_pixels: int, image: Image.Image) -> None:
-    """Raise LimitExceeded for an image of more than ``max_pixels``."""
-    width, height = image.size
+def refuse_size(max_pixels: int, width: int, height: int) -> None:
+    """Raise LimitExceeded for more than ``max_pixels``, UnsupportedImage for none at all."""
+    refuse_empty(width, height)
     if width * height > max_pixels:
         raise LimitExceeded(
             f"the picture has {width} x {height} = {width * height} pixels, more than the limit of"

@@ -64,7 +64,7 @@ def save(pixels: Pixels, format: str) -> bytes:
         )
     image = to_pillow(pixels)
     writer = _WRITERS[format]
-    plugin(writer.module)  # else Pillow imports every plugin to find this one
+    plugin(f"PIL.{writer.module}")  # else Pillow imports every plugin to find this one
     buffer = io.BytesIO()
     try:
         image.save(buffer, writer.pillow_name, **writer.options)

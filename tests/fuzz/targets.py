@@ -344,10 +344,12 @@ def seeds(target: str) -> Iterator[bytes]:
     elif target == "picture":
         random = np.random.default_rng(1)
         pixels = random.integers(0, 256, (9, 13, 3), np.uint8)
-        for kind in ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "QOI"):
+        kinds = ["PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "QOI"]
+        for kind in kinds + _extra_kinds():
             stream = io.BytesIO()
             Image.fromarray(pixels).save(stream, kind)
             yield stream.getvalue()
+        yield b"P7\nWIDTH 13\nHEIGHT 9\nDEPTH 3\nMAXVAL 255\nENDHDR\n" + pixels.tobytes()
     elif target == "folder":
         yield b"\0" + (TINY / "model.json").read_bytes()
         yield b"\xff" + (TINY / "tables.npz").read_bytes()
@@ -362,6 +364,17 @@ def seeds(target: str) -> Iterator[bytes]:
         yield from (b"\xff" + brightest_channel(stride) for stride in (1, 4, 32))
     else:
         yield (TINY / "synthesis.onnx").read_bytes()
+
+
+def _extra_kinds() -> list[str]:
+    """What the extra "formats" adds, where it is installed."""
+    try:
+        import pillow_heif
+        import pillow_jxl  # noqa: F401 (it registers itself)
+    except ImportError:
+        return []
+    pillow_heif.register_heif_opener()
+    return ["HEIF", "JXL"]
 
 
 def _payloads(frames: list[bytes]) -> Iterator[bytes]:

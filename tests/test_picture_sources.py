@@ -1,0 +1,183 @@
+"""The door for pictures: every form that a caller may have in hand, and the colour behind them."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_picture import NOISE, PICTURE, encode
+
+from tactic_codec import load_model
+from tactic_codec.container import parse
+from tactic_codec.errors import UnsupportedImage
+from tactic_codec.picture import as_pixels, colour_of, from_pillow, kind_of, load, to_pillow
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+TINY = Path(__file__).parent / "models" / "tiny"
+PNG = encode(PICTURE, "PNG")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "ä picture.png"
+    path.write_bytes(PNG)
+    return path
+
+
+def test_files_in_every_form(path: Path) -> None:
+    class Like(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            return str(path)
+
+    forms = [str(path), path, Like(), PNG, bytearray(PNG), memoryview(PNG), io.BytesIO(PNG)]
+    for form in forms:
+        np.testing.assert_array_equal(as_pixels(form), PICTURE)
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(as_pixels(file), PICTURE)
+    with path.open("rb", buffering=0) as file:
+        np.testing.assert_array_equal(as_pixels(file), PICTURE)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
+def test_pillow_images(mode: str) -> None:
+    image = Image.new(mode, (3, 2))
+    np.testing.assert_array_equal(as_pixels(image), from_pillow(image))
+
+
+def test_arrays() -> None:
+    assert as_pixels(PICTURE) is PICTURE
+    grey = PICTURE[..., 0]
+    thrice = np.stack([grey] * 3, -1)
+    np.testing.assert_array_equal(as_pixels(grey), thrice)
+    np.testing.assert_array_equal(as_pixels(grey[..., np.newaxis]), thrice)
+    np.testing.assert_array_equal(as_pixels(PICTURE.astype(np.uint16) * 257), PICTURE)
+    for kind in (np.float16, np.float32, np.float64):
+        np.testing.assert_array_equal(as_pixels((PICTURE / 255).astype(kind)), PICTURE)
+    np.testing.assert_array_equal(as_pixels(PICTURE[::-1, ::2]), PICTURE[::-1, ::2])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_alpha_of_arrays_is_laid_on_the_background(kind: Any) -> None:
+    rgba = np.zeros((1, 2, 4), np.uint8)
+    rgba[0, 1] = (1, 2, 3, 255)
+    values = rgba / np.float32(255) if kind is np.float32 else rgba.astype(kind)
+    values = values * 257 if kind is np.uint16 else values
+    assert as_pixels(values).tolist() == [[[255] * 3, [1, 2, 3]]]
+    assert as_pixels(values, background="#102030").tolist() == [[[16, 32, 48], [1, 2, 3]]]
+
+
+def test_what_says_that_it_is_an_array() -> None:
+    class Tensor:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return PICTURE
+
+    np.testing.assert_array_equal(as_pixels(Tensor()), PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("picture", "error", "found"),
+    [
+        (PICTURE.transpose(2, 0, 1), UnsupportedImage, r"channels first: .*\(1, 2, 0\)"),
+        (PICTURE[np.newaxis], UnsupportedImage, "one picture at a time"),
+        (np.zeros((4, 4, 2), np.uint8), UnsupportedImage, r"\[4, 4, 2\]"),
+        (np.zeros((0, 4, 3), np.uint8), UnsupportedImage, "1 x 1"),
+        (np.zeros(4, np.uint8), UnsupportedImage, r"\[4\]"),
+        (PICTURE / 128, UnsupportedImage, "floats run from 0.0 to 1.6"),
+        (PICTURE / 255 - 1, UnsupportedImage, "floats run from -1.0"),
+        (np.full((2, 2), np.nan), UnsupportedImage, "floats run from nan"),
+        (np.full((2, 2), np.inf), UnsupportedImage, "to inf"),
+        (PICTURE.astype(int), TypeError, r"int64: .* \.astype\(numpy.uint8\)"),
+        (PICTURE > 9, TypeError, "bool"),
+        (np.array([["a"]]), TypeError, "<U1"),
+        (None, TypeError, "a NoneType is no picture"),
+        ([[1, 2], [3, 4]], TypeError, "a list is no picture"),
+        (7, TypeError, "a int is no picture"),
+        (io.StringIO("text"), TypeError, "opened as text: .* 'rb'"),
+        (b"", UnsupportedImage, "empty"),
+    ],
+)  # fmt: skip
+def test_what_is_not_taken(picture: Any, error: type[Exception], found: str) -> None:
+    with pytest.raises(error, match=found):
+        as_pixels(picture)
+
+
+def test_the_codec_takes_them_all(path: Path) -> None:
+    codec = load_model(TINY)
+    codes = {
+        bytes(parse(data).payload) if isinstance(data, bytes) else bytes(parse(bytes(data)).payload)
+        for data in (codec.compress(form) for form in (str(path), PNG, to_pillow(PICTURE), PICTURE))
+    }
+    assert len(codes) == 1
+
+
+# --- Background -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("#808080", (128, 128, 128)),
+        ("#abc", (170, 187, 204)),
+        (" grey ", (128, 128, 128)),
+        ("rgb(1, 2, 3)", (1, 2, 3)),
+        ("hsl(0, 100%, 50%)", (255, 0, 0)),
+        ((1, 2, 3), (1, 2, 3)),
+    ],
+)
+def test_colours(name: Any, expected: tuple[int, int, int]) -> None:
+    assert colour_of(name) == expected
+    logo = Image.new("RGBA", (1, 1), (255, 255, 255, 0))
+    assert load(encode(logo, "PNG"), background=name).tolist() == [[list(expected)]]
+    assert from_pillow(logo, background=name).tolist() == [[list(expected)]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "gray77", "#12345", "#11223344", (1, 2), (1, 2, 256), (0.5, 0.5, 0.5), (1, 2, 3, 4)],
+)
+def test_what_is_no_colour_is_refused_before_anything_is_read(name: Any) -> None:
+    for read in (load, as_pixels):
+        with pytest.raises(ValueError, match="is no opaque colour: a name as 'grey', '#808080'"):
+            read(Path("/absent.png"), background=name)
+
+
+def test_the_codec_lays_transparent_pixels_on_a_colour() -> None:
+    codec = load_model(TINY)
+    logo = Image.new("RGBA", (32, 32), (255, 255, 255, 0))
+    assert codec.compress(logo) == codec.compress(Image.new("RGB", (32, 32), "white"))
+    grey = codec.compress(Image.new("RGB", (32, 32), "#808080"))
+    assert codec.compress(logo, background="#808080") == grey
+    assert codec.compress(logo, background=(128, 128, 128)) == grey
+
+
+# --- Kinds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (encode(PICTURE, "JPEG"), "a JPEG picture"),
+        (PNG, "a PNG picture"),
+        (encode(PICTURE, "AVIF"), "an AVIF picture"),
+        (b"P7\nWIDTH 1\n", "a PNM picture"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIF picture"),
+        (b"\xff\x0a\xfa\x1f", "a JPEG XL picture"),
+        (b"\x89TA\x10", "a .tac file"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"hello", "text"),
+        (b"\xde\xad\xbe\xef\1", None),
+        (b"", None),
+    ],
+)
+def test_kinds(head: bytes, kind: str | None) -> None:
+    assert kind_of(head[:256]) == kind
+
+
+def test_a_tac_file_in_a_pictures_place_says_what_to_do() -> None:
+    data = load_model(TINY).compress(NOISE)
+    with pytest.raises(UnsupportedImage, match=r"a \.tac file, compressed already: .* decompress"):
+        load(bytes(data))
