@@ -79,7 +79,7 @@ def main() -> None:
     for part in data.parts:
         examples = part.test[: arguments.limit]
         pictures = [
-            picture(CLASSIFY, e.path.name, image.square(image.load(e.path), size), e.label)
+            picture(CLASSIFY, e.path.name, image.square(image.load(e.path), size), e.kept)
             for e in examples
         ]
         rows: list[Row] = []

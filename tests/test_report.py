@@ -14,7 +14,9 @@ from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import ImageError
 from tactic_codec.metrics import wilson_interval
-from tactic_codec.report import Fidelity, Rival, Row, Segmented, SizeFacts, Verdict
+from tactic_codec.model import Model
+from tactic_codec.report import Fidelity, Rival, Row, SizeFacts
+from tactic_codec.tasks import CLASSIFY, SEGMENT, Verdict
 
 MODELS = Path(__file__).parent / "models"
 
@@ -92,29 +94,32 @@ def test_rivals_have_a_floor(name: str, pixels: NDArray[np.uint8]) -> None:
 # --- Accuracy -------------------------------------------------------------------------------------
 
 
+def expected(model: Model, folder: str) -> frozenset[int]:
+    found = CLASSIFY.expected(model, folder)
+    return found[1] if found else frozenset()
+
+
 def test_classes_are_meant_by_label_or_folder(codec: Codec) -> None:
-    assert report.expected_classes(codec.model, "cat") == {0}
-    assert report.expected_classes(codec.model, "Rocket") == {4}
-    assert report.expected_classes(codec.model, "photographs") == frozenset()
+    assert expected(codec.model, "cat") == {0}
+    assert expected(codec.model, "Rocket") == {4}
+    assert expected(codec.model, "photographs") == frozenset()
 
 
-def test_classes_by_the_names_of_training_folders(codec: Codec) -> None:
+def test_classes_by_the_names_of_training_folders() -> None:
     model = load_model(MODELS / "tiny").model
     numbers = ("n01", "n02", "n03", "n04", "n05")
     model.heads["classify"] = model.heads["classify"]._replace(classes=numbers)
-    assert report.expected_classes(model, "n03") == {2}
-    assert report.expected_classes(model, "flower") == {2}
+    assert expected(model, "n03") == {2}
+    assert expected(model, "flower") == {2}
     model.heads = {}
-    assert report.expected_classes(model, "flower") == frozenset()
+    assert expected(model, "flower") == frozenset()
 
 
 def test_verdict(codec: Codec, frame: Frame) -> None:
     decoded = codec.decode(frame)
-    verdicts = [
-        report.verdict(codec, decoded, name) for name in codec.model.heads["classify"].labels
-    ]
-    assert [v.correct for v in verdicts if v].count(True) == 1
-    assert report.verdict(codec, decoded, "photographs") is None
+    given = [CLASSIFY.expected(codec.model, n) for n in codec.model.heads["classify"].labels]
+    verdicts = [CLASSIFY.verdict(codec, decoded, one) for one in given if one]
+    assert [verdict.facts["correct"] for verdict in verdicts].count(True) == 1
 
 
 # --- Label maps -----------------------------------------------------------------------------------
@@ -124,36 +129,39 @@ def test_label_maps_are_compared(segmenter: Spoilt) -> None:
     codec = load_model(segmenter.path, threads=1)
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[:32, :, 0] = pixels[32:, :, 1] = 200
-    expected = np.full((64, 64), 1, np.uint8)
-    expected[:16], expected[:, :4] = 0, 255
-    found = report.segmented(codec, pixels, expected)
-    assert found.counts.tolist() == [[16 * 60, 0, 0], [16 * 60, 32 * 60, 0], [0, 0, 0]]
-    assert found.pixels == 64 * 60
-    assert found.scores == (0.75, (1 / 2 + 2 / 3) / 2, (1 / 2, 2 / 3, None))
-    void = report.segmented(codec, pixels, np.full((64, 64), 3, np.uint8))
-    assert (void.pixels, void.scores) == (0, None)
+    label_map = np.full((64, 64), 1, np.uint8)
+    label_map[:16], label_map[:, :4] = 0, 255
+    found = SEGMENT.verdict(codec, pixels, label_map)
+    _, counts = found.counted
+    assert counts.tolist() == [[16 * 60, 0, 0], [16 * 60, 32 * 60, 0], [0, 0, 0]]
+    assert found.facts == {"pixel_accuracy": 0.75, "mean_iou": round((1 / 2 + 2 / 3) / 2, 6)}
+    summary = SEGMENT.summary([found])
+    assert summary is not None
+    assert summary.facts["pixels"] == 64 * 60
+    assert [c["iou"] for c in summary.facts["classes"]] == [1 / 2, round(2 / 3, 6), None]
+    void = SEGMENT.verdict(codec, pixels, np.full((64, 64), 3, np.uint8))
+    assert void.facts == {"pixel_accuracy": None, "mean_iou": None}
     with pytest.raises(ImageError, match="label map has 64 x 63 pixels, the frame 64 x 64"):
-        report.segmented(codec, pixels, expected[1:])
+        SEGMENT.verdict(codec, pixels, label_map[1:])
 
 
 def with_pixels(names: str, *counts: list[int]) -> Row:
     bare = Row("x.tac", 1, "tiny", SizeFacts(20, 4, 8, 8, 1, None))
-    return bare._replace(segmented=Segmented(tuple(names), np.array(counts)))
+    return bare._replace(verdicts={"segment": Verdict({}, {}, (tuple(names), np.array(counts)))})
 
 
 def test_pixels_of_all_pictures_count_alike() -> None:
     rows = [with_pixels("ab", [90, 10], [0, 0]), with_pixels("ab", [0, 0], [5, 5])]
-    sums = report.totals([*rows, rows[0]._replace(segmented=None)])
-    assert sums is not None and sums.segmented is not None
-    assert sums.segmented.counts.tolist() == [[90, 10], [5, 5]]
-    scores = sums.segmented.scores
-    assert scores is not None and scores.pixel_accuracy == 95 / 110
-    assert scores.iou == (90 / 105, 5 / 20)
+    sums = report.totals([*rows, rows[0]._replace(verdicts={})])
+    assert sums is not None
+    facts = sums.summaries["segment"].facts
+    assert facts["pixel_accuracy"] == round(95 / 110, 6)
+    assert [c["iou"] for c in facts["classes"]] == [round(90 / 105, 6), 5 / 20]
 
 
 def test_pixels_of_different_classes_do_not_add_up() -> None:
     sums = report.totals([with_pixels("ab", [1, 0], [0, 1]), with_pixels("ac", [1, 0], [0, 1])])
-    assert sums is not None and sums.segmented is None
+    assert sums is not None and sums.summaries == {}
 
 
 # --- Rows -----------------------------------------------------------------------------------------
@@ -162,13 +170,17 @@ def test_pixels_of_different_classes_do_not_add_up() -> None:
 def test_a_row_has_what_there_is_to_compare_with(
     codec: Codec, frame: Frame, pixels: NDArray[np.uint8]
 ) -> None:
-    bare = report.row_of(frame, codec, file="a.tac", number=2, folder="photographs")
+    bare = report.row_of(frame, codec, file="a.tac", number=2, given={"classify": "photographs"})
     assert bare == Row("a.tac", 2, "tiny", report.size_facts(frame, codec.model))
-    row = report.row_of(frame, codec, file="a.tac", number=1, folder="cat", original=pixels)
+    row = report.row_of(
+        frame, codec, file="a.tac", number=1, original=pixels, given={"classify": "cat"}
+    )
     assert row.fidelity == report.fidelity(pixels, codec.decode(frame))
     assert [rival.codec for rival in row.rivals] == list(report.RIVALS)
-    assert row.verdict is not None and row.verdict.expected == "cat"
-    unknown = report.row_of(frame, None, file="a.tac", number=1, folder="cat", original=pixels)
+    assert row.verdicts["classify"].facts["expected"] == "cat"
+    unknown = report.row_of(
+        frame, None, file="a.tac", number=1, original=pixels, given={"classify": "cat"}
+    )
     assert unknown == Row("a.tac", 1, frame.fingerprint.hex(), report.size_facts(frame, None))
 
 
@@ -190,7 +202,7 @@ def row(size: int, side: int, correct: bool | None, psnr: float, fits: bool) -> 
         SizeFacts(size, size - 16, side, side, 1, 8.0 * (size - 17)),
         fidelity,
         (Rival("jpeg", 1, 600, fits, fidelity), Rival("webp", 0, 100, True, fidelity)),
-        None if correct is None else Verdict("cat", "cat" if correct else "cup", correct),
+        {} if correct is None else {"classify": Verdict({}, {}, correct)},
     )
 
 
@@ -205,7 +217,9 @@ def test_totals() -> None:
     assert sums.total_bpp == pytest.approx(4800 / 3600)
     assert sums.fidelity == (35, 0.5)
     assert [(r.codec, r.bytes, r.over) for r in sums.rivals] == [("jpeg", 600, 2), ("webp", 100, 0)]
-    assert sums.accuracy == (2, 0.5, *wilson_interval(1, 2))
+    low, high = (round(end, 6) for end in wilson_interval(1, 2))
+    expected = {"pictures": 2, "share": 0.5, "low": low, "high": high}
+    assert sums.summaries["classify"].facts == expected
 
 
 def test_totals_of_little() -> None:
@@ -213,12 +227,8 @@ def test_totals_of_little() -> None:
     bare = Row("x.tac", 1, "01020304", SizeFacts(20, 4, 8, 8, 1, None))
     sums = report.totals([bare])
     assert sums is not None
-    assert (sums.mean_ideal_bpp, sums.fidelity, sums.rivals, sums.accuracy) == (
-        None,
-        None,
-        (),
-        None,
-    )
+    assert (sums.mean_ideal_bpp, sums.fidelity) == (None, None)
+    assert (sums.rivals, sums.summaries) == ((), {})
     same = report.totals([row(100, 20, None, math.inf, True)])
     assert same is not None and same.fidelity == (math.inf, 0.5)
 

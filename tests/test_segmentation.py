@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -17,14 +17,15 @@ from tactic_codec import picture as image
 from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.model import Model
 from tactic_codec.networks import efficientnet_lite, heads
+from tactic_codec.networks.measures import class_weights
 from tactic_codec.networks.segmentation import PyramidSegmenter
 from tactic_codec.training import command, loss
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import export_command, train_command
 from tactic_codec.training.config import DataConfig, MasksConfig, load_config, parse_config
-from tactic_codec.training.data import Crops, scan
+from tactic_codec.training.data import Crops, ImageFolders, scan
 from tactic_codec.training.loss import UNLABELLED
-from tactic_codec.training.masks import class_weights, scan_masks
+from tactic_codec.training.tasks import TRAINING
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -157,12 +158,19 @@ def scenes(folder: Path, count: int, *, height: int = 48, width: int = 64) -> Pa
     return folder
 
 
+def scan_masks(
+    folders: list[Path], masks: MasksConfig, config: DataConfig, seed: int, **options: Any
+) -> ImageFolders:
+    task = TRAINING["segment"]
+    return scan(folders, config, seed, task=task, classes=masks.labels, **options)
+
+
 def test_a_folder_is_split_and_its_classes_are_weighed(tmp_path: Path) -> None:
     folder = scenes(tmp_path / "road", 10)
     data = scan_masks([folder], MASKS, DataConfig(test=0.2, calibration=0.1, size=64), 1)
     (part,) = data.parts
     assert [len(part.train), len(part.calibration), len(part.test)] == [7, 1, 2]
-    assert all(e.mask == folder / "labels" / e.path.name for e in part.train)
+    assert all(e.kept == folder / "labels" / e.path.name for e in part.train)
     assert data.classes == ("red", "green", "blue")
     assert data.class_weights is not None
     assert data.class_weights.shape == (3,)
@@ -193,7 +201,7 @@ def test_label_maps_are_of_images_as_they_are_shown(tmp_path: Path) -> None:
     data = scan_masks([folder], MASKS, DataConfig(size=64), 1)
     (skipped,) = data.skipped
     assert skipped.path.name == "road1.png"
-    assert skipped.reason == "the upright image has 64 x 48 pixels, its label map 48 x 64"
+    assert skipped.reason == "the upright picture has 64 x 48 pixels, its label map 48 x 64"
 
 
 def test_a_folder_without_label_maps_says_what_is_expected(tmp_path: Path) -> None:
@@ -209,7 +217,7 @@ def test_a_folder_without_label_maps_says_what_is_expected(tmp_path: Path) -> No
 
 def test_crops_and_their_labels_stay_together(tmp_path: Path) -> None:
     data = scan_masks([scenes(tmp_path / "road", 10)], MASKS, DataConfig(size=64), 1)
-    crops = Crops(data.parts, DataConfig(size=64), 32, seed=1, classes=3)
+    crops = Crops(data.parts, DataConfig(size=64), 32, seed=1, task=TRAINING["segment"], classes=3)
     seen = set()
     for number in range(12):
         pixels, labels = crops[number]
@@ -259,7 +267,7 @@ def test_classes_can_be_tested_on_a_folder_of_their_own_too(tmp_path: Path) -> N
     assert [e.path.name for e in train.test] == ["0.png"]
     assert len(train.train) + len(train.calibration) == 11
     assert (len(val.train), len(val.test)) == (0, 6)
-    assert {e.label for e in val.test} == {0, 1}
+    assert {e.kept for e in val.test} == {0, 1}
 
 
 # --- Models ---------------------------------------------------------------------------------------
@@ -469,7 +477,7 @@ def test_a_run_that_was_killed_over_its_last_figures_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "evaluate_masks", die)
+        patch.setattr(command, "evaluate", die)
         with pytest.raises(KeyboardInterrupt):
             run()
     assert not (tmp_path / "out").exists()

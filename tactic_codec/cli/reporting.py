@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tactic_codec.codec import Codec
     from tactic_codec.container import Frame
     from tactic_codec.metrics import LabelMap
-    from tactic_codec.report import Fidelity, Pixels, Row, Segmented, Totals
+    from tactic_codec.report import Fidelity, Pixels, Row, Totals
 
 
 @click.command(
@@ -102,7 +102,7 @@ def bpp_report(
         sums = report.totals(rows)
         if sums is None:
             return
-        if masks is not None and sums.segmented is None:
+        if masks is not None and "segment" not in sums.summaries:
             console.warn(display(masks), _why_no_pixels(rows))
         if form == "json":
             console.json({"totals": report.totals_as_json(sums)})
@@ -113,7 +113,7 @@ def bpp_report(
 
 
 def _why_no_pixels(rows: Sequence["Row"]) -> str:
-    if any(row.segmented for row in rows):
+    if any("segment" in row.verdicts for row in rows):
         return "no totals of label maps: the models of these files have different classes"
     return "label maps are of no use here: no model of these files can segment; see --model"
 
@@ -143,14 +143,17 @@ class _Assessor:
         from tactic_codec import report
 
         codec, missing = self._known_codec(item.frame)
+        can_segment = codec is not None and "segment" in codec.model.heads
         row = report.row_of(
             item.frame,
             codec,
             file=item.source.path,
             number=item.number,
-            folder=_folder_name(item),
             original=self._original(item),
-            label_map=self._label_map(item) if codec and "segment" in codec.model.heads else None,
+            given={
+                "classify": _folder_name(item),
+                "segment": self._label_map(item) if can_segment else None,
+            },
         )
         return row, missing
 
@@ -221,7 +224,8 @@ def find_original(folder: str, item: FrameItem) -> str:
 
 def _print_table(console: Console, rows: Sequence["Row"], sums: "Totals") -> None:
     lines = [*(_table_cells(row) for row in rows), _mean_line(sums), _sum_line(sums)]
-    columns = [name for name in lines[0] if any(line.get(name) for line in lines)]
+    named = dict.fromkeys(name for line in lines for name in line if name != "file")
+    columns = [name for name in (*named, "file") if any(line.get(name) for line in lines)]
     cells = [[line.get(name, "") for name in columns] for line in lines]
     for text in table([columns, *cells], left=(-1,)):
         console.line(text)
@@ -242,8 +246,8 @@ def _table_cells(row: "Row") -> dict[str, str]:
     for rival in row.rivals:
         cells[f"{rival.codec} bytes"] = f"{'' if rival.fits else '>'}{rival.bytes}"
         cells |= _fidelity_cells(f"{rival.codec} ", rival.fidelity)
-    cells["top-1"] = "" if row.verdict is None else "yes" if row.verdict.correct else "no"
-    cells |= _segmented_cells(row.segmented)
+    for verdict in row.verdicts.values():
+        cells |= verdict.cells
     cells["file"] = display(row.file) + (f" frame {row.frame}" if row.frame > 1 else "")
     return cells
 
@@ -257,18 +261,16 @@ def _mean_line(sums: "Totals") -> dict[str, str]:
     for rival in sums.rivals:
         cells[f"{rival.codec} bytes"] = f"{rival.bytes:.1f}"
         cells |= _fidelity_cells(f"{rival.codec} ", rival.fidelity)
-    if sums.accuracy:
-        cells["top-1"] = f"{100 * sums.accuracy.share:.1f} %"
+    for summary in sums.summaries.values():
+        cells |= summary.mean_cells
     return {**cells, "file": "mean"}
 
 
 def _sum_line(sums: "Totals") -> dict[str, str]:
-    return {
-        "bytes": str(sums.bytes),
-        "bpp": f"{sums.total_bpp:.4f}",
-        **_segmented_cells(sums.segmented),
-        "file": f"sum of {sums.frames}",
-    }
+    cells = {"bytes": str(sums.bytes), "bpp": f"{sums.total_bpp:.4f}"}
+    for summary in sums.summaries.values():
+        cells |= summary.sum_cells
+    return {**cells, "file": f"sum of {sums.frames}"}
 
 
 def _bpp_cells(bpp: float, payload: float, ideal: float | None) -> dict[str, str]:
@@ -285,14 +287,6 @@ def _fidelity_cells(prefix: str, fidelity: "Fidelity | None") -> dict[str, str]:
     return {f"{prefix}psnr": f"{fidelity.psnr:.2f}", f"{prefix}ms_ssim": f"{fidelity.ms_ssim:.4f}"}
 
 
-def _segmented_cells(segmented: "Segmented | None") -> dict[str, str]:
-    scores = segmented.scores if segmented else None
-    return {
-        "pixel acc.": f"{100 * scores.pixel_accuracy:.1f} %" if scores else "",
-        "mIoU": f"{100 * scores.mean_iou:.1f} %" if scores else "",
-    }
-
-
 def _footnotes(sums: "Totals") -> list[str]:
     notes = [
         f"{rival.codec}: for {rival.over} of {sums.frames} pictures even the lowest quality has "
@@ -300,27 +294,6 @@ def _footnotes(sums: "Totals") -> list[str]:
         for rival in sums.rivals
         if rival.over
     ]
-    if sums.accuracy:
-        share, low, high = (100 * value for value in sums.accuracy[1:])
-        notes.append(
-            f"top-1 accuracy: {share:.1f} % of {sums.accuracy.pictures} pictures, "
-            f"95 % interval {low:.1f} to {high:.1f} %"
-        )
-    if sums.segmented:
-        notes += _segmentation_notes(sums.segmented)
+    for summary in sums.summaries.values():
+        notes += map(display, summary.notes)
     return notes
-
-
-def _segmentation_notes(segmented: "Segmented") -> list[str]:
-    scores = segmented.scores
-    if scores is None:
-        return ["pixel accuracy, mIoU: no pixel of the label maps has a class of the model"]
-    return [
-        f"pixel accuracy: {100 * scores.pixel_accuracy:.1f} %, mIoU: {100 * scores.mean_iou:.1f} %"
-        f" of {segmented.pixels} pixels",
-        *(
-            f"IoU of {display(label)} ({index}): {100 * iou:.1f} %"
-            for index, label, iou in segmented.classes
-            if iou is not None
-        ),
-    ]

@@ -31,7 +31,7 @@ from tactic_codec.networks.folder import load_network
 from tactic_codec.networks.heads import build_head, classify
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import Facts, Scores, Task
-from tactic_codec.training.tasks import LESSONS, Lesson
+from tactic_codec.training.tasks import TRAINING, Lesson
 
 SEED = 1
 """Of the start, and of what each step sees."""
@@ -127,7 +127,7 @@ class Retrainer:
 
     def _lesson(self, training: Folder) -> Lesson:
         if training.name not in self._lessons:
-            self._lessons[training.name] = LESSONS[self._task.name](
+            self._lessons[training.name] = TRAINING[self._task.name].lesson(
                 self._reference,
                 [picture.pixels for picture in training.pictures],
                 [picture.truth for picture in training.pictures],
@@ -159,7 +159,7 @@ class Retrainer:
     def start(self) -> nn.Module:
         """Return the head that every row starts from."""
         torch.manual_seed(SEED)  # for what starts at random: a last layer, a decoder
-        if self._head.network == LESSONS[self._task.name].neutral_start:
+        if self._head.network == TRAINING[self._task.name].lesson.neutral_start:
             head = build_head(self._head.network, len(self._head.labels), published=True)
         else:
             head = load_network(self._reference.model, self._task.name)

@@ -2,8 +2,7 @@
 
     Frame, Model ─ size_facts ─▶ SizeFacts                  the frame and its tables
     original, decoded ─ fidelity, rival ─▶ Fidelity, Rival  what it keeps, and what others keep
-    Codec, decoded, folder name ─ verdict ─▶ Verdict        whether it is still recognised
-    Codec, decoded, label map ─ segmented ─▶ Segmented      and each of its pixels
+    Codec, decoded, expected ─ Task.verdict ─▶ Verdict      what a network still sees in it
     Frame, Codec ─ row_of ─▶ Row                            all of these
     Row… ─ totals ─▶ Totals                                 in `facts`, as what stands above
     Row…, Totals ─ tables ─▶ JSON, CSV
@@ -15,50 +14,38 @@ is imported. Refused with `ImageError`: an original or a label map whose size is
 
 from tactic_codec.report.facts import (
     RIVALS,
-    Accuracy,
     Fidelity,
     Pixels,
     Rival,
     RivalTotals,
     Row,
-    Segmented,
     SizeFacts,
     Totals,
-    Verdict,
-    expected_classes,
     fidelity,
     largest_within,
     rival,
     row_of,
-    segmented,
     size_facts,
     totals,
-    verdict,
 )
 from tactic_codec.report.tables import as_csv, row_as_json, totals_as_json
 
 __all__ = [
     "RIVALS",
-    "Accuracy",
     "Fidelity",
     "Pixels",
     "Rival",
     "RivalTotals",
     "Row",
-    "Segmented",
     "SizeFacts",
     "Totals",
-    "Verdict",
     "as_csv",
-    "expected_classes",
     "fidelity",
     "largest_within",
     "rival",
     "row_as_json",
     "row_of",
-    "segmented",
     "size_facts",
     "totals",
     "totals_as_json",
-    "verdict",
 ]

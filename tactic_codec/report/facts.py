@@ -1,9 +1,10 @@
 """Facts about frames, about pictures as they come back, and their totals."""
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,11 @@ from tactic_codec.model import Model
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
+    from tactic_codec.tasks import Summary, Verdict
 
 Pixels = NDArray[np.uint8]
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 # --- Sizes ----------------------------------------------------------------------------------------
@@ -185,98 +189,6 @@ def largest_within(
     return quality, data
 
 
-# --- Accuracy -------------------------------------------------------------------------------------
-
-
-class Verdict(NamedTuple):
-    """What the task network says of a picture whose class is known."""
-
-    expected: str
-    predicted: str
-    correct: bool
-
-
-def expected_classes(model: Model, folder: str) -> frozenset[int]:
-    """Return the classes that a folder's name stands for; none if it is not a class.
-
-    A class is meant by the name of its folder in training or by its label, in either case of
-    letters and with "_" for a space. Labels may occur twice; either class counts then.
-    """
-    head = model.heads.get("classify")
-    if head is None:
-        return frozenset()
-    return frozenset(
-        index
-        for names in (head.classes, head.labels)
-        for index, name in enumerate(names)
-        if _simple(name) == _simple(folder)
-    )
-
-
-def _simple(name: str) -> str:
-    return name.replace("_", " ").casefold()
-
-
-def verdict(codec: "Codec", decoded: Pixels, folder: str) -> Verdict | None:
-    """Ask the model's task network what a decoded picture shows; None if ``folder`` is no class."""
-    expected = expected_classes(codec.model, folder)
-    if not expected:
-        return None
-    from tactic_codec import tasks
-
-    best = tasks.classify_pixels(codec, decoded, top_k=1)[0]
-    return Verdict(folder, best.label, best.index in expected)
-
-
-class Segmented(NamedTuple):
-    """What the segmentation network says of a picture whose label map is known.
-
-    Attributes:
-        names: of the classes.
-        counts: int64 [classes, classes], pixels by expected and found class; void ones left out.
-    """
-
-    names: tuple[str, ...]
-    counts: metrics.Confusion
-
-    @property
-    def pixels(self) -> int:
-        """How many were counted."""
-        return int(self.counts.sum())
-
-    @property
-    def scores(self) -> metrics.SegmentationScores | None:
-        """Accuracy and intersections over unions; None where all pixels are void."""
-        return metrics.segmentation_scores(self.counts) if self.pixels else None
-
-    @property
-    def classes(self) -> list[tuple[int, str, float | None]]:
-        """Index, name and intersection over union of each class; None where it is nowhere."""
-        scores = self.scores
-        found = scores.iou if scores else (None,) * len(self.names)
-        return list(zip(range(len(found)), self.names, found, strict=True))
-
-
-def segmented(codec: "Codec", decoded: Pixels, expected: metrics.LabelMap) -> Segmented:
-    """Compare a decoded picture's label map, by the model, with the one expected, uint8 [H, W].
-
-    Raises:
-        UnknownTask: the model has no segmentation network.
-        ImageError: the label map has another size.
-    """
-    if expected.shape != decoded.shape[:2]:
-        sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, decoded)]
-        raise ImageError(
-            f"the label map has {sizes[0]} pixels, the frame {sizes[1]}; it is of another picture, "
-            "or of this one before it was turned upright"
-        )
-    from tactic_codec import tasks
-
-    found = tasks.segment_pixels(codec, decoded)
-    counts = metrics.confusion(expected, found.labels, len(found.names))
-    return Segmented(found.names, counts)
-
-
 # --- Rows and totals ------------------------------------------------------------------------------
 
 
@@ -290,8 +202,7 @@ class Row(NamedTuple):
         size: what it costs.
         fidelity: to the original, where there is one.
         rivals: other codecs at the same bytes, where there is an original.
-        verdict: where the folder's name is a class.
-        segmented: where there is a label map and the model can segment.
+        verdicts: by task, where it is known what to expect.
     """
 
     file: str
@@ -300,8 +211,7 @@ class Row(NamedTuple):
     size: SizeFacts
     fidelity: Fidelity | None = None
     rivals: tuple[Rival, ...] = ()
-    verdict: Verdict | None = None
-    segmented: Segmented | None = None
+    verdicts: Mapping[str, "Verdict"] = NOTHING
 
 
 def row_of(
@@ -310,9 +220,8 @@ def row_of(
     *,
     file: str,
     number: int,
-    folder: str = "",
     original: Pixels | None = None,
-    label_map: metrics.LabelMap | None = None,
+    given: Mapping[str, Any] = NOTHING,
 ) -> Row:
     """Find out all that can be known of a frame; it is decoded only where that tells more.
 
@@ -321,23 +230,27 @@ def row_of(
         codec: decodes it; None where its model is not installed.
         file: where it was found,
         number: and where in there, from 1.
-        folder: name of the file's folder, which may be a class.
         original: the picture that it was made from, uint8 [H, W, 3].
-        label_map: the classes of its pixels, uint8 [H, W].
+        given: by task, what came with the file, see `Task.expected`.
 
     Raises:
         UnknownLevel: the model does not have the frame's level.
         Corrupt: no encoder writes this payload.
         DamagedModel: a file of the model is damaged.
-        ImageError: the original or the label map has another size.
+        ImageError: the original, or what is expected, is of another picture.
         UnsupportedImage: another codec cannot hold the original.
-        UnknownTask: there is a label map, and the model cannot segment.
+        UnknownTask: something is expected of a network that the model does not have.
     """
     model = codec.model if codec else None
     name = model.name if model else frame.fingerprint.hex()
     row = Row(file, number, name, size_facts(frame, model))
-    wanted = original is not None or label_map is not None
-    if codec is None or not (wanted or expected_classes(codec.model, folder)):
+    if codec is None:
+        return row
+    from tactic_codec.tasks import TASKS
+
+    expected = {name: TASKS[name].expected(codec.model, given[name]) for name in given}
+    expected = {name: value for name, value in expected.items() if value is not None}
+    if original is None and not expected:
         return row
     decoded = codec.decode(frame)
     if original is not None:
@@ -345,9 +258,9 @@ def row_of(
         own = fidelity(original, decoded)
         rivals = tuple(rival(name, original, frame.size) for name in RIVALS)
         row = row._replace(fidelity=own, rivals=rivals)
-    if label_map is not None:
-        row = row._replace(segmented=segmented(codec, decoded, label_map))
-    return row._replace(verdict=verdict(codec, decoded, folder))
+    return row._replace(
+        verdicts={name: TASKS[name].verdict(codec, decoded, expected[name]) for name in expected}
+    )
 
 
 class RivalTotals(NamedTuple):
@@ -357,15 +270,6 @@ class RivalTotals(NamedTuple):
     bytes: float
     over: int
     fidelity: Fidelity
-
-
-class Accuracy(NamedTuple):
-    """Top-1 accuracy over a number of pictures, with its 95 % Wilson interval."""
-
-    pictures: int
-    share: float
-    low: float
-    high: float
 
 
 class Totals(NamedTuple):
@@ -382,9 +286,7 @@ class Totals(NamedTuple):
         total_bpp: bits of all frames over pixels of all frames; large pictures weigh more.
         fidelity: mean over the frames that differ from their originals at all.
         rivals: other codecs.
-        accuracy: over the frames whose class is known.
-        segmented: all pixels of the label maps together; None where there are none, or where the
-            frames' models have different classes.
+        summaries: by task, of the verdicts, where they are of the same classes.
     """
 
     frames: int
@@ -397,8 +299,7 @@ class Totals(NamedTuple):
     total_bpp: float
     fidelity: Fidelity | None
     rivals: tuple[RivalTotals, ...]
-    accuracy: Accuracy | None
-    segmented: Segmented | None
+    summaries: Mapping[str, "Summary"]
 
 
 def totals(rows: Sequence[Row]) -> Totals | None:
@@ -419,8 +320,7 @@ def totals(rows: Sequence[Row]) -> Totals | None:
         total_bpp=8 * size / pixels,
         fidelity=_mean_fidelity([row.fidelity for row in rows if row.fidelity]),
         rivals=_rival_totals([rival for row in rows for rival in row.rivals]),
-        accuracy=_accuracy([row.verdict for row in rows if row.verdict]),
-        segmented=_all_pixels([row.segmented for row in rows if row.segmented]),
+        summaries=_summaries(rows),
     )
 
 
@@ -444,19 +344,17 @@ def _mean_fidelity(values: Sequence[Fidelity]) -> Fidelity | None:
     return Fidelity(psnr, _mean(value.ms_ssim for value in values))
 
 
-def _accuracy(verdicts: Sequence[Verdict]) -> Accuracy | None:
+def _summaries(rows: Sequence[Row]) -> dict[str, "Summary"]:
+    verdicts: dict[str, list[Verdict]] = {}
+    for row in rows:
+        for name, verdict in row.verdicts.items():
+            verdicts.setdefault(name, []).append(verdict)
     if not verdicts:
-        return None
-    correct = sum(verdict.correct for verdict in verdicts)
-    low, high = metrics.wilson_interval(correct, len(verdicts))
-    return Accuracy(len(verdicts), correct / len(verdicts), low, high)
+        return {}
+    from tactic_codec.tasks import TASKS
 
-
-def _all_pixels(found: Sequence[Segmented]) -> Segmented | None:
-    names = {one.names for one in found}
-    if len(names) != 1:
-        return None
-    return Segmented(names.pop(), np.sum([one.counts for one in found], axis=0))
+    found = {name: task.summary(verdicts[name]) for name, task in TASKS.items() if name in verdicts}
+    return {name: summary for name, summary in found.items() if summary}
 
 
 def _mean(values: Iterable[float]) -> float:

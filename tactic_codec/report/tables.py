@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tactic_codec.report.facts import Fidelity, Row, Segmented, Totals
+from tactic_codec.report.facts import Fidelity, Row, Totals
 
 Cells = dict[str, str | int | float | None]
 
@@ -35,10 +35,8 @@ def row_as_json(row: Row) -> dict[str, Any]:
             "fits": rival.fits,
             **_json_fidelity(rival.fidelity),
         }
-    if row.verdict:
-        facts |= row.verdict._asdict()
-    if row.segmented:
-        facts |= _json_segmented(row.segmented)
+    for verdict in row.verdicts.values():
+        facts |= verdict.facts
     return facts
 
 
@@ -62,26 +60,8 @@ def totals_as_json(sums: Totals) -> dict[str, Any]:
             "over": rival.over,
             **_json_fidelity(rival.fidelity, "mean_"),
         }
-    if sums.accuracy:
-        facts["accuracy"] = {key: _rounded(v) for key, v in sums.accuracy._asdict().items()}
-    if sums.segmented:
-        facts["segmentation"] = {
-            "pixels": sums.segmented.pixels,
-            **_json_segmented(sums.segmented),
-            "classes": [
-                {"index": index, "label": label, "iou": _rounded(iou)}
-                for index, label, iou in sums.segmented.classes
-            ],
-        }
+    facts |= {summary.name: summary.facts for summary in sums.summaries.values()}
     return facts
-
-
-def _json_segmented(segmented: Segmented) -> Cells:
-    scores = segmented.scores
-    return {
-        "pixel_accuracy": _rounded(scores.pixel_accuracy) if scores else None,
-        "mean_iou": _rounded(scores.mean_iou) if scores else None,
-    }
 
 
 def _json_fidelity(fidelity: Fidelity, prefix: str = "") -> Cells:
@@ -120,20 +100,16 @@ def _flat(facts: Mapping[str, Any]) -> Cells:
 
 def _mean_cells(sums: Totals) -> Cells:
     """Return the means under the names of the columns they are means of."""
-    cells = _flat(totals_as_json(sums._replace(segmented=None)))  # whose pixels stand in the sums
+    cells = _flat(totals_as_json(sums._replace(summaries={})))
     means = {name.replace("mean_", ""): value for name, value in cells.items() if "mean_" in name}
-    if sums.accuracy is None:
-        return means
-    interval = {"correct_low": _rounded(sums.accuracy.low), "correct_high": cells["accuracy_high"]}
-    return {**means, "correct": cells["accuracy_share"], **interval}
+    for summary in sums.summaries.values():
+        means |= summary.means
+    return means
 
 
 def _sum_cells(sums: Totals) -> Cells:
     """Return what was added up, under the names of the columns, and each class's own."""
     cells: Cells = {"bytes": sums.bytes, "bpp": _rounded(sums.total_bpp)}
-    if sums.segmented is None:
-        return cells
-    classes = sums.segmented.classes
-    # The index keeps apart what has one name.
-    ious = {f"iou_{index}_{label}": _rounded(iou) for index, label, iou in classes}
-    return {**cells, **_json_segmented(sums.segmented), **ious}
+    for summary in sums.summaries.values():
+        cells |= summary.sums
+    return cells

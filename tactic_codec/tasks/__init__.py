@@ -10,7 +10,7 @@ network learns. `Task` is what the first one implements, `TASKS` the table of th
 from typing import Any
 
 from tactic_codec.tasks.classify import CLASSIFY, Prediction, classify, classify_pixels
-from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Task
+from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Summary, Task, Verdict
 from tactic_codec.tasks.segment import SEGMENT, Segmentation, segment, segment_pixels
 
 TASKS: dict[str, Task[Any, Any]] = {task.name: task for task in (CLASSIFY, SEGMENT)}
@@ -26,7 +26,9 @@ __all__ = [
     "Scores",
     "Segmentation",
     "Share",
+    "Summary",
     "Task",
+    "Verdict",
     "classify",
     "classify_pixels",
     "segment",

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tactic_codec import picture
 from tactic_codec.codec import Codec, Coded, as_frame, load_model_of
 from tactic_codec.metrics import wilson_interval
+from tactic_codec.model import Model
 from tactic_codec.picture import Pixels
-from tactic_codec.tasks.protocol import Facts, Scores, Share, Task, Told
+from tactic_codec.tasks.protocol import Facts, Scores, Share, Summary, Task, Told, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class Classify(Task[int, list[Prediction]]):
     pictures = ""
     whole = False
     titles: ClassVar[Mapping[str, str]] = {"agreement": "agreement", "accuracy": "top-1"}
+    headline: ClassVar[Mapping[str, str]] = {"accuracy": "accuracy", "agreement": "agreement"}
     axes = ("same label as uncompressed", "same label")
 
     def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
@@ -166,6 +168,49 @@ class Classify(Task[int, list[Prediction]]):
             "agreement": agreement and agreement.share,
         }
 
+    def expected(self, model: Model, given: str) -> tuple[str, frozenset[int]] | None:
+        """Return a folder's name and the classes that it stands for; None if it is no class.
+
+        A class is meant by the name of its folder in training or by its label, in either case of
+        letters and with "_" for a space. Labels may occur twice; either class counts then.
+        """
+        head = model.heads.get(self.name)
+        indices = frozenset(
+            index
+            for names in ((head.classes, head.labels) if head else ())
+            for index, name in enumerate(names)
+            if _simple(name) == _simple(given)
+        )
+        return (given, indices) if indices else None
+
+    def verdict(
+        self, codec: Codec, decoded: Pixels, expected: tuple[str, frozenset[int]]
+    ) -> Verdict:
+        """Tell whether the most likely class is expected, see `Task`."""
+        folder, indices = expected
+        best = classify_pixels(codec, decoded, top_k=1)[0]
+        correct = best.index in indices
+        facts = {"expected": folder, "predicted": best.label, "correct": correct}
+        return Verdict(facts, {"top-1": "yes" if correct else "no"}, correct)
+
+    def summary(self, verdicts: Sequence[Verdict]) -> Summary:
+        """Return the top-1 accuracy with its 95 % interval, see `Task`."""
+        count = len(verdicts)
+        found = share((verdict.counted for verdict in verdicts), [True] * count)
+        value, low, high = (round(part, 6) for part in found)
+        shown, least, most = (f"{100 * part:.1f}" for part in found)
+        return Summary(
+            name="accuracy",
+            facts={"pictures": count, "share": value, "low": low, "high": high},
+            means={"correct": value, "correct_low": low, "correct_high": high},
+            sums={},
+            mean_cells={"top-1": f"{shown} %"},
+            sum_cells={},
+            notes=[
+                f"top-1 accuracy: {shown} % of {count} pictures, 95 % interval {least} to {most} %"
+            ],
+        )
+
     def footnote(self, network: str, size: int | None) -> str:
         """Say what agreement is, see `Task`."""
         assert size is not None
@@ -180,6 +225,10 @@ def share(answers: Iterable[int], expected: Iterable[int | None]) -> Share:
     """Count answers that are as expected, at least one being given; the interval is Wilson's."""
     hits = [a == b for a, b in zip(answers, expected, strict=True)]
     return Share(sum(hits) / len(hits), *wilson_interval(sum(hits), len(hits)))
+
+
+def _simple(name: str) -> str:
+    return name.replace("_", " ").casefold()
 
 
 CLASSIFY = Classify()

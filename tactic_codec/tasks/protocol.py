@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.codec import Codec
-from tactic_codec.errors import DamagedModel
+from tactic_codec.model import Model
 from tactic_codec.picture import Pixels
 
 Truth = TypeVar("Truth")
@@ -40,6 +40,42 @@ Told = list[tuple[str, float]]
 """What was found, for people: a name, and its probability or its share of the picture."""
 
 
+class Verdict(NamedTuple):
+    """What a network says of a coded picture, beside what was expected; for ``bpp-report``.
+
+    Attributes:
+        facts: of a row, in JSON and CSV.
+        cells: of a row of the table, by the names of the columns.
+        counted: what `Task.summary` adds up.
+    """
+
+    facts: Facts
+    cells: dict[str, str]
+    counted: Any
+
+
+class Summary(NamedTuple):
+    """What several verdicts come to.
+
+    Attributes:
+        name: of its facts among the totals.
+        facts: in JSON.
+        means: cells of CSV's line of means.
+        sums: cells of CSV's line of sums.
+        mean_cells: of the table's row of means.
+        sum_cells: of the table's row of sums.
+        notes: lines below the table.
+    """
+
+    name: str
+    facts: Facts
+    means: Facts
+    sums: Facts
+    mean_cells: dict[str, str]
+    sum_cells: dict[str, str]
+    notes: list[str]
+
+
 class Task(ABC, Generic[Truth, Answer]):
     """A task; its instances hold nothing and may be shared by threads.
 
@@ -52,6 +88,7 @@ class Task(ABC, Generic[Truth, Answer]):
         whole: whether pictures are coded whole; otherwise as squares.
         titles: of the scores that have one figure, in the order of the tables' columns.
         each_class: name and title of the score that has a figure for each class, if there is one.
+        headline: the manifest's figures that training prints, with their titles.
         axes: the first score's name in plots, in full, and short for a retrained head.
     """
 
@@ -63,6 +100,7 @@ class Task(ABC, Generic[Truth, Answer]):
     whole: ClassVar[bool]
     titles: ClassVar[Mapping[str, str]]
     each_class: ClassVar[tuple[str, str] | None] = None
+    headline: ClassVar[Mapping[str, str]]
     axes: ClassVar[tuple[str, str]]
 
     # --- The network ---
@@ -150,6 +188,25 @@ class Task(ABC, Generic[Truth, Answer]):
     def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
         """Return what a model's manifest says of scores; None for both without a network."""
 
+    # --- Reports of coded files ---
+
+    @abstractmethod
+    def expected(self, model: Model, given: Any) -> Any:
+        """Return what is expected of a file by what was given with it; None for nothing."""
+
+    @abstractmethod
+    def verdict(self, codec: Codec, decoded: Pixels, expected: Any) -> Verdict:
+        """Ask about a decoded picture, uint8 [H, W, 3].
+
+        Raises:
+            ImageError: what is expected belongs to another picture.
+            UnknownTask, DamagedModel: see `ask`.
+        """
+
+    @abstractmethod
+    def summary(self, verdicts: Sequence[Verdict]) -> Summary | None:
+        """Add up verdicts, at least one; None where they are of different classes."""
+
     @abstractmethod
     def footnote(self, network: str, size: int | None) -> str:
         """Return what the scores' columns mean, and bpp.
@@ -158,16 +215,3 @@ class Task(ABC, Generic[Truth, Answer]):
             network: which network answered, for people.
             size: side of the squares that were coded, in pixels; None for whole pictures.
         """
-
-
-def finite(codec: Codec, network: str, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what a network says, if every value is finite.
-
-    Raises:
-        DamagedModel: one is not.
-    """
-    if not np.isfinite(logits).all():
-        raise DamagedModel(
-            f"the {network} of model {codec.model.name} returns infinities; install the model again"
-        )
-    return logits

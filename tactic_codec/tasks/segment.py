@@ -9,7 +9,6 @@ void, and never count. Scores are of all pixels of all pictures together, from o
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,11 +17,20 @@ from numpy.typing import NDArray
 
 from tactic_codec import metrics, picture
 from tactic_codec.codec import Codec, Coded, as_frame, load_model_of, pad
-from tactic_codec.errors import DamagedModel, DataError
-from tactic_codec.metrics import Confusion
-from tactic_codec.model import SEGMENT_SIDES, Head
+from tactic_codec.errors import DamagedModel, DataError, ImageError
+from tactic_codec.metrics import Confusion, SegmentationScores
+from tactic_codec.model import SEGMENT_SIDES, Head, Model
 from tactic_codec.picture import DEFAULT_MAX_PIXELS, Colour, LabelMap, Pixels
-from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Task, Told, finite
+from tactic_codec.tasks.protocol import (
+    Facts,
+    Score,
+    Scores,
+    Share,
+    Summary,
+    Task,
+    Told,
+    Verdict,
+)
 
 MAX_SEGMENT_STRIDE = 32
 """Pixels a position of a segmentation network's output, at most."""
@@ -116,7 +124,11 @@ def _segment_stride(
             f"model {codec.model.name} names {len(head.labels)} classes of a label map, its "
             f"network makes {list(logits.shape)} of {list(x.shape)}; install the model again"
         )
-    finite(codec, SEGMENT.network, logits)
+    if not np.isfinite(logits).all():
+        raise DamagedModel(
+            f"the {SEGMENT.network} of model {codec.model.name} returns infinities; install the "
+            "model again"
+        )
     return strides[sizes.index(found)]
 
 
@@ -174,6 +186,7 @@ class Segment(Task[LabelMap, Segmentation]):
         "agreement": "agreement",
     }
     each_class = ("iou", "IoU in %")
+    headline: ClassVar[Mapping[str, str]] = {"pixel_accuracy": "pixels", "mean_iou": "mean IoU"}
     axes = ("mean IoU", "mean IoU")
 
     def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
@@ -215,7 +228,7 @@ class Segment(Task[LabelMap, Segmentation]):
         annotation tools make them: those of a picture as it is stored on its side have another
         size, and are refused.
         """
-        return partial(_read, folder)
+        return lambda name, pixels: read_map(map_of(folder, name), pixels)
 
     def key(self, truth: LabelMap | None) -> bytes:
         """Return the whole label map, see `Task`."""
@@ -274,6 +287,59 @@ class Segment(Task[LabelMap, Segmentation]):
                 figures["iou"] = known and known["iou"]
         return figures
 
+    def expected(self, model: Model, given: LabelMap | None) -> LabelMap | None:
+        """Expect the label map that was given, see `Task`."""
+        return given
+
+    def verdict(self, codec: Codec, decoded: Pixels, expected: LabelMap) -> Verdict:
+        """Compare label maps, see `Task`."""
+        if expected.shape != decoded.shape[:2]:
+            sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, decoded)]
+            raise ImageError(
+                f"the label map has {sizes[0]} pixels, the frame {sizes[1]}; it is of another "
+                "picture, or of this one before it was turned upright"
+            )
+        found = segment_pixels(codec, decoded)
+        counts = metrics.confusion(expected, found.labels, len(found.names))
+        scores = metrics.segmentation_scores(counts) if counts.any() else None
+        return Verdict(_rounded(scores), _cells(scores), (found.names, counts))
+
+    def summary(self, verdicts: Sequence[Verdict]) -> Summary | None:
+        """Count the pixels of all label maps together, see `Task`."""
+        several = {verdict.counted[0] for verdict in verdicts}
+        if len(several) != 1:
+            return None
+        names: tuple[str, ...] = several.pop()
+        counts = np.sum([verdict.counted[1] for verdict in verdicts], axis=0)
+        scores = metrics.segmentation_scores(counts) if counts.any() else None
+        ious = scores.iou if scores else (None,) * len(names)
+        pixels = int(counts.sum())
+        facts, cells = _rounded(scores), _cells(scores)
+        classes = [
+            {"index": index, "label": label, "iou": None if iou is None else round(iou, 6)}
+            for index, (label, iou) in enumerate(zip(names, ious, strict=True))
+        ]
+        notes = ["pixel accuracy, mIoU: no pixel of the label maps has a class of the model"]
+        if scores:
+            notes = [
+                f"pixel accuracy: {cells['pixel acc.']}, mIoU: {cells['mIoU']} of {pixels} pixels"
+            ]
+            notes += [
+                f"IoU of {label} ({index}): {100 * iou:.1f} %"
+                for index, (label, iou) in enumerate(zip(names, ious, strict=True))
+                if iou is not None
+            ]
+        return Summary(
+            name="segmentation",
+            facts={"pixels": pixels, **facts, "classes": classes},
+            means={},
+            # The index keeps apart what has one name.
+            sums=facts | {f"iou_{c['index']}_{c['label']}": c["iou"] for c in classes},
+            mean_cells={},
+            sum_cells=cells,
+            notes=notes,
+        )
+
     def footnote(self, network: str, size: int | None) -> str:
         """Say what a mean IoU is, see `Task`."""
         return (
@@ -284,14 +350,38 @@ class Segment(Task[LabelMap, Segmentation]):
         )
 
 
+def _rounded(scores: SegmentationScores | None) -> Facts:
+    return {
+        "pixel_accuracy": round(scores.pixel_accuracy, 6) if scores else None,
+        "mean_iou": round(scores.mean_iou, 6) if scores else None,
+    }
+
+
+def _cells(scores: SegmentationScores | None) -> dict[str, str]:
+    return {
+        "pixel acc.": f"{100 * scores.pixel_accuracy:.1f} %" if scores else "",
+        "mIoU": f"{100 * scores.mean_iou:.1f} %" if scores else "",
+    }
+
+
 def _occurring(answer: Segmentation) -> list[tuple[int, float]]:
     """Return index and share of the classes that occur, those with most pixels first."""
     occurring = [(index, share) for index, share in enumerate(answer.shares) if share]
     return sorted(occurring, key=lambda item: item[1], reverse=True)
 
 
-def _read(folder: Path, name: str, pixels: Pixels) -> LabelMap:
-    path = folder / LABELS / Path(name).relative_to(IMAGES).with_suffix(".png")
+def map_of(folder: Path, name: str) -> Path:
+    """Return where the label map of a picture lies, by its path below a folder."""
+    return folder / LABELS / Path(name).relative_to(IMAGES).with_suffix(".png")
+
+
+def read_map(path: Path, pixels: Pixels) -> LabelMap:
+    """Read the label map of a picture, uint8 [H, W, 3].
+
+    Raises:
+        DataError: it has another size.
+        ImageError, LimitExceeded, OSError: see `picture.load_labels`.
+    """
     # Of the picture's size, or it will be refused.
     limit = max(DEFAULT_MAX_PIXELS, pixels.shape[0] * pixels.shape[1])
     labels = picture.load_labels(path, max_pixels=limit)

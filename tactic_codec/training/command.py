@@ -32,7 +32,7 @@ from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
 from tactic_codec.training.curve import draw_curve
 from tactic_codec.training.data import Example, ImageFolders, Part, scan
-from tactic_codec.training.evaluate import Figures, evaluate, evaluate_masks
+from tactic_codec.training.evaluate import Figures, evaluate
 from tactic_codec.training.export import (
     HeadExport,
     add_head,
@@ -43,8 +43,8 @@ from tactic_codec.training.export import (
     levels_of,
 )
 from tactic_codec.training.loop import Step, load_trained, train
-from tactic_codec.training.masks import scan_masks
 from tactic_codec.training.specialise import head_only_config, specialist_config
+from tactic_codec.training.tasks import CLASSES, TrainingTask, task_of
 
 RUN = "run.json"
 CURVE = "learning.png"
@@ -285,21 +285,18 @@ def _scan(
     kept_out: Collection[str],
     say: Say,
 ) -> ImageFolders:
-    if config.masks:
-        if unlabelled:
-            raise ConfigError("a segmentation learns from label maps; leave --unlabelled out")
-        data = scan_masks(
-            folders, config.masks, config.data, config.seed, tests=tests, kept_out=kept_out
-        )
-    else:
-        data = scan(
-            folders,
-            config.data,
-            config.seed,
-            unlabelled=unlabelled,
-            tests=tests,
-            kept_out=kept_out,
-        )
+    if config.masks and unlabelled:
+        raise ConfigError("a segmentation learns from label maps; leave --unlabelled out")
+    data = scan(
+        folders,
+        config.data,
+        config.seed,
+        task=task_of(config),
+        unlabelled=unlabelled,
+        tests=tests,
+        classes=config.masks.labels if config.masks else None,
+        kept_out=kept_out,
+    )
     for path, reason in data.skipped:
         say(f"skipped {path}: {reason}")
     for part in data.parts:
@@ -535,30 +532,30 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Return the figures of each folder: an object, or a list of one for each level."""
     codec = load_model(model.path)
+    training = task_of(config)
+    if training.task.name not in model.heads:  # bytes and PSNR are of squares then
+        training = CLASSES
     found: dict[str, Any] = {}
     for part, name in zip(data.parts, _names(data), strict=True):
         if not part.test:  # another folder is tested on
             continue
         examples = part.test[:limit]
-        measured: Sequence[Figures]
-        if config.segments and "segment" in model.heads:
-            measured = evaluate_masks(codec, examples)
-        else:
-            measured = evaluate(codec, examples, config.data.size)
+        measured = evaluate(codec, examples, config.data.size, training)
         rows = []
         for level, figures in enumerate(measured, start=1):
             rows.append({"level": level, **figures.as_json()})
             where = f"{name} -q {level}" if len(measured) > 1 else name
-            say(f"{where}: {_line(figures)} ({figures.images} images)")
+            say(f"{where}: {_line(figures, training)} ({figures.images} images)")
         found[name] = rows if len(rows) > 1 else rows[0]
     return found
 
 
-def _line(figures: Figures) -> str:
+def _line(figures: Figures, training: TrainingTask[Any, Any]) -> str:
     """Return figures for people."""
     said = f"{figures.bpp:.4f} bpp, {figures.psnr:.2f} dB"
-    known = {name: share for name, share in figures.shares().items() if share is not None}
-    return said + "".join(f", {name} {100 * share:.1f} %" for name, share in known.items())
+    told = {title: figures.seen[name] for name, title in training.task.headline.items()}
+    known = {title: share for title, share in told.items() if share is not None}
+    return said + "".join(f", {title} {100 * share:.1f} %" for title, share in known.items())
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,9 +1,7 @@
 """Folders of labelled images as training, calibration and test sets.
 
-For classification a folder is laid out as torchvision's ImageFolder reads it:
-``<class>/<anything>.jpg``. Several folders may be given; their classes are the sorted union of the
-class names, so folders that share names share labels. For segmentation it is laid out as CamVid is
-in SegNet: ``images/<name>.jpg`` and ``labels/<name>.png``, whose values are class indices.
+How a folder is laid out, its task says: `tactic_codec.training.tasks`. Several folders may be
+given; classes that their places name are put together, so folders that share names share labels.
 
 Every draw is a pure function of the seed and its number: a run that is killed and resumed sees the
 same images, crops and flips as one that was not.
@@ -11,26 +9,30 @@ same images, crops and flips as one that was not.
 
 import hashlib
 import json
-import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tactic_codec import picture as image
 from tactic_codec.errors import DataError, ImageError, LimitExceeded
+from tactic_codec.networks.measures import class_weights
 from tactic_codec.picture import Pixels
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.loss import UNLABELLED
 from tactic_codec.training.parallel import Share
 from tactic_codec.training.shards import INDEX, Photograph, Shard, crop
+from tactic_codec.training.tasks import CLASSES, TrainingTask
+from tactic_codec.training.tasks.protocol import Box
 
 TRAIN, KEPT = "train", "kept"
 """The shard to train on, and the other files, of what ``experiments/photographs.py`` made."""
@@ -38,19 +40,12 @@ TRAIN, KEPT = "train", "kept"
 ALL = Share()
 """Of a batch."""
 
-ZOOM = (0.75, 1.6)
-"""How much larger than in evaluation a crop with a label map shows what it shows."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels."""
-
 
 class Example(NamedTuple):
-    """An image on disk; its label is `UNLABELLED` where only its looks are of use."""
+    """An image on disk, and what its task keeps of its truth."""
 
     path: Path
-    label: int = UNLABELLED
-    mask: Path | None = None  # the label map, where the task is segmentation
+    kept: Any = UNLABELLED  # `UNLABELLED` where only its looks are of use
     photograph: Photograph | None = None  # the decoded image, where it lies in a shard
 
     def below(self, folder: Path) -> str:
@@ -107,6 +102,7 @@ def scan(
     config: DataConfig,
     seed: int,
     *,
+    task: TrainingTask[Any, Any] = CLASSES,
     unlabelled: Sequence[Path] = (),
     tests: Sequence[Path] = (),
     classes: Sequence[str] | None = None,
@@ -115,9 +111,10 @@ def scan(
     """Find, read once and split the images of some folders.
 
     Args:
-        folders: each holds one folder a class.
+        folders: laid out for the task.
         config: shares of the split.
         seed: of the split: the same seed and files give the same sets.
+        task: that is trained.
         unlabelled: folders of images whose class folders name no classes, in the same layout; they
             come behind the others, and each of their class folders is split by itself. Or what
             ``experiments/photographs.py`` made, which is split already.
@@ -128,36 +125,43 @@ def scan(
             start from never saw. Of a folder that holds some, nothing else is tested on.
 
     Raises:
-        DataError: a folder is missing, holds no class folders or images, or a class of its is
-            not among ``classes``.
+        DataError: a folder is laid out otherwise or holds no images, a class of its is not among
+            ``classes``, or of a part's truths none is of any class.
     """
     shards = {f: _shard(f) for f in unlabelled if f.joinpath(TRAIN).with_suffix(INDEX).exists()}
     files = [
-        (folder, *_list_images(folder / KEPT if folder in shards else folder))
+        (folder, task.images(folder / KEPT if folder in shards else folder))
         for folder in (*folders, *unlabelled, *tests)
     ]
     labelled = files[: len(folders)] + files[len(folders) + len(unlabelled) :]
-    names = tuple(classes or sorted({name for _, _, found in labelled for name in found}))
-    for folder, _, found in labelled:
-        strangers = sorted(set(found) - set(names))
+    found = {folder: task.classes(folder, images) for folder, images in labelled}
+    names = tuple(classes or sorted(set().union(*found.values())))
+    for folder, own in found.items():
+        strangers = sorted(own - set(names))
         if strangers:
             raise DataError(
                 f"{folder}: class folder {strangers[0]!r} is not among the model's "
                 f"{len(names)} classes"
             )
     skipped: list[Skipped] = []
-    parts = []
+    parts: list[Part] = []
+    counts: dict[Path, NDArray[np.int64]] = {}
     with ThreadPoolExecutor() as pool:
-        for number, (folder, paths, _) in enumerate(files):
+        for number, (folder, images) in enumerate(files):
             only_tested = number >= len(folders) + len(unlabelled)
             has_labels = number < len(folders) or only_tested
+            examples = [
+                Example(path, task.kept(folder, path, names) if has_labels else UNLABELLED)
+                for path in images
+            ]
+            read = partial(_read, task, len(names))
             good = []
-            for path, reason in zip(paths, pool.map(_reason_to_skip, paths), strict=True):
-                if reason:
-                    skipped.append(Skipped(path, reason))
+            for example, counted in zip(examples, pool.map(read, examples), strict=True):
+                if isinstance(counted, str):
+                    skipped.append(Skipped(example.path, counted))
                 else:
-                    name = path.relative_to(folder).parts[0]
-                    good.append(Example(path, names.index(name) if has_labels else UNLABELLED))
+                    good.append(example)
+                    counts[example.path] = counted
             random = np.random.default_rng(seed)
             if only_tested:
                 parts.append(tested(folder, good, random))
@@ -169,7 +173,36 @@ def scan(
                 parts.append(Part(folder, False, shards[folder], kept.calibration, kept.train))
                 continue
             parts.append(split(folder, good, shares, random, has_labels, set(kept_out)))
-    return ImageFolders(names, tuple(parts), tuple(skipped))
+    return ImageFolders(names, tuple(parts), tuple(skipped), _class_weights(parts, counts))
+
+
+def _read(task: TrainingTask[Any, Any], classes: int, example: Example) -> NDArray[np.int64] | str:
+    """Count the classes of an example's truth, or return why the example cannot be used."""
+    try:
+        return task.counts(task.truth(example.kept, example.pixels()), classes)
+    except (DataError, ImageError, LimitExceeded, OSError) as exc:
+        return str(exc)
+
+
+def _class_weights(
+    parts: Sequence[Part], counts: Mapping[Path, NDArray[np.int64]]
+) -> Tensor | None:
+    """Weigh the classes by how rare they are in what is trained on; None where nothing counts."""
+    if not any(counted.size for counted in counts.values()):
+        return None
+    classes = len(next(iter(counts.values())))
+    trained = np.zeros(classes, np.int64)
+    for part in parts:
+        for name, examples in (("trained", part.train), ("tested", part.test)):
+            found = sum((counts[example.path] for example in examples), np.zeros_like(trained))
+            if examples and not found.any():
+                raise DataError(
+                    f"{part.folder}: no label map that is {name} on has a value below {classes}, "
+                    "which are the classes"
+                )
+            if name == "trained":
+                trained += found
+    return class_weights(trained)
 
 
 def _shard(folder: Path) -> tuple[Example, ...]:
@@ -192,27 +225,6 @@ def tested(folder: Path, examples: Sequence[Example], random: np.random.Generato
     # Whoever takes the first few is not to get one class alone.
     shuffled = tuple(examples[i] for i in random.permutation(len(examples)))
     return Part(folder, True, (), (), shuffled)
-
-
-def _list_images(folder: Path) -> tuple[list[Path], set[str]]:
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} is not a folder; expected one that holds a folder for each class"
-        )
-    paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in image.SUFFIXES)
-    if not paths:
-        raise DataError(
-            f"{folder} holds no images in class folders; expected <class>/<image>.jpg inside it"
-        )
-    return paths, {path.relative_to(folder).parts[0] for path in paths}
-
-
-def _reason_to_skip(path: Path) -> str | None:
-    try:
-        image.load(path)
-    except (ImageError, LimitExceeded, OSError) as exc:
-        return str(exc)
-    return None
 
 
 def split(
@@ -271,7 +283,8 @@ class Crops(Dataset[tuple[Tensor, int | Tensor]]):
         size: int,
         seed: int,
         *,
-        classes: int | None = None,
+        task: TrainingTask[Any, Any] = CLASSES,
+        classes: int = 0,
     ) -> None:
         """Draw from the training sets.
 
@@ -280,7 +293,8 @@ class Crops(Dataset[tuple[Tensor, int | Tensor]]):
             config: how often each is drawn, and how crops vary.
             size: side of the crops, in pixels.
             seed: of all draws.
-            classes: how many values of label maps are classes; None where there are none.
+            task: that is trained.
+            classes: how many there are.
         """
         self.parts = [part for part in parts if part.train]
         if config.draw and len(config.draw) != len(self.parts):
@@ -293,6 +307,7 @@ class Crops(Dataset[tuple[Tensor, int | Tensor]]):
         self.config = config
         self.size = size
         self.seed = seed
+        self.task = task
         self.classes = classes
 
     def __getitem__(self, number: int) -> tuple[Tensor, int | Tensor]:
@@ -302,20 +317,12 @@ class Crops(Dataset[tuple[Tensor, int | Tensor]]):
         example = part.train[random.integers(len(part.train))]
         if example.photograph is not None:
             square = crop(example.photograph, self.size, random)
-            return self._coloured(square, random), example.label
+            return self._coloured(square, random), int(example.kept)
         picture = image.to_pillow(example.pixels())
-        draw = self._box if example.mask is None else self._window
-        box = draw(random, picture.width, picture.height)
-        flip = random.random() < 0.5
-        square = self._cut(picture, box, flip, Image.Resampling.BICUBIC)
-        pixels = self._coloured(square, random)
-        if example.mask is None:
-            return pixels, example.label
-        assert self.classes is not None
-        mask = Image.fromarray(image.load_labels(example.mask))
-        labels = np.array(self._cut(mask, box, flip, Image.Resampling.NEAREST), dtype=np.int64)
-        labels[labels >= self.classes] = UNLABELLED
-        return pixels, torch.from_numpy(labels)
+        box = self.task.box(random, picture.width, picture.height, self.size, self.config)
+        cut = partial(_cut, size=self.size, box=box, flip=random.random() < 0.5)
+        pixels = self._coloured(cut(picture, Image.Resampling.BICUBIC), random)
+        return pixels, self.task.target(example.kept, cut, self.classes)
 
     def _coloured(self, square: Image.Image, random: np.random.Generator) -> Tensor:
         if self.config.colour:
@@ -325,28 +332,12 @@ class Crops(Dataset[tuple[Tensor, int | Tensor]]):
                 )
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
-    def _cut(
-        self, picture: Image.Image, box: Box, flip: bool, method: Image.Resampling
-    ) -> Image.Image:
-        crop = picture.resize((self.size, self.size), method, box=box)
-        return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else crop
 
-    def _window(self, random: np.random.Generator, width: int, height: int) -> Box:
-        """Draw a square that is shown near the scale at which pictures are segmented."""
-        shown = self.config.size / max(width, height)
-        zoom = math.exp(random.uniform(math.log(ZOOM[0]), math.log(ZOOM[1])))
-        side = min(self.size / (shown * zoom), width, height)
-        left, top = random.uniform(0, width - side), random.uniform(0, height - side)
-        return left, top, left + side, top + side
-
-    def _box(self, random: np.random.Generator, width: int, height: int) -> Box:
-        """Draw a rectangle of random area, aspect (3:4 to 4:3) and place."""
-        area = random.uniform(*self.config.scale) * width * height
-        aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
-        w = min(math.sqrt(area * aspect), width)
-        h = min(math.sqrt(area / aspect), height)
-        left, top = random.uniform(0, width - w), random.uniform(0, height - h)
-        return left, top, left + w, top + h
+def _cut(
+    picture: Image.Image, method: Image.Resampling, *, size: int, box: Box, flip: bool
+) -> Image.Image:
+    crop = picture.resize((size, size), method, box=box)
+    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else crop
 
 
 def batches(

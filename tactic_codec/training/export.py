@@ -18,7 +18,6 @@ import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +37,6 @@ from tactic_codec.model import (
     MANIFEST,
     MANIFEST_VERSION,
     PLAIN_OFFSET,
-    SEGMENT_SIDES,
     SYNTHESIS,
     TABLES,
     Model,
@@ -52,9 +50,9 @@ from tactic_codec.picture import Pixels
 from tactic_codec.refinement import Networks
 from tactic_codec.tasks import TASKS
 from tactic_codec.training.contexts import fit_contexts
-from tactic_codec.training.evaluate import ClassificationFigures, Figures, SegmentationFigures
 from tactic_codec.training.offsets import tune_offset
 from tactic_codec.training.tables import Likelihood, fit_shared_tables, fit_tables
+from tactic_codec.training.tasks import TRAINING
 
 TOLERANCE = 1e-3
 """Largest difference between ONNX Runtime and torch, relative to the largest value."""
@@ -271,8 +269,7 @@ def add_head(
 
 def _without_task(metrics: Any, task: Task) -> Any:
     """Drop what a task network made of the images of each folder, at each level."""
-    kind = ClassificationFigures if task == "classify" else SegmentationFigures
-    gone = {field.name for field in fields(kind)} - {field.name for field in fields(Figures)}
+    gone = TASKS[task].figures(None, None).keys()
 
     def kept(value: Any) -> Any:
         if isinstance(value, list):
@@ -501,12 +498,7 @@ def _head_files(head: HeadExport) -> tuple[bytes, dict[str, Tensor]]:
     """Return a task network's ONNX file, and its named weights."""
     module = copy.deepcopy(head.module).cpu().float().eval()
     half = _round_to_half(module)
-    if head.task == "segment":
-        seen = torch.rand(1, 3, 3 * SEGMENT_SIDES, 2 * SEGMENT_SIDES)
-        data = _onnx(module, seen, _multiples(SEGMENT_SIDES))
-    else:
-        seen = torch.rand(1, 3, head.input_size, head.input_size)
-        data = _onnx(module, seen, None)
+    data = _onnx(module, *TRAINING[head.task].example(head.input_size))
     return data, {f"{head.task}.{k}": v.contiguous() for k, v in half.items()}
 
 
@@ -524,12 +516,6 @@ def _round_to_half(module: nn.Module) -> dict[str, Tensor]:
             )
     module.load_state_dict(half)
     return half
-
-
-def _multiples(unit: int) -> tuple[dict[int, Any]]:
-    """Return sides of any size that are multiples of a unit, as the exporter wants to be told."""
-    height, width = torch.export.Dim("height"), torch.export.Dim("width")
-    return ({2: unit * height, 3: unit * width},)
 
 
 def _onnx(module: nn.Module, example: Tensor, any_size: tuple[Any, ...] | None) -> bytes:

@@ -32,6 +32,7 @@ from tactic_codec.training.checkpoint import LOG, Learner
 from tactic_codec.training.config import StageConfig, TrainingConfig
 from tactic_codec.training.data import Crops, ImageFolders, batches
 from tactic_codec.training.objective import Objective
+from tactic_codec.training.tasks import task_of
 
 FAST = 10
 """Density and gains learn this many times faster than the rest. A prior that lags behind latents
@@ -135,8 +136,11 @@ def train(
     for stage in config.stage:
         last = first + stage.steps
         if done < last:
-            classes = len(data.classes) if config.segments else None
-            crops = Crops(data.parts, config.data, stage.size, config.seed, classes=classes)
+            crops = Crops(
+                *(data.parts, config.data, stage.size, config.seed),
+                task=task_of(config),
+                classes=len(data.classes),
+            )
             begin = max(done, first)
             if begin == first:
                 # Another objective has gradients of another size: with the moments of the last

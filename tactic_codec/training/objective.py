@@ -17,6 +17,7 @@ from tactic_codec.networks.codec import Coded, TacticNetwork
 from tactic_codec.networks.heads import KINDS, look
 from tactic_codec.training import loss
 from tactic_codec.training.config import StageConfig, TaskConfig
+from tactic_codec.training.tasks import TRAINING
 
 LEVEL_BALANCE = 0.35
 """Power of 1/β that weighs the levels in a batch. Losses shrink as levels rise, in the end about as
@@ -108,12 +109,8 @@ class Objective(nn.Module):
         # A picture file holds no more than black and white.
         logits, features = look(head, x_hat_BCHW.clamp(0, 1))
         said = _at_pixels(logits.main, labels)
-        if self.class_weights is None:
-            loss_B = stage.label * loss.cross_entropy(logits, labels)
-        else:
-            loss_B = stage.label * loss.pixel_cross_entropy(said, labels, self.class_weights)
-            if stage.dice > 0:
-                loss_B = loss_B + stage.dice * loss.dice(said, labels)
+        training = TRAINING[KINDS[self.task.network].task]
+        loss_B = training.loss(logits, said, labels, stage, self.class_weights)
         answer = said.argmax(1)
         if self.teacher is None or stage.quantisation == "none":
             return loss_B, answer, None

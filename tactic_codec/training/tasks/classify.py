@@ -1,21 +1,28 @@
 """How a classifier learns: see `tactic_codec.tasks.classify` for what it is asked."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tactic_codec import picture
 from tactic_codec.codec import Codec
+from tactic_codec.errors import DataError
 from tactic_codec.networks.efficientnet_lite import PUBLISHED_CLASSES
-from tactic_codec.networks.heads import LAST_LAYER, classify
+from tactic_codec.networks.heads import LAST_LAYER, Logits, classify
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import CLASSIFY
-from tactic_codec.training.tasks.lesson import Lesson
+from tactic_codec.training import loss
+from tactic_codec.training.config import DataConfig, StageConfig
+from tactic_codec.training.loss import UNLABELLED
+from tactic_codec.training.tasks.protocol import Box, Cut, Lesson, TrainingTask
 
 BATCH = 16
 LEARNING_RATE = 3e-5
@@ -24,6 +31,76 @@ LEARNING_RATE = 3e-5
 NEW_LEARNING_RATE = 1e-2
 """The highest of a last layer that starts anew: at the other it learns nothing in a few hundred
 steps, as in `tactic_codec.training.specialise`."""
+
+
+@final
+class ClassifyTraining(TrainingTask[int, int]):
+    """See `TrainingTask`; what is kept is the class's index, or `UNLABELLED`.
+
+    A folder is laid out as torchvision's ImageFolder reads it: ``<class>/<anything>.jpg``.
+    """
+
+    task = CLASSIFY
+
+    def images(self, folder: Path) -> list[Path]:
+        """List what lies in class folders at any depth, see `TrainingTask`."""
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder} is not a folder; expected one that holds a folder for each class"
+            )
+        paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in picture.SUFFIXES)
+        if not paths:
+            raise DataError(
+                f"{folder} holds no images in class folders; expected <class>/<image>.jpg inside it"
+            )
+        return paths
+
+    def classes(self, folder: Path, images: Sequence[Path]) -> set[str]:
+        """Return the names of class folders, see `TrainingTask`."""
+        return {path.relative_to(folder).parts[0] for path in images}
+
+    def kept(self, folder: Path, path: Path, classes: Sequence[str]) -> int:
+        """Return the index of the class folder; `UNLABELLED` if that names no class."""
+        name = path.relative_to(folder).parts[0]
+        return classes.index(name) if name in classes else UNLABELLED
+
+    def truth(self, kept: int, pixels: Pixels) -> int | None:
+        """Return the class, see `TrainingTask`."""
+        return None if kept == UNLABELLED else kept
+
+    def counts(self, truth: int | None, classes: int) -> NDArray[np.int64]:
+        """Return nothing: images of all classes weigh the same."""
+        return np.zeros(0, np.int64)
+
+    def box(
+        self, random: np.random.Generator, width: int, height: int, size: int, config: DataConfig
+    ) -> Box:
+        """Draw a rectangle of random area, aspect (3:4 to 4:3) and place."""
+        area = random.uniform(*config.scale) * width * height
+        aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w = min(math.sqrt(area * aspect), width)
+        h = min(math.sqrt(area / aspect), height)
+        left, top = random.uniform(0, width - w), random.uniform(0, height - h)
+        return left, top, left + w, top + h
+
+    def target(self, kept: int, cut: Cut, classes: int) -> int:
+        """Return the class, see `TrainingTask`."""
+        return kept
+
+    def loss(
+        self,
+        logits: Logits,
+        said: Tensor,
+        labels: Tensor,
+        stage: StageConfig,
+        class_weights: Tensor | None,
+    ) -> Tensor:
+        """Return the cross-entropy with the true labels (equation 3)."""
+        return stage.label * loss.cross_entropy(logits, labels)
+
+    def example(self, input_size: int) -> tuple[Tensor, tuple[Any, ...] | None]:
+        """Return a square, see `TrainingTask`."""
+        return torch.rand(1, 3, input_size, input_size), None
 
 
 class ClassifyLesson(Lesson):
@@ -71,10 +148,10 @@ class ClassifyLesson(Lesson):
             for index, flip in zip(chosen.tolist(), flips, strict=True)
         ]
         log_p = F.log_softmax(classify(head, self._batch(batch)).main, dim=1)
-        loss = F.kl_div(log_p, self._taught[chosen].to(self._device), reduction="batchmean")
+        missed = F.kl_div(log_p, self._taught[chosen].to(self._device), reduction="batchmean")
         if self._labels is not None:
-            loss = loss + F.nll_loss(log_p, self._labels[chosen].to(self._device))
-        return loss
+            missed = missed + F.nll_loss(log_p, self._labels[chosen].to(self._device))
+        return missed
 
     @cached_property
     def _taught(self) -> Tensor:
@@ -89,3 +166,6 @@ class ClassifyLesson(Lesson):
         """Turn pictures into float [B, 3, size, size] in 0 to 1, of the size that heads read."""
         squares = np.stack([picture.square(pixels, self._head.input_size) for pixels in pictures])
         return torch.from_numpy(squares).permute(0, 3, 1, 2).to(self._device).float() / 255
+
+
+ClassifyTraining.lesson = ClassifyLesson

@@ -1,7 +1,9 @@
 """How a segmentation network learns: see `tactic_codec.tasks.segment` for what it is asked."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -12,11 +14,17 @@ from torch import Tensor, nn
 
 from tactic_codec import picture
 from tactic_codec.codec import Codec
-from tactic_codec.networks.heads import classify
-from tactic_codec.networks.measures import UNLABELLED, class_weights, dice, pixel_cross_entropy
+from tactic_codec.errors import DataError
+from tactic_codec.model import SEGMENT_SIDES
+from tactic_codec.networks.heads import Logits, classify
+from tactic_codec.networks.measures import class_weights, dice, pixel_cross_entropy
 from tactic_codec.picture import LabelMap, Pixels
 from tactic_codec.tasks import SEGMENT
-from tactic_codec.training.tasks.lesson import Lesson
+from tactic_codec.tasks.segment import IMAGES, LABELS, map_of, read_map
+from tactic_codec.training import loss
+from tactic_codec.training.config import DataConfig, StageConfig
+from tactic_codec.training.loss import UNLABELLED
+from tactic_codec.training.tasks.protocol import Box, Cut, Lesson, TrainingTask
 
 BATCH = 8
 CROP = 256
@@ -31,6 +39,89 @@ CLIP = 1.0
 
 DICE = 0.5
 """Weight of the Dice loss beside the cross-entropy, the gamma of equation 10."""
+
+
+ZOOM = (0.75, 1.6)
+"""How much larger than in evaluation a run's crop shows what it shows."""
+
+
+@final
+class SegmentTraining(TrainingTask[Path, LabelMap]):
+    """See `TrainingTask`; what is kept is the path of the label map.
+
+    A folder is laid out as CamVid is in SegNet: ``images/<name>.jpg`` and ``labels/<name>.png``.
+    What a label map has beside the classes is void: no loss, never counted.
+    """
+
+    task = SEGMENT
+
+    def images(self, folder: Path) -> list[Path]:
+        """List what lies in ``images``, see `TrainingTask`."""
+        if not SEGMENT.claims(folder):
+            raise DataError(
+                f"{folder} has no label maps; expected {IMAGES}/NAME.jpg and {LABELS}/NAME.png in "
+                "it"
+            )
+        found = (folder / IMAGES).rglob("*")
+        paths = sorted(path for path in found if path.suffix.lower() in picture.SUFFIXES)
+        if not paths:
+            raise DataError(f"{folder / IMAGES} holds no images")
+        return paths
+
+    def classes(self, folder: Path, images: Sequence[Path]) -> set[str]:
+        """Return none: the configuration names them, see `TrainingTask`."""
+        return set()
+
+    def kept(self, folder: Path, path: Path, classes: Sequence[str]) -> Path:
+        """Return where the label map lies, see `TrainingTask`."""
+        return map_of(folder, path.relative_to(folder).as_posix())
+
+    def truth(self, kept: Path, pixels: Pixels) -> LabelMap | None:
+        """Read the label map, see `TrainingTask`."""
+        return read_map(kept, pixels)
+
+    def counts(self, truth: LabelMap | None, classes: int) -> NDArray[np.int64]:
+        """Count the pixels of each class, see `TrainingTask`."""
+        assert truth is not None
+        return np.bincount(truth.ravel(), minlength=256)[:classes]
+
+    def box(
+        self, random: np.random.Generator, width: int, height: int, size: int, config: DataConfig
+    ) -> Box:
+        """Draw a square that is shown near the scale at which pictures are segmented."""
+        shown = config.size / max(width, height)
+        zoom = math.exp(random.uniform(math.log(ZOOM[0]), math.log(ZOOM[1])))
+        side = min(size / (shown * zoom), width, height)
+        left, top = random.uniform(0, width - side), random.uniform(0, height - side)
+        return left, top, left + side, top + side
+
+    def target(self, kept: Path, cut: Cut, classes: int) -> Tensor:
+        """Return the class of each pixel; void is `UNLABELLED`."""
+        mask = Image.fromarray(picture.load_labels(kept))
+        labels = np.array(cut(mask, Image.Resampling.NEAREST), dtype=np.int64)
+        labels[labels >= classes] = UNLABELLED
+        return torch.from_numpy(labels)
+
+    def loss(
+        self,
+        logits: Logits,
+        said: Tensor,
+        labels: Tensor,
+        stage: StageConfig,
+        class_weights: Tensor | None,
+    ) -> Tensor:
+        """Return the cross-entropy of pixels and the Dice loss (equation 10)."""
+        assert class_weights is not None
+        loss_B = stage.label * loss.pixel_cross_entropy(said, labels, class_weights)
+        if stage.dice > 0:
+            loss_B = loss_B + stage.dice * loss.dice(said, labels)
+        return loss_B
+
+    def example(self, input_size: int) -> tuple[Tensor, tuple[Any, ...] | None]:
+        """Return sides of any size that are multiples of 32, as the exporter wants to be told."""
+        height, width = torch.export.Dim("height"), torch.export.Dim("width")
+        sides = {2: SEGMENT_SIDES * height, 3: SEGMENT_SIDES * width}
+        return torch.rand(1, 3, 3 * SEGMENT_SIDES, 2 * SEGMENT_SIDES), (sides,)
 
 
 class Crop(NamedTuple):
@@ -124,3 +215,6 @@ def cut(pixels: Image.Image, crop: Crop, method: Image.Resampling) -> NDArray[np
     """Cut a crop out of a picture or a label map and scale it to 256 × 256."""
     found = np.asarray(pixels.resize((CROP, CROP), method, box=crop.box))
     return found[:, ::-1] if crop.flip else found
+
+
+SegmentTraining.lesson = SegmentLesson
