@@ -28,7 +28,7 @@ from torch import nn
 from tactic_codec.networks.depthwise import DepthwiseConv2d
 from tactic_codec.training.config import Precision, load_config
 from tactic_codec.training.loop import build_network
-from tactic_codec.training.objective import Objective
+from tactic_codec.training.objective import TrainingLoss
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "precision.json"
@@ -84,7 +84,7 @@ def stepper() -> Callable[[Precision], None]:
     assert network.head is not None
     network.head.requires_grad_()
     teacher = copy.deepcopy(network.head).eval().requires_grad_(False)
-    objective = Objective(network, teacher, config.task)
+    objective = TrainingLoss(network, teacher, config.task)
     x_BCHW = torch.rand(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
     labels_B = torch.randint(CLASSES, (BATCH,))
 

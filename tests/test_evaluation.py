@@ -33,7 +33,7 @@ from tactic_codec.errors import (
     UnknownLevel,
     UnsupportedImage,
 )
-from tactic_codec.evaluation import coders, equal, pictures, plot, tables
+from tactic_codec.evaluation import coders, equal, formats, pictures, plot
 from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope
 from tactic_codec.evaluation.bench import Bench, work_of
 from tactic_codec.evaluation.cache import Cache, picture_hash
@@ -664,7 +664,7 @@ def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.Monk
 # --- Tables and plots -----------------------------------------------------------------------------
 
 
-def made_up_report() -> tables.Report:
+def made_up_report() -> formats.Report:
     def a_point(setting: int, bpp: float, psnr: float, agreement: float) -> Point:
         known = Share(agreement, agreement - 0.05, min(agreement + 0.05, 1))
         scores = {"agreement": known, "accuracy": known}
@@ -690,7 +690,7 @@ def made_up_report() -> tables.Report:
     )
     itself = result.uncompressed
     unknown = {**itself.scores, "accuracy": None}
-    return tables.Report(
+    return formats.Report(
         CLASSIFY,
         224,
         ("ours", "01020304"),
@@ -712,23 +712,23 @@ def made_up_report() -> tables.Report:
 
 def test_tables_hold_the_same_figures() -> None:
     report = made_up_report()
-    facts = tables.as_json(report)
+    facts = formats.as_json(report)
     json.dumps(facts, allow_nan=False)
     rates = facts["folders"][0]["bd_rates"]
     assert [r["bd_rate"] for r in rates] == [-0.5, -0.5]
     assert rates[0]["range"] == [0.55, 0.65]
 
-    rows = list(csv.DictReader(io.StringIO(tables.as_csv(report))))
+    rows = list(csv.DictReader(io.StringIO(formats.as_csv(report))))
     assert len(rows) == 2 * (1 + 3 + 3)
     assert rows[1]["coder"] == "ours"
     assert float(rows[1]["bpp"]) == 0.05
     assert (rows[1]["agreement"], rows[1]["agreement_low"]) == ("0.5", "0.45")
 
-    text = tables.as_text(report, table)
+    text = formats.as_text(report, table)
     assert "-50.0 % over 55.0–65.0 %" in text
     assert "50.0 % (45.0–55.0)" in text
     assert text.rstrip().endswith("A note.")
-    markdown = tables.as_markdown(report)
+    markdown = formats.as_markdown(report)
     assert "## some | where/a: 100 pictures of 224 × 224" in markdown
     widths = {
         line.replace("\\|", "").count("|") for line in markdown.splitlines() if line[:1] == "|"

@@ -22,7 +22,7 @@ from tactic_codec.cli import main
 from tactic_codec.cli.console import table
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DataError, UnsupportedImage
-from tactic_codec.evaluation import coders, pictures, plot, tables
+from tactic_codec.evaluation import coders, formats, pictures, plot
 from tactic_codec.evaluation.bench import Bench, work_of
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import ModelCoder
@@ -453,7 +453,7 @@ def test_the_usual_network_starts_from_imagenet(
 # --- Tables and plots -----------------------------------------------------------------------------
 
 
-def made_up_report(retrained: bool = False) -> tables.Report:
+def made_up_report(retrained: bool = False) -> formats.Report:
     def scores(share: float) -> dict[str, Any]:
         interval = Share(share, share - 0.02, share + 0.02)
         return {"mean_iou": interval, "pixel_accuracy": share + 0.2, "iou": (share, None)}
@@ -474,7 +474,7 @@ def made_up_report(retrained: bool = False) -> tables.Report:
     )
     reference = ("ours", "01020304")
     steps = 30 if retrained else None
-    return tables.Report(
+    return formats.Report(
         *(SEGMENT, None, reference, "tiny", ("road", "sky, grey"), False, None, (0.55, 0.65)),
         *(steps, ("A note.",), (result,)),
     )
@@ -482,7 +482,7 @@ def made_up_report(retrained: bool = False) -> tables.Report:
 
 def test_tables_hold_the_same_figures() -> None:
     report = made_up_report()
-    facts = tables.as_json(report)
+    facts = formats.as_json(report)
     json.dumps(facts, allow_nan=False)
     assert facts["size"] is None
     assert facts["mean_iou_range"] == [0.55, 0.65]
@@ -495,44 +495,44 @@ def test_tables_hold_the_same_figures() -> None:
     assert rates["mean IoU"]["bd_rate"] == rates["psnr"]["bd_rate"] == -0.5
     assert rates["mean IoU"]["range"] == [0.55, 0.65]
 
-    rows = list(csv.DictReader(io.StringIO(tables.as_csv(report))))
+    rows = list(csv.DictReader(io.StringIO(formats.as_csv(report))))
     assert [row["coder"] for row in rows] == ["uncompressed", *["ours"] * 3, *["webp"] * 3]
     assert (rows[1]["mean_iou"], rows[1]["mean_iou_low"]) == ("0.5", "0.48")
     assert (rows[1]["iou_0_road"], rows[1]["iou_1_sky, grey"]) == ("0.5", "")
     assert (rows[1]["pixel_accuracy"], rows[1]["agreement"]) == ("0.7", "0.8")
 
-    text = tables.as_text(report, table)
+    text = formats.as_text(report, table)
     assert "some | where/val: 9 whole pictures" in text
     assert "50.0 % (48.0–52.0)" in text
     assert "-50.0 % over 55.0–65.0 %" in text
     assert "by the tiny of ours (01020304)" in text
     assert "retrained" not in text
-    header = tables.point_table(report, report.folders[0])[0]
+    header = formats.point_table(report, report.folders[0])[0]
     assert header[6:] == ["mean IoU", "pixel accuracy", "agreement"]
-    assert tables.class_table(report, report.folders[0])[1][2:] == ["75.0", "-"]
-    lines = tables.as_markdown(report).splitlines()
+    assert formats.class_table(report, report.folders[0])[1][2:] == ["75.0", "-"]
+    lines = formats.as_markdown(report).splitlines()
     assert {line.replace("\\|", "").count("|") for line in lines if line[:1] == "|"} == {10, 5, 4}
 
 
 def test_classes_of_one_name_have_columns_of_their_own() -> None:
     report = made_up_report()
     alike = replace(report, labels=("road", "road"))
-    rows = list(csv.DictReader(io.StringIO(tables.as_csv(alike))))
+    rows = list(csv.DictReader(io.StringIO(formats.as_csv(alike))))
     assert (rows[1]["iou_0_road"], rows[1]["iou_1_road"]) == ("0.5", "")
 
 
 def test_tables_have_columns_for_retrained_heads() -> None:
     report = made_up_report(retrained=True)
-    header, _, row, *_ = tables.point_table(report, report.folders[0])
+    header, _, row, *_ = formats.point_table(report, report.folders[0])
     assert header[-2:] == ["mean IoU, retrained", "pixel accuracy, retrained"]
     assert row[-2:] == ["55.0 % (53.0–57.0)", "75.0 %"]
-    (line, *_) = csv.DictReader(io.StringIO(tables.as_csv(report)))
+    (line, *_) = csv.DictReader(io.StringIO(formats.as_csv(report)))
     assert float(line["retrained_mean_iou"]) == 0.8
     assert float(line["retrained_iou_0_road"]) == 0.8
     qualities = {c.quality for c in report.folders[0].comparisons}
     assert qualities == {"mean_iou", "psnr", "retrained_mean_iou"}
-    assert "at equal retrained mean IoU" in tables.as_text(report, table)
-    assert "after 30 steps" in tables.as_text(report, table)
+    assert "at equal retrained mean IoU" in formats.as_text(report, table)
+    assert "after 30 steps" in formats.as_text(report, table)
 
 
 @pytest.mark.slow

@@ -33,20 +33,21 @@ from tactic_codec.runtime import open_runtime
 from tactic_codec.training import command as command_room
 from tactic_codec.training import offsets
 from tactic_codec.training.command import export_command, train_command
-from tactic_codec.training.config import load_config
+from tactic_codec.training.config import load_config, parse_config
 from tactic_codec.training.data import Example, scan
+from tactic_codec.training.described import documents_of
 from tactic_codec.training.export import (
-    HeadExport,
-    LevelExport,
     add_head,
-    add_metrics,
     export,
-    install,
     kept_channels,
     latent_of,
     levels_of,
 )
+from tactic_codec.training.figures import figures_of
+from tactic_codec.training.manifest import add_metrics
 from tactic_codec.training.offsets import tune_offset
+from tactic_codec.training.parts import HeadExport, LevelExport
+from tactic_codec.training.placing import install
 from tactic_codec.training.tables import fit_tables, freeze, smooth
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -756,10 +757,10 @@ def test_folders_of_one_name_have_figures_each(whole_run: Run, tmp_path: Path) -
         shutil.copytree(folders[0], folder)
     config = load_config(whole_run.folder / "mine.toml")
     data = scan(folders, config.data, config.seed)
-    found = command_room._evaluate(config, data, whole_run.model, limit=1, say=lambda _: None)
+    found = figures_of(config, data, whole_run.model, limit=1, say=lambda _: None)
     names = [f"{whole_run.folder.name}/photos", "other/photos", "third"]
     assert list(found) == names
-    lists = command_room._documents(data, tmp_path)["held-out.txt"].decode().splitlines()
+    lists = documents_of(data, tmp_path)["held-out.txt"].decode().splitlines()
     assert [line for line in lists[1:] if line.startswith("#")] == [f"# {name}" for name in names]
 
 
@@ -767,7 +768,7 @@ def test_folders_of_one_name_have_figures_each(whole_run: Run, tmp_path: Path) -
 def test_a_run_with_a_stage_of_constant_learning_rate_is_read_back(whole_run: Run) -> None:
     described = json.loads((whole_run.folder / "run" / "run.json").read_text())
     assert described["config"]["stage"][0]["final_learning_rate"] is None
-    config = command_room.parse_config(described["config"])
+    config = parse_config(described["config"])
     assert config == load_config(whole_run.folder / "mine.toml")
     assert replace(config, seed=4) != config
 

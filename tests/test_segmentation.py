@@ -19,7 +19,7 @@ from tactic_codec.model import Model
 from tactic_codec.networks import efficientnet_lite, heads
 from tactic_codec.networks.measures import class_weights
 from tactic_codec.networks.segmentation import PyramidSegmenter
-from tactic_codec.training import command, loss
+from tactic_codec.training import calibration, figures, loss
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import export_command, train_command
 from tactic_codec.training.config import DataConfig, MasksConfig, load_config, parse_config
@@ -477,7 +477,7 @@ def test_a_run_that_was_killed_over_its_last_figures_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "evaluate", die)
+        patch.setattr(figures, "evaluate", die)
         with pytest.raises(KeyboardInterrupt):
             run()
     assert not (tmp_path / "out").exists()
@@ -497,8 +497,8 @@ def test_calibration_takes_what_there_is_room_for_from_everywhere(
     data = scan_masks([world / "train"], config.masks, config.data, 1, tests=[world / "val"])
     (everything,) = [[e.path for e in p.calibration] for p in data.parts if p.calibration]
     whole = [image.load(path) for path in everything]
-    monkeypatch.setattr(command, "CALIBRATION_PIXELS", 3 * whole[0].size // 3 - 1)
-    chosen = command._calibration(config, data)
+    monkeypatch.setattr(calibration, "CALIBRATION_PIXELS", 3 * whole[0].size // 3 - 1)
+    chosen = calibration.calibration(config, data)
     places = [i for i, p in enumerate(whole) if any(np.array_equal(p, c) for c in chosen)]
     assert len(chosen) == len(places) == 3
     assert places[0] < len(whole) / 3 and places[-1] >= 2 * len(whole) / 3 - 1

@@ -21,10 +21,11 @@ from tactic_codec.networks import heads
 from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.picture import Pixels
-from tactic_codec.training import command, contexts, specialise
+from tactic_codec.training import calibration, command, contexts, specialise
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.command import RUN, train_command
 from tactic_codec.training.config import TrainingConfig
+from tactic_codec.training.data import Example
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -155,16 +156,16 @@ def test_training_ends_with_linear_contexts_where_they_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Learned from training pictures of all folders, coded with, and passed on to specialists."""
-    monkeypatch.setattr(command, "CALIBRATION_IMAGES", 4)
+    monkeypatch.setattr(calibration, "CALIBRATION_IMAGES", 4)
     monkeypatch.setattr(contexts, "STEPS", 20)
     asked_for: list[list[Path]] = []
 
-    def pictures(config: TrainingConfig, paths: list[Path]) -> list[Pixels]:
-        asked_for.append(paths)
-        return real(config, paths)
+    def pictures(config: TrainingConfig, examples: list[Example]) -> list[Pixels]:
+        asked_for.append([example.path for example in examples])
+        return real(config, examples)
 
-    real = command._pictures
-    monkeypatch.setattr(command, "_pictures", pictures)
+    real = calibration.pictures
+    monkeypatch.setattr(calibration, "pictures", pictures)
     text = GENERALIST.replace("own = [1, 2]", "own = [1, 2]\nlinear = true")
     (tmp_path / "linear.toml").write_text(text.replace("[data]", "[data]\ndraw = [0.75, 0.25]"))
     known = photographs(tmp_path / "known", ("red", "green"), 5)
@@ -178,8 +179,8 @@ def test_training_ends_with_linear_contexts_where_they_are_asked_for(
         say=lambda _: None,
     )
     assert made is not None
-    calibration, learned_from = asked_for[-2:]
-    assert not {*learned_from} & {*calibration}
+    counted_on, learned_from = asked_for[-2:]
+    assert not {*learned_from} & {*counted_on}
     kept_out = made.read_file(HELD_OUT).decode().splitlines()
     assert [sum(path.is_relative_to(f) for path in learned_from) for f in (known, unknown)] == [
         3,

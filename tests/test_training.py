@@ -42,7 +42,7 @@ from tactic_codec.training.loop import (
     load_trained,
     train,
 )
-from tactic_codec.training.objective import LEVEL_BALANCE, Objective
+from tactic_codec.training.objective import LEVEL_BALANCE, TrainingLoss
 from tactic_codec.training.tasks import CLASSES
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -469,7 +469,7 @@ def test_every_level_has_its_own_alpha_and_beta(tiny_head: Any) -> None:
         STAGE, alpha=2.0, alpha_ratio=0.25, beta=0.5, beta_ratio=0.5, quantisation="straight"
     )
     network = TacticNetwork(SMALL_RESIDUAL, heads.build_head("tiny", 2), gains=(1.0, 2.0, 4.0))
-    objective = Objective(network.eval(), None, CONFIG.task)
+    objective = TrainingLoss(network.eval(), None, CONFIG.task)
     x_BCHW, labels = torch.rand(3, 3, 32, 32), torch.tensor([0, 1, 0])
     level_B = torch.tensor([0, 2, 1])
     with torch.no_grad():
@@ -498,7 +498,7 @@ def test_images_that_are_not_coded_have_no_level(tiny_head: Any) -> None:
     torch.manual_seed(1)
     stage = replace(STAGE, alpha=2.0, alpha_ratio=0.5, beta_ratio=0.5, quantisation="none")
     network = TacticNetwork(SMALL_RESIDUAL, heads.build_head("tiny", 2), gains=(1.0, 2.0))
-    objective = Objective(network.eval(), None, CONFIG.task)
+    objective = TrainingLoss(network.eval(), None, CONFIG.task)
     x_BCHW, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
     with torch.no_grad():
         outcome = objective(x_BCHW, labels, torch.tensor([0, 1]), stage)
@@ -508,7 +508,7 @@ def test_images_that_are_not_coded_have_no_level(tiny_head: Any) -> None:
 def test_a_codec_that_stays_rounds_each_level_as_its_model_does(tiny_head: Any) -> None:
     torch.manual_seed(1)
     network = TacticNetwork(SMALL_RESIDUAL, heads.build_head("tiny", 2), gains=(9.0, 9.0)).eval()
-    objective = Objective(network, None, CONFIG.task, offsets=(0.1, 0.4))
+    objective = TrainingLoss(network, None, CONFIG.task, offsets=(0.1, 0.4))
     x_BCHW, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
     stage = replace(STAGE, alpha=1.0, quantisation="rounded")
     with torch.no_grad():
@@ -798,7 +798,7 @@ def test_auto_is_bfloat16_where_the_processor_multiplies_it(
     network = TacticNetwork(SMALL_RESIDUAL, heads.build_head("tiny", 2))
     seen: list[bool] = []
     network.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
-    objective = Objective(network, None, CONFIG.task)
+    objective = TrainingLoss(network, None, CONFIG.task)
     for precision in ("auto", "float32", "bfloat16"):
         stage = replace(STAGE, precision=precision)
         objective(torch.rand(1, 3, 32, 32), torch.tensor([0]), torch.tensor([0]), stage)

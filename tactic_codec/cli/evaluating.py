@@ -16,9 +16,9 @@ from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, U
 if TYPE_CHECKING:
     from tactic_codec.evaluation.coders import Coder, ModelCoder
     from tactic_codec.evaluation.curves import Setting
+    from tactic_codec.evaluation.formats import Report
     from tactic_codec.evaluation.pictures import Folder
     from tactic_codec.evaluation.retrain import Retrainer
-    from tactic_codec.evaluation.tables import Report
     from tactic_codec.model import Model
     from tactic_codec.tasks import Task
 
@@ -227,7 +227,7 @@ def eval(
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
-        from tactic_codec.evaluation import pictures, run, tables
+        from tactic_codec.evaluation import formats, pictures, run
         from tactic_codec.evaluation.bench import Bench, work_of
         from tactic_codec.evaluation.cache import Cache
         from tactic_codec.evaluation.coders import models_at
@@ -241,7 +241,7 @@ def eval(
         reference = loaded[0]
         task = _task(reference.model, (*data, *train_data))
         head = reference.model.head(task.name)
-        notes = [tables.EFFORT_NOTE] if any(efforts) else []
+        notes = [formats.EFFORT_NOTE] if any(efforts) else []
         own = models_at(dict(zip(models, loaded, strict=True)), running.device, efforts)
         coders = _coders(console, own, codecs, dict(grids), notes)
         compare = _has_scipy(console, notes)
@@ -280,9 +280,9 @@ def eval(
         console.close()
         _write(console, out, report)
         if talking.as_json:
-            console.json(tables.as_json(report))
+            console.json(formats.as_json(report))
         else:
-            for line in tables.as_text(report, table).splitlines():
+            for line in formats.as_text(report, table).splitlines():
                 console.line(display(line))
 
 
@@ -308,12 +308,12 @@ def _task(model: "Model", folders: Sequence[str]) -> "Task[Any, Any]":
 
 def _write(console: Console, out: str, report: "Report") -> None:
     """Write a report into its folder, in every form that there is."""
-    from tactic_codec.evaluation import plot, tables
+    from tactic_codec.evaluation import formats, plot
 
     written = {
-        "results.json": json.dumps(tables.as_json(report), indent=1).encode() + b"\n",
-        "results.csv": tables.as_csv(report).encode("utf-8", "surrogateescape"),
-        "results.md": tables.as_markdown(report).encode("utf-8", "surrogateescape"),
+        "results.json": json.dumps(formats.as_json(report), indent=1).encode() + b"\n",
+        "results.csv": formats.as_csv(report).encode("utf-8", "surrogateescape"),
+        "results.md": formats.as_markdown(report).encode("utf-8", "surrogateescape"),
     }
     try:
         written |= {f"curves.{form}": drawn for form, drawn in plot.draw(report).items()}

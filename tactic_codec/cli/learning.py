@@ -157,7 +157,7 @@ def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
 def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Path) -> None:
     """Show a specialist beside other codecs at equal bytes, on pictures that training kept out."""
     from tactic_codec.codec import load_model
-    from tactic_codec.evaluation import equal, plot, tables
+    from tactic_codec.evaluation import equal, formats, plot
     from tactic_codec.tasks import CLASSIFY
 
     def read(folder: Path, names: Sequence[str], size: int) -> "list[Picture]":
@@ -165,14 +165,14 @@ def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Pat
         return listing.load(console, CLASSIFY, listed, model.head(CLASSIFY.name).classes, size)
 
     report = equal.compare_kept_out(load_model(model.path), folders, read)
-    written = {"comparison.md": tables.as_markdown(report).encode("utf-8", "surrogateescape")}
+    written = {"comparison.md": formats.as_markdown(report).encode("utf-8", "surrogateescape")}
     try:
         written["comparison.png"] = plot.draw(report, ["png"])["png"]
     except BackendUnavailable as exc:
         console.say(f"comparison.png is not drawn: {exc}")
     for name, content in written.items():
         outputs.write(str(run / name), content, force=True)
-    for line in tables.as_text(report, table).splitlines():
+    for line in formats.as_text(report, table).splitlines():
         console.say(line)
     console.say(f"{', '.join(written)} are in {run}")
 

@@ -21,9 +21,9 @@ from tactic_codec.evaluation.coders import (
 )
 from tactic_codec.evaluation.curves import Curve, Point, Setting
 from tactic_codec.evaluation.evaluate import FolderResult, measure, point
+from tactic_codec.evaluation.formats import Report
 from tactic_codec.evaluation.pictures import Folder, Picture, held_out, keep_held_out, spread
 from tactic_codec.evaluation.pictures import folder as folder_of
-from tactic_codec.evaluation.tables import Report
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import CLASSIFY, Facts
 

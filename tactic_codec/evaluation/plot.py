@@ -13,7 +13,7 @@ from tactic_codec import plotting
 from tactic_codec.evaluation.comparisons import rates
 from tactic_codec.evaluation.curves import RETRAINED, Curve
 from tactic_codec.evaluation.evaluate import FolderResult
-from tactic_codec.evaluation.tables import Report
+from tactic_codec.evaluation.formats import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from tactic_codec.evaluation.bench import Bench
 from tactic_codec.evaluation.coders import Coder
 from tactic_codec.evaluation.evaluate import Heads, evaluate
+from tactic_codec.evaluation.formats import Report
 from tactic_codec.evaluation.pictures import Folder
-from tactic_codec.evaluation.tables import Report
 
 
 def run(

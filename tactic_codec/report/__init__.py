@@ -5,7 +5,7 @@
     Codec, decoded, expected ─ Task.verdict ─▶ Verdict      what a network still sees in it
     Frame, Codec ─ row_of ─▶ Row                            all of these
     Row… ─ totals ─▶ Totals                                 in `facts`, as what stands above
-    Row…, Totals ─ tables ─▶ JSON, CSV
+    Row…, Totals ─ formats ─▶ JSON, CSV
 
 bpp is 8 × bytes of the frame ÷ (width × height); what counts anything else is named otherwise.
 Networks run only in the `Codec` that the caller hands in; without one neither Pillow nor a runtime
@@ -28,7 +28,7 @@ from tactic_codec.report.facts import (
     size_facts,
     totals,
 )
-from tactic_codec.report.tables import as_csv, row_as_json, totals_as_json
+from tactic_codec.report.formats import as_csv, row_as_json, totals_as_json
 
 __all__ = [
     "RIVALS",

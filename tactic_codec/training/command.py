@@ -10,7 +10,6 @@ runs/<name>/candidate/      the model folder of the newest evaluation, where it 
 
 import json
 import platform
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,43 +18,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tactic_codec import picture as image
-from tactic_codec.codec import load_model
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import BackendUnavailable, ConfigError
-from tactic_codec.model import HELD_OUT, Model, find
+from tactic_codec.model import Model, find
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.heads import KINDS, LAST_LAYER, build_head
 from tactic_codec.training import parallel
+from tactic_codec.training.calibration import calibration, learning
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import TrainingConfig, load_config, parse_config
 from tactic_codec.training.curve import draw_curve
-from tactic_codec.training.data import Example, ImageFolders, Part, scan
-from tactic_codec.training.evaluate import Figures, evaluate
-from tactic_codec.training.export import (
-    HeadExport,
-    add_head,
-    add_metrics,
-    check_place,
-    export,
-    install,
-    levels_of,
+from tactic_codec.training.data import ImageFolders, scan
+from tactic_codec.training.described import (
+    describe_part,
+    documents_of,
+    is_imagenet,
+    labels_of,
+    names_of,
 )
+from tactic_codec.training.export import add_head, export, levels_of
+from tactic_codec.training.figures import figures_of
 from tactic_codec.training.loop import Step, load_trained, train
+from tactic_codec.training.manifest import add_metrics
+from tactic_codec.training.parts import HeadExport
+from tactic_codec.training.placing import check_place, install
 from tactic_codec.training.specialise import head_only_config, specialist_config
-from tactic_codec.training.tasks import CLASSES, TrainingTask, task_of
+from tactic_codec.training.tasks import task_of
 
 RUN = "run.json"
 CURVE = "learning.png"
 CANDIDATE = "candidate"
-CALIBRATION_IMAGES = 500
-"""Images that tables are counted on, at most: 400,000 symbols a channel at 224×224. As many others
-are what linear contexts are learned from."""
 
-CALIBRATION_PIXELS = 1 << 26
-"""Of these images together, at most: they are held in memory, 3 bytes a pixel, with latents and the
-symbols of a level, about 4 bytes a pixel each."""
 
 Say = Callable[[str], None]
 Progress = Callable[[Step, int], None]
@@ -142,7 +136,7 @@ def train_command(
 
     def assess(network: TacticNetwork) -> dict[str, Any]:
         candidate = _export(config, data, network, run, origin, codec=kept)
-        return _evaluate(config, data, candidate, limit=config.evaluation.images, say=say)
+        return figures_of(config, data, candidate, limit=config.evaluation.images, say=say)
 
     first = parallel.share().first
     network = train(
@@ -338,7 +332,7 @@ def _check_folders(config: TrainingConfig, folders: Sequence[Path], tests: Seque
 
 def _check_task(config: TrainingConfig, data: ImageFolders) -> None:
     """Refuse a task network that can neither learn nor know the classes."""
-    knows = config.task.weights == "published" and _is_imagenet(data.classes)
+    knows = config.task.weights == "published" and is_imagenet(data.classes)
     if config.uses_task and not config.task.learn and not knows:
         raise ConfigError(
             "the task network is not to learn, but starts without knowing these classes: "
@@ -361,7 +355,7 @@ def _finish(
     # The model goes to its place when its figures are known: where it is, nothing is missing, and
     # a run that was killed before goes on by the same command.
     model = _export(config, data, network, run, origin, codec=codec)
-    figures = _evaluate(config, data, model, limit=config.evaluation.final, say=say)
+    figures = figures_of(config, data, model, limit=config.evaluation.final, say=say)
     add_metrics(model.path, figures)
     return install(model, out, overwrite=force)
 
@@ -377,17 +371,17 @@ def _export(
 ) -> Model:
     """Write the candidate; with the codec of a model that keeps it, only the head is new."""
     out = run / CANDIDATE
-    calibration = _calibration(config, data)
+    pictures = calibration(config, data)
     head = _head(config, data, network)
     training = {
         "config": asdict(config),
         "seed": config.seed,
         **origin,
-        "data": [_describe(*pair) for pair in zip(data.parts, _names(data), strict=True)],
+        "data": [describe_part(*pair) for pair in zip(data.parts, names_of(data), strict=True)],
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
-    documents = _documents(data, run)
+    documents = documents_of(data, run)
     if codec:
         assert head is not None
         # Which images the codec never saw is the older list; the head's own stands beside it.
@@ -398,7 +392,7 @@ def _export(
             name=config.name,
             head=head,
             training=training,
-            example=calibration[0],
+            example=pictures[0],
             documents=documents,
             overwrite=True,
         )
@@ -408,9 +402,9 @@ def _export(
         name=config.name,
         description=config.description,
         levels=levels_of(network),
-        calibration=calibration,
+        calibration=pictures,
         contexts=ContextModel(config.entropy.own, config.entropy.shared),
-        learning=_learning(config, data) if config.entropy.linear else (),
+        learning=learning(config, data) if config.entropy.linear else (),
         head=head,
         objectives=config.objectives,
         offset=config.offset,
@@ -420,58 +414,11 @@ def _export(
     )
 
 
-def _calibration(config: TrainingConfig, data: ImageFolders) -> list[image.Pixels]:
-    """Read pictures for the tables, see `_pictures`."""
-    return _pictures(config, [example for part in data.parts for example in part.calibration])
-
-
-def _learning(config: TrainingConfig, data: ImageFolders) -> list[image.Pixels]:
-    """Read training pictures for linear contexts, from each folder as many as it is drawn from."""
-    chosen: list[Example] = []
-    shares = config.data.draw or [len(part.train) for part in data.parts]
-    for part, share in zip(data.parts, shares, strict=True):
-        count = max(1, round(CALIBRATION_IMAGES * share / sum(shares)))
-        step = max(1, len(part.train) // count)
-        chosen += part.train[::step][:count]
-    return _pictures(config, chosen)
-
-
-def _pictures(config: TrainingConfig, examples: list[Example]) -> list[image.Pixels]:
-    """Read pictures as they are evaluated: whole where they are segmented, else as squares."""
-    # Evenly over all folders, so that none of them is left out where there are more than enough.
-    examples = examples[:: max(1, -(-len(examples) // CALIBRATION_IMAGES))]
-    pictures: dict[int, image.Pixels] = {}
-    pixels = 0
-    # However many there is room for, multiples of the golden ratio spread them evenly.
-    for i in sorted(range(len(examples)), key=lambda i: i * (5**0.5 - 1) / 2 % 1):
-        picture = examples[i].pixels()
-        pictures[i] = picture if config.segments else image.square(picture, config.data.size)
-        pixels += pictures[i].size // 3
-        if pixels > CALIBRATION_PIXELS:
-            break
-    return [pictures[i] for i in sorted(pictures)]
-
-
-def _documents(data: ImageFolders, run: Path) -> dict[str, bytes]:
-    """Return the log, and a list of the images that training never saw."""
-    lines = ["# Images that training kept out, by their place in their data folder."]
-    # Names below different folders may be the same: those of images that were trained on, too, are
-    # left out, so that nobody takes the one for the other.
-    seen = {e.below(part.folder) for part in data.parts for e in (*part.train, *part.calibration)}
-    for part, name in zip(data.parts, _names(data), strict=True):
-        lines.append(f"# {name}")
-        lines += sorted({e.below(part.folder) for e in part.test} - seen)
-    documents = {HELD_OUT: ("\n".join(lines) + "\n").encode()}
-    if (run / LOG).exists():
-        documents[LOG] = (run / LOG).read_bytes()
-    return documents
-
-
 def _head(config: TrainingConfig, data: ImageFolders, network: TacticNetwork) -> HeadExport | None:
     module = network.head
     if module is None:
         # Without a task loss the published network still says what the pictures are worth to it.
-        if config.task.weights != "published" or not _is_imagenet(data.classes):
+        if config.task.weights != "published" or not is_imagenet(data.classes):
             return None
         module = build_head(config.task.network, len(data.classes), published=True)
     kind = KINDS[config.task.network]
@@ -479,83 +426,11 @@ def _head(config: TrainingConfig, data: ImageFolders, network: TacticNetwork) ->
         config.task.network,
         module,
         config.task.input_size or kind.input_size or config.data.size,
-        labels=data.classes if config.masks else _labels(data.classes),
+        labels=data.classes if config.masks else labels_of(data.classes),
         classes=data.classes,
         task=kind.task,
         colours=config.masks.colours if config.masks else (),
     )
-
-
-def _is_imagenet(classes: Sequence[str]) -> bool:
-    return len(classes) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in classes)
-
-
-def _labels(classes: Sequence[str]) -> Sequence[str]:
-    """Return names for people: ImageNet's where folders carry WordNet numbers."""
-    if not _is_imagenet(classes):
-        return classes
-    from tactic_codec.networks.torchvision_shim import torchvision
-
-    names: list[str] = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
-    return names
-
-
-def _names(data: ImageFolders) -> list[str]:
-    """Return a name for each folder, see `_name`."""
-    paths = [part.folder.resolve() for part in data.parts]
-    return [_name(path, [other for other in paths if other != path]) for path in paths]
-
-
-def _name(path: Path, others: Sequence[Path]) -> str:
-    """Return a folder's own name, and its parent's too where it is one part of a data set.
-
-    Of further folders above it come as many as tell it from the others.
-    """
-    part_of_set = path.name in ("train", "training", "val", "validation", "test")
-    count = 2 if part_of_set else 1
-    while any(other.parts[-count:] == path.parts[-count:] for other in others):
-        count += 1
-    return Path(*path.parts[-count:]).as_posix()
-
-
-def _describe(part: Part, name: str) -> dict[str, Any]:
-    return {
-        "folder": name,
-        "train": len(part.train),
-        "calibration": len(part.calibration),
-        "test": len(part.test),
-    }
-
-
-def _evaluate(
-    config: TrainingConfig, data: ImageFolders, model: Model, *, limit: int | None, say: Say
-) -> dict[str, Any]:
-    """Return the figures of each folder: an object, or a list of one for each level."""
-    codec = load_model(model.path)
-    training = task_of(config)
-    if training.task.name not in model.heads:  # bytes and PSNR are of squares then
-        training = CLASSES
-    found: dict[str, Any] = {}
-    for part, name in zip(data.parts, _names(data), strict=True):
-        if not part.test:  # another folder is tested on
-            continue
-        examples = part.test[:limit]
-        measured = evaluate(codec, examples, config.data.size, training)
-        rows = []
-        for level, figures in enumerate(measured, start=1):
-            rows.append({"level": level, **figures.as_json()})
-            where = f"{name} -q {level}" if len(measured) > 1 else name
-            say(f"{where}: {_line(figures, training)} ({figures.images} images)")
-        found[name] = rows if len(rows) > 1 else rows[0]
-    return found
-
-
-def _line(figures: Figures, training: TrainingTask[Any, Any]) -> str:
-    """Return figures for people."""
-    said = f"{figures.bpp:.4f} bpp, {figures.psnr:.2f} dB"
-    told = {title: figures.seen[name] for name, title in training.task.headline.items()}
-    known = {title: share for title, share in told.items() if share is not None}
-    return said + "".join(f", {title} {100 * share:.1f} %" for title, share in known.items())
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -31,7 +31,7 @@ from tactic_codec.training import checkpoint, loss, parallel
 from tactic_codec.training.checkpoint import LOG, Learner
 from tactic_codec.training.config import StageConfig, TrainingConfig
 from tactic_codec.training.data import Crops, ImageFolders, batches
-from tactic_codec.training.objective import Objective
+from tactic_codec.training.objective import TrainingLoss
 from tactic_codec.training.tasks import task_of
 
 FAST = 10
@@ -118,7 +118,7 @@ def train(
         )
     run.mkdir(parents=True, exist_ok=True)
     learner = _build_learner(config, len(data.classes), device, start or {})
-    objective = Objective(
+    objective = TrainingLoss(
         learner.network, learner.teacher, config.task, data.class_weights, config.offsets
     )
     done, anew = checkpoint.resume(run, config, learner, device)

@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     teacher_answer: Tensor | None
 
 
-class Objective(nn.Module):
+class TrainingLoss(nn.Module):
     """Equation 9 of a batch whose images may have different quality levels."""
 
     def __init__(

@@ -19,7 +19,8 @@ from tactic_codec.networks import heads
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.transforms import TransformConfig
 from tactic_codec.training import loss
-from tactic_codec.training.export import HeadExport, LevelExport, export
+from tactic_codec.training.export import export
+from tactic_codec.training.parts import HeadExport, LevelExport
 
 FOLDER = Path(__file__).parent
 LABELS = ("cat", "cup", "flower", "person", "rocket")
