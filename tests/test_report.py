@@ -106,7 +106,7 @@ def test_classes_are_meant_by_label_or_folder(codec: Codec) -> None:
 
 
 def test_classes_by_the_names_of_training_folders() -> None:
-    model = load_model(MODELS / "tiny").model
+    model = Model(MODELS / "tiny")
     numbers = ("n01", "n02", "n03", "n04", "n05")
     model.heads["classify"] = model.heads["classify"]._replace(classes=numbers)
     assert expected(model, "n03") == {2}

@@ -340,12 +340,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     scenes(folder / "train", 10)
     scenes(folder / "val", 3)
+    (folder / "road.toml").write_text(CODEC + TASK + JOINT)
     return folder
 
 
 @pytest.fixture(scope="module")
 def road(world: Path) -> Model:
-    (world / "road.toml").write_text(CODEC + TASK + JOINT)
     made = train_command(
         world / "road.toml",
         [world / "train"],
