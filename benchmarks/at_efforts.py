@@ -6,8 +6,8 @@ Benchmarks import this module; by itself it does nothing.
 from collections.abc import Iterator
 
 from tactic_codec.codec import Codec
-from tactic_codec.evaluation.coders import Coder, ModelCoder, conventional
-from tactic_codec.evaluation.curves import Setting
+from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder
+from tactic_codec.rivals import Setting, rival
 
 
 def coders(
@@ -18,11 +18,11 @@ def coders(
     Args:
         codec: the model; its coders are called NAME effort N.
         efforts: see `Codec.compress`.
-        codecs: see `conventional`; may be empty.
+        codecs: see `tactic_codec.rivals`; may be empty.
         levels: of the model; all of them by default.
     """
     for effort in map(int, efforts.split(",")):
         own = ModelCoder(codec, name=f"{codec.model.name} effort {effort}", effort=effort)
         yield own.at(levels or own.grid)
     for name in filter(None, codecs.split(",")):
-        yield conventional(name)
+        yield RivalCoder(rival(name))

@@ -35,9 +35,9 @@ from tactic_codec import metrics
 from tactic_codec import picture as image
 from tactic_codec.codec import load_model
 from tactic_codec.evaluation.coders import Coder, ModelCoder
-from tactic_codec.evaluation.curves import Setting
 from tactic_codec.evaluation.pictures import spread
 from tactic_codec.picture import Pixels
+from tactic_codec.rivals import Setting
 from tactic_codec.tasks.segment import IMAGES, LABELS
 
 HERE = Path(__file__).parent

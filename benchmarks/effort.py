@@ -31,8 +31,8 @@ from tactic_codec import metrics, tasks
 from tactic_codec.codec import load_model
 from tactic_codec.evaluation.bench import MAX_BPP
 from tactic_codec.evaluation.coders import Coder
-from tactic_codec.evaluation.curves import Setting
 from tactic_codec.picture import Pixels
+from tactic_codec.rivals import Setting
 
 RESULTS = Path(__file__).parent / "results" / "effort.json"
 WITHIN = (0.5, 0.85)

@@ -18,16 +18,16 @@ from pathlib import Path
 
 from tactic_codec import picture as image
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.coders import ModelCoder, conventional
+from tactic_codec.evaluation.coders import ModelCoder, RivalCoder
 from tactic_codec.evaluation.curves import Point
 from tactic_codec.evaluation.equal import Row, beside_others
 from tactic_codec.evaluation.pictures import picture
+from tactic_codec.rivals import USUAL, rival
 from tactic_codec.tasks import CLASSIFY, Share
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.data import scan
 
 RESULTS = Path(__file__).parent / "results" / "rate_accuracy.json"
-OTHERS = ("jpeg", "webp", "avif")
 
 
 def described(row: Row) -> tuple[str, dict[str, object]]:
@@ -35,7 +35,7 @@ def described(row: Row) -> tuple[str, dict[str, object]]:
     point: Point = row.point
     if row.beside is None:
         return row.name, {"images": point.images, "accuracy": round(share(point), 4)}
-    name = f"{row.name.upper()} q{point.setting}" if row.name in OTHERS else row.name
+    name = f"{row.name.upper()} q{point.setting}" if row.name in USUAL else row.name
     accuracy, agreement = point.scores["accuracy"], point.scores["agreement"]
     assert isinstance(accuracy, Share) and isinstance(agreement, Share)
     return name, {
@@ -74,7 +74,7 @@ def main() -> None:
     size = shares["size"]
     classes = head.model.heads["classify"].classes
     data = scan(arguments.data, split, training["seed"], classes=classes, kept_out=kept_out or ())
-    others = [conventional(name) for name in OTHERS]
+    others = [RivalCoder(rival(name)) for name in USUAL]
     report: dict[str, object] = {}
     for part in data.parts:
         examples = part.test[: arguments.limit]

@@ -63,14 +63,14 @@ from tactic_codec.errors import (
     LimitExceeded,
     TacError,
 )
-from tactic_codec.evaluation.coders import CONVENTIONAL, conventional
 from tactic_codec.model import Model
+from tactic_codec.rivals import RIVALS, rival
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import train_command
 from tactic_codec.training.config import parse_config
 
 SUFFIX_OF = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
-STANDARD_JPEG = replace(CONVENTIONAL["jpeg"], options=lambda quality: ({"quality": quality},))
+STANDARD_JPEG = replace(RIVALS["jpeg"], options=lambda quality: ({"quality": quality},))
 """The paper's JPEG, as Pillow writes it unasked: the pixels of ours, in more bytes, since its
 Huffman tables are those of the standard."""
 
@@ -292,7 +292,7 @@ def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
             continue
         square = image.square(pixels, side)
         data = (
-            conventional(recode.codec).encode(square, recode.quality)
+            rival(recode.codec).encode(square, recode.quality)
             if recode
             else image.save(square, "png")
         )

@@ -3,27 +3,24 @@
     picture ─ every step in turns, networks loaded ─▶ medians
 
 Steps take turns, so that whatever else the machine does meets all of them alike. Other codecs write
-at one quality, and else as Pillow does unasked.
+at one quality the files that they are compared by elsewhere, see `tactic_codec.rivals`.
 """
 
-import io
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from PIL import Image, features
-
-from tactic_codec import picture as image
 from tactic_codec.codec import Codec, Compressed
 from tactic_codec.container import Frame
+from tactic_codec.errors import BackendUnavailable
 from tactic_codec.picture import Pixels
+from tactic_codec.rivals import USUAL, rival
 from tactic_codec.tasks import TASKS, Task
 
-OTHERS = ("jpeg", "webp", "avif")
 QUALITY = 75
-"""Of their files, as Pillow counts it, from 0 to 100."""
+"""Of other codecs' files, as Pillow counts it, from 0 to 100."""
 
 
 class Timing(NamedTuple):
@@ -99,20 +96,12 @@ def _ask(task: Task[Any, Any], codec: Codec, frame: Frame) -> None:
 
 
 def _of_others(pixels: Pixels) -> Iterator[_Step]:
-    picture = image.to_pillow(pixels)
-    for name in OTHERS:
-        if name != "jpeg" and not features.check(name):
+    for name in USUAL:
+        try:
+            other = rival(name)
+        except BackendUnavailable:
             continue
-
-        def write(form: str = name) -> bytes:
-            buffer = io.BytesIO()
-            picture.save(buffer, form, quality=QUALITY)
-            return buffer.getvalue()
-
-        data = write()
-
-        def read(data: bytes = data) -> None:
-            Image.open(io.BytesIO(data)).load()
-
-        yield _Step(name, "compress", len(data), write)
-        yield _Step(name, "decompress", len(data), read)
+        data = other.encode(pixels, QUALITY)
+        size = len(data)
+        yield _Step(name, "compress", size, partial(other.encode, pixels, QUALITY))
+        yield _Step(name, "decompress", size, partial(other.decode, data))

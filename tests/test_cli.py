@@ -735,6 +735,18 @@ def test_report_with_originals(tactic: Tactic, coded: Path) -> None:
     assert result.stdout == tactic("bpp-report", coded, "--originals", "originals", "--json").stdout
 
 
+def test_report_beside_chosen_codecs(tactic: Tactic, codec: Codec) -> None:
+    save("originals/a.png")
+    Path("a.tac").write_bytes(frame_bytes(codec))
+    command = ("bpp-report", "a.tac", "--originals", "originals", "--format", "json", "--with")
+    row, sums = json_lines(tactic(*command, "avif,jpeg"))
+    assert {"avif", "jpeg"} <= row.keys() and "webp" not in row
+    assert [name for name in sums["totals"] if name in ("avif", "jpeg", "webp")] == ["avif", "jpeg"]
+    assert not {"avif", "jpeg", "webp"} & json_lines(tactic(*command, ""))[0].keys()
+    found = tactic(*command, "jpeg,gif", code=2)
+    assert "--with" in found.stderr and "no codec is called 'gif'" in found.stderr
+
+
 def test_report_as_csv(tactic: Tactic, coded: Path) -> None:
     text = tactic("bpp-report", coded, "--originals", "originals", "--format", "csv").stdout
     rows = list(csv.DictReader(io.StringIO(text)))

@@ -37,7 +37,7 @@ from tactic_codec.evaluation import coders, equal, formats, pictures, plot
 from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope
 from tactic_codec.evaluation.bench import Bench, work_of
 from tactic_codec.evaluation.cache import Cache, picture_hash
-from tactic_codec.evaluation.coders import CONVENTIONAL, ModelCoder, conventional
+from tactic_codec.evaluation.coders import ModelCoder, RivalCoder
 from tactic_codec.evaluation.comparisons import BEST_CODEC, comparisons
 from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.evaluate import FolderResult, evaluate
@@ -48,6 +48,7 @@ from tactic_codec.evaluation.pictures import (
     keep_held_out,
     spread,
 )
+from tactic_codec.rivals import RIVALS, rival
 from tactic_codec.tasks import CLASSIFY, Scores, Share
 from tactic_codec.tasks.classify import share
 from tactic_codec.training.config import DataConfig
@@ -258,18 +259,18 @@ def test_spread_takes_pictures_evenly() -> None:
 # --- Coders ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CONVENTIONAL)
+@pytest.mark.parametrize("name", RIVALS)
 def test_codecs_make_real_files_of_rising_size(name: str) -> None:
-    codec = conventional(name)
+    codec = RivalCoder(rival(name))
     pixels = image.square(image.load(PHOTOGRAPHS[0]), 96)
     sizes, psnrs = [], []
     for setting in (codec.grid[0], codec.grid[-1]):
-        data = codec.encode(pixels, setting)
+        data = codec.rival.encode(pixels, setting)
         coded = codec.code(pixels, setting)
         assert coded.bytes == len(data)
         assert coded.decoded.shape == pixels.shape
         with Image.open(io.BytesIO(data)) as opened:
-            assert opened.format == codec.pillow_name
+            assert opened.format == codec.rival.pillow_name
             assert opened.size == (96, 96)
         sizes.append(len(data))
         psnrs.append(metrics.psnr(pixels, coded.decoded))
@@ -286,11 +287,9 @@ def test_codecs_make_real_files_of_rising_size(name: str) -> None:
 FLOORS = {"jpeg": 575, "webp": 146, "avif": 306, "heic": 395, "jpeg2000": 133, "jpegxl": 85}
 
 
-@pytest.mark.parametrize("name", CONVENTIONAL)
+@pytest.mark.parametrize("name", RIVALS)
 def test_codecs_write_no_metadata(name: str) -> None:
-    data = conventional(name).encode(
-        np.full((224, 224, 3), 128, np.uint8), CONVENTIONAL[name].grid[0]
-    )
+    data = rival(name).encode(np.full((224, 224, 3), 128, np.uint8), RIVALS[name].grid[0])
     assert len(data) <= FLOORS[name] + 10  # a later version may need some more
     for mark in (b"acsp", b"Exif", b"http:", b"Open", b"Lavc"):  # profile, EXIF, XMP, advertisement
         assert mark not in data
@@ -300,40 +299,40 @@ def test_jpeg_counts_the_smaller_of_two_files() -> None:
     pixels = image.square(image.load(PHOTOGRAPHS[0]), 224)
     for quality in (3, 90):
         sizes = []
-        for options in CONVENTIONAL["jpeg"].options(quality):
+        for options in RIVALS["jpeg"].options(quality):
             stream = io.BytesIO()
             image.to_pillow(pixels).save(stream, "JPEG", **options)
             sizes.append(stream.tell())
         assert len(sizes) == 2
-        assert conventional("jpeg").code(pixels, quality).bytes == min(sizes)
+        assert len(rival("jpeg").encode(pixels, quality)) == min(sizes)
 
 
 def test_codecs_take_chosen_qualities_within_their_bounds() -> None:
-    chosen = conventional("webp").at((10, 50.0))
+    chosen = RivalCoder(rival("webp")).at((10, 50.0))
     assert chosen.grid == (10, 50)
     assert not chosen.open_ended
-    assert conventional("jpeg2000").at((12.5,)).grid == (12.5,)
+    assert RivalCoder(rival("jpeg2000")).at((12.5,)).grid == (12.5,)
     for grid in ((101,), (-1,), (10.5,), (math.nan,), (math.inf,)):
         with pytest.raises(ConfigError, match="webp takes whole numbers of 0 to 100"):
-            conventional("webp").at(grid)
+            RivalCoder(rival("webp")).at(grid)
     with pytest.raises(ConfigError, match="there are: jpeg, webp"):
-        conventional("gif")
+        rival("gif")
 
 
 def test_a_missing_plugin_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     coders._register.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     with pytest.raises(BackendUnavailable, match="pip install pillow-jxl-plugin"):
-        conventional("jpegxl")
+        rival("jpegxl")
     monkeypatch.setattr("PIL.features.check", lambda feature: False)
     with pytest.raises(BackendUnavailable, match="this Pillow was built without avif"):
-        conventional("avif")
+        rival("avif")
 
 
 def test_what_a_codec_cannot_hold_is_refused_by_name() -> None:
     wide = np.zeros((1, 20_000, 3), np.uint8)
     with pytest.raises(UnsupportedImage, match="webp at 50 cannot hold a picture of 20000 x 1"):
-        conventional("webp").encode(wide, 50)
+        rival("webp").encode(wide, 50)
 
 
 def test_models_are_coders_of_real_frames(tiny: Codec) -> None:
@@ -480,7 +479,7 @@ def test_a_codec_s_own_grid_ends_where_files_are_too_large(
 def test_models_are_compared_with_every_other_curve(
     tiny: Codec, cats: Folder, tmp_path: Path
 ) -> None:
-    rivals = [conventional(name).at((10, 60)) for name in ("jpeg", "webp")]
+    rivals = [RivalCoder(rival(name)).at((10, 60)) for name in ("jpeg", "webp")]
     twin = ModelCoder(tiny, name="twin")
     (result,) = evaluate([cats], [ModelCoder(tiny), twin, *rivals], Bench(tiny, Cache(tmp_path)))
     found = {(c.test, c.anchor, c.quality): c.bd_rate for c in result.comparisons}
@@ -497,14 +496,8 @@ def test_models_are_compared_with_every_other_curve(
 # --- At equal bytes -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", [0, 1, 37, 99, 100])
-def test_first_that_finds_where_something_begins(first: int) -> None:
-    assert equal.first_that(lambda q: q >= first, 0, 100) == first
-    assert equal.first_that(lambda q: False, 0, 100) == 100
-
-
 def test_the_quality_at_equal_bytes_is_the_lowest_that_reaches_them() -> None:
-    webp = conventional("webp")
+    webp = rival("webp")
     pixels = [p.pixels for p in photographs()]
 
     def mean(quality: int) -> float:
@@ -518,7 +511,7 @@ def test_the_quality_at_equal_bytes_is_the_lowest_that_reaches_them() -> None:
 
 
 def test_a_table_at_equal_bytes(tiny: Codec) -> None:
-    others = [conventional("webp"), conventional("jpeg")]
+    others = [RivalCoder(rival("webp")), RivalCoder(rival("jpeg"))]
     rows = equal.beside_others(ModelCoder(tiny).at((3,)), tiny, photographs(), others)
     assert [(row.name, row.beside) for row in rows] == [
         ("uncompressed", None),

@@ -36,12 +36,13 @@ ROOMS = {
     "tasks": CODING | {"codec", "metrics"},
     "atomic": set(),
     "facts": {"container", "errors", "model"},
-    "speed": {"codec", "container", "picture", "tasks"},
-    "report": CODING | {"codec", "metrics", "tasks"},
+    "rivals": {"errors", "picture"},
+    "speed": {"codec", "container", "errors", "picture", "rivals", "tasks"},
+    "report": CODING | {"codec", "metrics", "rivals", "tasks"},
     "networks": {"errors", "model"},
     "training": RUNNING | {"networks", "plotting"},
-    "evaluation": RUNNING | {"networks", "plotting", "report", "training"},
-    "cli": RUNNING | {"evaluation", "facts", "report", "speed", "training"},
+    "evaluation": RUNNING | {"networks", "plotting", "report", "rivals", "training"},
+    "cli": RUNNING | {"evaluation", "facts", "report", "rivals", "speed", "training"},
 }
 """Which rooms a room may import, wherever in its files."""
 
@@ -54,8 +55,8 @@ LIBRARIES = {
     - {"errors", "container", "tiling", "atomic", "cli", "facts", "plotting", "speed"},
     "onnx": {"training"},
     "onnxruntime": {"runtime"},
-    "PIL": {"codec", "evaluation", "picture", "speed", "training"},
-    "pillow_heif": {"evaluation"},
+    "PIL": {"codec", "evaluation", "picture", "rivals", "training"},
+    "pillow_heif": {"rivals"},
     "safetensors": {"networks", "training"},
     "scipy": {"evaluation"},
     "torch": LEARNING,

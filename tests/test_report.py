@@ -15,7 +15,8 @@ from tactic_codec.container import Frame
 from tactic_codec.errors import ImageError
 from tactic_codec.metrics import wilson_interval
 from tactic_codec.model import Model
-from tactic_codec.report import Fidelity, Rival, Row, SizeFacts
+from tactic_codec.report import Fidelity, RivalFacts, Row, SizeFacts
+from tactic_codec.rivals import USUAL, rival
 from tactic_codec.tasks import CLASSIFY, SEGMENT, Verdict
 
 MODELS = Path(__file__).parent / "models"
@@ -59,36 +60,20 @@ def test_fidelity(pixels: NDArray[np.uint8]) -> None:
 # --- Others at the same bytes ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("budget", [0, 9, 10, 11, 505, 1000, 5000])
-@pytest.mark.parametrize("lowest", [0, 1])
-def test_bisection_finds_the_highest_quality_that_fits(budget: int, lowest: int) -> None:
-    calls = []
-
-    def encode(quality: int) -> bytes:
-        calls.append(quality)
-        return bytes(10 * (quality - lowest) + 10)
-
-    quality, data = report.largest_within(encode, lowest, 100, budget)
-    fitting = [q for q in range(lowest, 101) if 10 * (q - lowest) + 10 <= budget]
-    assert quality == (max(fitting) if fitting else lowest)
-    assert len(data) == 10 * (quality - lowest) + 10
-    assert len(calls) <= 9
-
-
-@pytest.mark.parametrize("name", list(report.RIVALS))
+@pytest.mark.parametrize("name", USUAL)
 def test_rivals_fill_their_budget(name: str, pixels: NDArray[np.uint8]) -> None:
-    found = report.rival(name, pixels, 3000)
+    found = report.rival_facts(name, pixels, 3000)
     assert found.fits and 2000 < found.bytes <= 3000
     assert 20 < found.fidelity.psnr < 60
-    richer = report.rival(name, pixels, 6000)
+    richer = report.rival_facts(name, pixels, 6000)
     assert richer.quality > found.quality and richer.fidelity.psnr > found.fidelity.psnr
 
 
-@pytest.mark.parametrize("name", list(report.RIVALS))
+@pytest.mark.parametrize("name", USUAL)
 def test_rivals_have_a_floor(name: str, pixels: NDArray[np.uint8]) -> None:
-    found = report.rival(name, pixels, 50)
+    found = report.rival_facts(name, pixels, 50)
     assert not found.fits and found.bytes > 50
-    assert found.quality == report.RIVALS[name].lowest
+    assert found.quality == rival(name).bounds[0]
 
 
 # --- Accuracy -------------------------------------------------------------------------------------
@@ -173,10 +158,16 @@ def test_a_row_has_what_there_is_to_compare_with(
     bare = report.row_of(frame, codec, file="a.tac", number=2, given={"classify": "photographs"})
     assert bare == Row("a.tac", 2, "tiny", report.size_facts(frame, codec.model))
     row = report.row_of(
-        frame, codec, file="a.tac", number=1, original=pixels, given={"classify": "cat"}
+        frame,
+        codec,
+        file="a.tac",
+        number=1,
+        original=pixels,
+        rivals=USUAL,
+        given={"classify": "cat"},
     )
     assert row.fidelity == report.fidelity(pixels, codec.decode(frame))
-    assert [rival.codec for rival in row.rivals] == list(report.RIVALS)
+    assert [rival.codec for rival in row.rivals] == list(USUAL)
     assert row.verdicts["classify"].facts["expected"] == "cat"
     unknown = report.row_of(
         frame, None, file="a.tac", number=1, original=pixels, given={"classify": "cat"}
@@ -201,7 +192,7 @@ def row(size: int, side: int, correct: bool | None, psnr: float, fits: bool) -> 
         "tiny",
         SizeFacts(size, size - 16, side, side, 1, 8.0 * (size - 17)),
         fidelity,
-        (Rival("jpeg", 1, 600, fits, fidelity), Rival("webp", 0, 100, True, fidelity)),
+        (RivalFacts("jpeg", 1, 600, fits, fidelity), RivalFacts("webp", 0, 100, True, fidelity)),
         {} if correct is None else {"classify": Verdict({}, {}, correct)},
     )
 
@@ -235,6 +226,6 @@ def test_totals_of_little() -> None:
 
 def test_a_rival_that_cannot_hold_the_picture() -> None:
     wide = np.zeros((1, 20_000, 3), np.uint8)
-    with pytest.raises(ImageError, match="webp cannot hold"):
-        report.rival("webp", wide, 1000)
+    with pytest.raises(ImageError, match="webp at .* cannot hold"):
+        report.rival_facts("webp", wide, 1000)
     assert image.to_pillow(wide).size == (20_000, 1)

@@ -15,11 +15,11 @@ from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, U
 
 if TYPE_CHECKING:
     from tactic_codec.evaluation.coders import Coder, ModelCoder
-    from tactic_codec.evaluation.curves import Setting
     from tactic_codec.evaluation.formats import Report
     from tactic_codec.evaluation.pictures import Folder
     from tactic_codec.evaluation.retrain import Retrainer
     from tactic_codec.model import Model
+    from tactic_codec.rivals import Setting
     from tactic_codec.tasks import Task
 
 _CACHE = "cache"
@@ -340,11 +340,12 @@ def _coders(
         TacError: a codec that was asked for is not there.
     """
     from tactic_codec.evaluation import coders
+    from tactic_codec.rivals import RIVALS, rival
 
-    found: list[coders.ModelCoder | coders.Conventional] = list(models)
-    for name in dict.fromkeys(codecs) or coders.CONVENTIONAL:
+    found: list[coders.ModelCoder | coders.RivalCoder] = list(models)
+    for name in dict.fromkeys(codecs) or RIVALS:
         try:
-            found.append(coders.conventional(name))
+            found.append(coders.RivalCoder(rival(name)))
         except BackendUnavailable as exc:
             if codecs:
                 raise

@@ -10,7 +10,7 @@ import click
 from tactic_codec.cli import files, options, work
 from tactic_codec.cli.console import Console, display, opened, table
 from tactic_codec.cli.files import FRAMES, FrameItem
-from tactic_codec.errors import DataError, UnknownModel
+from tactic_codec.errors import ConfigError, DataError, UnknownModel
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     help="Folder of the pictures that were compressed, with the same subfolders and names.",
 )
 @click.option(
+    "--with",
+    "rivals",
+    default="jpeg,webp",
+    show_default=True,
+    metavar="CODEC,...",
+    help="Other codecs to show beside the originals: jpeg, webp, avif, heic, jpeg2000, jpegxl.",
+)
+@click.option(
     "--masks",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False),
@@ -56,6 +64,7 @@ if TYPE_CHECKING:
 def bpp_report(
     paths: tuple[str, ...],
     originals: str | None,
+    rivals: str,
     masks: str | None,
     form: str,
     model: str | None,
@@ -69,7 +78,7 @@ def bpp_report(
     the cost of the symbols by the model's tables.
 
     With --originals each row also has the PSNR and MS-SSIM of the decoded picture. Beside them are
-    JPEG (optimised) and WebP (method 6), each at the highest quality whose file is not larger. A
+    the codecs of --with, each at its best and at the highest quality whose file is not larger. A
     ">" means that the file is larger even at the lowest quality. The mean PSNR leaves out pictures
     that did not change.
 
@@ -89,7 +98,8 @@ def bpp_report(
 
         work.collect_warnings(image.ImageWarning)
         codec_of = options.codec_of(model, running)
-        assess = _Assessor(codec_of, originals, masks, running.max_pixels)
+        names = _codecs(rivals) if originals is not None else ()
+        assess = _Assessor(codec_of, originals, names, masks, running.max_pixels)
         items = files.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
         rows = []
@@ -112,6 +122,16 @@ def bpp_report(
             _print_table(console, rows, sums)
 
 
+def _codecs(names: str) -> list[str]:
+    """Return the codecs of --with, each of which can be used here; see `rivals.rival`."""
+    from tactic_codec.rivals import rival
+
+    try:
+        return [rival(name).name for name in dict.fromkeys(filter(None, names.split(",")))]
+    except ConfigError as exc:
+        raise click.BadParameter(str(exc), param_hint="'--with'") from exc
+
+
 def _why_no_pixels(rows: Sequence["Row"]) -> str:
     if any("segment" in row.verdicts for row in rows):
         return "no totals of label maps: the models of these files have different classes"
@@ -125,11 +145,13 @@ class _Assessor:
         self,
         codec_of: "Callable[[Frame], Codec]",
         originals: str | None,
+        rivals: Sequence[str],
         masks: str | None,
         max_pixels: int | None,
     ) -> None:
         self._codec_of = codec_of
         self._originals = originals
+        self._rivals = rivals
         self._masks = masks
         self._max_pixels = max_pixels
 
@@ -150,6 +172,7 @@ class _Assessor:
             file=item.source.path,
             number=item.number,
             original=self._original(item),
+            rivals=self._rivals,
             given={
                 "classify": _folder_name(item),
                 "segment": self._label_map(item) if can_segment else None,

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import Coded, Coder, Identity
-from tactic_codec.evaluation.curves import Curve, Point, Setting
+from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.pictures import Folder, Picture
+from tactic_codec.rivals import Setting
 from tactic_codec.tasks import CLASSIFY, Facts, Task
 
 MAX_BPP = 1.2

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from tactic_codec.rivals import Setting
 from tactic_codec.tasks import Scores, Share
-
-Setting = int | float
-"""What a coder is turned by: a model's level, another codec's quality or compression ratio."""
 
 RETRAINED = "retrained_"
 """What names of scores begin with that are of retrained heads."""

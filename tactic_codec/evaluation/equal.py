@@ -3,6 +3,7 @@
 level ─ mean bytes ─▶ the lowest quality of another codec that needs as many ─▶ a point of each
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,20 +15,18 @@ from tactic_codec.codec import Codec
 from tactic_codec.errors import BackendUnavailable
 from tactic_codec.evaluation.coders import (
     Coder,
-    Conventional,
     ModelCoder,
+    RivalCoder,
     Uncompressed,
-    conventional,
 )
-from tactic_codec.evaluation.curves import Curve, Point, Setting
+from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.evaluate import FolderResult, measure, point
 from tactic_codec.evaluation.formats import Report
 from tactic_codec.evaluation.pictures import Folder, Picture, held_out, keep_held_out, spread
 from tactic_codec.evaluation.pictures import folder as folder_of
 from tactic_codec.picture import Pixels
+from tactic_codec.rivals import USUAL, Rival, Setting, rival
 from tactic_codec.tasks import CLASSIFY, Facts
-
-RIVALS = ("jpeg", "webp", "avif")
 
 COMPARED = 60
 """Most pictures of a folder: AVIF takes a tenth of a second for each, at some 20 settings."""
@@ -101,9 +100,9 @@ def compare(codec: Codec, folders: Sequence[Folder], limit: int) -> Report:
         "a classifier of its own: tactic eval --held-out --retrain-head 300.",
     ]
     others = []
-    for name in RIVALS:
+    for name in USUAL:
         try:
-            others.append(conventional(name))
+            others.append(RivalCoder(rival(name)))
         except BackendUnavailable as exc:
             notes.append(f"{name} is left out: {exc}")
     results = []
@@ -131,7 +130,7 @@ def beside_others(
     model: ModelCoder,
     reference: Codec,
     pictures: Sequence[Picture],
-    others: Sequence[Conventional],
+    others: Sequence[RivalCoder],
 ) -> list[Row]:
     """Compare a model at each of its levels with other codecs at equal bytes.
 
@@ -142,7 +141,7 @@ def beside_others(
         model: at the levels that are compared.
         reference: whose classifier answers.
         pictures: all of one size, at least one.
-        others: codecs whose settings are whole numbers that rise with the rate.
+        others: codecs, whatever their grids are.
 
     Returns:
         The uncompressed pictures, then of each level the model and the others.
@@ -163,7 +162,7 @@ def beside_others(
     before = measured(Uncompressed(), 0)
     rows = [Row("uncompressed", reached(0, before), None)]
     squares = [picture.pixels for picture in pictures]
-    searches = [quality_search(codec, squares) for codec in others]
+    searches = [quality_search(codec.rival, squares) for codec in others]
     for level in model.grid:
         own = reached(level, measured(model, level))
         rows.append(Row(model.name, own, int(level)))
@@ -174,7 +173,7 @@ def beside_others(
 
 
 def _as_result(
-    folder: str, rows: Sequence[Row], model: ModelCoder, others: Sequence[Conventional]
+    folder: str, rows: Sequence[Row], model: ModelCoder, others: Sequence[RivalCoder]
 ) -> FolderResult:
     """Turn the rows of `beside_others` into curves, for tables and plots."""
     curves = []
@@ -194,36 +193,27 @@ def _as_result(
     )
 
 
-def quality_search(codec: Conventional, pictures: Sequence[Pixels]) -> Callable[[float], int]:
+def quality_search(codec: Rival, pictures: Sequence[Pixels]) -> Callable[[float], Setting]:
     """Return what finds the lowest quality whose mean bytes reach a target, the highest if none.
 
     What it coded for one target it does not code again for another.
     """
-    low, high = (int(bound) for bound in codec.bounds)
+    qualities = codec.qualities
+    last = len(qualities) - 1
     every = -(-len(pictures) // SAMPLE)
 
     @cache
-    def mean_bytes(quality: int, every: int) -> float:
-        return float(np.mean([len(codec.encode(p, quality)) for p in pictures[::every]]))
+    def mean_bytes(index: int, every: int) -> float:
+        sizes = [len(codec.encode(p, qualities[index])) for p in pictures[::every]]
+        return float(np.mean(sizes))
 
-    def search(target: float) -> int:
-        found = first_that(lambda q: mean_bytes(q, every) >= target, low, high)
+    def search(target: float) -> Setting:
+        found = bisect_left(range(last), target, key=lambda index: mean_bytes(index, every))
         # The sample's mean is near that of all, not equal to it.
-        while found < high and mean_bytes(found, 1) < target:
+        while found < last and mean_bytes(found, 1) < target:
             found += 1
-        while found > low and mean_bytes(found - 1, 1) >= target:
+        while found > 0 and mean_bytes(found - 1, 1) >= target:
             found -= 1
-        return found
+        return qualities[found]
 
     return search
-
-
-def first_that(holds: Callable[[int], bool], low: int, high: int) -> int:
-    """Return by bisection the lowest number at which something begins to hold; high if nowhere."""
-    while low < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low

@@ -14,8 +14,9 @@ from tactic_codec.codec import Codec
 from tactic_codec.evaluation.bench import Bench, Budget, sweep, work_at
 from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
 from tactic_codec.evaluation.comparisons import Comparison, comparisons
-from tactic_codec.evaluation.curves import Curve, Point, Setting
+from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.pictures import Folder, Picture
+from tactic_codec.rivals import Setting
 from tactic_codec.tasks import Facts, Scores, Task
 
 

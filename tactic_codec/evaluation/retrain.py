@@ -25,11 +25,11 @@ from tactic_codec.codec import Codec
 from tactic_codec.errors import DataError
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import Coder, head_identity
-from tactic_codec.evaluation.curves import Setting
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.networks.folder import load_network
 from tactic_codec.networks.heads import build_head, classify
 from tactic_codec.picture import Pixels
+from tactic_codec.rivals import Setting
 from tactic_codec.tasks import Facts, Scores, Task
 from tactic_codec.training.tasks import TRAINING, Lesson
 

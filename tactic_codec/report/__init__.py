@@ -1,7 +1,8 @@
 """Facts about coded pictures, for ``tactic bpp-report``: bytes, bits a pixel, fidelity, accuracy.
 
     Frame, Model ─ size_facts ─▶ SizeFacts                  the frame and its tables
-    original, decoded ─ fidelity, rival ─▶ Fidelity, Rival  what it keeps, and what others keep
+    original, decoded ─ fidelity ─▶ Fidelity                what it keeps
+    original, bytes ─ rival_facts ─▶ RivalFacts             and what others keep in as many
     Codec, decoded, expected ─ Task.verdict ─▶ Verdict      what a network still sees in it
     Frame, Codec ─ row_of ─▶ Row                            all of these
     Row… ─ totals ─▶ Totals                                 in `facts`, as what stands above
@@ -13,17 +14,15 @@ is imported. Refused with `ImageError`: an original or a label map whose size is
 """
 
 from tactic_codec.report.facts import (
-    RIVALS,
     Fidelity,
     Pixels,
-    Rival,
+    RivalFacts,
     RivalTotals,
     Row,
     SizeFacts,
     Totals,
     fidelity,
-    largest_within,
-    rival,
+    rival_facts,
     row_of,
     size_facts,
     totals,
@@ -31,18 +30,16 @@ from tactic_codec.report.facts import (
 from tactic_codec.report.formats import as_csv, row_as_json, totals_as_json
 
 __all__ = [
-    "RIVALS",
     "Fidelity",
     "Pixels",
-    "Rival",
+    "RivalFacts",
     "RivalTotals",
     "Row",
     "SizeFacts",
     "Totals",
     "as_csv",
     "fidelity",
-    "largest_within",
-    "rival",
+    "rival_facts",
     "row_as_json",
     "row_of",
     "size_facts",

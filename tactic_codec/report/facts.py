@@ -1,7 +1,6 @@
 """Facts about frames, about pictures as they come back, and their totals."""
 
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from tactic_codec import entropy, metrics
 from tactic_codec.container import Frame
-from tactic_codec.errors import ImageError, UnsupportedImage
+from tactic_codec.errors import ImageError
 from tactic_codec.model import Model
 
 if TYPE_CHECKING:
@@ -91,11 +90,11 @@ class Fidelity(NamedTuple):
     ms_ssim: float
 
 
-class Rival(NamedTuple):
+class RivalFacts(NamedTuple):
     """What another codec does with the bytes that a frame has.
 
     Attributes:
-        codec: ``jpeg`` or ``webp``.
+        codec: its name, such as ``jpeg``.
         quality: the highest whose file is no larger than the frame, or else the lowest there is.
         bytes: of that file.
         fits: whether it is no larger than the frame; False shows the other codec's floor.
@@ -103,25 +102,10 @@ class Rival(NamedTuple):
     """
 
     codec: str
-    quality: int
+    quality: int | float
     bytes: int
     fits: bool
     fidelity: Fidelity
-
-
-class _RivalCodec(NamedTuple):
-    """Pillow's name, the range of qualities, and options that are worth their time."""
-
-    pillow_name: str
-    lowest: int
-    highest: int
-    options: dict[str, int | bool]
-
-
-RIVALS = {
-    "jpeg": _RivalCodec("JPEG", 1, 100, {"optimize": True}),
-    "webp": _RivalCodec("WEBP", 0, 100, {"method": 6}),
-}
 
 
 def fidelity(original: Pixels, decoded: Pixels) -> Fidelity:
@@ -138,55 +122,25 @@ def fidelity(original: Pixels, decoded: Pixels) -> Fidelity:
     return Fidelity(metrics.psnr(original, decoded), metrics.ms_ssim(original, decoded))
 
 
-def rival(codec: str, original: Pixels, budget: int) -> Rival:
+def rival_facts(codec: str, original: Pixels, budget: int) -> RivalFacts:
     """Find what another codec reaches with as many bytes.
 
     Args:
-        codec: one of ``RIVALS``.
+        codec: its name, see `tactic_codec.rivals`.
         original: uint8 [H, W, 3].
         budget: bytes that its file may have.
 
     Raises:
-        UnsupportedImage: the codec cannot hold so large a picture.
+        ConfigError: there is no such codec.
+        BackendUnavailable: it is not there.
+        UnsupportedImage: it cannot hold so large a picture.
     """
-    from tactic_codec import picture as image
+    from tactic_codec.rivals import rival
 
-    chosen = RIVALS[codec]
-    picture = image.to_pillow(original)
-
-    def encode(quality: int) -> bytes:
-        buffer = io.BytesIO()
-        try:
-            picture.save(buffer, chosen.pillow_name, quality=quality, **chosen.options)
-        except (OSError, ValueError) as exc:
-            raise UnsupportedImage(f"{codec} cannot hold the original: {exc}") from exc
-        return buffer.getvalue()
-
-    quality, data = largest_within(encode, chosen.lowest, chosen.highest, budget)
-    decoded = image.load(data, max_pixels=original.size)
-    return Rival(codec, quality, len(data), len(data) <= budget, fidelity(original, decoded))
-
-
-def largest_within(
-    encode: Callable[[int], bytes], lowest: int, highest: int, budget: int
-) -> tuple[int, bytes]:
-    """Find by bisection the highest quality whose file has at most ``budget`` bytes.
-
-    Returns:
-        The quality and its file; those of ``lowest`` where even they are too large.
-    """
-    quality, data = lowest, encode(lowest)
-    if len(data) > budget:
-        return quality, data
-    while lowest < highest:
-        middle = (lowest + highest + 1) // 2
-        candidate = encode(middle)
-        if len(candidate) <= budget:
-            lowest = quality = middle
-            data = candidate
-        else:
-            highest = middle - 1
-    return quality, data
+    chosen = rival(codec)
+    quality, data = chosen.within(original, budget)
+    fidelity_of = fidelity(original, chosen.decode(data))
+    return RivalFacts(codec, quality, len(data), len(data) <= budget, fidelity_of)
 
 
 # --- Rows and totals ------------------------------------------------------------------------------
@@ -210,7 +164,7 @@ class Row(NamedTuple):
     model: str
     size: SizeFacts
     fidelity: Fidelity | None = None
-    rivals: tuple[Rival, ...] = ()
+    rivals: tuple[RivalFacts, ...] = ()
     verdicts: Mapping[str, "Verdict"] = NOTHING
 
 
@@ -221,6 +175,7 @@ def row_of(
     file: str,
     number: int,
     original: Pixels | None = None,
+    rivals: Sequence[str] = (),
     given: Mapping[str, Any] = NOTHING,
 ) -> Row:
     """Find out all that can be known of a frame; it is decoded only where that tells more.
@@ -231,6 +186,7 @@ def row_of(
         file: where it was found,
         number: and where in there, from 1.
         original: the picture that it was made from, uint8 [H, W, 3].
+        rivals: names of codecs to compare with where there is an original.
         given: by task, what came with the file, see `Task.expected`.
 
     Raises:
@@ -256,8 +212,8 @@ def row_of(
     if original is not None:
         # First of all it is made sure that this is the original.
         own = fidelity(original, decoded)
-        rivals = tuple(rival(name, original, frame.size) for name in RIVALS)
-        row = row._replace(fidelity=own, rivals=rivals)
+        others = tuple(rival_facts(name, original, frame.size) for name in rivals)
+        row = row._replace(fidelity=own, rivals=others)
     return row._replace(
         verdicts={name: TASKS[name].verdict(codec, decoded, expected[name]) for name in expected}
     )
@@ -324,9 +280,9 @@ def totals(rows: Sequence[Row]) -> Totals | None:
     )
 
 
-def _rival_totals(rivals: Sequence[Rival]) -> tuple[RivalTotals, ...]:
+def _rival_totals(rivals: Sequence[RivalFacts]) -> tuple[RivalTotals, ...]:
     results = []
-    for codec in RIVALS:
+    for codec in dict.fromkeys(rival.codec for rival in rivals):
         own = [rival for rival in rivals if rival.codec == codec]
         mean = _mean_fidelity([rival.fidelity for rival in own])
         if mean is not None:
