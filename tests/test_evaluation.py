@@ -382,6 +382,7 @@ def test_heads_learn_from_some_two_thousand_pictures(monkeypatch: pytest.MonkeyP
     assert pictures.thinned([1, 2, 3, 4]) == [1, 3]
 
 
+@pytest.mark.usefixtures("one_torch_thread", "tiny_head")
 def test_effort_is_a_coder_of_its_own(tiny: Codec) -> None:
     plain, searching = ModelCoder(tiny), ModelCoder(tiny, effort=1)
     assert searching.identity(2) != plain.identity(2)

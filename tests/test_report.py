@@ -226,6 +226,6 @@ def test_totals_of_little() -> None:
 
 def test_a_rival_that_cannot_hold_the_picture() -> None:
     wide = np.zeros((1, 20_000, 3), np.uint8)
-    with pytest.raises(ImageError, match="webp at .* cannot hold"):
+    with pytest.raises(ImageError, match=r"webp at .* cannot hold"):
         report.rival_facts("webp", wide, 1000)
     assert image.to_pillow(wide).size == (20_000, 1)
