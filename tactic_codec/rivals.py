@@ -150,9 +150,8 @@ LIBRARIES = frozenset(
 """What `Rival.identity` tells the versions of."""
 
 
-@cache
 def _register(plugin: str, complaint: str) -> None:
-    """Import a plugin of Pillow, once, which makes it known to Pillow."""
+    """Import a plugin of Pillow, which makes it known to Pillow; again that is nearly free."""
     try:
         module = importlib.import_module(plugin)
     except ImportError as exc:

@@ -320,7 +320,6 @@ def test_codecs_take_chosen_qualities_within_their_bounds() -> None:
 
 
 def test_a_missing_plugin_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    coders._register.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     with pytest.raises(BackendUnavailable, match="pip install pillow-jxl-plugin"):
         rival("jpegxl")
@@ -877,7 +876,6 @@ def test_eval_refuses_wrong_options(
 def test_eval_leaves_out_codecs_without_their_plugin(
     tactic: Tactic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coders._register.cache_clear()
     for plugin in ("pillow_jxl", "pillow_heif", "scipy.interpolate", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, plugin, None)
     chosen = [
