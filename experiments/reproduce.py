@@ -33,7 +33,6 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +69,7 @@ from tactic_codec.training.command import train_command
 from tactic_codec.training.config import parse_config
 
 SUFFIX_OF = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
-STANDARD_JPEG = replace(RIVALS["jpeg"], options=lambda quality: ({"quality": quality},))
+STANDARD_JPEG = RIVALS["jpeg"].unasked()
 """The paper's JPEG, as Pillow writes it unasked: the pixels of ours, in more bytes, since its
 Huffman tables are those of the standard."""
 

@@ -15,7 +15,7 @@ import io
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -65,6 +65,12 @@ class Rival:
         """All settings by rising rate; those of the grid where they are no whole numbers."""
         low, high = (int(bound) for bound in self.bounds)
         return range(low, high + 1) if self.whole else self.grid
+
+    def unasked(self) -> "Rival":
+        """Return the codec as Pillow writes it where only a quality is given: faster, larger."""
+        return replace(
+            self, settings="Pillow's own", options=lambda setting: ({"quality": setting},)
+        )
 
     def check(self) -> None:
         """Make sure that the codec can be used here.
