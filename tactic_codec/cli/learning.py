@@ -132,7 +132,7 @@ def train(
             run = run or _commands().default_run(model.name)
             _compare(console, model, tests or folders, run)
         if model is not None:
-            console.line(display(str(model.path)))
+            console.line(display(str(out)))
 
 
 @click.command(
@@ -150,8 +150,8 @@ def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
     and compared with torch. This needs: pip install "tactic-codec[torch]".
     """
     with opened(quiet=quiet) as console:
-        model = _commands().export_command(run, out, force=force, say=console.say)
-        console.line(display(str(model.path)))
+        _commands().export_command(run, out, force=force, say=console.say)
+        console.line(display(str(out)))
 
 
 def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Path) -> None:
