@@ -19,6 +19,7 @@ EXAMPLES = {
     "parser": 1200,
     "decoder": 250,
     "picture": 1500,
+    "stream": 600,
     "folder": 600,
     "network": 150,
     "segment": 150,

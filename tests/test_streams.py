@@ -408,6 +408,13 @@ def test_multipart_headers_without_end() -> None:
         assert "16384 bytes" in errors(items)[2]
 
 
+def test_what_begins_like_multipart_and_is_not() -> None:
+    for kind in ("JPEG", "PNG"):
+        items = found(KINDS[kind](1) + b"--\x80\x81" + bytes(range(128, 200)) + KINDS[kind](2))
+        assert good(items) == [KINDS[kind](1), KINDS[kind](2)]
+    assert len(found(b"--\x80" * 9)) == 1
+
+
 def test_multipart_with_a_picture_that_is_cut_off() -> None:
     data = part(jpeg(1), None) + part(jpeg(2)[:-200], None) + part(jpeg(3), None)
     items = found(data)

@@ -119,7 +119,7 @@ _FORMATS = {
     "PNG": _Format(lengths.png, lambda data: re.escape(data[:8])),
     "WebP": _Format(lengths.webp, lambda _: rb"RIFF....WEBPVP8"),
     "BMP": _Format(lengths.bmp, lambda data: rb"BM.{4}" + re.escape(data[6:26])),
-    "PNM": _Format(lengths.pnm, lambda data: re.escape(data[:12])),
+    "PNM": _Format(lengths.pnm, lambda data: re.escape(data[:8])),
 }
 _OPEN_ENDED = {
     "AVIF": re.compile(rb"\0\0.{2}ftyp(?=avi[fs])", re.DOTALL),
@@ -173,6 +173,7 @@ class _Splitter:
         self._position = 0  # in the stream, of the first byte that is held
         self._number = 0
         self._passed = 0  # bytes since the last picture
+        self._over = False
         self._silent = False  # what comes now belongs to what was reported already
         self._last = ""  # the kind of the last picture
         self._parts: dict[int, int] = {}  # of the last JPEG: position and size
@@ -182,13 +183,14 @@ class _Splitter:
     def run(self) -> Iterator[Found]:
         """See `pictures`."""
         try:
-            while self._more(1):
+            while not self._over and self._more(1):
+                self._more({0: 5, 0xFF: 2}.get(self._data[0], 1))  # what the pattern looks at
                 pad = _PAD.match(self._data) if self._number else None
                 if pad:
                     self._pass(pad.end())
                     continue
                 # The least that tells, and no more than the smallest picture has.
-                self._more({ord("B"): 18, ord("R"): 16, ord("Y"): 10, 0: 64}.get(self._data[0], 8))
+                self._more({ord("B"): 26, ord("R"): 16, ord("Y"): 10, 0: 64}.get(self._data[0], 8))
                 kind = _kind(bytes(self._data[:64]))
                 if self._header and self._data.startswith(b"FRAME"):
                     kind = _FRAME
@@ -200,12 +202,10 @@ class _Splitter:
                     yield from self._lines()
                 else:
                     yield from self._stranger(kind)
-                    if not self._number:
-                        return
         except _Lost:
             problem = f"{SEARCHED_BYTES} bytes hold no picture: the stream is given up"
             yield self._failed(DamagedImage(problem))
-        if not self._number:
+        if not self._number and not self._over:
             count = self._position
             what = "is empty (0 bytes)" if not count else f"of {count} bytes holds no picture"
             yield Found(0, problem=UnsupportedImage(f"the stream {what}: a picture was expected"))
@@ -386,6 +386,9 @@ class _Splitter:
                 self._drop(2)
                 self._search()
                 return
+        if not at and not line:  # no line at all
+            yield from self._stranger("")
+            return
         told = _LENGTH.search(bytes(self._data[:at]))
         self._part_bytes = int(told[1]) if told else None
         self._pass(line.end() if line else at)
@@ -397,7 +400,8 @@ class _Splitter:
         head = bytes(self._data[: start.start() if start else HEAD_BYTES])
         problem, known = _named(head)
         if known and not self._number:
-            yield Found(0, problem=problem)  # all of the stream is something else
+            self._over = True  # all of the stream is something else
+            yield Found(0, problem=problem)
             return
         damaged = head.startswith(b"\xff\xd8")  # a JPEG, once
         trailer = self._last == "JPEG" and (kind == "MP4" or not (known or damaged))

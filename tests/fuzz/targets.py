@@ -3,6 +3,7 @@
     parser      bytes as a file and as a stream of frames; both parsers judge alike
     decoder     bytes as level, size and payload of a frame whose checksum is right
     picture     bytes as a picture file
+    stream      bytes as a stream of pictures, which come in large and in small pieces
     folder      bytes as a manifest or as tables, with the hashes that a forger would write
     network     bytes as the ONNX file of the synthesis network, likewise
     segment     bytes as what is segmented, or as the manifest or ONNX file of what segments it
@@ -33,6 +34,7 @@ from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import Corrupt, FormatError, ImageError, LimitExceeded, ModelError
+from tactic_codec.picture.streams import pictures
 
 TESTS = Path(__file__).parents[1]
 TINY = TESTS / "models" / "tiny"
@@ -179,6 +181,41 @@ def picture(data: bytes) -> None:
     check(pixels.size <= 3 * _MAX_PIXELS, "the limit on pixels holds")
 
 
+class _Pieces(io.RawIOBase):
+    """A stream that hands over a few bytes at a time, or all at once."""
+
+    def __init__(self, data: bytes, step: int) -> None:
+        self._data, self._step, self._at = data, step, 0
+
+    def read(self, size: int = -1) -> bytes:
+        self._at += self._step
+        return self._data[self._at - self._step : self._at]
+
+
+def stream(data: bytes) -> None:
+    """Find the pictures of a stream, and decode them."""
+    told = []
+    for step in (len(data) + 1, 1, 7):
+        items = list(pictures(_Pieces(data, step), max_bytes=_MAX_PIXELS))
+        told.append([(i.number, i.data, i.header, repr(i.problem), i.warning) for i in items])
+    check(told[0] == told[1] == told[2], "what is found does not depend on how the bytes come")
+    check(items, "a stream is never without an answer")
+    numbers = [item.number for item in items if not item.warning]
+    check(numbers in ([0], [*range(1, len(numbers) + 1)]), "pictures are counted one by one")
+    check(sum(len(item.data) for item in items) <= len(data), "no byte is in two pictures")
+    for item in items:
+        if item.warning:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", image.ImageWarning)
+            try:
+                pixels = item.pixels(_MAX_PIXELS)
+            except (ImageError, LimitExceeded):
+                continue
+        check(pixels.dtype == np.uint8 and pixels.ndim == 3, "a picture is uint8 [h, w, 3]")
+        check(0 < pixels.size <= 3 * _MAX_PIXELS, "the limit on pixels holds")
+
+
 # --- Model folders --------------------------------------------------------------------------------
 
 
@@ -323,6 +360,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "parser": parser,
     "decoder": decoder,
     "picture": picture,
+    "stream": stream,
     "folder": folder,
     "network": network,
     "segment": segment,
@@ -350,6 +388,8 @@ def seeds(target: str) -> Iterator[bytes]:
             Image.fromarray(pixels).save(stream, kind)
             yield stream.getvalue()
         yield b"P7\nWIDTH 13\nHEIGHT 9\nDEPTH 3\nMAXVAL 255\nENDHDR\n" + pixels.tobytes()
+    elif target == "stream":
+        yield from _streams()
     elif target == "folder":
         yield b"\0" + (TINY / "model.json").read_bytes()
         yield b"\xff" + (TINY / "tables.npz").read_bytes()
@@ -386,3 +426,24 @@ def _payloads(frames: list[bytes]) -> Iterator[bytes]:
             continue
         sizes = ((frame.level - 1) % 3, min(frame.width, 256) - 1, min(frame.height, 256) - 1)
         yield bytes(sizes) + frame.payload
+
+
+def _streams() -> Iterator[bytes]:
+    """Yield a stream of each format, and of what lies between pictures."""
+    small = Image.fromarray(np.arange(5 * 3 * 3, dtype=np.uint8).reshape(3, 5, 3))
+    files = {}
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "PPM", "QOI"):
+        buffer = io.BytesIO()
+        small.save(buffer, kind)
+        files[kind] = buffer.getvalue()
+        yield files[kind] * 2
+    buffer = io.BytesIO()
+    small.save(buffer, "MPO", save_all=True, append_images=[small])
+    yield buffer.getvalue() + files["JPEG"]
+    yield b"P4 9 2 \1\2\3\4P3 1 1 255\n1 2 3\nP5 1 1 999\n\1\2"
+    part = b"--b\r\nContent-Length: %d\r\n\r\n" % len(files["GIF"])
+    yield b"HTTP/1.0 200 OK\r\n\r\n" + (part + files["GIF"] + b"\r\n") * 2 + b"--b--\r\n"
+    film = b"\0\0\0\x10ftypmp42\0\0\0\0" + b"\0\0\0\x0amdat\1\2"
+    yield files["JPEG"] + film + b"junk" + files["JPEG"] + b"%PDF-1.4 " + files["PNG"]
+    yield b"YUV4MPEG2 W3 H2 C420jpeg XCOLORRANGE=FULL\n" + (b"FRAME\n" + bytes(range(10))) * 2
+    yield b"YUV4MPEG2 W2 H1 Cmono16 Ib\n" + (b"FRAME Ib\n" + bytes(4)) * 2
