@@ -3,6 +3,7 @@
 import io
 import re
 import tracemalloc
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image, features
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
-from tactic_codec.picture import streams
+from tactic_codec.picture import load, streams
 from tactic_codec.picture.streams import Found, pictures, several
 
 
@@ -45,6 +46,13 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "PGM": lambda n: b"P5 # a comment\n3 2\n255\n" + bytes(range(6 * n, 6 * n + 6)),
     "PGM of 16 bits": lambda n: b"P5 3 2 65535\n" + bytes(range(99 + n, 111 + n)),
     "PBM": lambda n: b"P4\n9 2\n" + bytes([n, 0, n, 0]),
+    "PAM": lambda n: (
+        b"P7\nWIDTH 2\nHEIGHT 3\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n"
+        + bytes(range(n, n + 24))
+    ),
+    "PAM of 16 bits": lambda n: (
+        b"P7\n# a comment\nWIDTH 2\nHEIGHT 1\nDEPTH 1\nMAXVAL 65535\nENDHDR\n" + bytes([255, n] * 2)
+    ),
     "one pixel": lambda n: b"P5 1 1 9\n%d" % n,
 }
 SOON = list(KINDS)
@@ -112,8 +120,7 @@ def test_pictures_one_behind_the_other(kind: str) -> None:
     assert [item.number for item in items] == [1, 2, 3]
     assert good(items) == files
     for item, file in zip(items, files, strict=True):
-        with Image.open(io.BytesIO(file)) as expected:
-            assert item.pixels().shape[:2] == (expected.height, expected.width)
+        assert np.array_equal(item.pixels(), load(file))
 
 
 @pytest.mark.parametrize("kind", SOON)
@@ -257,6 +264,16 @@ def test_a_picture_that_is_cut_off_at_the_end_is_an_error_with_its_number(kind: 
     assert [item.number for item in items] == [1, 2]
     assert isinstance(items[1].problem, DamagedImage)
     assert list(errors(items)) == [2] and "the stream ends within this" in errors(items)[2]
+
+
+def test_of_a_jpeg_the_end_marker_may_be_missing() -> None:
+    items = found(jpeg(1)[:-2] + jpeg(2) + jpeg(3)[:-2])
+    assert [item.number for item in items] == [1, 2, 3]
+    for item, whole in zip(items, (jpeg(1), jpeg(2), jpeg(3)), strict=True):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert np.array_equal(item.pixels(), load(whole))
+        assert bool(said) == (item.number != 2)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "BMP", "PPM"])

@@ -165,8 +165,26 @@ _PNM = re.compile(
 _NO_RASTER = re.compile(rb"[^\d\s]")
 
 
+_PAM_END = re.compile(rb"^ENDHDR[^\n]*\n", re.MULTILINE)
+_PAM_FIELD = re.compile(rb"^(WIDTH|HEIGHT|DEPTH|MAXVAL)\s+(\d{1,9})\s*$", re.MULTILINE)
+
+
+def _pam(data: bytearray) -> Walk:
+    while not (end := _PAM_END.search(data, 0, 1 << 13)):
+        if len(data) >= 1 << 13:
+            raise Broken("the header of this PAM does not end", 2)
+        yield len(data) + 1
+    fields = {field[1]: int(field[2]) for field in _PAM_FIELD.finditer(data, 0, end.start())}
+    values = fields.get(b"WIDTH", 0) * fields.get(b"HEIGHT", 0) * fields.get(b"DEPTH", 0)
+    length = end.end() + values * (2 if fields.get(b"MAXVAL", 255) > 255 else 1)
+    yield length
+    return length
+
+
 def pnm(data: bytearray) -> Walk:
     """Compute the length from the header; plain text ends where something else begins."""
+    if data.startswith(b"P7"):
+        return (yield from _pam(data))
     limit = 128
     while not (header := _PNM.match(data, 0, limit)):
         limit = 1 << 16 if b"#" in data[:128] else 128  # comments are free

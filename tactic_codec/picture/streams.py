@@ -3,7 +3,7 @@
     stream ─ lines of multipart, padding, trailers ─ kind by its first bytes ─ length ─▶ Found…
 
 JPEG, PNG, PNM, BMP and WebP tell where they end, and so do the frames of YUV4MPEG2. AVIF, GIF,
-JPEG 2000 and QOI are read up to the next of their kind, TIFF up to the end of the stream.
+JPEG 2000 and QOI are read up to the next of their kind, others up to the end of the stream.
 
 Of multipart/x-mixed-replace the pictures matter: the lines between them are passed over, the
 lengths that they name are used for formats that do not tell their own, and may be wrong elsewhere.
@@ -23,7 +23,7 @@ from typing import BinaryIO, NamedTuple
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
 from tactic_codec.picture import lengths, y4m
 from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, WHITE, Colour, Pixels
-from tactic_codec.picture.kinds import HEAD_BYTES, find_reader
+from tactic_codec.picture.kinds import HEAD_BYTES, find_reader, kind_of
 from tactic_codec.picture.lengths import Broken, Walk
 from tactic_codec.picture.reading import bytes_of, load
 
@@ -61,7 +61,9 @@ class Found:
     problem: TacError | None = None
     warning: str = ""
 
-    def pixels(self, max_pixels: int = DEFAULT_MAX_PIXELS, background: Colour = WHITE) -> Pixels:
+    def pixels(
+        self, max_pixels: int = DEFAULT_MAX_PIXELS, background: str | Colour = WHITE
+    ) -> Pixels:
         """Decode it; arguments, result and errors are those of `load`."""
         if self.problem and not self.data:
             raise self.problem
@@ -121,19 +123,19 @@ _FORMATS = {
     "BMP": _Format(lengths.bmp, lambda data: rb"BM.{4}" + re.escape(data[6:26])),
     "PNM": _Format(lengths.pnm, lambda data: re.escape(data[:8])),
 }
-_OPEN_ENDED = {
+# Of formats that do not tell it; those that are not here are read up to the end of the stream.
+_NEXT = {
     "AVIF": re.compile(rb"\0\0.{2}ftyp(?=avi[fs])", re.DOTALL),
     "GIF": re.compile(rb"GIF8[79]a"),
-    "TIFF": None,
     "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n"),
     "QOI": re.compile(rb"qoif.{8}[\3\4][\0\1]", re.DOTALL),
 }
-_FILM, _FRAME, _LINES = "YUV4MPEG2 film", "YUV4MPEG2 frame", "multipart"
+_FILM, _FRAME, _LINES, _MP4 = "YUV4MPEG2 film", "YUV4MPEG2 frame", "multipart", "MP4"
 
 # Starts that are so long that they hardly come by chance.
 _STARTS = (
     rb"\xff\xd8\xff[\xc0-\xfe]|\x89PNG\r\n\x1a\n|RIFF....WEBPVP8|\0.{3}ftyp|YUV4MPEG2 |"
-    rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[4-6]\s\d{1,6}\s\d{1,6}\s|"
+    rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[4-6]\s\d{1,6}\s\d{1,6}\s|P7\nWIDTH |"
     rb"\n--[!-~]{1,70}\r?\n"
 )
 _START = re.compile(_STARTS, re.DOTALL)
@@ -156,7 +158,7 @@ def _kind(head: bytes) -> str:
     try:
         return find_reader(head).name
     except UnsupportedImage:
-        return "MP4" if head[4:8] == b"ftyp" else ""
+        return _MP4 if head[4:8] == b"ftyp" else ""
 
 
 class _Lost(Exception):
@@ -194,14 +196,14 @@ class _Splitter:
                 kind = _kind(bytes(self._data[:64]))
                 if self._header and self._data.startswith(b"FRAME"):
                     kind = _FRAME
-                if kind in _FORMATS or kind in _OPEN_ENDED or kind == _FRAME:
-                    yield from self._picture(kind)
-                elif kind == _FILM:
+                if kind == _FILM:
                     yield from self._film()
                 elif kind == _LINES:
                     yield from self._lines()
-                else:
+                elif kind in ("", _MP4):
                     yield from self._stranger(kind)
+                else:
+                    yield from self._picture(kind)
         except _Lost:
             problem = f"{SEARCHED_BYTES} bytes hold no picture: the stream is given up"
             yield self._failed(DamagedImage(problem))
@@ -268,7 +270,7 @@ class _Splitter:
         elif self._part_bytes:
             walk = lengths.told(self._part_bytes)
         else:
-            walk = lengths.up_to(self._data, _OPEN_ENDED[kind])
+            walk = lengths.up_to(self._data, _NEXT.get(kind))
         try:
             length = self._measured(walk, again)
         except Broken as error:
@@ -286,7 +288,8 @@ class _Splitter:
             self._search()
         except EOFError:
             length = len(self._data)
-            if (kind in _OPEN_ENDED and not self._part_bytes) or self._data[:2] in _PLAIN:
+            open_ended = kind not in _FORMATS and kind != _FRAME and not self._part_bytes
+            if open_ended or self._data[:2] in _PLAIN:
                 yield self._whole(kind, length)
             else:
                 why = f"the stream ends within this {kind}, after {length} bytes of it"
@@ -404,7 +407,7 @@ class _Splitter:
             yield Found(0, problem=problem)
             return
         damaged = head.startswith(b"\xff\xd8")  # a JPEG, once
-        trailer = self._last == "JPEG" and (kind == "MP4" or not (known or damaged))
+        trailer = self._last == "JPEG" and (kind == _MP4 or not (known or damaged))
         report = not self._silent and head.strip(_PADDING)
         if report and not trailer:
             yield self._failed(problem)
@@ -413,7 +416,7 @@ class _Splitter:
             self._skip(self._part_bytes)
             self._part_bytes = None
             return
-        while kind == "MP4" and self._more(16):
+        while kind == _MP4 and self._more(16):
             size = lengths.film_box(bytes(self._data[:16]))
             if not 0 < size <= self._max_bytes:
                 break
@@ -438,5 +441,5 @@ def _named(head: bytes) -> tuple[UnsupportedImage, bool]:
     try:
         find_reader(head)
     except UnsupportedImage as error:
-        return error, "an unknown kind" not in str(error)
+        return error, kind_of(head) is not None
     return UnsupportedImage("a picture was expected, and this is the start of one, cut"), True
