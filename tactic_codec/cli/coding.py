@@ -155,8 +155,8 @@ def compress(
 
     The .tac file of a named file gets its modification time and permissions.
 
-    JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, PNM, JPEG 2000 and QOI are read. Pictures are turned
-    upright and converted to sRGB.
+    JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, PNM, PAM, JPEG 2000 and QOI are read, and HEIC and
+    JPEG XL with the extra "formats". Pictures are turned upright and converted to sRGB.
 
     --max-bytes and --keep-label choose a level for each picture. Each level that they try takes as
     long as decompressing and classifying. If no level makes the file small enough, that picture

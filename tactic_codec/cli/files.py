@@ -31,7 +31,6 @@ from tactic_codec.errors import (
     NotATacFile,
     TacError,
     Truncated,
-    UnsupportedImage,
 )
 
 if TYPE_CHECKING:
@@ -349,14 +348,12 @@ _HEAD_BYTES = 256
 
 def _picture_instead(source: Source, head: bytes) -> NotATacFile | None:
     """Return an error that says how to go on with a picture, if that is what the input is."""
-    from tactic_codec.picture.kinds import find_reader
+    from tactic_codec.picture import kind_of
 
-    try:
-        kind = find_reader(head).name
-    except UnsupportedImage:
+    kind = kind_of(head)
+    if kind is None or not kind.endswith(" picture"):
         return None
     names = "- -" if source.is_stdin else shlex.quote(source.title)
     return NotATacFile(
-        f"this is a {kind} picture, and a .tac file was expected; make one with "
-        f'"tactic compress {names}"'
+        f'this is {kind}, and a .tac file was expected; make one with "tactic compress {names}"'
     )

@@ -24,7 +24,6 @@ from tactic_codec.picture.forms import (
     warn_of_darkness,
 )
 from tactic_codec.picture.kinds import HEAD_BYTES, Reader, find_reader
-from tactic_codec.picture.mending import mended
 from tactic_codec.picture.modes import from_pillow, refuse_empty
 from tactic_codec.picture.plugins import begin, translated
 
@@ -149,6 +148,8 @@ def _scale_transparency(info: dict[Any, Any], bits: int) -> None:
 
 def _mended(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image | None:
     """Read a picture whose file is damaged where its pixels are not, or return None."""
+    from tactic_codec.picture.mending import mended  # few pictures need it
+
     limit = bytes_of(max_pixels)
     stream.seek(0)
     data = stream.read(limit + 1)
