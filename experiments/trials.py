@@ -208,6 +208,8 @@ def main():
         average.update_parameters(network)
         steps += 1
         losses.append(total.item())
+        if steps % 200 == 0:
+            print(a.name, steps, round(float(np.mean(losses[-200:])), 4), flush=True)
     loss, mse, bpp = evaluate()
     psnr = -10 * torch.log10(mse)
     line = dict(
