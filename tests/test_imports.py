@@ -104,6 +104,18 @@ def test_arrows(room: str) -> None:
                 assert allowed, f"{path.relative_to(ROOT)} imports {name}"
 
 
+def test_every_task_has_a_half_beside_training() -> None:
+    from tactic_codec.tasks import TASKS
+    from tactic_codec.training.tasks import TRAINING
+
+    assert list(TASKS) == list(TRAINING)
+    for name, training in TRAINING.items():
+        assert training.task is TASKS[name]
+    for _, path in rooms():
+        if path.is_relative_to(PACKAGE / "tasks"):
+            assert not any(name.startswith("torch") for name in imported(path))
+
+
 def test_torch_has_one_door_in_the_runtime() -> None:
     for room, path in rooms():
         tops = {name.partition(".")[0] for name in imported(path)}
