@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.training import checkpoint
@@ -124,6 +126,7 @@ def test_a_run_goes_on_from_its_weights_alone(photographs: Path, tmp_path: Path)
     shutil.copy(tmp_path / "run" / CARRIED, carried)
     train(CONFIG, data, carried, on_step=seen.append)
     assert [step.step for step in seen] == [5, 6]
+    assert {weight.dtype for weight in load_file(carried / CARRIED).values()} == {torch.float16}
     # The moments are new: the learning rate rises again.
     assert seen[0].learning_rate == pytest.approx(1e-3 / 3)
     assert seen[1].learning_rate == pytest.approx(2e-3 / 3)

@@ -4,8 +4,8 @@ run/checkpoint.pt         networks, optimizer, moving average, teacher, the step
 run/weights.safetensors   beside it: what would be exported, the step, the configuration
 run/log.jsonl             cut back to where it was when the checkpoint was written
 
-The weights are small enough to be carried elsewhere. Where they are all that is left of a run it
-goes on from them: the optimizer's moments and the moving average start anew.
+The weights, in half precision, are small enough to be carried elsewhere. Where they are all that is
+left of a run it goes on from them: the optimizer's moments and the moving average start anew.
 """
 
 import errno
@@ -77,11 +77,16 @@ def save(run: Path, config: TrainingConfig, learner: Learner, step: int, anew: i
     sibling = run / f"{CHECKPOINT}.new"
     torch.save(state, sibling)
     os.replace(sibling, run / CHECKPOINT)
-    weights = {k: v.cpu().contiguous() for k, v in _learned_state(learner.trained).items()}
+    weights = {k: halved(v) for k, v in _learned_state(learner.trained).items()}
     about = {"config": str(state["config"]), "step": str(step)}
     sibling = run / f"{CARRIED}.new"
     safetensors.torch.save_file(weights, sibling, about)
     os.replace(sibling, run / CARRIED)
+
+
+def halved(weight: Tensor) -> Tensor:
+    """Return a weight in half precision on the CPU; integers stay."""
+    return (weight.half() if weight.is_floating_point() else weight).cpu().contiguous()
 
 
 class Resumed(NamedTuple):
