@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -207,12 +207,11 @@ def compress(
                 warnings.warn(_LOST, image.ImageWarning, stacklevel=2)
             return _Coded(coded.data, coded.frame, coded.model, coded.label_kept)
 
-        pictures: Iterable[_Picture]
         flow = streaming.of(console, sources, every=stream, drop=drop, limit=running.max_pixels)
-        if flow:
-            pictures, total = _flowing(flow, sources, destination), None
-        else:
-            pictures = list(_placed(sources, destination))
+        pictures: Iterable[_Picture] = _pictures(flow, sources, destination)
+        total = None
+        if not flow:
+            pictures = list(pictures)
             total = len(pictures)
         ahead = running.jobs if drop else 0
         with flow.ended_by_signals() if flow else nullcontext():
@@ -223,26 +222,23 @@ def compress(
         destination.tell(console)
 
 
-def _placed(sources: Iterable[Source], destination: Destination) -> Iterator[_Picture]:
-    for source in sources:
-        with suppress(UpToDate):
-            yield _place(source, destination)
-
-
-def _flowing(
-    flow: Streams, sources: Iterable[Source], destination: Destination
+def _pictures(
+    flow: Streams | None, sources: Iterable[Source], destination: Destination
 ) -> Iterator[_Picture]:
     """The pictures of all sources in their order, of those that are streams as they come."""
     from tactic_codec.picture import SUFFIXES
 
     for source in sources:
-        if not flow.reads(source):
-            yield from _placed([source], destination)
-            continue
+        stem = source.stem(SUFFIXES)
         try:
-            sink = Sink(destination, source, source.stem(SUFFIXES))
-            for arrival in flow.arrivals(source):
-                yield _Picture(source, None, None, arrival=arrival, sink=sink)
+            if source.problem:
+                raise source.problem
+            if flow and flow.reads(source):
+                sink = Sink(destination, source, stem)
+                for arrival in flow.arrivals(source):
+                    yield _Picture(source, None, None, arrival=arrival, sink=sink)
+            else:
+                yield _Picture(source, destination.place(source, stem + TAC), None)
         except UpToDate:
             continue
         except (TacError, OSError) as exc:
@@ -259,17 +255,6 @@ def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
             category,
             stacklevel=2,
         )
-
-
-def _place(source: Source, destination: Destination) -> _Picture:
-    from tactic_codec.picture import SUFFIXES
-
-    if source.problem:
-        return _Picture(source, None, source.problem)
-    try:
-        return _Picture(source, destination.place(source, source.stem(SUFFIXES) + TAC), None)
-    except (TacError, OSError) as exc:
-        return _Picture(source, None, exc)
 
 
 # --- decompress -----------------------------------------------------------------------------------
