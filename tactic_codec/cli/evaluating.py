@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tactic_codec.evaluation.coders import Coder, ModelCoder
     from tactic_codec.evaluation.formats import Report
     from tactic_codec.evaluation.pictures import Folder
-    from tactic_codec.evaluation.retrain import Retrainer
     from tactic_codec.model import Model
     from tactic_codec.rivals import Setting
     from tactic_codec.tasks import Task
@@ -263,7 +262,9 @@ def eval(
             to_train_on = listing.to_train_on(listed, kept_out, train_data, list_one)
             training = {path: folder(path, found) for path, found in to_train_on.items()}
             by_folder = {p: training[p if p in training else listing.POOLED] for p in listed}
-            heads = _retrainer()(task, reference, by_folder, cache, steps, running.device)
+            with options.torch_for("--retrain-head"):
+                from tactic_codec.evaluation.retrain import Retrainer
+            heads = Retrainer(task, reference, by_folder, cache, steps, running.device)
         advance = console.progress(work_of(folders, coders, heads))
         report = run.run(
             folders,
@@ -377,20 +378,3 @@ def _has_scipy(console: Console, notes: list[str]) -> bool:
         console.warn("BD-rates", str(exc))
         return False
     return True
-
-
-def _retrainer() -> "type[Retrainer]":
-    """Import what retrains heads, which brings torch in.
-
-    Raises:
-        BackendUnavailable: torch is missing.
-    """
-    try:
-        from tactic_codec.evaluation.retrain import Retrainer
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith("tactic_codec"):
-            raise
-        raise BackendUnavailable(
-            f'--retrain-head needs {exc.name}; run: pip install "tactic-codec[torch]"'
-        ) from exc
-    return Retrainer

@@ -4,7 +4,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
@@ -112,7 +111,9 @@ def train(
     if not folders and (config is None or not unlabelled):
         raise click.UsageError("name the pictures to train on with --data or --unlabelled")
     with opened(quiet=quiet) as console:
-        model = _commands().train_command(
+        with options.torch_for("training"):
+            from tactic_codec.training import command
+        model = command.train_command(
             config,
             folders,
             out,
@@ -129,7 +130,7 @@ def train(
             say=console.say,
         )
         if model is not None and config is None:
-            run = run or _commands().default_run(model.name)
+            run = run or command.default_run(model.name)
             _compare(console, model, tests or folders, run)
         if model is not None:
             console.line(display(str(out)))
@@ -150,7 +151,9 @@ def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
     and compared with torch. This needs: pip install "tactic-codec[torch]".
     """
     with opened(quiet=quiet) as console:
-        _commands().export_command(run, out, force=force, say=console.say)
+        with options.torch_for("training"):
+            from tactic_codec.training import command
+        command.export_command(run, out, force=force, say=console.say)
         console.line(display(str(out)))
 
 
@@ -175,23 +178,6 @@ def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Pat
     for line in formats.as_text(report, table).splitlines():
         console.say(line)
     console.say(f"{', '.join(written)} are in {run}")
-
-
-def _commands() -> ModuleType:
-    """Import the training room, the only place of the command line that brings torch in.
-
-    Raises:
-        BackendUnavailable: what it needs is not installed.
-    """
-    try:
-        from tactic_codec.training import command
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith("tactic_codec"):
-            raise
-        raise BackendUnavailable(
-            f'training needs {exc.name}; run: pip install "tactic-codec[torch]"'
-        ) from exc
-    return command
 
 
 class _Steps:

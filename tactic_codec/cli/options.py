@@ -1,6 +1,7 @@
 """Options that several commands share, and what they open."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -8,7 +9,7 @@ import click
 
 from tactic_codec.cli import files, outputs
 from tactic_codec.container import DEFAULT_MAX_PIXELS
-from tactic_codec.errors import UnknownLevel
+from tactic_codec.errors import BackendUnavailable, UnknownLevel
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
@@ -218,6 +219,26 @@ def talking(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, talking=Talking(as_json, quiet, verbose), **named)
 
     return compose(as_json, quiet, verbose)(call)
+
+
+@contextmanager
+def torch_for(what: str) -> Iterator[None]:
+    """Import within it what brings torch in.
+
+    Args:
+        what: needs it, for the message.
+
+    Raises:
+        BackendUnavailable: it, or what comes with it, is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith("tactic_codec"):
+            raise
+        raise BackendUnavailable(
+            f'{what} needs {exc.name}; run: pip install "tactic-codec[torch]"'
+        ) from exc
 
 
 def level_of(codec: "Codec", quality: int | None) -> int:

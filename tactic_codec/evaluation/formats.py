@@ -1,7 +1,5 @@
 """The results of an evaluation as JSON, CSV, Markdown and text."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from tactic_codec.evaluation.comparisons import Comparison
 from tactic_codec.evaluation.curves import RETRAINED, Point
 from tactic_codec.evaluation.evaluate import FolderResult
+from tactic_codec.report.formats import csv_of
 from tactic_codec.tasks import Score, Share, Task
 
 Cell = str | int | float | None
@@ -141,12 +140,7 @@ def as_csv(report: Report) -> str:
         for result in report.folders
         for name, kind, point in _all_points(result)
     ]
-    columns = list(dict.fromkeys(name for line in lines for name in line))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return csv_of(lines)
 
 
 def _all_points(result: FolderResult) -> Iterator[tuple[str, str, Point]]:

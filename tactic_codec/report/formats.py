@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from tactic_codec.report.facts import Fidelity, Row, Totals
@@ -79,12 +80,16 @@ def as_csv(rows: Sequence[Row], sums: Totals) -> bytes:
     lines = [_flat(row_as_json(row)) for row in rows]
     lines.append({"file": "MEAN", **_mean_cells(sums)})
     lines.append({"file": "SUM", **_sum_cells(sums)})
-    columns = list(dict.fromkeys(name for line in lines for name in line))
+    return csv_of(lines).encode("utf-8", "surrogateescape")
+
+
+def csv_of(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return lines below a header with the names of all that any of them has."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, dict.fromkeys(chain(*lines)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return text.getvalue()
 
 
 def _flat(facts: Mapping[str, Any]) -> Cells:

@@ -8,7 +8,6 @@ Nothing in it names the machine it was made on.
 """
 
 import copy
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from tactic_codec.picture import Pixels
 from tactic_codec.refinement import Networks
 from tactic_codec.training.contexts import fit_contexts
 from tactic_codec.training.manifest import (
+    as_file,
     describe_files,
     describe_head,
     manifest_of,
@@ -136,8 +136,7 @@ def export(
     manifest["encoder"]["offset"] = offsets
     if objectives:
         manifest["encoder"]["objective"] = [objective._asdict() for objective in objectives]
-    files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
-
+    files[MANIFEST] = as_file(manifest)
     return write(out, files, calibration[0])
 
 
@@ -211,7 +210,7 @@ def add_head(
     if "metrics" in manifest:
         manifest["metrics"] = without_task(manifest["metrics"], head.task)
     manifest["files"] = describe_files(files)
-    files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
+    files[MANIFEST] = as_file(manifest)
     return write(out, files, example)
 
 

@@ -130,7 +130,12 @@ def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     path = folder / MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["metrics"] = {**manifest.get("metrics", {}), **metrics}
-    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_bytes(as_file(manifest))
+
+
+def as_file(manifest: Mapping[str, Any]) -> bytes:
+    """Return the file of a manifest."""
+    return json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def without_task(metrics: Any, task: Task) -> Any:
