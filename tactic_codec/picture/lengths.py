@@ -9,6 +9,7 @@ import re
 from collections.abc import Generator
 
 from tactic_codec.picture import y4m
+from tactic_codec.picture.boxes import jpeg_segments
 
 Walk = Generator[int, None, int]
 
@@ -74,22 +75,18 @@ def jpeg_parts(data: bytes) -> list[tuple[int, int]]:
         Offset from the picture's first byte, and size, of each part behind the picture; by the
         Multi-Picture Format (CIPA DC-007), and by the directory that Android's containers have.
     """
-    parts, at = list[tuple[int, int]](), 2
-    while data[at : at + 1] == b"\xff" and data[at + 1] != _SOS:
-        if data[at + 1] == 0xFF:
-            at += 1
-            continue
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
-        segment = data[at + 4 : end]
-        if data[at + 1] == _APP2 and segment.startswith(b"MPF\0"):
+    parts = list[tuple[int, int]]()
+    for marker, at, segment in jpeg_segments(data):
+        if marker == _SOS:
+            break
+        if marker == _APP2 and segment.startswith(b"MPF\0"):
             parts += [(at + 8 + offset, size) for offset, size in _multi_picture(segment[4:])]
-        elif data[at + 1] == _APP1 and segment.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+        elif marker == _APP1 and segment.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             place = len(data)
             for word, value in re.findall(rb'Item:(Length|Padding)="(\d{1,10})"', segment):
                 if word == b"Length" and int(value):
                     parts.append((place, int(value)))
                 place += int(value)
-        at = max(end, at + 2)
     return parts
 
 
