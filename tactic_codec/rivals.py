@@ -176,18 +176,10 @@ def _jpeg(quality: Setting) -> tuple[Mapping[str, Any], ...]:
     return baseline, {**baseline, "progressive": True}
 
 
-def _webp(quality: Setting) -> tuple[Mapping[str, Any], ...]:
-    return ({"quality": quality, "method": 6},)
-
-
 def _avif(quality: Setting) -> tuple[Mapping[str, Any], ...]:
     # One thread: bytes then do not depend on the machine, and pictures are coded side by side.
     options = {"quality": quality, "speed": 4, "max_threads": 1, "autotiling": False}
     return ({**options, "advanced": {"tune": "ssim"}} if quality < _AVIF_LOW else options,)
-
-
-def _heic(quality: Setting) -> tuple[Mapping[str, Any], ...]:
-    return ({"quality": quality, "save_nclx_profile": False},)
 
 
 def _jpeg_2000(ratio: Setting) -> tuple[Mapping[str, Any], ...]:
@@ -203,10 +195,6 @@ def _jpeg_2000(ratio: Setting) -> tuple[Mapping[str, Any], ...]:
         "comment": "\0",
     }
     return (options,)
-
-
-def _jpeg_xl(quality: Setting) -> tuple[Mapping[str, Any], ...]:
-    return ({"quality": quality, "effort": 9, "num_threads": 1},)
 
 
 RIVALS = {
@@ -226,7 +214,7 @@ RIVALS = {
             grid=(0, 1, 2, 4, 7, 12, 20, 32, 45, 60, 75),
             bounds=(0, 100),
             pillow_name="WEBP",
-            options=_webp,
+            options=lambda quality: ({"quality": quality, "method": 6},),
         ),
         Rival(
             name="avif",
@@ -246,7 +234,7 @@ RIVALS = {
             pillow_name="HEIF",
             plugin="pillow_heif",
             package="pillow-heif",
-            options=_heic,
+            options=lambda quality: ({"quality": quality, "save_nclx_profile": False},),
         ),
         Rival(
             name="jpeg2000",
@@ -265,7 +253,7 @@ RIVALS = {
             pillow_name="JXL",
             plugin="pillow_jxl",
             package="pillow-jxl-plugin",
-            options=_jpeg_xl,
+            options=lambda quality: ({"quality": quality, "effort": 9, "num_threads": 1},),
         ),
     )
 }
