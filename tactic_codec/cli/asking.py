@@ -75,10 +75,7 @@ def each(
         data = b""
         if draw:
             facts["output"] = item.out
-            data = draw(found, pixels)
-            if item.out is not None:
-                destination.write(item.out, data, item.like)
-                data = b""  # results wait for their turn; pictures on disk need not
+            data = destination.write(item.out, draw(found, pixels), item.like)
         facts |= {"model": codec.model.name, **task.as_json(found)}
         return data, facts, task.told(found)
 

@@ -200,8 +200,7 @@ def compress(
             coded = codec.compress(
                 pixels, level, max_bytes=max_bytes, keep_label=keep_label, effort=effort
             )
-            if picture.out is not None:
-                destination.write(picture.out, coded.data, like)
+            destination.write(picture.out, coded.data, like)
             _warn_of_limit(coded.frame, image.ImageWarning)
             if coded.label_kept is False:
                 warnings.warn(_LOST, image.ImageWarning, stacklevel=2)
@@ -316,10 +315,7 @@ def decompress(
             frame = item.frame
             codec = codec_of(frame)
             data = image.save(codec.decode(frame), chosen)
-            if item.out is not None:
-                destination.write(item.out, data, item.like)
-                data = b""  # results wait for their turn; pictures on disk need not
-            return _Coded(data, frame, codec.model.name)
+            return _Coded(destination.write(item.out, data, item.like), frame, codec.model.name)
 
         items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
         total = files.total_bytes(sources)

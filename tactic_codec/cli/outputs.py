@@ -98,7 +98,7 @@ class Destination:
         self._check_free(path, source)
         return path
 
-    def write(self, path: str, data: bytes, like: os.stat_result | None = None) -> None:
+    def write(self, path: str | None, data: bytes, like: os.stat_result | None = None) -> bytes:
         """Write a result, making the folders above it where the destination is a folder.
 
         Args:
@@ -106,13 +106,19 @@ class Destination:
             data: the result.
             like: facts of the file that it was made from, from before that was read.
 
+        Returns:
+            What is for standard output. Results wait for their turn; those on disk need not.
+
         Raises:
             OutputExists: the file has appeared meanwhile.
             OSError: it cannot be written; nothing is left of it.
         """
+        if path is None:
+            return data
         if self.kind == "folder":
             os.makedirs(os.path.dirname(path), exist_ok=True)
         write(path, data, force=self.force, like=like)
+        return b""
 
     def tell(self, console: Console) -> None:
         """Say how many results were left alone."""
