@@ -46,32 +46,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec, Compressed, compress, decompress, load_model
     from tactic_codec.container import Frame
-    from tactic_codec.errors import (
-        BackendUnavailable,
-        ChecksumMismatch,
-        ConfigError,
-        Corrupt,
-        DamagedImage,
-        DamagedModel,
-        DataError,
-        FormatError,
-        ImageError,
-        LimitExceeded,
-        ModelError,
-        NotATacFile,
-        OutOfMemory,
-        OutOfThreads,
-        OutputExists,
-        ReservedFlags,
-        TacError,
-        TargetMissed,
-        Truncated,
-        UnknownLevel,
-        UnknownModel,
-        UnknownTask,
-        UnsupportedImage,
-        UnsupportedVersion,
-    )
+    from tactic_codec.errors import *
     from tactic_codec.facts import Info, info
     from tactic_codec.picture import ImageWarning
     from tactic_codec.tasks.classify import Prediction, classify
