@@ -1,7 +1,6 @@
 """What every evaluation does: code pictures, unless the cache knows already what came of them.
 
 pictures ─ those not on the shelf ─ code, measure ─▶ shelf ─▶ facts of all
-settings ─ until files are too large ─ points ─▶ Curve
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,6 @@ from typing import Any, Protocol
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import Coded, Coder, Identity
-from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.rivals import Setting
 from tactic_codec.tasks import CLASSIFY, Facts, Task
@@ -96,24 +94,6 @@ class Bench:
                 shelf.put(picture.hash, facts)
                 self.advance(1)
         return [shelf[picture.hash] for picture in pictures]
-
-
-def sweep(coder: Coder, point: Callable[[Setting], Point], skip: Callable[[int], None]) -> Curve:
-    """Measure a coder at its settings, until its files are larger than anybody asked for.
-
-    Args:
-        coder: what is measured.
-        point: measures it at one setting.
-        skip: is told how many settings are left out.
-    """
-    points = []
-    for number, setting in enumerate(coder.grid, start=1):
-        points.append(point(setting))
-        if coder.open_ended and points[-1].bpp > MAX_BPP:
-            skip(len(coder.grid) - number)
-            break
-    points.sort(key=lambda point: point.bpp)
-    return Curve(coder.name, coder.kind, coder.describe(), tuple(points))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from tactic_codec import metrics
 from tactic_codec.codec import Codec
-from tactic_codec.evaluation.bench import Bench, Budget, sweep, work_at
+from tactic_codec.evaluation.bench import MAX_BPP, Bench, Budget, work_at
 from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
 from tactic_codec.evaluation.comparisons import Comparison, comparisons
 from tactic_codec.evaluation.curves import Curve, Point
@@ -100,15 +100,17 @@ class _Examiner:
         self._before: dict[str, Any] = {}
 
     def curve(self, folder: Folder, coder: Coder, before: Sequence[Facts]) -> Curve:
-        """Measure a coder at its settings."""
-        work = work_at(folder, self._heads)
-        return sweep(
-            coder,
-            lambda setting: self.point(
-                folder, coder, setting, self.measured(folder, coder, setting), before
-            ),
-            lambda left: self._bench.advance(left * work),
-        )
+        """Measure a coder at its settings, until its files are larger than anybody asked for."""
+        points = []
+        for number, setting in enumerate(coder.grid, start=1):
+            found = self.measured(folder, coder, setting)
+            points.append(self.point(folder, coder, setting, found, before))
+            if coder.open_ended and points[-1].bpp > MAX_BPP:
+                left = len(coder.grid) - number
+                self._bench.advance(left * work_at(folder, self._heads))
+                break
+        points.sort(key=lambda point: point.bpp)
+        return Curve(coder.name, coder.kind, coder.describe(), tuple(points))
 
     def point(
         self,

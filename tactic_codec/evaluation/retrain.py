@@ -95,14 +95,6 @@ class Retrainer:
             DataError: a picture is among those to learn from.
             TacError: a picture cannot be coded.
         """
-        truths = [picture.truth for picture in folder.pictures]
-        return self._task.scores(self._facts(folder, coder, setting), before, truths)
-
-    def _facts(self, folder: Folder, coder: Coder, setting: Setting) -> list[Facts]:
-        """Return what a head that was trained for it says of each picture, as it was kept or anew.
-
-        What the public method takes goes here, and what it raises comes from here.
-        """
         training = self._training[folder.name]
         _check_apart(folder, training)
         lesson = self._lesson(training)
@@ -123,7 +115,8 @@ class Retrainer:
                 decoded = coder.code(picture.pixels, setting).decoded
                 answer = self._task.ask(asked, decoded)
                 shelf.put(picture.hash, self._task.facts(picture.truth, answer))
-        return [shelf[picture.hash] for picture in folder.pictures]
+        found = [shelf[picture.hash] for picture in folder.pictures]
+        return self._task.scores(found, before, [picture.truth for picture in folder.pictures])
 
     def _lesson(self, training: Folder) -> Lesson:
         if training.name not in self._lessons:
