@@ -13,7 +13,8 @@ the decoded image: geometry, gains, contexts, and the hashes of tables and synth
 analysis network and the task networks are not in it, so that both can improve under old streams.
 
 Models are looked for in ``$TACTIC_MODELS`` (folders of model folders, separated as in ``$PATH``),
-then in the user's data folder, then among those bundled with the package. Only NumPy is needed.
+then in the user's data folder, where there is one, then among those bundled with the package. Only
+NumPy is needed.
 
 What was found is kept: a manifest is read once a process, and again only where it has changed.
 """
@@ -434,9 +435,18 @@ def fingerprint(normative: Mapping[str, Any]) -> bytes:
 def search_path() -> list[Path]:
     """Return the folders in which models are looked for, in order; some may not exist."""
     named = [Path(p) for p in os.environ.get("TACTIC_MODELS", "").split(os.pathsep) if p]
-    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     bundled = _BUNDLED if _BUNDLED.is_dir() else _CHECKOUT
-    return [*named, Path(data_home) / "tactic-codec" / "models", bundled]
+    return [*named, *_data_folders(), bundled]
+
+
+def _data_folders() -> list[Path]:
+    """Return the user's folder of models; none for a user without a home, as in containers."""
+    home = os.environ.get("XDG_DATA_HOME")
+    try:
+        data = Path(home) if home else Path.home() / ".local" / "share"
+    except RuntimeError:
+        return []
+    return [data / "tactic-codec" / "models"]
 
 
 _models: dict[Path, tuple[Hashable, Model]] = {}
@@ -486,9 +496,11 @@ def installed() -> Iterator[Model | Damaged]:
 def _everything() -> Iterator[Model | Damaged]:
     """Yield every model on the search path, those too whose name another one takes."""
     for folder in search_path():
-        if not folder.is_dir():
+        try:
+            paths = sorted(folder.iterdir())
+        except OSError:  # it is not there, no folder, or not ours to read
             continue
-        for path in sorted(folder.iterdir()):
+        for path in paths:
             # What is hidden is a model that is being written, or what a killed process left of one.
             if path.name.startswith(".") or not _holds_model(path):
                 continue
@@ -528,10 +540,11 @@ def find_fingerprint(wanted: bytes) -> Model:
     for model in _everything():
         if isinstance(model, Model) and model.fingerprint == wanted:
             return _found.setdefault(key, model)
+    place = next(iter(_data_folders()), "a folder that TACTIC_MODELS names")
     raise UnknownModel(
         f"the file needs the model with fingerprint {wanted.hex()}, which is not installed; "
         f"{_installed_list()}. Get that model's folder from whoever made the file and put it into "
-        f"{search_path()[-2]}, or name the folder with --model"
+        f"{place}, or name the folder with --model"
     )
 
 

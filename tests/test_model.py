@@ -476,6 +476,21 @@ def test_without_xdg_the_data_folder_is_that_of_the_home(
     assert find("tiny").path == path
 
 
+def test_a_user_without_a_home(nothing_installed: Path, monkeypatch: Any) -> None:
+    def unknown(uid: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name)
+    with pytest.raises(UnknownModel, match="there is no model 'tiny'"):
+        find("tiny")
+    with pytest.raises(UnknownModel, match="put it into a folder that TACTIC_MODELS names"):
+        find_fingerprint(bytes(4))
+    install(nothing_installed.parent / "bundled")
+    assert find_fingerprint(TINY_FINGERPRINT).name == "tiny"
+
+
 def test_a_path_works_where_a_name_does(
     nothing_installed: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:

@@ -13,7 +13,15 @@ from test_picture import NOISE, PICTURE, encode
 from tactic_codec import load_model
 from tactic_codec.container import parse
 from tactic_codec.errors import UnsupportedImage
-from tactic_codec.picture import as_pixels, colour_of, from_pillow, kind_of, load, to_pillow
+from tactic_codec.picture import (
+    ImageWarning,
+    as_pixels,
+    colour_of,
+    from_pillow,
+    kind_of,
+    load,
+    to_pillow,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -58,6 +66,12 @@ def test_arrays() -> None:
     for kind in (np.float16, np.float32, np.float64):
         np.testing.assert_array_equal(as_pixels((PICTURE / 255).astype(kind)), PICTURE)
     np.testing.assert_array_equal(as_pixels(PICTURE[::-1, ::2]), PICTURE[::-1, ::2])
+
+
+@pytest.mark.parametrize("highest", [100, 4095])
+def test_an_array_of_16_bits_of_which_few_are_used(highest: int) -> None:
+    with pytest.warns(ImageWarning, match=f"brightest sample is {highest} of 65535"):
+        as_pixels(np.full((2, 2, 3), highest, np.uint16))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])

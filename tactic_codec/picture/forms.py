@@ -31,12 +31,12 @@ class ImageWarning(UserWarning):
 def warn_of_darkness(highest: int, top: int) -> None:
     """Warn of samples that use so little of the range of their type that nothing is to be seen.
 
-    Cameras and instruments of 10 or 12 bits often store what they measure in 16.
+    Cameras and instruments of 10 to 13 bits often store what they measure in 16.
     """
-    if 0 < highest <= top // 20:
+    if 0 < highest <= top // 8:
         warnings.warn(
-            f"the brightest sample is {highest} of {top}: the picture looks black; scale its values"
-            " to the whole range first",
+            f"the brightest sample is {highest} of {top}: the picture looks black or very dark;"
+            " scale its values to the whole range first",
             ImageWarning,
             stacklevel=3,
         )

@@ -33,7 +33,7 @@ def from_pillow(image: Image.Image, *, background: str | Colour = WHITE) -> Pixe
     Orientation, transparency and an embedded colour profile are applied, as in `load`. Modes of
     deeper grey: ``I;16`` and ``I`` are read on the scale 0 to 65535, rounded to 8 bits; ``F`` on
     the scale 0 to 1 if nothing exceeds 1, else on Pillow's own, 0 to 255. What a TIFF opened by
-    Pillow says of 12 bits, of signed samples and of white as 0 counts.
+    Pillow says of 12 bits, of signed samples (0 to 127, or to 32767) and of white as 0 counts.
 
     Args:
         image: its present frame is read; the limit on pixels is the caller's affair.
@@ -86,10 +86,16 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """`_split` for grey that Pillow would clip or wrap instead of scale."""
-    raw = np.asarray(image)
-    values = raw.view(np.int8) if image.mode == "L" else raw
+    values = np.asarray(image)
+    bits, samples = _tag(image, _BITS), _tag(image, _SAMPLE_FORMAT)
+    top = 255 if image.mode in ("F", "L") else 4095 if bits == 12 else 65535
+    if samples == _SIGNED and bits in (8, 16):
+        top //= 2  # what is below 0 has no agreed scale
+    if image.mode == "L":
+        values = values.view(np.int8)
+    elif image.mode == "I" and bits == 32 and samples != _SIGNED:
+        values = values.view(np.uint32)
     lowest, highest = values.min(), values.max()
-    top = 255 if image.mode in ("F", "L") else 4095 if _tag(image, _BITS) == 12 else 65535
     if not (lowest >= 0 and highest <= top):  # so written, it catches NaN
         raise UnsupportedImage(
             f"the grey values run from {lowest} to {highest}: 0 to {top} was expected;"
@@ -113,6 +119,7 @@ def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | Non
 
 
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0
+_SIGNED = 2
 
 
 def _tag(image: Image.Image, number: int) -> int | None:
@@ -123,7 +130,7 @@ def _tag(image: Image.Image, number: int) -> int | None:
 
 
 def _is_signed(image: Image.Image) -> bool:
-    return image.mode == "L" and _tag(image, _SAMPLE_FORMAT) == 2
+    return image.mode == "L" and _tag(image, _SAMPLE_FORMAT) == _SIGNED
 
 
 _EXIF_IFD, _INTEROPERABILITY_IFD = 0x8769, 0xA005

@@ -62,6 +62,10 @@ def _quiet() -> Iterator[None]:
                 _quiet_filters.close()
 
 
+_RARE = ("unknown pixel mode", "unknown data organization")
+"""What Pillow says of a TIFF whose samples it does not read, such as halves and doubles."""
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turn whatever Pillow raises while it reads ``what`` into one of our errors."""
@@ -78,6 +82,10 @@ def translated(what: str) -> Iterator[None]:
     # and also struct.error, IndexError, KeyError, OverflowError, zlib.error, AssertionError.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or "no reason given"
+        if reason in _RARE:
+            raise UnsupportedImage(
+                f"{what} is of a kind that is not read: convert it to 8 or 16 bits, as PNG"
+            ) from error
         raise DamagedImage(
             f"{what} cannot be read ({type(error).__name__}: {reason}): the file is cut, damaged or"
             " of a rare kind; fetch it again or convert it to PNG"

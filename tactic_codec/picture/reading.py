@@ -33,7 +33,14 @@ _BYTES_A_PIXEL = 16
 _BYTES_BESIDE = 1 << 26
 """Room for metadata and previews."""
 
-_TIFF_BITS = 258
+_TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PLANES = 258, 259, 284
+_SEPARATE_PLANES, _PACKBITS = 2, 32773
+_IN_NATIVE_ORDER = {
+    f"{kind}{order}{form}": f"{kind}N{form}"
+    for kind, form in (("F;32", "F"), ("I;32", "S"), ("I;16", "S"))
+    for order in ("B", "")
+}
+"""Pillow's names of samples that are floats or signed, of either order of bytes."""
 
 _PIECE_BYTES = 1 << 20
 """Read at once of a stream whose length nobody knows."""
@@ -98,6 +105,8 @@ def _decoded(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image:
     refuse_size(max_pixels, *image.size)
     with translated(f"the {reader.name} picture"):
         _refuse_camera_raw(image)
+        if reader.name == "TIFF":
+            _mend_reading_of_tiff(image)
         _refuse_silent_damage(reader, stream)
         several = getattr(image, "is_animated", False)
         said = told(reader.name, stream)
@@ -132,6 +141,30 @@ def _refuse_silent_damage(reader: Reader, stream: BinaryIO) -> None:
         raise DamagedImage("the JPEG 2000 picture is cut: fetch it again")
     if reader.name == "PNG" and not idat_is_whole(stream):
         raise DamagedImage("a checksum of the PNG's pixels is wrong: fetch it again")
+
+
+def _mend_reading_of_tiff(image: Any) -> None:
+    """Have Pillow read planes and the order of bytes as the file has them.
+
+    Of uncompressed planes Pillow's own reader takes each sample for 8 bits, black for 0 and the
+    machine's order of bytes. libtiff reads them well, and looks up for itself how they are
+    compressed; Pillow leaves them to it where the tag says so. But what libtiff has read has the
+    machine's order of bytes, which Pillow knows of unsigned integers alone.
+    """
+    if image.tag_v2.get(_TIFF_PLANES) == _SEPARATE_PLANES:
+        if image.mode in ("LA", "PA"):  # read wrongly by either way
+            raise UnsupportedImage(
+                "this TIFF has grey and alpha in separate planes: convert it to PNG first"
+            )
+        if image.tag_v2.get(_TIFF_COMPRESSION, 1) == 1:
+            image.tag_v2[_TIFF_COMPRESSION] = _PACKBITS
+            image._setup()
+    image.tile = [
+        tile._replace(args=(_IN_NATIVE_ORDER.get(tile.args[0], tile.args[0]), *tile.args[1:]))
+        if tile.codec_name == "libtiff"
+        else tile
+        for tile in image.tile
+    ]
 
 
 def _scale_transparency(info: dict[Any, Any], bits: int) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
-from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, WHITE, Colour, Pixels
+from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, WHITE, Colour, Pixels, warn_of_darkness
 from tactic_codec.picture.modes import from_pillow
 from tactic_codec.picture.reading import load
 
@@ -45,6 +45,9 @@ def as_pixels(
         ValueError: ``background`` is no colour.
         UnsupportedImage: an array of another shape or with values outside 0 to 1; and as `load`.
         DamagedImage, LimitExceeded, OSError: as `load`.
+
+    Warns:
+        ImageWarning: samples of 16 bits are so small that the picture is very dark; and as `load`.
     """
     if isinstance(picture, Image.Image):
         return from_pillow(picture, background=background)
@@ -90,6 +93,7 @@ def _to_8_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.uint16:
+        warn_of_darkness(int(values.max()), 65535)
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
     if not np.issubdtype(values.dtype, np.floating):
         raise TypeError(
