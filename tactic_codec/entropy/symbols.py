@@ -16,12 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy.coders import Coder, default_coder
-from tactic_codec.entropy.contexts import (
-    capped,
-    empty_board,
-    scan,
-    wavefronts,
-)
+from tactic_codec.entropy.contexts import capped, empty_board, scan, wavefronts
 from tactic_codec.entropy.escapes import code_bits, fold, read_code, unfold
 from tactic_codec.entropy.pure import PRECISION, TOTAL
 from tactic_codec.entropy.tables import SYMBOL_LIMIT, Contexts, FrequencyTables

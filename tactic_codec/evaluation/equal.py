@@ -13,12 +13,7 @@ import numpy as np
 
 from tactic_codec.codec import Codec
 from tactic_codec.errors import BackendUnavailable
-from tactic_codec.evaluation.coders import (
-    Coder,
-    ModelCoder,
-    RivalCoder,
-    Uncompressed,
-)
+from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Uncompressed
 from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.evaluate import FolderResult, measure, point
 from tactic_codec.evaluation.formats import Report

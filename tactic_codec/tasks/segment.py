@@ -21,16 +21,7 @@ from tactic_codec.errors import DamagedModel, DataError, ImageError
 from tactic_codec.metrics import Confusion, SegmentationScores
 from tactic_codec.model import SEGMENT_SIDES, Head, Model
 from tactic_codec.picture import DEFAULT_MAX_PIXELS, Colour, LabelMap, Pixels
-from tactic_codec.tasks.protocol import (
-    Facts,
-    Score,
-    Scores,
-    Share,
-    Summary,
-    Task,
-    Told,
-    Verdict,
-)
+from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Summary, Task, Told, Verdict
 
 MAX_SEGMENT_STRIDE = 32
 """Pixels a position of a segmentation network's output, at most."""

@@ -20,13 +20,7 @@ from numpy.typing import NDArray
 
 from tactic_codec import codec
 from tactic_codec.entropy import ContextModel, FrequencyTables
-from tactic_codec.model import (
-    MANIFEST,
-    PLAIN_OFFSET,
-    TABLES,
-    Model,
-    Objective,
-)
+from tactic_codec.model import MANIFEST, PLAIN_OFFSET, TABLES, Model, Objective
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import WEIGHTS
 from tactic_codec.picture import Pixels

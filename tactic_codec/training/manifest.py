@@ -11,12 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables, LinearContexts
-from tactic_codec.model import (
-    MANIFEST,
-    MANIFEST_VERSION,
-    SYNTHESIS,
-    TABLES,
-)
+from tactic_codec.model import MANIFEST, MANIFEST_VERSION, SYNTHESIS, TABLES
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import describe
 from tactic_codec.networks.heads import Task

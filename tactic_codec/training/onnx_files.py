@@ -13,10 +13,7 @@ from torch import Tensor, nn
 
 from tactic_codec import codec
 from tactic_codec.errors import TacError
-from tactic_codec.model import (
-    SYNTHESIS,
-    Model,
-)
+from tactic_codec.model import SYNTHESIS, Model
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import TASKS

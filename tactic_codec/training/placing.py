@@ -10,10 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tactic_codec.errors import OutputExists
-from tactic_codec.model import (
-    MANIFEST,
-    Model,
-)
+from tactic_codec.model import MANIFEST, Model
 from tactic_codec.picture import Pixels
 from tactic_codec.training.onnx_files import check_runtimes
 
