@@ -14,7 +14,7 @@ from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import Coded, Coder, Identity
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.rivals import Setting
-from tactic_codec.tasks import CLASSIFY, Facts, Task
+from tactic_codec.tasks import CLASSIFY, Facts, Scores, Task
 
 MAX_BPP = 1.2
 """Above it a codec's own grid of qualities is left: the next point would not matter to anybody."""
@@ -22,20 +22,25 @@ MAX_BPP = 1.2
 Advance = Callable[[int], None]
 
 
-class Budget(Protocol):
-    """What trains task networks."""
+class Heads(Protocol):
+    """Trains task networks, see `tactic_codec.evaluation.retrain`."""
 
     @property
     def steps(self) -> int:
         """Steps for each point."""
 
+    def scores(
+        self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[Facts]
+    ) -> Scores:
+        """Train a head on what a coder gives back, and ask it about a folder's pictures."""
 
-def work_at(folder: Folder, heads: Budget | None) -> int:
+
+def work_at(folder: Folder, heads: Heads | None) -> int:
     """Return the work of one coder at one setting: pictures to measure, steps of a head."""
     return len(folder.pictures) + (heads.steps if heads else 0)
 
 
-def work_of(folders: Sequence[Folder], coders: Sequence[Coder], heads: Budget | None = None) -> int:
+def work_of(folders: Sequence[Folder], coders: Sequence[Coder], heads: Heads | None = None) -> int:
     """Return the most work that an evaluation may do: pictures to measure and steps of heads."""
     settings = 1 + sum(len(coder.grid) for coder in coders)
     return settings * sum(work_at(folder, heads) for folder in folders)

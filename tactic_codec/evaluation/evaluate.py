@@ -5,28 +5,19 @@ picture ─ code, decode ─▶ bytes, PSNR, MS-SSIM, facts ─ all pictures ─
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from tactic_codec import metrics
 from tactic_codec.codec import Codec
-from tactic_codec.evaluation.bench import MAX_BPP, Bench, Budget, work_at
+from tactic_codec.evaluation.bench import MAX_BPP, Bench, Heads, work_at
 from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
 from tactic_codec.evaluation.comparisons import Comparison, comparisons
 from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.rivals import Setting
-from tactic_codec.tasks import Facts, Scores, Task
-
-
-class Heads(Budget, Protocol):
-    """Trains task networks, see `tactic_codec.evaluation.retrain`."""
-
-    def scores(
-        self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[Facts]
-    ) -> Scores:
-        """Train a head on what a coder gives back, and ask it about a folder's pictures."""
+from tactic_codec.tasks import Facts, Task
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from tactic_codec.evaluation.bench import Bench
+from tactic_codec.evaluation.bench import Bench, Heads
 from tactic_codec.evaluation.coders import Coder
-from tactic_codec.evaluation.evaluate import Heads, evaluate
+from tactic_codec.evaluation.evaluate import evaluate
 from tactic_codec.evaluation.formats import Report
 from tactic_codec.evaluation.pictures import Folder
 
