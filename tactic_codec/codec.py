@@ -30,7 +30,7 @@ from tactic_codec import model as models
 from tactic_codec import picture as image
 from tactic_codec.container import Frame
 from tactic_codec.entropy import SYMBOL_LIMIT
-from tactic_codec.errors import DamagedModel, LimitExceeded, TargetMissed
+from tactic_codec.errors import DamagedModel, LimitExceeded, TargetMissed, whole_number
 from tactic_codec.model import PLAIN_OFFSET, Model
 from tactic_codec.picture import WHITE, Colour, Picture, Pixels
 from tactic_codec.runtime import Runtime, open_runtime
@@ -180,22 +180,26 @@ class Codec:
             background: the colour that transparent pixels are laid on, as "#808080" or (r, g, b).
 
         Raises:
-            TypeError: what is given is no picture in any of these forms.
+            TypeError: what is given is no picture in any of these forms, or no whole number.
             ImageError: the picture cannot be read.
             LimitExceeded: it is too large.
             UnknownLevel: the model has no such level.
             TargetMissed: no level's file is small enough.
             UnknownTask: the model has no classifier, and ``keep_label`` needs one.
             BackendUnavailable: effort above 0 needs torch, which is not installed.
-            ValueError: effort is not 0 to 3, there is a level and a target, or ``background`` is no
-                colour.
+            ValueError: effort is not 0 to 3, ``max_bytes`` is below 1, there is a level and a
+                target, or ``background`` is no colour.
         """
+        effort = whole_number("effort", effort)
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
         if level is not None and (keep_label or max_bytes is not None):
             raise ValueError("give a level, or let max_bytes or keep_label choose it")
         if level is not None:
+            level = whole_number("level", level)
             self.model.level(level)
+        if max_bytes is not None:
+            max_bytes = whole_number("max_bytes", max_bytes, 1)
         pixels = image.as_pixels(picture, background=background)
         wanted = self.most_likely(pixels) if keep_label else None
         latent = self.analyse(pixels)
@@ -471,6 +475,7 @@ def load_model(
         UnknownModel: no such model is installed.
         DamagedModel: its manifest breaks a rule.
         BackendUnavailable: the device is not there.
+        TypeError: ``threads`` is no whole number, or ``name`` neither a name nor a path.
         ValueError: there is no such device, or ``threads`` is below 1.
     """
     return _codec(models.find(models.DEFAULT_MODEL if name is None else name), device, threads)
@@ -486,6 +491,9 @@ def load_model_of(fingerprint: bytes, *, device: str = "auto", threads: int | No
 
 
 def _codec(model: Model, device: str, threads: int | None) -> Codec:
+    if threads is not None:
+        threads = whole_number("threads", threads, 1)
+
     def load() -> Codec:
         return Codec(model, open_runtime(model, device, threads=threads))
 

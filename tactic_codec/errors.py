@@ -29,6 +29,25 @@ A message says what was found, what was expected and what to do.
 Errors of other libraries are translated where they enter, with ``raise ... from``.
 """
 
+import operator
+import typing
+
+
+def whole_number(name: str, value: object, least: int | None = None) -> int:
+    """Return an argument that must be a whole number, NumPy's included, as Python's own.
+
+    Raises:
+        TypeError: it is none, or a truth value.
+        ValueError: it is below ``least``.
+    """
+    # True is 1 to Python; as a size or a level it is a mistake.
+    if isinstance(value, bool) or not isinstance(value, typing.SupportsIndex):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    number = operator.index(value)
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return number
+
 
 class TacError(Exception):
     """Base of every error that tactic-codec raises on purpose."""

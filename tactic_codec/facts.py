@@ -1,11 +1,14 @@
 """What a frame says of itself: its header, and the model that it names. No network runs."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tactic_codec import container
 from tactic_codec.container import VERSION, Frame
 from tactic_codec.errors import UnknownModel
 from tactic_codec.model import find_fingerprint
+
+if TYPE_CHECKING:
+    from tactic_codec.codec import Coded
 
 
 class Info(NamedTuple):
@@ -49,18 +52,22 @@ def info_of(frame: Frame, model: str | None) -> Info:
     )
 
 
-def info(data: bytes | Frame, *, max_pixels: int = container.DEFAULT_MAX_PIXELS) -> Info:
+def info(data: "Coded", *, max_pixels: int = container.DEFAULT_MAX_PIXELS) -> Info:
     """Return the facts of one frame; nothing is decoded.
 
     Args:
-        data: the frame, or its bytes.
+        data: one frame, in any form that `Codec.decompress` takes.
         max_pixels: the largest picture that is told of.
 
     Raises:
         FormatError: the bytes are not one frame.
         LimitExceeded: the picture is larger than that.
+        OSError: the file cannot be read.
+        TypeError: ``data`` is none of these.
     """
-    frame = data if isinstance(data, Frame) else container.parse(data, max_pixels=max_pixels)
+    from tactic_codec.codec import as_frame  # the command line asks for `info_of` alone
+
+    frame = as_frame(data, max_pixels=max_pixels)
     try:
         model = find_fingerprint(frame.fingerprint).name
     except UnknownModel:

@@ -516,7 +516,10 @@ def find(name: str | Path) -> Model:
     Raises:
         UnknownModel: neither an installed model nor a model folder.
         DamagedModel: its manifest breaks a rule.
+        TypeError: ``name`` is neither a name nor a path.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"a model's name or the path of its folder was expected, not {name!r}")
     path = Path(name)
     is_name = path.name == str(name) and path.name not in (".", "..")
     if is_name:

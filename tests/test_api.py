@@ -1,9 +1,11 @@
 """The public names: what `tactic_codec` itself offers, and the facts that come with bytes."""
 
 import inspect
+import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +116,12 @@ def test_info_is_what_the_command_prints(tiny: Codec, tmp_path: Path) -> None:
     printed = json.loads(CliRunner().invoke(main, ["info", "--json", str(path)]).stdout)
     found = tactic_codec.info(path.read_bytes())
     assert printed == {"file": str(path), "frame": 1, **found._asdict()}
-    assert found == tactic_codec.info(coded.frame)
+    forms = (coded, coded.frame, path, str(path), bytearray(coded.data), io.BytesIO(coded.data))
+    for form in forms:
+        assert found == tactic_codec.info(form)
+    for stranger in (None, 5, io.StringIO()):
+        with pytest.raises(TypeError, match="expected a frame, its bytes, the path"):
+            tactic_codec.info(stranger)  # type: ignore[arg-type]
     assert (found.model, found.bytes, found.level) == ("tiny", len(coded.data), 3)
     with pytest.raises(tactic_codec.Truncated):
         tactic_codec.info(coded.data[:-1])
@@ -125,6 +132,36 @@ def test_info_is_what_the_command_prints(tiny: Codec, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("nothing_installed")
 def test_info_of_a_stranger(tiny: Codec) -> None:
     assert tactic_codec.info(tiny.compress(picture()).data).model is None
+
+
+@pytest.mark.parametrize("value", [2.0, 2.5, "2", True, np.float32(2), np.True_, [2]])
+@pytest.mark.parametrize("name", ["level", "max_bytes", "effort", "threads", "top_k"])
+def test_whole_numbers_are_asked_for(tiny: Codec, name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, not"):
+        if name == "threads":
+            tactic_codec.load_model(TINY, threads=value)
+        elif name == "top_k":
+            tactic_codec.classify(tiny.compress(picture()), value, codec=tiny)
+        else:
+            tiny.compress(picture(), **{name: value})
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(tiny: Codec) -> None:
+    coded = tiny.compress(picture(), np.int64(2))  # type: ignore[arg-type]
+    assert coded == tiny.compress(picture(), 2) and type(coded.level) is int
+
+
+@pytest.mark.parametrize("max_bytes", [0, -1])
+def test_no_file_has_so_few_bytes(tiny: Codec, max_bytes: int) -> None:
+    with pytest.raises(ValueError, match=f"max_bytes must be at least 1, not {max_bytes}"):
+        tiny.compress(picture(), max_bytes=max_bytes)
+
+
+def test_what_is_no_name_and_no_colour_is_told(tiny: Codec) -> None:
+    with pytest.raises(TypeError, match="name or the path of its folder was expected, not 5"):
+        tactic_codec.load_model(5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="5 is no opaque colour"):
+        tiny.compress(picture(), background=5)  # type: ignore[arg-type]
 
 
 def test_two_are_equal_if_they_say_the_same(tiny: Codec) -> None:

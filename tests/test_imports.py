@@ -35,7 +35,7 @@ ROOMS = {
     "refinement": {"entropy", "errors", "picture", "model", "networks", "tiling"},
     "tasks": CODING | {"codec", "metrics"},
     "atomic": set(),
-    "facts": {"container", "errors", "model"},
+    "facts": {"codec", "container", "errors", "model"},
     "rivals": {"errors", "picture"},
     "speed": {"codec", "container", "errors", "picture", "rivals", "tasks"},
     "report": CODING | {"codec", "metrics", "rivals", "tasks"},

@@ -68,6 +68,12 @@ def test_arrays() -> None:
     np.testing.assert_array_equal(as_pixels(PICTURE[::-1, ::2]), PICTURE[::-1, ::2])
 
 
+def test_a_tensor_that_is_learned_with() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(PICTURE / np.float32(255)).requires_grad_()
+    np.testing.assert_array_equal(as_pixels(tensor), PICTURE)
+
+
 @pytest.mark.parametrize("highest", [100, 4095])
 def test_an_array_of_16_bits_of_which_few_are_used(highest: int) -> None:
     with pytest.warns(ImageWarning, match=f"brightest sample is {highest} of 65535"):

@@ -57,7 +57,7 @@ def colour_of(name: str | Colour) -> Colour:
         except ValueError:
             channels = ()
     else:
-        channels = name
+        channels = tuple(name) if isinstance(name, list | tuple) else ()
     if len(channels) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in channels):
         raise ValueError(
             f"{name!r} is no opaque colour: a name as 'grey', '#808080' or 'rgb(128, 128, 128)' was"

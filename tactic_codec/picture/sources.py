@@ -62,7 +62,10 @@ def as_pixels(
         stream = cast(BinaryIO, picture)
         return load(stream, max_pixels=max_pixels, background=background)
     if hasattr(picture, "__array__"):
-        return _of_array(np.asarray(picture), background)
+        # A tensor that is being learned with gives its values only when it is told to let go.
+        detach = getattr(picture, "detach", None)
+        values = detach() if callable(detach) else picture
+        return _of_array(np.asarray(values), background)
     raise TypeError(
         f"a {type(picture).__name__} is no picture: a Pillow image, a path, bytes, a binary file or"
         " an array [H, W, 3] was expected"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tactic_codec.errors import whole_number
 from tactic_codec.model import Model
 from tactic_codec.runtime.machine import processors
 
@@ -67,10 +68,8 @@ def open_runtime(model: Model, device: str = "auto", *, threads: int | None = No
     """
     if device not in DEVICES:
         raise ValueError(f"unknown device {device!r}; expected one of {', '.join(DEVICES)}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
     if threads is not None:
-        threads = processors(threads)
+        threads = processors(whole_number("threads", threads, 1))
     runtime: OnnxRuntime | TorchRuntime
     if device in ("auto", "cpu"):
         from tactic_codec.runtime import onnx

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tactic_codec import picture
 from tactic_codec.codec import Codec, Coded, as_frame, load_model_of
+from tactic_codec.errors import whole_number
 from tactic_codec.metrics import wilson_interval
 from tactic_codec.model import Model
 from tactic_codec.picture import Pixels
@@ -44,8 +45,8 @@ def classify_pixels(codec: Codec, pixels: Pixels, top_k: int | None = 5) -> list
         DamagedModel: its network does not have a finite logit for each label.
         ValueError: ``top_k`` is below 1.
     """
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, not {top_k}")
+    if top_k is not None:
+        top_k = whole_number("top_k", top_k, 1)
     labels = codec.model.head(CLASSIFY.name).labels
     logits = codec.class_logits(pixels)
     probabilities = np.exp(logits - logits.max())
@@ -76,6 +77,8 @@ def classify(
         LimitExceeded: the picture is too large.
         UnknownModel: the model is not installed, or ``codec`` is of another.
         UnknownTask: the model has no classifier.
+        TypeError: ``data`` is no frame, or ``top_k`` no whole number.
+        ValueError: ``top_k`` is below 1.
     """
     frame = as_frame(data, max_pixels=max_pixels)
     codec = codec or load_model_of(frame.fingerprint, device=device)
