@@ -107,6 +107,31 @@ def test_png_critical_chunks_with_a_wrong_checksum(kind: bytes) -> None:
         load(bytes(data))
 
 
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "bits"), [(0, 1), (0, 16), (2, 8), (4, 8), (6, 16)])
+def test_a_png_whose_rows_end_early(kind: int, bits: int, interlaced: bool) -> None:
+    """All checksums are right: whoever wrote it was stopped and closed it."""
+    pixel_bits = bits * {0: 1, 2: 3, 4: 2, 6: 4}[kind]
+    passes = (
+        # Of 8 x 8 pixels: columns and rows of the seven passes.
+        [(1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4)] if interlaced else [(8, 8)]
+    )
+    rows = b"".join(
+        (b"\0" + b"\0" * -(-columns * pixel_bits // 8)) * count for columns, count in passes
+    )
+    head = struct.pack(">IIBBBBB", 8, 8, bits, kind, 0, 0, interlaced)
+
+    def png_of(rows: bytes) -> bytes:
+        chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+    assert load(png_of(rows)).shape == load(png_of(rows + b"more")).shape == (8, 8, 3)
+    last_row = 1 + pixel_bits
+    for missing, found in ((1, "truncated|early"), (last_row, "early"), (3 * last_row, "early")):
+        with pytest.raises(DamagedImage, match=found):
+            load(png_of(rows[:-missing]))
+
+
 def test_the_profile_of_a_png_survives_a_damaged_comment() -> None:
     profile = profiles.of_cicp(12, 13)
     data = encode(Image.new("RGB", (4, 4), (200, 60, 60)), "PNG", icc_profile=profile)

@@ -4,6 +4,7 @@ Nothing here trusts a length: whatever points beyond the data ends a walk.
 """
 
 import re
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -14,6 +15,8 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _LARGEST_PART = 1 << 24
 """No colour description and no list of properties has more bytes; larger parts are passed over."""
+
+_INFLATED_AT_ONCE = 1 << 20
 
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # one that ends entropy-coded data
 
@@ -74,6 +77,34 @@ def idat_is_whole(stream: BinaryIO) -> bool:
             ):
                 return False
     return True
+
+
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+          (0, 1, 1, 2))  # fmt: skip
+"""First column and row, and steps, of each pass of an interlaced PNG (PNG 3rd edition, 8.1)."""
+
+
+def png_has_all_rows(stream: BinaryIO) -> bool:
+    """Whether the zlib stream of a PNG's pixels is as long as its header says, or longer."""
+    missing = 1
+    inflate = zlib.decompressobj()
+    for kind, at, length in png_chunks(stream):
+        stream.seek(at)
+        if kind == b"IHDR":
+            width, height, bits, colours, *_, interlaced = struct.unpack(
+                ">IIBBBBB", stream.read(13)
+            )
+            bits *= {2: 3, 4: 2, 6: 4}.get(colours, 1)
+            missing = 0
+            for x, y, step_x, step_y in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+                columns, rows = -((x - width) // step_x), -((y - height) // step_y)
+                missing += rows * (1 + (columns * bits + 7) // 8) if columns > 0 < rows else 0
+        elif kind == b"IDAT":
+            data = stream.read(length)
+            while data and missing > 0:
+                missing -= len(inflate.decompress(data, _INFLATED_AT_ONCE))
+                data = inflate.unconsumed_tail
+    return missing - len(inflate.flush()) <= 0
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

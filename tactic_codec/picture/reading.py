@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, UnsupportedImage
-from tactic_codec.picture.boxes import idat_is_whole, jxl_size, told
+from tactic_codec.picture.boxes import idat_is_whole, jxl_size, png_has_all_rows, told
 from tactic_codec.picture.forms import (
     DEFAULT_MAX_PIXELS,
     WHITE,
@@ -114,6 +114,7 @@ def _decoded(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image:
         image.load()
         image.info.update(said)
         if reader.name == "PNG":
+            _refuse_missing_rows(image, stream)
             if "cicp" in said:  # goes before a profile, in PNG alone
                 image.info.pop("icc_profile", None)
             _scale_transparency(image.info, said["bits"])
@@ -141,6 +142,17 @@ def _refuse_silent_damage(reader: Reader, stream: BinaryIO) -> None:
         raise DamagedImage("the JPEG 2000 picture is cut: fetch it again")
     if reader.name == "PNG" and not idat_is_whole(stream):
         raise DamagedImage("a checksum of the PNG's pixels is wrong: fetch it again")
+
+
+def _refuse_missing_rows(image: Image.Image, stream: BinaryIO) -> None:
+    """Refuse a PNG whose rows end early; Pillow leaves them at 0 without a word.
+
+    Only then they are counted, because that means to inflate all of them once more.
+    """
+    last = image.crop((0, image.height - 1, image.width, image.height))
+    seems_whole = np.asarray(last).any() and not image.info.get("interlace")
+    if not seems_whole and not png_has_all_rows(stream):
+        raise DamagedImage("the PNG's rows end early: fetch it again")
 
 
 def _mend_reading_of_tiff(image: Any) -> None:
