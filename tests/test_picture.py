@@ -210,8 +210,12 @@ def palette_with_alpha() -> Image.Image:
         pytest.param(one_pixel("I;16", 0x8000), (128, 128, 128), id="I;16"),
         pytest.param(one_pixel("I;16B", 0x8000), (128, 128, 128), id="I;16B"),
         pytest.param(one_pixel("I;16L", 0x8000), (128, 128, 128), id="I;16L"),
-        pytest.param(one_pixel("I;16", 5140, transparency=5140), (255, 255, 255), id="I;16, tRNS"),
-        pytest.param(one_pixel("I;16", 5140, transparency=5141), (20, 20, 20), id="I;16, tRNS no"),
+        pytest.param(
+            one_pixel("I;16", 51400, transparency=51400), (255, 255, 255), id="I;16, tRNS"
+        ),
+        pytest.param(
+            one_pixel("I;16", 51400, transparency=51401), (200, 200, 200), id="I;16, tRNS no"
+        ),
         pytest.param(one_pixel("F", 0.6), (153, 153, 153), id="F, unit"),
         pytest.param(one_pixel("F", 200.4), (200, 200, 200), id="F, 255"),
     ],
