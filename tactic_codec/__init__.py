@@ -35,7 +35,7 @@ Whatever goes wrong on purpose is a `TacError`, one subclass a cause:
 
 >>> tactic_codec.decompress(b"GIF89a")
 Traceback (most recent call last):
-tactic_codec.errors.NotATacFile: begins with 47 49 46; a .tac frame begins with 89 54 41
+tactic_codec.errors.NotATacFile: this is a GIF picture, and a .tac file was expected
 
 Names are loaded when they are first used, so that importing the package costs nothing.
 """

@@ -33,13 +33,16 @@ def write(
 
     Raises:
         FileExistsError: it is there and ``force`` is false.
-        OSError: it cannot be written; nothing is left of it.
+        OSError: it cannot be written; the error names ``path``, and nothing is left of it.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "wb") as stream:
-            stream.write(data)
-    else:
-        _write_whole(os.path.realpath(path), data, force, like)
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "wb") as stream:
+                stream.write(data)
+        else:
+            _write_whole(os.path.realpath(path), data, force, like)
+    except OSError as exc:  # may name the temporary sibling
+        raise OSError(exc.errno, exc.strerror or str(exc), os.fspath(path)) from exc
 
 
 def _write_whole(path: str, data: bytes, force: bool, like: os.stat_result | None) -> None:

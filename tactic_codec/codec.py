@@ -30,7 +30,14 @@ from tactic_codec import model as models
 from tactic_codec import picture as image
 from tactic_codec.container import Frame
 from tactic_codec.entropy import SYMBOL_LIMIT
-from tactic_codec.errors import DamagedModel, LimitExceeded, TargetMissed, whole_number
+from tactic_codec.errors import (
+    DamagedModel,
+    LimitExceeded,
+    NotATacFile,
+    TargetMissed,
+    Truncated,
+    whole_number,
+)
 from tactic_codec.model import PLAIN_OFFSET, Model
 from tactic_codec.picture import WHITE, Colour, Picture, Pixels
 from tactic_codec.runtime import Runtime, open_runtime
@@ -443,9 +450,8 @@ def as_frame(data: Coded, *, max_pixels: int | None = None) -> Frame:
     if isinstance(data, Frame):
         return data
     if isinstance(data, str | os.PathLike):
-        with Path(data).open("rb") as stream:
-            return container.parse(stream.read(), max_pixels=max_pixels)
-    if isinstance(data, bytearray | memoryview):
+        data = image.path_of(data).read_bytes()
+    elif isinstance(data, bytearray | memoryview):
         data = bytes(data)
     elif not isinstance(data, bytes):
         read = getattr(data, "read", None)
@@ -456,8 +462,13 @@ def as_frame(data: Coded, *, max_pixels: int | None = None) -> Frame:
                 "expected a frame, its bytes, the path of a .tac file, or the file open in binary "
                 f"mode; found {kind}"
             )
+        if not found and (problem := image.at_end(data)):
+            raise Truncated(problem)
         data = found
-    return container.parse(data, max_pixels=max_pixels)
+    try:
+        return container.parse(data, max_pixels=max_pixels)
+    except NotATacFile as exc:
+        raise image.not_a_tac(data[:256], exc) from None
 
 
 def load_model(

@@ -22,6 +22,4 @@ def check() -> None:
         try:
             import matplotlib.figure  # noqa: F401
         except ModuleNotFoundError as exc:
-            raise BackendUnavailable(
-                'plots need matplotlib; run: pip install "tactic-codec[eval]"'
-            ) from exc
+            raise BackendUnavailable("plots need matplotlib; run: pip install matplotlib") from exc

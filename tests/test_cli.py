@@ -331,7 +331,7 @@ def test_facts_of_compressing(tactic: Tactic) -> None:
         "level": 2,
         "model": "tiny",
     }
-    assert f"a.png -> a.tac: {size} bytes, {8 * size / 960:.4f} bpp, " in result.stderr
+    assert f"a.png -> a.tac: {size} bytes, {8 * size / 960:.4f} bpp, level 2, " in result.stderr
     assert tactic("compress", "--json", "-m", "tiny", "a.png", "-", code=2).stdout_bytes == b""
 
 
@@ -1036,6 +1036,36 @@ def test_training_refuses_early(tactic: Tactic) -> None:
 # --- Inputs ---------------------------------------------------------------------------------------
 
 
+def test_lists_whose_names_end_otherwise_are_refused(tactic: Tactic) -> None:
+    save("a.png")
+    compress = ("compress", "-m", "tiny", "--files-from", "-", "-o", "out/")
+    assert "use -0" in tactic(*compress, code=2, input=b"./a.png\0").stderr
+    assert "leave out -0" in tactic(*compress, "-0", code=2, input=b"a.png\nb.png\n").stderr
+    tactic(*compress, "-0", input=b"a.png\0")
+    tactic(*compress, "-f", input=b"a.png\n")
+
+
+def test_a_broken_link_is_an_error_and_no_folder(tactic: Tactic) -> None:
+    save("in/a.png")
+    Path("in/broken.jpg").symlink_to("/gone/b.jpg")
+    result = tactic("compress", "-r", "-m", "tiny", "in", "-o", "out/", code=1)
+    assert result.stderr == "tactic: in/broken.jpg: No such file or directory\n"
+    assert Path("out/a.tac").exists()
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress", "info"])
+def test_addresses_are_not_opened(tactic: Tactic, command: str) -> None:
+    out = [] if command == "info" else ["-o", "out/"]
+    result = tactic(command, "http://example.org/a.jpg", *out, code=1)
+    assert result.stderr.startswith("tactic: http://example.org/a.jpg: addresses are not opened")
+
+
+def test_an_output_with_a_suffix_of_inputs_says_what_outputs_end_in(tactic: Tactic) -> None:
+    save("a.png")
+    assert "ends in .tac" in tactic("compress", "a.png", "b.jpg", code=2).stderr
+    assert "ends in .png" in tactic("decompress", "a.tac", "b.tac", code=2).stderr
+
+
 def test_what_folders_hold_and_is_not_taken_is_counted(tactic: Tactic, tmp_path: Path) -> None:
     for name in ("in/a.png", "in/deep/.b.png", "in/.git/c.png"):
         save(name)
@@ -1103,9 +1133,14 @@ def test_a_picture_in_place_of_a_frame_is_named(tactic: Tactic, command: str) ->
     assert not Path("out").exists()
 
 
-def test_other_files_in_place_of_a_frame_are_as_before(tactic: Tactic, codec: Codec) -> None:
-    Path("a.tac").write_bytes(b"text")
-    assert "a .tac frame begins with 89 54 41" in tactic("info", "a.tac", code=1).stderr
+def test_other_files_in_place_of_a_frame_are_named(tactic: Tactic, codec: Codec) -> None:
+    for content, kind in ((b"%PDF-1.7\n", "a PDF document"), (b"hello", "text")):
+        Path("a.tac").write_bytes(content)
+        for command in ("info", "decompress"):
+            stderr = tactic(command, "a.tac", code=1).stderr
+            assert stderr == f"tactic: a.tac: this is {kind}, and a .tac file was expected\n"
+    Path("a.tac").write_bytes(b"\xde\xad\xbe\xef\1")
+    assert "begins with de ad be" in tactic("info", "a.tac", code=1).stderr
     # Behind a frame nobody takes what follows for a picture's file.
     Path("b.tac").write_bytes(frame_bytes(codec) + save("b.png").read_bytes())
     assert "a .tac frame begins with 89 54 41" in tactic("info", "b.tac", code=1).stderr

@@ -129,7 +129,7 @@ def test_what_needs_torch_says_how_to_get_it(folder: Path, args: tuple[str, ...]
         [sys.executable, "-c", code, *args], capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT
     )
     assert result.returncode == 1
-    assert b'pip install "tactic-codec[torch]"' in result.stderr
+    assert b"pip install torch torchvision safetensors" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

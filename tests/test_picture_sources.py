@@ -12,7 +12,7 @@ from test_picture import NOISE, PICTURE, encode
 
 from tactic_codec import load_model
 from tactic_codec.container import parse
-from tactic_codec.errors import UnsupportedImage
+from tactic_codec.errors import NotATacFile, Truncated, UnsupportedImage
 from tactic_codec.picture import (
     ImageWarning,
     as_pixels,
@@ -189,6 +189,12 @@ def test_the_codec_lays_transparent_pixels_on_a_colour() -> None:
         (b"\x89TA\x10", "a .tac file"),
         (b"%PDF-1.7", "a PDF document"),
         (b"hello", "text"),
+        (b"\0\0\0\1\x67\x64\0\x28", "H.264 video"),
+        (b"\0\0\1\x09\x10", "H.264 video"),
+        (b"\0\0\0\1\x40\1\x0c\1", "H.265 video"),
+        (b"\0\0\1\xba\x44", "MPEG video"),
+        (b"G\x40\x11\x10" + bytes(184) + b"G\x40\0\x10" + bytes(64), "MPEG-TS video"),
+        (b"G" * 256, "text"),
         (b"\xde\xad\xbe\xef\1", None),
         (b"", None),
     ],
@@ -201,3 +207,45 @@ def test_a_tac_file_in_a_pictures_place_says_what_to_do() -> None:
     data = load_model(TINY).compress(NOISE)
     with pytest.raises(UnsupportedImage, match=r"a \.tac file, compressed already: .* decompress"):
         load(bytes(data))
+
+
+def test_video_in_a_pictures_place_says_how_to_get_pictures() -> None:
+    for head in (b"\0\0\0\1\x67\x64\0\x28", b"\0\0\0\x18ftypisom"):
+        with pytest.raises(UnsupportedImage, match=r"-c:v mjpeg -f image2pipe.*--codec mjpeg"):
+            load(head)
+
+
+def test_a_file_that_stands_at_its_end_is_told_from_an_empty_one() -> None:
+    stream = io.BytesIO(PNG)
+    stream.read()
+    with pytest.raises(UnsupportedImage, match=r"at its end .*seek\(0\)"):
+        as_pixels(stream)
+    with pytest.raises(Truncated, match=r"at its end .*seek\(0\)"):
+        load_model(TINY).decompress(stream)
+    with pytest.raises(UnsupportedImage, match="empty"):
+        as_pixels(io.BytesIO())
+
+
+def test_an_address_is_named_whole() -> None:
+    for use in (as_pixels, load_model(TINY).decompress):
+        with pytest.raises(FileNotFoundError, match="addresses are not opened") as caught:
+            use("http://example.org/a.jpg")
+        assert caught.value.filename == "http://example.org/a.jpg"
+
+
+def test_a_mask_is_scaled_to_what_is_seen() -> None:
+    with pytest.raises(TypeError, match=r"\.astype\(numpy\.uint8\) \* 255"):
+        as_pixels(np.ones((4, 4), bool))
+
+
+def test_what_is_no_frame_is_named() -> None:
+    for data, kind in ((b"%PDF-1.7", "a PDF document"), (PNG, "a PNG picture"), (b"hi", "text")):
+        with pytest.raises(NotATacFile, match=f"this is {kind}, and a .tac file was expected"):
+            load_model(TINY).decompress(data)
+
+
+def test_saving_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "x.tac"
+    with pytest.raises(FileNotFoundError) as caught:
+        load_model(TINY).compress(NOISE).save(path)
+    assert caught.value.filename == str(path)

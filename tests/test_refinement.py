@@ -269,5 +269,5 @@ def test_effort_without_torch_says_what_to_install(
     assert result.returncode == status, result.stderr
     assert out.exists() == (status == 0)
     if status:
-        assert 'pip install "tactic-codec[torch]"' in result.stderr
+        assert "pip install torch torchvision safetensors" in result.stderr
         assert "Traceback" not in result.stderr

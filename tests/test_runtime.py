@@ -126,7 +126,7 @@ def test_torch_that_is_not_installed_is_said(
     command = [sys.executable, "-c", WITHOUT, TINY, package]
     run = subprocess.run(command, env=checkout_on_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    advice = 'this device needs torch; run: pip install "tactic-codec[torch]"\n'
+    advice = "this device needs torch; run: pip install torch torchvision safetensors\n"
     assert run.stdout == 2 * advice
 
 

@@ -113,7 +113,7 @@ class _Colour(click.ParamType):  # type: ignore[type-arg]
     default="white",
     show_default=True,
     metavar="COLOUR",
-    help="The colour behind transparent parts: a name or '#rrggbb'.",
+    help="The colour behind transparent parts: a name, '#rrggbb' or 'rgb(R, G, B)'.",
 )
 @click.option(
     "--stream",
@@ -156,7 +156,8 @@ def compress(
     The .tac file of a named file gets its modification time and permissions.
 
     JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, PNM, PAM, JPEG 2000 and QOI are read, and HEIC and
-    JPEG XL with the extra "formats". Pictures are turned upright and converted to sRGB.
+    JPEG XL with the packages pillow-heif and pillow-jxl-plugin. Pictures are turned upright and
+    converted to sRGB.
 
     --max-bytes and --keep-label choose a level for each picture. Each level that they try takes as
     long as decompressing and classifying. If no level makes the file small enough, that picture
@@ -357,5 +358,6 @@ def _deliver(
         console.json(facts)
     where = "standard output" if out is None else display(out)
     console.detail(
-        f"{item.title} -> {where}: {frame.size} bytes, {frame.bpp:.4f} bpp, {milliseconds:.0f} ms"
+        f"{item.title} -> {where}: {frame.size} bytes, {frame.bpp:.4f} bpp, "
+        f"level {frame.level}, {milliseconds:.0f} ms"
     )

@@ -168,8 +168,8 @@ def _number(text: str) -> "Setting":
     type=click.IntRange(1),
     metavar="STEPS",
     help="Also train a task network on the output of each coder at each setting, for STEPS steps "
-    "of 16 pictures, or of 8 crops with label maps. It needs --held-out or --train-data, and the "
-    "extra [torch].",
+    "of 16 pictures, or of 8 crops with label maps. It needs --held-out or --train-data, and "
+    "torch.",
 )
 @click.option(
     "--train-data",
@@ -216,7 +216,7 @@ def eval(
     same command again to go on after an interruption. Only what is new is measured.
 
     Codecs beyond JPEG, WebP, AVIF and JPEG 2000, BD-rates and plots need:
-    pip install "tactic-codec[eval]".
+    pip install pillow-heif pillow-jxl-plugin scipy matplotlib
     """
     if steps and not (held_out or train_data):
         raise click.UsageError(

@@ -82,7 +82,7 @@ def names_from(path: str, *, null: bool) -> list[str]:
     """Read the names of a list: one a line, or with a zero byte behind each.
 
     Raises:
-        click.UsageError: the list is a terminal.
+        click.UsageError: the list is a terminal, or its names end otherwise.
         click.BadParameter: it cannot be read.
     """
     try:
@@ -95,6 +95,16 @@ def names_from(path: str, *, null: bool) -> list[str]:
             f"the list {display(path)!r} cannot be read: {exc.strerror}",
             param_hint="'--files-from'",
         ) from exc
+    if b"\0" in content and not null:
+        raise click.UsageError(
+            f"the list {display(path)!r} holds zero bytes; if its names end in them, as "
+            "'find -print0' writes them, use -0"
+        )
+    if null and b"\n" in content and b"\0" not in content:
+        raise click.UsageError(
+            f"the list {display(path)!r} holds lines and no zero byte; for one name a line, leave "
+            "out -0"
+        )
     # A list may have been made on Windows. A name that ends so in earnest can be given with -0.
     lines = content.split(b"\0") if null else content.replace(b"\r\n", b"\n").split(b"\n")
     return [os.fsdecode(line) for line in lines if line]
@@ -145,13 +155,27 @@ def _expand(
 ) -> Iterator[Source]:
     if path == STDIN:
         yield Source(path, "stdin")
+    elif problem := _address(path):
+        yield Source(path, "", problem)
     elif not os.path.isdir(path):
         yield Source(path, os.path.basename(path))
     elif not recursive:
-        problem = "this is a folder; with -r the files below it are taken"
-        yield Source(path, "", IsADirectoryError(errno.EISDIR, problem))
+        reason = "this is a folder; with -r the files below it are taken"
+        yield Source(path, "", IsADirectoryError(errno.EISDIR, reason))
     else:
         yield from _below(path, suffixes, passed)
+
+
+def _address(path: str) -> OSError | None:
+    """Return what is wrong with an address in place of a path."""
+    if ":/" in path:
+        from tactic_codec.picture import path_of
+
+        try:
+            path_of(path)
+        except OSError as exc:
+            return exc
+    return None
 
 
 def _below(folder: str, suffixes: Sequence[str], passed: Counter[str]) -> Iterator[Source]:
@@ -329,8 +353,7 @@ def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError |
                     yield exc
                     continue
                 except NotATacFile as exc:
-                    instead = _picture_instead(source, head) if empty else None
-                    raise instead or exc from None
+                    raise _stranger(source, head, exc) if empty else exc from None
                 if frame is None:
                     break
                 empty = False
@@ -346,14 +369,12 @@ def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError |
 _HEAD_BYTES = 256
 
 
-def _picture_instead(source: Source, head: bytes) -> NotATacFile | None:
-    """Return an error that says how to go on with a picture, if that is what the input is."""
-    from tactic_codec.picture import kind_of
+def _stranger(source: Source, head: bytes, error: NotATacFile) -> NotATacFile:
+    """Return the error that says what an input is instead, and how to go on with a picture."""
+    from tactic_codec.picture import not_a_tac
 
-    kind = kind_of(head)
-    if kind is None or not kind.endswith(" picture"):
-        return None
+    error = not_a_tac(head, error)
+    if " picture" not in str(error):
+        return error
     names = "- -" if source.is_stdin else shlex.quote(source.title)
-    return NotATacFile(
-        f'this is {kind}, and a .tac file was expected; make one with "tactic compress {names}"'
-    )
+    return NotATacFile(f'{error}; make one with "tactic compress {names}"')

@@ -106,7 +106,7 @@ def train(
     At the end the model is exported and evaluated on real files. A specialist is also compared with
     JPEG, WebP and AVIF at equal bytes, in a table and a plot.
 
-    This needs: pip install "tactic-codec[torch]".
+    This needs: pip install torch torchvision safetensors onnx onnxscript
     """
     if not folders and (config is None or not unlabelled):
         raise click.UsageError("name the pictures to train on with --data or --unlabelled")
@@ -148,7 +148,7 @@ def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
     """Write the model folder of a training run as it stands at its newest checkpoint.
 
     Tables are counted on pictures that training kept out. Networks are written for ONNX Runtime
-    and compared with torch. This needs: pip install "tactic-codec[torch]".
+    and compared with torch. This needs what tactic train needs.
     """
     with opened(quiet=quiet) as console:
         with options.torch_for("training"):

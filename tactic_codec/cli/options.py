@@ -237,7 +237,8 @@ def torch_for(what: str) -> Iterator[None]:
         if (exc.name or "").startswith("tactic_codec"):
             raise
         raise BackendUnavailable(
-            f'{what} needs {exc.name}; run: pip install "tactic-codec[torch]"'
+            f"{what} needs {exc.name}; run: "
+            "pip install torch torchvision safetensors onnx onnxscript"
         ) from exc
 
 

@@ -200,8 +200,8 @@ def _named(
     elif os.path.splitext(out)[1].lower() in inputs_end_in or _is_foreign(out, suffix):
         # A pattern such as *.jpg or IMG_1.* without an output: its last match is an input.
         raise click.UsageError(
-            f"the output would be {display(out)!r}, which looks like an input; name another "
-            "output, or a folder for several inputs: -o OUT/"
+            f"the output would be {display(out)!r}, which looks like an input; name an "
+            f"output that ends in {suffix}, or a folder for several inputs: -o OUT/"
         )
     else:
         kind = "folder" if several else "file"
@@ -236,8 +236,6 @@ def write(path: str, data: bytes, *, force: bool, like: os.stat_result | None = 
         atomic.write(path, data, force=force, like=like)
     except FileExistsError as exc:
         raise _exists(exc.filename) from None
-    except OSError as exc:
-        raise OSError(exc.errno, exc.strerror or str(exc), path) from exc
 
 
 def _same_file(path: str, source: Source) -> bool:

@@ -53,9 +53,7 @@ def bd_rate(
     try:
         from scipy.interpolate import PchipInterpolator
     except ModuleNotFoundError as exc:
-        raise BackendUnavailable(
-            'BD-rates need scipy; run: pip install "tactic-codec[eval]"'
-        ) from exc
+        raise BackendUnavailable("BD-rates need scipy; run: pip install scipy") from exc
     curves = [envelope(anchor), envelope(test)]
     if min(map(len, curves)) < 2:
         return None

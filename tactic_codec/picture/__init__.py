@@ -43,12 +43,12 @@ from tactic_codec.picture.forms import (
     Plane,
     colour_of,
 )
-from tactic_codec.picture.kinds import SUFFIXES, kind_of
+from tactic_codec.picture.kinds import SUFFIXES, kind_of, not_a_tac
 from tactic_codec.picture.labels import load_labels, save_labels
 from tactic_codec.picture.modes import from_pillow
-from tactic_codec.picture.reading import load
+from tactic_codec.picture.reading import at_end, load
 from tactic_codec.picture.scaling import network_input, resize_plane, scaled, scaled_size, square
-from tactic_codec.picture.sources import Picture, as_pixels
+from tactic_codec.picture.sources import Picture, as_pixels, path_of
 from tactic_codec.picture.writing import format_of, save, to_pillow
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Pixels",
     "Plane",
     "as_pixels",
+    "at_end",
     "colour_of",
     "format_of",
     "from_pillow",
@@ -69,6 +70,8 @@ __all__ = [
     "load",
     "load_labels",
     "network_input",
+    "not_a_tac",
+    "path_of",
     "resize_plane",
     "save",
     "save_labels",

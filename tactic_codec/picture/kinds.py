@@ -4,7 +4,7 @@ import importlib.util
 import re
 from typing import NamedTuple
 
-from tactic_codec.errors import UnsupportedImage
+from tactic_codec.errors import NotATacFile, UnsupportedImage
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp"),
@@ -69,6 +69,10 @@ _STRANGERS = (
     ("a Matroska or WebM film", rb"\x1a\x45\xdf\xa3"),
     ("an AVI film", rb"RIFF....AVI "),
     ("a WAV recording", rb"RIFF....WAVE"),
+    # Annex B of H.264 and H.265: a start code, then parameters, a delimiter or information.
+    ("H.264 video", rb"\0\0\0?\x01[\x06\x09\x27\x47\x67]"),
+    ("H.265 video", rb"\0\0\0?\x01[\x40\x42\x44\x46\x4e]\x01"),
+    ("MPEG video", rb"\0\0\x01[\xb3\xba]"),
     ("a Photoshop document", rb"8BPS"),
     ("a PostScript document", rb"%!PS"),
     ("a PDF document", rb"%PDF-"),
@@ -85,6 +89,7 @@ _STRANGERS = (
     ("an SVG drawing", rb"(?i:\s*(?:<\?xml[^>]*>\s*)?<svg\b)"),
     ("an HTML page", rb"(?i:\s*<(?:!doctype )?html\b)"),
     ("text", rb"(?:[\t\n\f\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3})+[\xc2-\xf4]?\Z"),
+    ("MPEG-TS video", rb"(?:.{4})?G.{187}(?:.{4})?G"),  # behind text, which may have a G there, too
     ("nothing but zero bytes", rb"\0+\Z"),
 )
 
@@ -105,6 +110,11 @@ def find_reader(head: bytes) -> Reader:
             f"this is {found}, compressed already: a picture was expected; to see it, decompress it"
             " (tactic decompress FILE.tac FILE.png)"
         )
+    if found.endswith((" film", " video")):
+        raise UnsupportedImage(
+            f"this is {found}: a picture was expected; ask its maker for JPEG pictures, as "
+            '"ffmpeg -i FILM -c:v mjpeg -f image2pipe -" or "rpicam-vid --codec mjpeg" write them'
+        )
     known = ", ".join(dict.fromkeys(reader.name for reader in _READERS))
     raise UnsupportedImage(f"this is {found}: a picture was expected, one of {known}")
 
@@ -119,3 +129,15 @@ def kind_of(head: bytes) -> str | None:
         if re.match(reader.signature, head, re.DOTALL):
             return f"{'an' if reader.name == 'AVIF' else 'a'} {reader.name} picture"
     return next((name for name, form in _STRANGERS if re.match(form, head, re.DOTALL)), None)
+
+
+def not_a_tac(head: bytes, error: NotATacFile) -> NotATacFile:
+    """Return what says which kind of file stands in place of a .tac file.
+
+    Args:
+        head: its first 256 bytes, or fewer if there are no more.
+        error: returned where they do not tell.
+    """
+    kind = kind_of(head)
+    found = f"this is {kind}, and a .tac file was expected"
+    return error if kind in (None, _TAC) else NotATacFile(found)

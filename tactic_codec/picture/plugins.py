@@ -26,7 +26,8 @@ def begin(reader: Reader, stream: BinaryIO) -> Image.Image:
     except ImportError as error:
         remedy = "update Pillow"
         if not reader.module.startswith("PIL."):
-            remedy = 'install what reads it, pip install "tactic-codec[formats]"'
+            package = {"HEIF": "pillow-heif"}.get(reader.name, "pillow-jxl-plugin")
+            remedy = f"install what reads them: pip install {package}"
         raise UnsupportedImage(f"{reader.name} pictures cannot be read here: {remedy}") from error
     if not getattr(module, "SUPPORTED", True):
         raise UnsupportedImage(f"this Pillow was built without {reader.name}: install its wheel")

@@ -260,6 +260,14 @@ def opened(source: bytes | Path | BinaryIO, max_pixels: int) -> Iterator[BinaryI
         yield stream if stream.seekable() else _bounded(stream, max_pixels)
 
 
+def at_end(stream: BinaryIO) -> str | None:
+    """Return what to say of a file that holds something and stands behind it; else None."""
+    position = stream.tell() if hasattr(stream, "seekable") and stream.seekable() else 0
+    return (
+        f"the file stands at its end (position {position}): call its seek(0)" if position else None
+    )
+
+
 def bytes_of(max_pixels: int) -> int:
     """The most bytes that the file of a picture of so many pixels may have."""
     return max_pixels * _BYTES_A_PIXEL + _BYTES_BESIDE
@@ -268,6 +276,8 @@ def bytes_of(max_pixels: int) -> int:
 def _bounded(stream: BinaryIO, max_pixels: int) -> BinaryIO:
     """Read a stream that may never end."""
     head = stream.read(HEAD_BYTES)
+    if not head and (problem := at_end(stream)):
+        raise UnsupportedImage(problem)
     find_reader(head)
     limit = bytes_of(max_pixels)
     content = io.BytesIO()

@@ -1,6 +1,8 @@
 """The one door for pictures: whatever a caller has in hand as the codec's array."""
 
+import errno
 import os
+import re
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -54,8 +56,7 @@ def as_pixels(
     if isinstance(picture, bytes | bytearray | memoryview):
         return load(bytes(picture), max_pixels=max_pixels, background=background)
     if isinstance(picture, str | os.PathLike):
-        path = Path(os.fsdecode(picture))
-        return load(path, max_pixels=max_pixels, background=background)
+        return load(path_of(picture), max_pixels=max_pixels, background=background)
     if hasattr(picture, "read"):
         if isinstance(picture.read(0), str):
             raise TypeError("the picture file is opened as text: open it with mode 'rb'")
@@ -70,6 +71,22 @@ def as_pixels(
         f"a {type(picture).__name__} is no picture: a Pillow image, a path, bytes, a binary file or"
         " an array [H, W, 3] was expected"
     )
+
+
+def path_of(name: str | os.PathLike[str]) -> Path:
+    """Return a path, unless it is an address, which nothing here opens.
+
+    Raises:
+        FileNotFoundError: it is an address.
+    """
+    text = os.fsdecode(name)
+    path = Path(text)
+    # A Path has made one slash of two. One letter is a drive of Windows.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) and not path.exists():
+        raise FileNotFoundError(
+            errno.ENOENT, "addresses are not opened; fetch the file and give its path", text
+        )
+    return path
 
 
 def _of_array(values: npt.NDArray[Any], background: str | Colour) -> Pixels:
@@ -99,9 +116,12 @@ def _to_8_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         warn_of_darkness(int(values.max()), 65535)
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
     if not np.issubdtype(values.dtype, np.floating):
+        values_are, scale = (
+            ("False and True", " * 255") if values.dtype == bool else ("0 to 255", "")
+        )
         raise TypeError(
             f"the array is of {values.dtype}: uint8, uint16 or floats of 0 to 1 were expected; if"
-            " its values are 0 to 255, use .astype(numpy.uint8)"
+            f" its values are {values_are}, use .astype(numpy.uint8){scale}"
         )
     lowest, highest = values.min(), values.max()
     if not (lowest >= 0 and highest <= 1):  # so written, it catches NaN

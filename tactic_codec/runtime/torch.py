@@ -19,7 +19,7 @@ try:
     from tactic_codec.networks import folder, memory
 except ImportError as exc:
     raise BackendUnavailable(
-        'this device needs torch; run: pip install "tactic-codec[torch]"'
+        "this device needs torch; run: pip install torch torchvision safetensors"
     ) from exc
 
 
