@@ -158,6 +158,21 @@ def test_configurations_are_valid(page: str) -> None:
         parse_config(tomllib.loads(configuration), page)
 
 
+def test_advice_to_install_names_packages_that_are_there() -> None:
+    # tactic-codec itself is not on PyPI, so that its name could be a stranger's there.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needs = [*project["dependencies"], *(need for extra in extras.values() for need in extra)]
+    wanted = {re.split("[<>=]", need)[0] for need in needs}
+    files = (ROOT / "tactic_codec").rglob("*.py")
+    text = re.sub(r'"\n *"', "", "".join(path.read_text(encoding="utf-8") for path in files))
+    advised = re.findall(r"pip install (?:--upgrade )?([\w -]+)", text)
+    assert len(advised) > 5
+    for advice in advised:
+        for package in advice.split():
+            assert package in wanted, advice
+
+
 def test_the_readme_is_short_and_shows_what_it_promises(elsewhere: Path) -> None:
     assert len(README.splitlines()) <= 130
     (commands,), (python,) = blocks(README, "sh"), blocks(README, "python")
@@ -166,6 +181,7 @@ def test_the_readme_is_short_and_shows_what_it_promises(elsewhere: Path) -> None
     assert '"predictions"' in said.stdout.splitlines()[0]
     with Image.open(elsewhere / "street.png") as labels:
         assert labels.mode == "P"
+    assert run("sh", "-c", "tactic classify coded/*.tac", cwd=elsewhere).returncode == 0
     (elsewhere / "cat.png").unlink()
     seen = run(sys.executable, "-W", "error", "-c", python, cwd=elsewhere)
     assert seen.returncode == 0, seen.stderr
