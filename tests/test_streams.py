@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
@@ -58,6 +59,9 @@ KINDS: dict[str, Callable[[int], bytes]] = {
 SOON = list(KINDS)
 KINDS |= {
     "plain PPM": plain,
+    "plain PPM with comments": lambda n: plain(n).replace(b"255\n", b"255\n1 # is red\n#2\n", 1)[
+        :-3
+    ],
     "GIF": lambda n: encoded(n, "GIF"),
     "QOI": lambda n: encoded(n, "QOI"),
     "JPEG 2000": lambda n: encoded(n, "JPEG2000"),
@@ -176,6 +180,43 @@ def test_the_limit_is_of_a_picture_and_the_next_is_found() -> None:
     endless = b"\xff\xd8\xff\xda\0\2" + bytes(50_000)
     (item,) = found(endless, max_bytes=2000)
     assert isinstance(item.problem, LimitExceeded)
+
+
+def test_behind_a_picture_that_is_larger_than_what_is_searched_the_next_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "SEARCHED_BYTES", 1000)
+    large = jpeg(1)[: jpeg(1).index(b"\xff\xda") + 14] + b"\x11" * 5000 + b"\xff\xd9"
+    for file in (
+        large,
+        encoded(2, "BMP", 60, 30),
+        encoded(3, "PNG", 60, 30),
+        plain(4) * 9 + b"1 " * 3000,
+    ):
+        items = found(jpeg(5) + file + jpeg(6) + jpeg(7), max_bytes=3000)
+        assert good(items)[-2:] == [jpeg(6), jpeg(7)]
+        assert any(isinstance(item.problem, LimitExceeded) for item in items)
+
+
+def test_a_stream_s_bytes_are_looked_at_a_few_times_and_held_once() -> None:
+    """Of starts that may be long there are many: none is searched to its end for each of them."""
+    header = jpeg(1)[: jpeg(1).index(b"\xff\xda") + 14]
+    for data, problem in (
+        (header + b"\0\1\1\1ftypavif\x11\x11\x11\x11" * 200_000, LimitExceeded),
+        (b"\xff\xd8" + b"\xff" * 3_000_000, LimitExceeded),
+        (encoded(1, "GIF") + b"\x11" * 3_000_000, LimitExceeded),
+        (b"P3\n2 1\n255\n" + b"1 " * 1_500_000, LimitExceeded),
+    ):
+        stream = Pieces([data[at : at + 65536] for at in range(0, len(data), 65536)])
+        tracemalloc.start()
+        begun = time.process_time()
+        try:
+            items = list(pictures(stream, max_bytes=1_000_000))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert isinstance(items[0].problem, problem) and len(items) < 8
+        assert peak < 2_500_000 and time.process_time() - begun < 5
 
 
 def test_a_header_that_promises_too_much_is_refused_at_once() -> None:
@@ -346,6 +387,33 @@ def test_a_stream_that_is_joined_in_the_middle() -> None:
     assert good(items) == [jpeg(2), jpeg(3)] and list(errors(items)) == [1]
 
 
+@pytest.mark.parametrize(
+    "padding", [b"\r\n", b"\n", bytes(4), bytes(5000), *(b"\xff" * n for n in (1, 2, 3, 7))]
+)
+def test_padding_may_stand_before_the_first_picture(padding: bytes) -> None:
+    items = found(padding + jpeg(1) + jpeg(2))
+    assert good(items) == [jpeg(1), jpeg(2)] and len(items) == 2
+    assert not several(io.BytesIO(padding))
+    (nothing,) = found(padding)
+    assert nothing.number == 0 and isinstance(nothing.problem, UnsupportedImage)
+
+
+@pytest.mark.parametrize("text", [b"Starting camera...\n", b"A MIME preamble.\r\n" * 40])
+@pytest.mark.parametrize("parts", [False, True])
+def test_text_before_the_first_picture_costs_a_warning(text: bytes, parts: bool) -> None:
+    files = [jpeg(1), jpeg(2)]
+    items = found(text + b"".join(part(file, None) if parts else file for file in files))
+    assert good(items) == files and [item.number for item in items] == [0, 1, 2]
+    count = re.search(r"the (\d+) bytes before", items[0].warning)
+    assert count and len(text.rstrip()) <= int(count[1]) <= len(text)
+
+
+def test_parts_that_begin_with_an_empty_line() -> None:
+    files = [jpeg(1), encoded(2, "PNG"), jpeg(3)]
+    items = found(b"".join(b"\r\n" + part(file, len(file))[:-2] for file in files))
+    assert good(items) == files and len(items) == 3
+
+
 def test_what_holds_no_picture_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "SEARCHED_BYTES", 5000)
 
@@ -497,6 +565,18 @@ def test_y4m_has_its_colours_where_they_belong(colours: str) -> None:
     ideal = 128 + 1.772 * (64 + 2 * np.arange(8, 56) - 128)
     inside = (ideal > 8) & (ideal < 247)
     assert np.abs(blue - ideal)[inside].max() < 2.5
+
+
+def test_y4m_whose_header_ends_as_on_windows() -> None:
+    items = found(y4m("C444", 8, 8).replace(b"\n", b"\r\n", 1))
+    assert len(good(items)) == 2 == len(items)
+
+
+def test_a_frame_of_y4m_that_lost_bytes_costs_no_other() -> None:
+    film = y4m("C444", 8, 8, 4)
+    at = film.index(b"FRAME", film.index(b"FRAME") + 1) + 50
+    items = found(film[:at] + film[at + 20 :])
+    assert len(good(items)) == 3 and list(errors(items)) == [2]
 
 
 def test_y4m_interlaced_frames_with_parameters_and_films_in_a_row() -> None:

@@ -216,7 +216,7 @@ def jxl_size(stream: BinaryIO) -> tuple[int, int]:
     return height * over // under, height
 
 
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def jpeg_segments(data: bytes | bytearray) -> Iterator[tuple[int, int, bytes]]:
     """Yield marker, offset and body of each segment of a JPEG that has a body."""
     at = 2
     while True:
@@ -229,4 +229,4 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
             continue
         length = int.from_bytes(data[found.end() : found.end() + 2], "big")
         at = found.end() + max(2, length)
-        yield marker, found.start(), data[found.end() + 2 : at]
+        yield marker, found.start(), bytes(data[found.end() + 2 : at])

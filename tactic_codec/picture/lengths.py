@@ -34,6 +34,7 @@ _SOI, _EOI, _SOS, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2
 
 # In what follows SOS: not a stuffed byte, a restart or a fill byte.
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+_FILL = re.compile(rb"\xff+")
 
 
 def jpeg(data: bytearray) -> Walk:
@@ -48,8 +49,8 @@ def jpeg(data: bytearray) -> Walk:
             return at + 2
         if marker == _SOI:
             raise Broken("the next picture begins within this JPEG", at, begins=True)
-        if marker == 0xFF:  # fill byte
-            at += 1
+        if fill := _FILL.match(data, at + 1):
+            at = fill.end() - 1
         elif marker == 0x01 or 0xD0 <= marker <= 0xD7:
             at += 2
         else:
@@ -65,7 +66,7 @@ def jpeg(data: bytearray) -> Walk:
                 before = at = found.start()
 
 
-def jpeg_parts(data: bytes) -> list[tuple[int, int]]:
+def jpeg_parts(data: bytearray) -> list[tuple[int, int]]:
     """List what a JPEG file's own indices count as its parts: depth and gain maps, previews, films.
 
     Args:
@@ -160,6 +161,7 @@ _PNM = re.compile(
     + rb"(?(1)%b([-+.\deE]{1,40}))\s" % _BLANK
 )
 _NO_RASTER = re.compile(rb"[^\d\s]")
+_LINE_END = re.compile(rb"\n")
 
 
 _PAM_END = re.compile(rb"^ENDHDR[^\n]*\n", re.MULTILINE)
@@ -190,10 +192,16 @@ def pnm(data: bytearray) -> Walk:
         yield len(data) + 1
     kind, width, height, at = data[1:2], int(header[2]), int(header[3]), header.end()
     if kind in b"123":
-        while not (behind := _NO_RASTER.search(data, at)):
-            at = max(at, len(data))
-            yield at + 1
-        return behind.start()
+        ends = _NO_RASTER, _LINE_END
+        while True:
+            found = ends[0].search(data, at)
+            if not found:
+                at = max(at, len(data))
+                yield at + 1
+            elif ends[0] is _NO_RASTER and found[0] != b"#":
+                return found.start()
+            else:  # a comment begins or ends
+                at, ends = found.end(), ends[::-1]
     row = -(-width // 8) if kind == b"4" else width * {b"5": 1, b"6": 3, b"f": 4}[bytes(kind)]
     if kind in b"56" and header[4].isdigit() and int(header[4]) > 255:
         row *= 2

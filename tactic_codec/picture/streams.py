@@ -8,11 +8,13 @@ JPEG 2000 and QOI are read up to the next of their kind, others up to the end of
 Of multipart/x-mixed-replace the pictures matter: the lines between them are passed over, the
 lengths that they name are used for formats that do not tell their own, and may be wrong elsewhere.
 
+Text before the first picture is left out with a warning: servers and cameras print some there.
 What is damaged is told, and the next picture is looked for behind it. What a JPEG's own index
 counts as its parts (depth, gain map, preview) is no picture of its own; other bytes behind a JPEG,
 where phones leave films and notes, are passed over with a warning.
 
-No more is held than one picture, at most ``max_bytes``, and what was read ahead of the next.
+No more is held than one picture, at most ``max_bytes``, and what was read ahead of the next. No
+byte is looked at more than a few times, whatever the stream holds.
 """
 
 import re
@@ -27,11 +29,13 @@ from tactic_codec.picture.kinds import HEAD_BYTES, find_reader, kind_of
 from tactic_codec.picture.lengths import Broken, Walk
 from tactic_codec.picture.reading import bytes_of, load
 
-DEFAULT_MAX_BYTES = 1 << 30
-"""Of a picture's file: a gibibyte."""
+DEFAULT_MAX_BYTES = 1 << 28
+"""Of a picture's file: 256 MiB."""
 
 SEARCHED_BYTES = 1 << 26
 """Without a picture in so many bytes a stream is given up."""
+
+_PASSED_LIMITS = 4  # of a picture that is too large so many times the limit may follow
 
 _HEADER_BYTES = 1 << 14  # of the lines before a part of multipart
 _PIECE_BYTES = 1 << 18
@@ -52,7 +56,8 @@ class Found:
         data: the picture's file, or the planes of a frame.
         header: of the film that the frame belongs to.
         problem: why there is no picture, or, with ``data``, what is wrong if it cannot be read.
-        warning: what was passed over behind the picture; then there is nothing else.
+        warning: what was passed over behind the picture, with the number 0 before the first one;
+            then there is nothing else.
     """
 
     number: int
@@ -175,6 +180,7 @@ class _Splitter:
         self._position = 0  # in the stream, of the first byte that is held
         self._number = 0
         self._passed = 0  # bytes since the last picture
+        self._nothing: TacError | None = None  # what the stream holds if it holds no picture
         self._over = False
         self._silent = False  # what comes now belongs to what was reported already
         self._last = ""  # the kind of the last picture
@@ -187,8 +193,7 @@ class _Splitter:
         try:
             while not self._over and self._more(1):
                 self._more({0: 5, 0xFF: 2}.get(self._data[0], 1))  # what the pattern looks at
-                pad = _PAD.match(self._data) if self._number else None
-                if pad:
+                if pad := _PAD.match(self._data):
                     self._pass(pad.end())
                     continue
                 # The least that tells, and no more than the smallest picture has.
@@ -206,11 +211,14 @@ class _Splitter:
                     yield from self._picture(kind)
         except _Lost:
             problem = f"{SEARCHED_BYTES} bytes hold no picture: the stream is given up"
-            yield self._failed(DamagedImage(problem))
-        if not self._number and not self._over:
+            if self._number:
+                yield self._failed(DamagedImage(problem))
+            self._nothing = self._nothing or UnsupportedImage(problem)
+        if not self._number:
             count = self._position
             what = "is empty (0 bytes)" if not count else f"of {count} bytes holds no picture"
-            yield Found(0, problem=UnsupportedImage(f"the stream {what}: a picture was expected"))
+            problem = f"the stream {what}: a picture was expected"
+            yield Found(0, problem=self._nothing or UnsupportedImage(problem))
 
     # --- Reading ---
 
@@ -244,13 +252,13 @@ class _Splitter:
     def _search(self) -> bytes:
         """Pass over bytes up to what looks like a start; return the last few, without padding."""
         start = _START_OR_FRAME if self._header else _START
-        tail = b""
-        while not (found := start.search(self._data)):
-            count = max(0, len(self._data) - _START_BYTES)
+        tail, over = b"", False
+        # Piece by piece, for much may be held.
+        while not (found := start.search(self._data, 0, _PIECE_BYTES)) and not over:
+            count = max(0, min(_PIECE_BYTES, len(self._data)) - _START_BYTES)
             tail = bytes(self._data[:count]).strip(_PADDING)[-4:] or tail
             self._pass(count)
-            if not self._more(len(self._data) + 1):
-                break
+            over = not self._more(_START_BYTES + 1)
         count = found.start() if found else len(self._data)
         tail = (tail + bytes(self._data[:count]).strip(_PADDING))[-4:]
         self._pass(count)
@@ -260,9 +268,11 @@ class _Splitter:
 
     def _picture(self, kind: str) -> Iterator[Found]:
         again = None
+        open_ended = kind not in _FORMATS and kind != _FRAME and not self._part_bytes
+        open_ended |= self._data[:2] in _PLAIN
         if kind == _FRAME and self._header:
             walk = lengths.frame(self._data, self._header)
-            again = re.escape(y4m.MAGIC)
+            again = re.escape(y4m.MAGIC) + b"|FRAME\\n"
         elif kind in _FORMATS:
             walk = _FORMATS[kind].length(self._data)
             make = _FORMATS[kind].again
@@ -284,12 +294,13 @@ class _Splitter:
                 self._search()
         except LimitExceeded as error:
             yield self._failed(error)
-            self._drop(1)
+            # What was walked through holds no start, or it would be walked through many times.
+            self._skip(self._max_bytes - _START_BYTES if open_ended or kind == "JPEG" else 1)
+            self._passed = -_PASSED_LIMITS * self._max_bytes
             self._search()
         except EOFError:
             length = len(self._data)
-            open_ended = kind not in _FORMATS and kind != _FRAME and not self._part_bytes
-            if open_ended or self._data[:2] in _PLAIN:
+            if open_ended:
                 yield self._whole(kind, length)
             else:
                 why = f"the stream ends within this {kind}, after {length} bytes of it"
@@ -306,19 +317,29 @@ class _Splitter:
         self._number += 1
         self._silent, self._last, self._passed = False, kind, 0
         header = self._header if kind == _FRAME else None
-        data = self._data[length - header.frame_bytes if header else 0 : length]
+        begun, data = self._position, self._taken(length)
         if kind == "JPEG":
-            parts = lengths.jpeg_parts(bytes(data))
-            self._parts = {self._position + at: size for at, size in parts}
-        self._drop(length)
+            self._parts = {begun + at: size for at, size in lengths.jpeg_parts(data)}
+        if header:
+            del data[: length - header.frame_bytes]
         return Found(self._number, data, header)
+
+    def _taken(self, length: int) -> bytearray:
+        """Take bytes out; what is copied is the shorter of them and of what stays."""
+        if length <= len(self._data) // 2:
+            data = self._data[:length]
+            self._drop(length)
+            return data
+        data, self._data = self._data, self._data[length:]
+        del data[length:]
+        self._position += length
+        return data
 
     def _cut(self, kind: str, length: int, problem: TacError) -> Found:
         """Report a picture that is cut off; of a JPEG only the end marker may be missing."""
         found = self._failed(problem)
-        data = self._data[:length] if kind == "JPEG" else b""
-        self._drop(length)
-        return Found(found.number, data, problem=problem)
+        data = self._taken(length)
+        return Found(found.number, data if kind == "JPEG" else b"", problem=problem)
 
     def _failed(self, problem: TacError) -> Found:
         self._number += 1
@@ -338,12 +359,7 @@ class _Splitter:
         try:
             while True:
                 if len(self._data) >= need:
-                    need = next(walk)
-                    if need > self._max_bytes:
-                        raise LimitExceeded(
-                            f"this picture has more than {self._max_bytes} bytes: send a smaller "
-                            "one, or raise the limit with --max-pixels"
-                        )
+                    need = self._allowed(next(walk))
                 elif not self._more(len(self._data) + 1):
                     raise EOFError
                 if next_one:
@@ -351,7 +367,15 @@ class _Splitter:
                         raise Broken("", found.start(), begins=True)
                     seen = max(seen, min(need, len(self._data)) - _START_BYTES)
         except StopIteration as stop:
-            return int(stop.value)
+            return self._allowed(stop.value)
+
+    def _allowed(self, count: int) -> int:
+        if count > self._max_bytes:
+            raise LimitExceeded(
+                f"this picture has more than {self._max_bytes} bytes: send a smaller one, or raise "
+                "the limit with --max-pixels"
+            )
+        return count
 
     # --- What lies between pictures ---
 
@@ -364,7 +388,7 @@ class _Splitter:
             self._header = None
             if end < 0:
                 raise DamagedImage("the YUV4MPEG2 header does not end: send the film again")
-            self._header = y4m.parse(bytes(self._data[:end]))
+            self._header = y4m.parse(bytes(self._data[:end]).rstrip(b"\r"))
             self._silent, self._last = False, _FILM
             self._drop(end + 1)
         except TacError as error:  # then nobody knows how long the frames are
@@ -403,8 +427,15 @@ class _Splitter:
         head = bytes(self._data[: start.start() if start else HEAD_BYTES])
         problem, known = _named(head)
         if known and not self._number:
-            self._over = True  # all of the stream is something else
-            yield Found(0, problem=problem)
+            self._nothing = problem
+            self._over = known not in _BEFORE  # all of the stream is something else
+            if self._over:
+                return
+            begun = self._position
+            self._search()
+            if self._data and head.strip(_PADDING):
+                count = self._position - begun
+                yield Found(0, warning=f"the {count} bytes before the first picture are left out")
             return
         damaged = head.startswith(b"\xff\xd8")  # a JPEG, once
         trailer = self._last == "JPEG" and (kind == _MP4 or not (known or damaged))
@@ -434,12 +465,15 @@ class _Splitter:
 
 
 _PLAIN = (b"P1", b"P2", b"P3")
+_BEFORE = ("text", "nothing but zero bytes")  # what may stand before the first picture
 
 
-def _named(head: bytes) -> tuple[UnsupportedImage, bool]:
-    """The error for what is no picture, and whether it is known what it is instead."""
+def _named(head: bytes) -> tuple[UnsupportedImage, str | None]:
+    """The error for what is no picture, and what it is instead, if that is known."""
     try:
         find_reader(head)
     except UnsupportedImage as error:
-        return error, kind_of(head) is not None
-    return UnsupportedImage("a picture was expected, and this is the start of one, cut"), True
+        return error, kind_of(head)
+    return UnsupportedImage(
+        "a picture was expected, and this is the start of one, cut"
+    ), "a cut picture"
