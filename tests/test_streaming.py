@@ -140,6 +140,20 @@ def test_what_is_wrong_costs_no_other_picture(folder: Path) -> None:
     assert second.startswith(b"tactic: standard input: picture 4: the stream ends within this JPEG")
 
 
+def test_what_a_stream_repeats_is_said_a_few_times_and_counted(folder: Path) -> None:
+    broken = b"RIFF\0\0\0\0WEBPVP8 " * 1234
+    result = tactic("compress", "-m", "tiny", "-", "s.tac", input=picture(1) + broken + picture(2))
+    assert result.returncode == 1 and frames(folder / "s.tac") == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) < 16 and b"1234 messages in all" in lines[-1] + lines[-2]
+    assert sum(b"picture 2:" in line for line in lines) == 1
+    junk = b"".join(picture(number) + b"\7junk" for number in range(5))
+    result = tactic("compress", "-m", "tiny", "-", "j.tac", input=junk)
+    assert result.returncode == 0 and frames(folder / "j.tac") == 5
+    *lines, last = result.stderr.splitlines()
+    assert len(lines) == 3 and b"standard input: 5 messages in all" in last
+
+
 def test_bad_input_makes_no_file(folder: Path) -> None:
     result = tactic("compress", "-m", "tiny", "-", "s.tac", input=picture(3)[:-300])
     assert result.returncode == 1 and not (folder / "s.tac").exists()

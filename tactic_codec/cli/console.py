@@ -14,10 +14,12 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -27,6 +29,11 @@ import click
 
 from tactic_codec.cli import work
 from tactic_codec.errors import TacError
+
+_PART = re.compile(r": (?:picture|frame) \d+$")
+"""How the title of one of a stream's many items ends."""
+
+_REPEATED = 3  # times that a stream's items may say the same; then each tenth, hundredth, and so on
 
 BAR_DELAY = 1.0
 """Seconds of work before a progress bar appears."""
@@ -178,6 +185,7 @@ class Console:
         self.failed = False
         self._debug = debug
         self._bar: _Bar | None = None
+        self._said = Counter[tuple[str, str]]()
 
     def line(self, text: str) -> None:
         """Print a line of data."""
@@ -216,15 +224,28 @@ class Console:
         """Report what does not stop an input from being used, unless ``--quiet``."""
         if not self.quiet:
             self._clear()
-            complain(f"{name}: warning: {message}")
+            self._complain(name, f"warning: {message}")
 
     def fail(self, name: str, exc: BaseException) -> None:
         """Report an input that failed; the exit status will be 1."""
         self.failed = True
         self._clear()
-        complain(f"{name}: {reason(exc, name)}")
-        if self._debug:
+        if self._complain(name, reason(exc, name)) and self._debug:
             click.echo("".join(traceback.format_exception(exc)), err=True, nl=False)
+
+    def _complain(self, name: str, message: str) -> bool:
+        """Complain, but not of each of a stream's items in the same words; whether it was said."""
+        stream, parts = _PART.subn("", name)
+        if parts:
+            same = (stream, re.sub(r"\d+", "N", message)[:24])
+            self._said[same] += 1
+            count = self._said[same]
+            if count > _REPEATED:
+                if str(count).strip("0") != "1":
+                    return False
+                message += f" ({count} messages of this kind)"
+        complain(f"{name}: {message}")
+        return True
 
     def each(
         self,
@@ -282,9 +303,13 @@ class Console:
         return advance
 
     def close(self) -> None:
-        """Take the progress bar away."""
+        """Take the progress bar away, and count what was not said each time."""
         self._clear()
         self._bar = None
+        for (stream, message), count in self._said.items():
+            if count > _REPEATED:
+                complain(f"{stream}: {count} messages in all that begin: {message}")
+        self._said.clear()
 
     def _clear(self) -> None:
         if self._bar:
