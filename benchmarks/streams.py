@@ -1,0 +1,152 @@
+"""How long after a picture's last byte its frame is there, and what a long stream takes in memory.
+
+    python benchmarks/streams.py [--runs 100] [--pictures 1000]
+
+A photograph at three sizes, as JPEG, is sent into one ``tactic compress - OUT`` a size. The next
+picture is sent when the frame of the last one is whole. The first five are left out: they load the
+model. Beside it stands what compressing the same bytes takes in a process that does nothing else:
+the difference is what the pipe, the thread and the disk add. Then many pictures without a pause,
+and the resident memory on the way. Nothing else should be running; the load of the machine is
+written down. Writes benchmarks/results/streams.json.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from tactic_codec.codec import load_model
+from tactic_codec.container import read_frame
+from tactic_codec.picture import load
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results" / "streams.json"
+PHOTOGRAPH = ROOT / "examples" / "palace.jpg"
+SIZES = ((224, 224), (640, 480), (1920, 1080))
+COLD = 5
+COMMAND = [sys.executable, "-m", "tactic_codec", "compress", "--quiet", "-"]
+
+
+def picture(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    with Image.open(PHOTOGRAPH) as photograph:
+        photograph.convert("RGB").resize(size).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def started(output: str) -> tuple["subprocess.Popen[bytes]", BinaryIO, BinaryIO]:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([*COMMAND, output], stdin=pipe, stdout=pipe, bufsize=0)
+    assert process.stdin and process.stdout
+    return process, process.stdin, process.stdout  # type: ignore[return-value]
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    """Median and least, in milliseconds; where other things run, the least says more."""
+    warm = [1000 * one for one in seconds[COLD:]]
+    return {"median": round(statistics.median(warm), 1), "least": round(min(warm), 1)}
+
+
+def latency(data: bytes, output: str, runs: int) -> dict[str, float]:
+    """Milliseconds from a picture's last byte to its frame's."""
+    process, into, out = started(output)
+    stream = io.BufferedReader(out)  # type: ignore[arg-type]
+    seconds = []
+    for run in range(COLD + runs):
+        into.write(data)
+        start = time.perf_counter()
+        if output == "-":
+            read_frame(stream)
+        else:
+            path = Path(output) / f"stdin-{run + 1:06}.tac"
+            while not path.exists():
+                time.sleep(0.0002)
+        seconds.append(time.perf_counter() - start)
+    into.close()
+    if process.wait():
+        raise SystemExit("tactic compress failed")
+    return summary(seconds)
+
+
+def alone(data: bytes, runs: int) -> dict[str, float]:
+    """Milliseconds that decoding the JPEG and coding it take by themselves."""
+    codec = load_model()
+    seconds = []
+    for _ in range(COLD + runs):
+        start = time.perf_counter()
+        codec.compress(load(data))
+        seconds.append(time.perf_counter() - start)
+    return summary(seconds)
+
+
+def memory(data: bytes, pictures: int, at: Callable[[int], bool]) -> dict[str, float]:
+    """Megabytes resident after so many frames, and the most of all."""
+    process, into, out = started("-")
+
+    def send() -> None:
+        for _ in range(pictures):
+            into.write(data)
+        into.close()
+
+    threading.Thread(target=send, daemon=True).start()
+    stream, found = io.BufferedReader(out), {}  # type: ignore[arg-type]
+    for count in range(1, pictures + 1):
+        read_frame(stream)
+        if at(count) and count < pictures:
+            found[str(count)] = resident(process.pid, "VmRSS")
+            found["most"] = resident(process.pid, "VmHWM")
+    if process.wait():
+        raise SystemExit("tactic compress failed")
+    return found
+
+
+def resident(process: int, field: str) -> float:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(field))
+    return round(int(line.split()[1]) / 1024, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--pictures", type=int, default=1000)
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} processors for this run",
+        "load": round(os.getloadavg()[0], 1),
+        "runs": arguments.runs,
+        "latency_ms": {},
+    }
+    for size in SIZES:
+        data = picture(size)
+        with tempfile.TemporaryDirectory() as folder:
+            row = {
+                "jpeg_bytes": len(data),
+                "alone": alone(data, arguments.runs),
+                "to_stdout": latency(data, "-", arguments.runs),
+                "to_folder": latency(data, folder, arguments.runs),
+            }
+        results["latency_ms"]["{} x {}".format(*size)] = row
+        print(size, row, flush=True)
+    marks = (10, 100, arguments.pictures // 2, arguments.pictures - 1)
+    results["memory_mb_640x480"] = memory(
+        picture((640, 480)), arguments.pictures, marks.__contains__
+    )
+    print(results["memory_mb_640x480"])
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
