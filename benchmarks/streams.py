@@ -2,12 +2,12 @@
 
     python benchmarks/streams.py [--runs 100] [--pictures 1000]
 
-A photograph at three sizes, as JPEG, is sent into one ``tactic compress - OUT`` a size. The next
-picture is sent when the frame of the last one is whole. The first five are left out: they load the
-model. Beside it stands what compressing the same bytes takes in a process that does nothing else:
-the difference is what the pipe, the thread and the disk add. Then many pictures without a pause,
-and the resident memory on the way. Nothing else should be running; the load of the machine is
-written down. Writes benchmarks/results/streams.json.
+A photograph at three sizes, as JPEG. In turns it is compressed by itself, sent to ``tactic compress
+- -``, and sent to ``tactic compress - FOLDER``; each turn waits for the whole frame. What a command
+takes beyond the first is what the pipe, the thread and the disk add: "of_alone" is the median of
+the ratios within a round, which depends less on what else runs than the milliseconds do. The first
+five rounds are left out: they load the model. Then many pictures without a pause, and the resident
+memory on the way. Writes benchmarks/results/streams.json.
 """
 
 import argparse
@@ -21,7 +21,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,40 +55,53 @@ def started(output: str) -> tuple["subprocess.Popen[bytes]", BinaryIO, BinaryIO]
     return process, process.stdin, process.stdout  # type: ignore[return-value]
 
 
-def summary(seconds: list[float]) -> dict[str, float]:
-    """Median and least, in milliseconds; where other things run, the least says more."""
-    warm = [1000 * one for one in seconds[COLD:]]
-    return {"median": round(statistics.median(warm), 1), "least": round(min(warm), 1)}
-
-
-def latency(data: bytes, output: str, runs: int) -> dict[str, float]:
-    """Milliseconds from a picture's last byte to its frame's."""
+@contextmanager
+def ready(data: bytes, output: str) -> Iterator[Callable[[], object]]:
+    """A running command, as a function that sends a picture and waits for its frame's last byte."""
     process, into, out = started(output)
     stream = io.BufferedReader(out)  # type: ignore[arg-type]
-    seconds = []
-    for _ in range(COLD + runs):
+
+    def code() -> None:
         into.write(data)
-        start = time.perf_counter()
         # A line of --json says that the frame is on the disk; to poll would take the coder's time.
-        done = read_frame(stream) if output == "-" else stream.readline()
-        if not done:
+        if not (read_frame(stream) if output == "-" else stream.readline()):
             raise SystemExit("tactic compress ended early")
-        seconds.append(time.perf_counter() - start)
+
+    yield code
     into.close()
     if process.wait():
         raise SystemExit("tactic compress failed")
-    return summary(seconds)
 
 
-def alone(data: bytes, runs: int) -> dict[str, float]:
-    """Milliseconds that decoding the JPEG and coding it take by themselves."""
+def latency(data: bytes, runs: int) -> dict[str, Any]:
+    """Milliseconds from a picture's last byte to its frame's, and those of coding it alone."""
     codec = load_model()
-    seconds = []
-    for _ in range(COLD + runs):
-        start = time.perf_counter()
-        codec.compress(load(data))
-        seconds.append(time.perf_counter() - start)
-    return summary(seconds)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ready(data, "-") as to_stdout,
+        ready(data, folder) as to_folder,
+    ):
+        ways = {
+            "alone": lambda: codec.compress(load(data)),
+            "to_stdout": to_stdout,
+            "to_folder": to_folder,
+        }
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(COLD + runs):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way()
+                times[name].append(1000 * (time.perf_counter() - start))
+    warm = {name: found[COLD:] for name, found in times.items()}
+    table: dict[str, Any] = {"jpeg_bytes": len(data)}
+    for name, found in warm.items():
+        ratios = [one / base for one, base in zip(found, warm["alone"], strict=True)]
+        table[name] = {
+            "median": round(statistics.median(found), 1),
+            "least": round(min(found), 1),
+            "of_alone": round(statistics.median(ratios), 2),
+        }
+    return table
 
 
 def memory(data: bytes, pictures: int, at: Callable[[int], bool]) -> dict[str, float]:
@@ -124,19 +138,12 @@ def main() -> None:
     arguments = parser.parse_args()
     results: dict[str, Any] = {
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} processors for this run",
-        "load": round(os.getloadavg()[0], 1),
+        "load_average": round(os.getloadavg()[0], 1),
         "runs": arguments.runs,
         "latency_ms": {},
     }
     for size in SIZES:
-        data = picture(size)
-        with tempfile.TemporaryDirectory() as folder:
-            row = {
-                "jpeg_bytes": len(data),
-                "alone": alone(data, arguments.runs),
-                "to_stdout": latency(data, "-", arguments.runs),
-                "to_folder": latency(data, folder, arguments.runs),
-            }
+        row = latency(picture(size), arguments.runs)
         results["latency_ms"]["{} x {}".format(*size)] = row
         print(size, row, flush=True)
     marks = (10, 100, arguments.pictures // 2, arguments.pictures - 1)
