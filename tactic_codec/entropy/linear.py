@@ -185,12 +185,12 @@ class LinearContexts(LinearThresholds):
         channels = _not_zero(around)
         west, north, west_corner, east_corner = around.take(channels, axis=2)
         near, far = self.magnitude_matrix[:2].take(channels, axis=1)
-        a = SCALE.take(np.abs(west) + np.abs(north)) @ near
-        a += SCALE.take(np.abs(west_corner) + np.abs(east_corner)) @ far
+        a = _product(SCALE.take(np.abs(west) + np.abs(north)), near)
+        a += _product(SCALE.take(np.abs(west_corner) + np.abs(east_corner)), far)
         a += self._bias[0]
         near, far = self.sign_matrix[:2].take(channels, axis=1)
-        s = west.astype(np.float32) @ near
-        s += north.astype(np.float32) @ far
+        s = _product(west.astype(np.float32), near)
+        s += _product(north.astype(np.float32), far)
         s += self._bias[1]
         return a, s
 
@@ -210,8 +210,8 @@ class LinearContexts(LinearThresholds):
         """
         channels = _not_zero(own)
         own = own.take(channels, axis=1)
-        a += SCALE.take(np.abs(own)) @ self.magnitude_matrix[2, channels, group]
-        s += own.astype(np.float32) @ self.sign_matrix[2, channels, group]
+        a += _product(SCALE.take(np.abs(own)), self.magnitude_matrix[2, channels, group])
+        s += _product(own.astype(np.float32), self.sign_matrix[2, channels, group])
 
     @cached_property
     def _earlier(self) -> NDArray[np.bool_]:
@@ -246,6 +246,17 @@ class LinearContexts(LinearThresholds):
 def _matrix(weights: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
     channels = len(weights)
     return np.ascontiguousarray(weights.T, np.float32).reshape(3, channels, channels)
+
+
+def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply matrices of integers whose sums are exact.
+
+    BLAS kernels may leave floating-point flags behind from lanes that they do not use, and NumPy
+    would warn of them now and then.
+    """
+    with np.errstate(all="ignore"):
+        product: NDArray[np.float32] = left @ right
+    return product
 
 
 def _not_zero(seen: NDArray[np.int8]) -> NDArray[np.intp]:
