@@ -247,6 +247,27 @@ def test_signals_end_it_without_remains(
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize(
+    ("module", "status", "message"),
+    [("click", -signal.SIGINT, b""), ("PIL", 130, b"tactic: interrupted\n")],
+)
+def test_an_interrupt_while_modules_are_imported_costs_no_traceback(
+    folder: Path, module: str, status: int, message: bytes
+) -> None:
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport time\ntime.sleep(9)\n"
+    (folder / "modules").mkdir()
+    (folder / "modules" / f"{module}.py").write_text(code)
+    path = os.pathsep.join([str(folder / "modules"), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [*TACTIC, "compress", "a.png"],
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=folder,
+        capture_output=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (result.returncode, result.stderr) == (status, message)
+
+
 def _end_by(
     number: signal.Signals,
     frame: bytes,

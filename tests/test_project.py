@@ -74,6 +74,27 @@ def test_a_folder_as_standard_input_is_an_error_like_others() -> None:
     assert result.stderr.startswith("tactic: standard input is a folder; ")
 
 
+def test_the_installed_command_runs_what_the_installer_made_beside_it(tmp_path: Path) -> None:
+    place = tmp_path / "an environment" / "bin"
+    place.mkdir(parents=True)
+    shutil.copy(ROOT / "bin" / "tactic", place)
+    made = place / "tactic-codec"
+    made.write_text('#!/bin/sh\nprintf "<%s>" "$@"\nexit 7\n')
+    made.chmod(0o755)
+    link = tmp_path / "a link"
+    link.symlink_to(place / "tactic")
+    for command in (place / "tactic", link):
+        result = run(command, "compress", "a b", "", cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (7, "<compress><a b><>"), result.stderr
+    result = run("sh", "-c", f"'{link}' info - < /", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("tactic: standard input is a folder; ")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert list(project["project"]["scripts"]) == ["tactic-codec"]
+    scripts = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-scripts"]
+    assert scripts["bin/tactic"] == "tactic"
+
+
 def test_the_checkout_s_command_runs_from_anywhere_and_through_a_link(tmp_path: Path) -> None:
     link = tmp_path / "a link"
     link.symlink_to(ROOT / "bin" / "tactic")
@@ -315,10 +336,11 @@ def test_the_wheel_carries_models_and_the_work_of_others(tmp_path: Path) -> None
     assert {f"tactic_codec/{path.as_posix()}" for path in models} <= names
     assert "tactic_codec/py.typed" in names
     assert {name.rpartition("/")[2] for name in names} >= {"LICENSE", "NOTICE"}
-    assert {name.split("/")[0] for name in names} == {
-        "tactic_codec",
-        f"{wheel.name.removesuffix('-py3-none-any.whl')}.dist-info",
-    }
+    stem = wheel.name.removesuffix("-py3-none-any.whl")
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"tactic_codec", f"{stem}.dist-info", f"{stem}.data"}
+    scripts = {name for name in names if ".data/" in name}
+    assert scripts == {f"{stem}.data/scripts/{name}" for name in ("tactic", "tactic.cmd")}
 
 
 def test_the_licence_is_whole() -> None:

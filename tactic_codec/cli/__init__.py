@@ -100,7 +100,10 @@ def _give_up(ctx: click.Context, exc: Exception) -> NoReturn:
 
 @contextmanager
 def _ends_on_terminate() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C does, so that no temporary file stays behind."""
+    """Let SIGTERM unwind like Ctrl-C does, so that no temporary file stays behind.
+
+    Ctrl-C itself does so from here on: `tactic_codec.__main__` let it end the process at once.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -109,6 +112,8 @@ def _ends_on_terminate() -> Iterator[None]:
         yield
         return
     before = signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

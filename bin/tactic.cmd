@@ -1,0 +1,1 @@
+@"%~dp0tactic-codec.exe" %*
