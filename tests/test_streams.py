@@ -5,6 +5,7 @@ import re
 import time
 import tracemalloc
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,6 +55,9 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "PAM of 16 bits": lambda n: (
         b"P7\n# a comment\nWIDTH 2\nHEIGHT 1\nDEPTH 1\nMAXVAL 65535\nENDHDR\n" + bytes([255, n] * 2)
     ),
+    "TIFF": lambda n: encoded(n, "TIFF"),
+    "TIFF whose directory stands at its end": lambda n: encoded(n, "TIFF", compression="tiff_lzw"),
+    "BigTIFF": lambda n: encoded(n, "TIFF", big_tiff=True),
     "one pixel": lambda n: b"P5 1 1 9\n%d" % n,
 }
 SOON = list(KINDS)
@@ -295,10 +299,50 @@ def test_other_bytes_behind_a_jpeg_are_passed_over_with_a_warning() -> None:
     assert "600 bytes" in items[1].warning and "5 bytes" in items[3].warning
 
 
+# --- TIFF -----------------------------------------------------------------------------------------
+
+
+def test_a_tiff_of_several_pages_is_one_picture() -> None:
+    pages = encoded(1, "TIFF", save_all=True, append_images=[pixels(2), pixels(3)])
+    items = found(pages + jpeg(2) + pages)
+    unpadded = pages[: len(items[0].data)]
+    assert not pages[len(unpadded) :].strip(b"\0")
+    assert good(items) == [unpadded, jpeg(2), unpadded] and not any(x.warning for x in items)
+
+
+def test_where_a_tiff_does_not_tell_its_end_that_is_said() -> None:
+    file = encoded(1, "TIFF")
+    entry = file.index(b"\x17\x01\x04\0")  # StripByteCounts
+    told = int.from_bytes(file[entry + 8 : entry + 12], "little")
+    short = file[: entry + 8] + (told - 1).to_bytes(4, "little") + file[entry + 12 :]
+    beyond = file[: entry + 8] + (told + 9999).to_bytes(4, "little") + file[entry + 12 :]
+    for file in (short, beyond):
+        items = found(jpeg(1) + file + jpeg(3))
+        assert [(item.number, bool(item.warning)) for item in items] == [
+            *((1, False), (2, False), (2, True))
+        ]
+        assert np.array_equal(items[1].pixels(), load(encoded(1, "TIFF")))
+        assert f"all {len(file + jpeg(3))} bytes" in items[2].warning
+
+
+def test_a_tiff_that_is_cut_off_is_an_error_with_its_number() -> None:
+    items = found(jpeg(1) + encoded(2, "TIFF")[:-9])
+    assert [item.number for item in items] == [1, 2, 2]
+    assert "the stream ends within this TIFF" in errors(items)[2]
+
+
+def test_directories_that_lie_one_over_the_other_cost_no_time() -> None:
+    directory = b"\xff\xff" + b"\x11\x01\x04\0\xff\0\0\0\x08\0\0\0" * 0xFFFF + b"\x0a\0\0\0"
+    start = time.monotonic()
+    items = list(pictures(io.BytesIO(b"II*\0\x80\x3e\0\0" * 2000 + directory + jpeg(2))))
+    assert time.monotonic() - start < 9
+    assert good(items) == [jpeg(2)] and "one over the other" in errors(items)[1]
+
+
 # --- What is wrong --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", SOON[:-1])
+@pytest.mark.parametrize("kind", [kind for kind in SOON[:-1] if "TIFF" not in kind])
 def test_a_picture_that_is_cut_off_at_the_end_is_an_error_with_its_number(kind: str) -> None:
     file = KINDS[kind](2)
     items = found(KINDS[kind](1) + file[: -max(3, len(file) // 9)])
@@ -315,6 +359,42 @@ def test_of_a_jpeg_the_end_marker_may_be_missing() -> None:
             warnings.simplefilter("always")
             assert np.array_equal(item.pixels(), load(whole))
         assert bool(said) == (item.number != 2)
+
+
+@pytest.mark.parametrize("notes", [b"", b"the maker's notes"])
+def test_a_damaged_segment_makes_no_picture_of_the_thumbnail(notes: bytes) -> None:
+    thumbnail, file = jpeg(7, 16), jpeg(2)
+    segment = b"Exif\0\0II*\0\x08\0\0\0" + bytes(18) + thumbnail + notes
+    for length in (*range(0, 100, 7), *range(100, len(segment) + 3000, 61)):
+        data = file[:2] + b"\xff\xe1" + length.to_bytes(2) + segment + file[2:]
+        items = list(pictures(io.BytesIO(jpeg(1) + data + jpeg(3))))
+        assert good(items) == [jpeg(1), jpeg(3)], length
+        assert list(errors(items)) == [2], length
+
+
+def test_a_thumbnail_that_was_taken_for_its_picture_is_an_error() -> None:
+    thumbnail, file = jpeg(7, 16), jpeg(2)
+    # The segment's length leads into the thumbnail, behind its first marker.
+    data = file[:2] + b"\xff\xe1" + (10).to_bytes(2) + b"Exif\0\0II" + thumbnail[2:] + file[2:]
+    items = found(jpeg(1) + data + jpeg(3))
+    assert [item.number for item in items] == [1, 2, 2, 3]
+    assert "segments of a JPEG" in str(items[2].problem) and items[3].data == jpeg(3)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+def test_a_png_within_a_png_s_metadata_is_no_picture_of_the_stream() -> None:
+    file = encoded(1, "PNG")
+    for inner in (encoded(2, "PNG"), encoded(2, "PNG") * 2, encoded(2, "PNG")[:50]):
+        whole = file[:33] + chunk(b"prVw", inner) + file[33:]
+        assert good(found(whole + file)) == [whole, file]
+        damaged = whole.replace(b"prVw", b"prVx")
+        items = found(jpeg(1) + damaged + jpeg(3) + file)
+        assert good(items)[-2:] == [jpeg(3), file] and 2 in errors(items)
+    lost = file[:33] + chunk(b"tEXt", bytes(99))[:50]
+    assert good(found(lost + file + file)) == [file, file]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "BMP", "PPM"])
@@ -491,6 +571,14 @@ def test_multipart_headers_without_end() -> None:
         items = found(data)
         assert good(items) == [jpeg(1), jpeg(2)]
         assert "16384 bytes" in errors(items)[2]
+
+
+def test_http_in_chunks_is_one_clear_error() -> None:
+    header = HTTP.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+    body = part(jpeg(1), None) + part(jpeg(2), None)
+    sent = b"".join(b"%x\r\n%b\r\n" % (99, body[at : at + 99]) for at in range(0, len(body), 99))
+    (item,) = found(header + sent)
+    assert "HTTP in chunks" in str(item.problem) and "--raw" in str(item.problem)
 
 
 def test_what_begins_like_multipart_and_is_not() -> None:

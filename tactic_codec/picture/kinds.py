@@ -62,6 +62,12 @@ _READERS = (
 
 _TAC = "a .tac file"
 
+# UTF-8, of which the last character may be cut.
+_TEXT = (
+    rb"(?:[\t\n\f\r\x20-\x7e]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|"
+    rb"[\xf0-\xf4][\x80-\xbf]{3})+(?:[\xc2-\xf4][\x80-\xbf]{0,2})?\Z"
+)
+
 # What people hand over in place of a picture. The order matters where one pattern holds another.
 _STRANGERS = (
     (_TAC, rb"\x89TA"),
@@ -88,9 +94,15 @@ _STRANGERS = (
     ("a program", rb"\x7fELF|MZ.{58}"),
     ("an SVG drawing", rb"(?i:\s*(?:<\?xml[^>]*>\s*)?<svg\b)"),
     ("an HTML page", rb"(?i:\s*<(?:!doctype )?html\b)"),
-    ("text", rb"(?:[\t\n\f\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3})+[\xc2-\xf4]?\Z"),
+    ("text", _TEXT),
     ("MPEG-TS video", rb"(?:.{4})?G.{187}(?:.{4})?G"),  # behind text, which may have a G there, too
     ("nothing but zero bytes", rb"\0+\Z"),
+)
+
+# Each kind is a group of its own, so that its number tells which one matched.
+_PICTURE, _STRANGER = (
+    re.compile(b"|".join(b"(%b)" % form for form in forms), re.DOTALL)
+    for forms in ([row.signature for row in _READERS], [form for _, form in _STRANGERS])
 )
 
 HEAD_BYTES = 256  # enough for every pattern above
@@ -101,9 +113,8 @@ def find_reader(head: bytes) -> Reader:
     """The reader of the format that ``head``, the first bytes of a file, belongs to."""
     if not head:
         raise UnsupportedImage("the file is empty (0 bytes): a picture was expected")
-    for reader in _READERS:
-        if re.match(reader.signature, head, re.DOTALL):
-            return reader
+    if (picture := _PICTURE.match(head)) and picture.lastindex:
+        return _READERS[picture.lastindex - 1]
     found = kind_of(head) or f"an unknown kind of file (it begins with {head[:8].hex(' ')})"
     if found == _TAC:
         raise UnsupportedImage(
@@ -125,10 +136,11 @@ def kind_of(head: bytes) -> str | None:
     A kind that can be compressed ends in "picture": "a JPEG picture", "an AVIF picture", but "a PDF
     document". The first 256 bytes are enough; fewer may be all that there are.
     """
-    for reader in _READERS:
-        if re.match(reader.signature, head, re.DOTALL):
-            return f"{'an' if reader.name == 'AVIF' else 'a'} {reader.name} picture"
-    return next((name for name, form in _STRANGERS if re.match(form, head, re.DOTALL)), None)
+    if (picture := _PICTURE.match(head)) and picture.lastindex:
+        name = _READERS[picture.lastindex - 1].name
+        return f"{'an' if name == 'AVIF' else 'a'} {name} picture"
+    stranger = _STRANGER.match(head)
+    return _STRANGERS[stranger.lastindex - 1][0] if stranger and stranger.lastindex else None
 
 
 def not_a_tac(head: bytes, error: NotATacFile) -> NotATacFile:

@@ -5,8 +5,11 @@ function waits: it yields how many bytes must be there before it can go on, and 
 of the picture. Nothing is decoded, and nothing behind the bytes that were asked for is looked at.
 """
 
+import itertools
 import re
+import zlib
 from collections.abc import Generator
+from typing import Literal
 
 from tactic_codec.picture import y4m
 from tactic_codec.picture.boxes import jpeg_segments
@@ -20,12 +23,14 @@ class Broken(Exception):
     Attributes:
         at: from where the next picture may be looked for.
         begins: whether another picture begins there.
+        own: how many bytes from there may still be the damaged picture's, such as its thumbnail.
     """
 
-    def __init__(self, why: str, at: int, *, begins: bool = False) -> None:
+    def __init__(self, why: str, at: int, *, begins: bool = False, own: int = 1 << 16) -> None:
         super().__init__(why)
         self.at = at
         self.begins = begins
+        self.own = own
 
 
 # --- JPEG -----------------------------------------------------------------------------------------
@@ -35,20 +40,26 @@ _SOI, _EOI, _SOS, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2
 # In what follows SOS: not a stuffed byte, a restart or a fill byte.
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _FILL = re.compile(rb"\xff+")
+_OTHER_JPEG = re.compile(rb"\xff\xd9[\0\s]*(?:\xff\xd8\xff|--)")  # behind the end of one
 
 
 def jpeg(data: bytearray) -> Walk:
     """Go from segment to segment, so that a thumbnail's end is not taken for the picture's."""
     at = before = 2
     while True:
-        yield at + 2
+        try:
+            yield at + 2
+        except EOFError:
+            if not _OTHER_JPEG.search(data, before):
+                raise
+            raise Broken("the stream ends within a segment of this JPEG", before) from None
         if data[at] != 0xFF:
             raise Broken("a segment of this JPEG is damaged", before)
         marker = data[at + 1]
         if marker == _EOI:
             return at + 2
         if marker == _SOI:
-            raise Broken("the next picture begins within this JPEG", at, begins=True)
+            raise Broken("", at, begins=True, own=0 if at == before else 1 << 16)
         if fill := _FILL.match(data, at + 1):
             at = fill.end() - 1
         elif marker == 0x01 or 0xD0 <= marker <= 0xD7:
@@ -110,19 +121,34 @@ def _multi_picture(index: bytes) -> list[tuple[int, int]]:
     return []
 
 
-# --- PNG, WebP, BMP, PNM --------------------------------------------------------------------------
+# --- PNG, WebP, BMP, PNM, TIFF --------------------------------------------------------------------
 
 
 def png(data: bytearray) -> Walk:
-    """Go from chunk to chunk up to IEND."""
+    """Go from chunk to chunk up to IEND.
+
+    A PNG that begins within a chunk is the next one, unless the chunk is metadata and whole.
+    """
     at = 8
     while True:
         yield at + 8
         length, kind = int.from_bytes(data[at : at + 4]), bytes(data[at + 4 : at + 8])
         if not (kind.isalpha() and kind.isascii()) or length >= 1 << 31:
             raise Broken("a chunk of this PNG is damaged", at)
-        at += 12 + length
-        yield at
+        begun, at = at + 4, at + 12 + length
+        other = None
+        while True:
+            try:
+                yield at
+                break
+            except Broken as error:  # another one begins here
+                if kind[:1].isupper():
+                    raise
+                other = other or error
+            except EOFError:
+                raise other or EOFError from None
+        if other and zlib.crc32(data[begun : at - 4]) != int.from_bytes(data[at - 4 : at]):
+            raise other
         if kind == b"IEND":
             return at
 
@@ -164,18 +190,17 @@ _NO_RASTER = re.compile(rb"[^\d\s]")
 _LINE_END = re.compile(rb"\n")
 
 
-_PAM_END = re.compile(rb"^ENDHDR[^\n]*\n", re.MULTILINE)
 _PAM_FIELD = re.compile(rb"^(WIDTH|HEIGHT|DEPTH|MAXVAL)\s+(\d{1,9})\s*$", re.MULTILINE)
 
 
 def _pam(data: bytearray) -> Walk:
-    while not (end := _PAM_END.search(data, 0, 1 << 13)):
+    while (end := data.find(b"\nENDHDR", 0, 1 << 13)) < 0 or not (end := data.find(b"\n", end + 1) + 1):
         if len(data) >= 1 << 13:
             raise Broken("the header of this PAM does not end", 2)
         yield len(data) + 1
-    fields = {field[1]: int(field[2]) for field in _PAM_FIELD.finditer(data, 0, end.start())}
+    fields = {field[1]: int(field[2]) for field in _PAM_FIELD.finditer(data, 0, end)}
     values = fields.get(b"WIDTH", 0) * fields.get(b"HEIGHT", 0) * fields.get(b"DEPTH", 0)
-    length = end.end() + values * (2 if fields.get(b"MAXVAL", 255) > 255 else 1)
+    length = end + values * (2 if fields.get(b"MAXVAL", 255) > 255 else 1)
     yield length
     return length
 
@@ -207,6 +232,64 @@ def pnm(data: bytearray) -> Walk:
         row *= 2
     yield at + row * height
     return at + row * height
+
+
+_TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
+               16: 8, 17: 8, 18: 8}  # fmt: skip
+"""Of a value of each type."""
+_TIFF_MORE = (330, 34665, 34853, 40965)  # tags whose values are places of directories
+_TIFF_DATA = ((273, 279), (324, 325), (513, 514))  # places and sizes: strips, tiles, a thumbnail
+_TIFF_TAGS = {256, 257, 258, 259, *_TIFF_MORE, *itertools.chain(*_TIFF_DATA)}
+
+
+def tiff(data: bytearray) -> Walk:
+    """Follow the directories (TIFF 6.0, 2; BigTIFF, too) to the last byte that they name.
+
+    Where they do not name the bytes of all pixels, only the end of the stream can be the end.
+    """
+    yield 16
+    order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
+    word, counted = (8, 8) if data[2:4] in (b"+\0", b"\0+") else (4, 2)
+
+    def number(at: int, size: int = word) -> int:
+        return int.from_bytes(data[at : at + size], order)
+
+    end, spent, seen = 16, 0, {0}
+    ahead = [number(word)]
+    while ahead:
+        if (at := ahead.pop()) in seen:
+            continue
+        seen.add(at)
+        yield at + counted
+        first, step = at + counted, 4 + 2 * word
+        entries = range(first, first + number(at, counted) * step, step)
+        yield entries.stop + word
+        end = max(end, entries.stop + word)
+        values = dict[int, list[int]]()
+        for entry in entries:
+            tag, kind, count = number(entry, 2), number(entry + 2, 2), number(entry + 4)
+            size, place = _TIFF_BYTES.get(kind, 0), entry + 4 + word
+            if size * count > word:
+                place = number(place)
+                yield place + size * count
+                end = max(end, place + size * count)
+            spent += count if tag in _TIFF_TAGS else 1
+            if spent > end:  # each takes a byte or more
+                raise Broken("the directories of this TIFF lie one over the other", end)
+            if tag in _TIFF_TAGS:
+                values[tag] = [number(place + size * n, size) for n in range(count)]
+        ahead += [number(entries.stop), *(at for tag in _TIFF_MORE for at in values.get(tag, ()))]
+        held = 0
+        for places, sizes in _TIFF_DATA:
+            held += sum(values.get(sizes, ()))
+            spans = zip(values.get(places, ()), values.get(sizes, ()), strict=False)
+            end = max([end, *map(sum, spans)])
+        if values.get(256) and values.get(257):
+            row = (values[256][0] * sum(values.get(258, [1])) + 7) // 8
+            if held < (row * values[257][0] if values.get(259, [1]) == [1] else 1):
+                yield from up_to(data, None)
+    yield end
+    return end
 
 
 # --- Others ---------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
     stream ─ lines of multipart, padding, trailers ─ kind by its first bytes ─ length ─▶ Found…
 
-JPEG, PNG, PNM, BMP and WebP tell where they end, and so do the frames of YUV4MPEG2. AVIF, GIF,
-JPEG 2000 and QOI are read up to the next of their kind, others up to the end of the stream.
+JPEG, PNG, PNM, BMP, WebP and TIFF tell where they end, and so do the frames of YUV4MPEG2. AVIF,
+GIF, JPEG 2000 and QOI are read up to the next of their kind, others up to the end of the stream.
 
 Of multipart/x-mixed-replace the pictures matter: the lines between them are passed over, the
 lengths that they name are used for formats that do not tell their own, and may be wrong elsewhere.
@@ -37,6 +37,7 @@ SEARCHED_BYTES = 1 << 26
 
 _PASSED_LIMITS = 4  # of a picture that is too large so many times the limit may follow
 
+_CRUMB_BYTES = 32  # behind a damaged start there is no other picture so soon
 _HEADER_BYTES = 1 << 14  # of the lines before a part of multipart
 _PIECE_BYTES = 1 << 18
 
@@ -127,6 +128,7 @@ _FORMATS = {
     "WebP": _Format(lengths.webp, lambda _: rb"RIFF....WEBPVP8"),
     "BMP": _Format(lengths.bmp, lambda data: rb"BM.{4}" + re.escape(data[6:26])),
     "PNM": _Format(lengths.pnm, lambda data: re.escape(data[:8])),
+    "TIFF": _Format(lengths.tiff, None),
 }
 # Of formats that do not tell it; those that are not here are read up to the end of the stream.
 _NEXT = {
@@ -141,7 +143,10 @@ _FILM, _FRAME, _LINES, _MP4 = "YUV4MPEG2 film", "YUV4MPEG2 frame", "multipart", 
 _STARTS = (
     rb"\xff\xd8\xff[\xc0-\xfe]|\x89PNG\r\n\x1a\n|RIFF....WEBPVP8|\0.{3}ftyp|YUV4MPEG2 |"
     rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[4-6]\s\d{1,6}\s\d{1,6}\s|P7\nWIDTH |"
-    rb"\n--[!-~]{1,70}\r?\n"
+    rb"\n--[!-~]{1,70}\r?\n|"
+    # EXIF, and what makers note in it, begins so, too.
+    rb"(?:II\*\0.{4}|MM\0\*.{4}|II\+\0\x08\0\0\0|MM\0\+\0\x08\0\0)"
+    rb"(?<!Exif\0\0.{8})(?<!eXIf.{8})(?<!EXIF.{12})(?<!MPF\0.{8})(?<!Nikon\0.{12})"
 )
 _START = re.compile(_STARTS, re.DOTALL)
 _START_OR_FRAME = re.compile(_STARTS + rb"|FRAME[ \n]", re.DOTALL)
@@ -151,6 +156,7 @@ _PADDING = b"\0\xff \t\r\n"
 _PAD = re.compile(rb"\s+|\0+(?=\0{4})|\xff+(?=\xff)")
 _LINE = re.compile(rb"[\t\x20-\x7e]*\r?\n")
 _NO_TEXT = re.compile(rb"[^\t\r\n\x20-\x7e]")
+_CHUNKED = re.compile(rb"^transfer-encoding:[^\n]*\bchunked\b", re.IGNORECASE | re.MULTILINE)
 _LENGTH = re.compile(rb"^content-length:\s*(\d{1,12})\s*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -184,6 +190,9 @@ class _Splitter:
         self._over = False
         self._silent = False  # what comes now belongs to what was reported already
         self._last = ""  # the kind of the last picture
+        self._failed_at = 0  # in the stream: the last thing that was reported
+        self._damage_end = 0  # in the stream: up to there it may belong to a damaged picture
+        self._walked = 0  # bytes of the picture at hand that its walk has asked for
         self._parts: dict[int, int] = {}  # of the last JPEG: position and size
         self._header: y4m.Header | None = None  # of the film at hand
         self._part_bytes: int | None = None  # that multipart promises
@@ -212,7 +221,7 @@ class _Splitter:
         except _Lost:
             problem = f"{SEARCHED_BYTES} bytes hold no picture: the stream is given up"
             if self._number:
-                yield self._failed(DamagedImage(problem))
+                yield from self._failed(DamagedImage(problem))
             self._nothing = self._nothing or UnsupportedImage(problem)
         if not self._number:
             count = self._position
@@ -285,17 +294,18 @@ class _Splitter:
             length = self._measured(walk, again)
         except Broken as error:
             at = error.at
+            self._damage_end = self._position + at + error.own
             if error.begins:
                 why = f"this {kind} is cut off after {at} bytes: another one begins there"
-                yield self._cut(kind, at, DamagedImage(why))
+                yield from self._cut(kind, at, DamagedImage(why))
             else:
-                yield self._failed(DamagedImage(f"{error}: the next one is looked for"))
+                yield from self._failed(DamagedImage(f"{error}: the next one is looked for"))
                 self._drop(at)
                 self._search()
         except LimitExceeded as error:
-            yield self._failed(error)
-            # What was walked through holds no start, or it would be walked through many times.
-            self._skip(self._max_bytes - _START_BYTES if open_ended or kind == "JPEG" else 1)
+            yield from self._failed(error)
+            # What was walked through is not walked through again.
+            self._skip(max(1, self._walked - _START_BYTES))
             self._passed = -_PASSED_LIMITS * self._max_bytes
             self._search()
         except EOFError:
@@ -304,13 +314,29 @@ class _Splitter:
                 yield self._whole(kind, length)
             else:
                 why = f"the stream ends within this {kind}, after {length} bytes of it"
-                yield self._cut(kind, length, DamagedImage(f"{why}: the rest is missing"))
+                yield from self._cut(kind, length, DamagedImage(f"{why}: the rest is missing"))
+                if kind == "TIFF":
+                    why = f"where this TIFF ends is not told: all {length} bytes are taken for it"
+                    yield Found(self._number, warning=why)
         else:
             if kind == "JPEG" and length <= self._parts.get(self._position, 0):
+                self._drop(length)
+            elif self._is_of_damaged(length):
+                why = f"{length} bytes of {kind} within the damaged picture are left out"
+                yield Found(self._number, warning=f"{why}: they may be its thumbnail")
                 self._drop(length)
             else:
                 yield self._whole(kind, length)
         self._part_bytes = None
+
+    def _is_of_damaged(self, length: int) -> bool:
+        """Whether a picture lies close behind damage and is followed by no start of another one."""
+        if self._position + length > self._damage_end:
+            return False
+        self._more(length + 2 * _START_BYTES)
+        rest = bytes(self._data[length : length + 2 * _START_BYTES])
+        rest = re.sub(rb"^[\0\s]*(\xff+(?=\xff))?", b"", rest)
+        return bool(rest) and not _kind(rest[:64])
 
     def _whole(self, kind: str, length: int) -> Found:
         """Give out a picture."""
@@ -335,16 +361,24 @@ class _Splitter:
         self._position += length
         return data
 
-    def _cut(self, kind: str, length: int, problem: TacError) -> Found:
-        """Report a picture that is cut off; of a JPEG only the end marker may be missing."""
-        found = self._failed(problem)
-        data = self._taken(length)
-        return Found(found.number, data if kind == "JPEG" else b"", problem=problem)
+    def _cut(self, kind: str, length: int, problem: TacError) -> Iterator[Found]:
+        """Report a picture that is cut off.
 
-    def _failed(self, problem: TacError) -> Found:
-        self._number += 1
-        self._silent = True
-        return Found(self._number, problem=problem)
+        Of a JPEG only the end marker may be missing, and of a TIFF what nobody reads.
+        """
+        for found in self._failed(problem):
+            data = self._taken(length) if kind in ("JPEG", "TIFF") else b""
+            yield Found(found.number, data, problem=problem)
+            length -= len(data)
+        self._drop(length)
+
+    def _failed(self, problem: TacError) -> Iterator[Found]:
+        """Report what begins here, but not crumbs of what was reported already."""
+        crumb = self._silent and self._position < self._failed_at + _CRUMB_BYTES
+        self._failed_at, self._silent = self._position, True
+        if not crumb:
+            self._number += 1
+            yield Found(self._number, problem=problem)
 
     def _measured(self, walk: Walk, again: bytes | None) -> int:
         """Let a format tell the length of the picture at hand.
@@ -356,25 +390,30 @@ class _Splitter:
         """
         next_one = re.compile(again, re.DOTALL) if again else None
         seen, need = 1, 0
+        self._walked = 0
         try:
             while True:
                 if len(self._data) >= need:
                     need = self._allowed(next(walk))
                 elif not self._more(len(self._data) + 1):
-                    raise EOFError
+                    walk.throw(EOFError())
                 if next_one:
-                    if found := next_one.search(self._data, seen, need):
-                        raise Broken("", found.start(), begins=True)
+                    while found := next_one.search(self._data, seen, need):
+                        seen = found.start() + 1
+                        broken = Broken("", found.start(), begins=True, own=0)
+                        need = self._allowed(walk.throw(broken))
                     seen = max(seen, min(need, len(self._data)) - _START_BYTES)
         except StopIteration as stop:
             return self._allowed(stop.value)
 
     def _allowed(self, count: int) -> int:
+        """What a walk asks for; raises LimitExceeded."""
         if count > self._max_bytes:
             raise LimitExceeded(
                 f"this picture has more than {self._max_bytes} bytes: send a smaller one, or raise "
                 "the limit with --max-pixels"
             )
+        self._walked = max(self._walked, count)
         return count
 
     # --- What lies between pictures ---
@@ -392,7 +431,7 @@ class _Splitter:
             self._silent, self._last = False, _FILM
             self._drop(end + 1)
         except TacError as error:  # then nobody knows how long the frames are
-            yield self._failed(error)
+            yield from self._failed(error)
             self._drop(1)
             self._search()
 
@@ -409,12 +448,17 @@ class _Splitter:
                 break
             if at > _HEADER_BYTES or (not line and len(self._data) - at >= _HEADER_BYTES):
                 why = f"the header before this picture has more than {_HEADER_BYTES} bytes"
-                yield self._failed(DamagedImage(f"{why}: the next one is looked for"))
+                yield from self._failed(DamagedImage(f"{why}: the next one is looked for"))
                 self._drop(2)
                 self._search()
                 return
         if not at and not line:  # no line at all
             yield from self._stranger("")
+            return
+        if _CHUNKED.search(self._data, 0, at):
+            self._over = True
+            why = "this is HTTP in chunks, with their lengths between the bytes of the pictures"
+            yield from self._failed(UnsupportedImage(f"{why}: have curl, without --raw, take them out"))
             return
         told = _LENGTH.search(bytes(self._data[:at]))
         self._part_bytes = int(told[1]) if told else None
@@ -438,10 +482,10 @@ class _Splitter:
                 yield Found(0, warning=f"the {count} bytes before the first picture are left out")
             return
         damaged = head.startswith(b"\xff\xd8")  # a JPEG, once
-        trailer = self._last == "JPEG" and (kind == _MP4 or not (known or damaged))
+        trailer = self._last in ("JPEG", "TIFF") and (kind == _MP4 or not (known or damaged))
         report = not self._silent and head.strip(_PADDING)
         if report and not trailer:
-            yield self._failed(problem)
+            yield from self._failed(problem)
         begun = self._position
         if self._part_bytes and self._part_bytes <= self._max_bytes:
             self._skip(self._part_bytes)
@@ -459,11 +503,19 @@ class _Splitter:
         tail = self._search()
         usual = tail == b"SEFT" or self._data[4:8] == b"ftyp"  # Samsung's notes, or before a film
         if report and trailer and not usual:
-            count = self._position - begun
-            why = f"the {count} bytes behind this JPEG are no picture, nor listed in it: left out"
-            yield Found(self._number, warning=why)
+            why = f"{self._position - begun} bytes behind this {self._last}"
+            if _SEGMENTS.match(head):
+                why += " are segments of a JPEG: it is damaged, or this was its thumbnail"
+                yield Found(self._number, problem=DamagedImage(why))
+            else:
+                why = f"the {why} are no picture, nor listed in it: left out"
+                yield Found(self._number, warning=why)
 
 
+_SEGMENTS = re.compile(  # of a JPEG: some at the start, and tables or a frame's header behind notes
+    rb"\xff[\xc0-\xd7\xda-\xef\xfe]|.*\xff(?:\xdb\0[\x43\x84]|[\xc0-\xc2]\0[\x0b\x11]\x08)",
+    re.DOTALL,
+)
 _PLAIN = (b"P1", b"P2", b"P3")
 _BEFORE = ("text", "nothing but zero bytes")  # what may stand before the first picture
 
