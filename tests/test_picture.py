@@ -497,6 +497,7 @@ def test_unusable_profile_costs_a_warning_and_not_the_picture(mode: str, profile
         (b"\0" * 4096, "zero bytes"),
         (b"\xde\xad\xbe\xef\0\1\2\3\4", "begins with de ad be ef"),
         (b"\xff", "begins with ff"),
+        (b"\xde\xad\xbe\xef", "begins with de ad be ef"),
     ],
 )
 def test_strangers_are_named(data: bytes, found: str, tmp_path: Path) -> None:

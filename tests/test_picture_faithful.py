@@ -55,6 +55,42 @@ def test_a_progressive_jpeg_cut_between_its_scans_is_damaged() -> None:
             load(data[:at])
 
 
+def closed_too_soon() -> dict[str, bytes]:
+    end = b"\xff\xd9"
+    plain = encode(NOISE, "JPEG")
+    header = plain.index(b"\xff\xc0") + 5
+    height = int.from_bytes(plain[header : header + 2])
+    fine = encode(NOISE, "JPEG", progressive=True)
+    scans = [at for at in range(len(fine)) if fine[at : at + 2] == b"\xff\xda"]
+    rows = encode(NOISE, "JPEG", restart_marker_rows=1)
+    marks = [at for at in range(len(rows)) if rows[at] == 0xFF and 0xD0 <= rows[at + 1] <= 0xD7]
+    return {
+        "its last pixels": plain[: len(plain) // 2] + end,
+        "its last pixels ": plain[:header] + (2 * height).to_bytes(2) + plain[header + 2 :],
+        "its last pixels  ": rows[: marks[-1]] + end,
+        "its last pixels   ": fine[:-200] + end,
+        "a scan": fine[: scans[-1]] + end,
+        "a scan ": fine[: scans[3]] + fine[scans[4] :],
+        "a part between two restart markers": rows[: marks[0]] + rows[marks[1] :],
+    }
+
+
+@pytest.mark.parametrize("what", closed_too_soon())
+def test_a_jpeg_that_was_closed_although_something_is_missing(what: str) -> None:
+    data = closed_too_soon()[what]
+    pixels = load_with(f"lacks {what.strip()}, although", data)
+    np.testing.assert_array_equal(pixels, load_with("lacks", data + data))  # as in an album
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_whole_jpeg_lacks_nothing_however_flat_it_is(mode: str) -> None:
+    for size in ((1, 1), (8, 8), (33, 17), (64, 40)):
+        for image in (Image.new("RGB", size, "white"), Image.fromarray(NOISE).resize(size)):
+            for options in ({}, {"progressive": True}, {"restart_marker_blocks": 1}):
+                for subsampling in (0, 2):
+                    load(encode(image.convert(mode), "JPEG", subsampling=subsampling, **options))
+
+
 def test_no_pixel_is_made_up_for_a_jpeg_that_is_cut() -> None:
     data = encode(PICTURE, "JPEG", quality=95)
     whole = load(data)

@@ -147,7 +147,7 @@ def compress(
     as OUT. OUT is a folder if it exists as one or ends in "/". Below a folder that is an input,
     files with a picture's suffix are taken; the others are counted. Hidden files are left alone.
 
-    Standard input is one picture or many: JPEG, PNG, PNM, BMP or WebP one behind the other,
+    Standard input is one picture or many: JPEG, PNG, PNM, BMP, WebP or TIFF one behind the other,
     multipart as web cameras send it, or YUV4MPEG2. Each becomes a frame as soon as it is there. In
     a folder the frames become NAME-000001.tac and so on, behind those that are there. In a file or
     on standard output they form a stream, which the other commands read. Of a file that is named

@@ -194,7 +194,9 @@ _PAM_FIELD = re.compile(rb"^(WIDTH|HEIGHT|DEPTH|MAXVAL)\s+(\d{1,9})\s*$", re.MUL
 
 
 def _pam(data: bytearray) -> Walk:
-    while (end := data.find(b"\nENDHDR", 0, 1 << 13)) < 0 or not (end := data.find(b"\n", end + 1) + 1):
+    while (end := data.find(b"\nENDHDR", 0, 1 << 13)) < 0 or not (
+        end := data.find(b"\n", end + 1) + 1
+    ):
         if len(data) >= 1 << 13:
             raise Broken("the header of this PAM does not end", 2)
         yield len(data) + 1
@@ -249,7 +251,7 @@ def tiff(data: bytearray) -> Walk:
     """
     yield 16
     order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
-    word, counted = (8, 8) if data[2:4] in (b"+\0", b"\0+") else (4, 2)
+    word, counted = (8, 8) if data[2:4].strip(b"\0") == b"+" else (4, 2)
 
     def number(at: int, size: int = word) -> int:
         return int.from_bytes(data[at : at + size], order)

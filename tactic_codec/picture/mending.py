@@ -5,14 +5,18 @@ picture sees no difference. Damage in what the pixels come from stays an error.
 """
 
 import io
+import re
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 
 from tactic_codec.picture.boxes import PNG_SIGNATURE, jpeg_segments, png_chunks
+from tactic_codec.picture.lengths import Broken, jpeg
 
 _PIXELS_OF_PNG = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _PIXELS_OF_WEBP = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP")
 
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _END_OF_JPEG = b"\xff\xd9"
 # Where even one bit of the pixels is missing, these give different pictures.
 _TAILS = (b"", bytes(256), b"\xfe" * 256)
@@ -65,6 +69,36 @@ def _webp(data: bytes) -> bytes:
     return b"RIFF" + len(body).to_bytes(4, "little") + body
 
 
+def lacking(data: bytes) -> tuple[str, bytes]:
+    """What a JPEG lacks although it has its end marker.
+
+    Returns:
+        What is missing for certain, or "". And a file that shows something else than ``data`` if
+        the last pixels are missing, or b"" where that is no question.
+    """
+    walk = jpeg(bytearray(data))
+    try:
+        while next(walk) <= len(data):
+            pass
+    except Broken:
+        return "", b""
+    except StopIteration as stop:
+        data = data[: stop.value]
+    if not data.endswith(_END_OF_JPEG):
+        return "", b""
+    segments = [*jpeg_segments(data), (0, len(data), b"")]
+    restarts = list[int]()
+    for (marker, at, _), (_, end, _) in pairwise(segments):
+        if marker == 0xDA:
+            restarts = [found[0][1] & 7 for found in _RESTART.finditer(data, at, end)]
+            if restarts != [number % 8 for number in range(len(restarts))]:
+                return "a part between two restart markers", b""
+    if not _has_all_scans(data):
+        return "a scan", b""
+    more = _TAILS[-1] + bytes([0xFF, 0xD0 + len(restarts) % 8]) + _TAILS[-1]
+    return "", data[:-2] + more + _END_OF_JPEG
+
+
 def _has_all_scans(data: bytes) -> bool:
     """Whether a JPEG has a scan for every bit of every coefficient of every component.
 
@@ -80,5 +114,7 @@ def _has_all_scans(data: bytes) -> bool:
             first, last, shifts = body[-3:]
             for component in body[1:-3:2]:
                 for k in range(first, min(last, 63) + 1):
+                    if missing.get((component, k)) != (shifts >> 4 or 14):  # one before is lost
+                        return False
                     missing[component, k] = shifts & 15
     return bool(components) and not any(missing.values())

@@ -42,6 +42,12 @@ _IN_NATIVE_ORDER = {
 }
 """Pillow's names of samples that are floats or signed, of either order of bytes."""
 
+_FLAT = 4
+"""Levels of grey between which the last block of a JPEG has to lie where data may be missing."""
+
+_RESTARTS = b"\xff\xdd\0\x04"
+"""Begins the segment of a JPEG that tells of restart markers."""
+
 _PIECE_BYTES = 1 << 20
 """Read at once of a stream whose length nobody knows."""
 
@@ -87,12 +93,15 @@ def load(
 def decoded(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image:
     """Read a picture, and one whose file is damaged where its pixels are not; errors as `load`."""
     try:
-        return _decoded(reader, stream, max_pixels)
+        image = _decoded(reader, stream, max_pixels)
     except DamagedImage:
-        image = _mended(reader, stream, max_pixels)
-        if image is None:
+        mended = _mended(reader, stream, max_pixels)
+        if mended is None:
             raise
-        return image
+        return mended
+    if reader.name == "JPEG":
+        _warn_of_lacking(image, stream, max_pixels)
+    return image
 
 
 def _decoded(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image:
@@ -142,6 +151,34 @@ def _refuse_silent_damage(reader: Reader, stream: BinaryIO) -> None:
         raise DamagedImage("the JPEG 2000 picture is cut: fetch it again")
     if reader.name == "PNG" and not idat_is_whole(stream):
         raise DamagedImage("a checksum of the PNG's pixels is wrong: fetch it again")
+
+
+def _warn_of_lacking(image: Image.Image, stream: BinaryIO, max_pixels: int) -> None:
+    """Warn of a JPEG that was closed with an end marker although pixels are missing.
+
+    libjpeg shows grey or coarse blocks there. Whether the last ones are missing shows when there is
+    more data before the marker: then they change.
+    """
+    width, height = image.size
+    last = image.crop(((width - 1) // 8 * 8, (height - 1) // 8 * 8, width, height)).convert("L")
+    doubtful = np.ptp(np.asarray(last)) <= _FLAT or "progressive" in image.info
+    stream.seek(0)
+    data = stream.read(bytes_of(max_pixels))
+    if not doubtful and _RESTARTS not in data:
+        return
+    from tactic_codec.picture.mending import lacking
+
+    what, other = lacking(data)
+    if doubtful and other:
+        again = _decoded(find_reader(other[:HEAD_BYTES]), io.BytesIO(other), max_pixels)
+        what = "" if np.array_equal(np.asarray(image), np.asarray(again)) else "its last pixels"
+    if what:
+        warnings.warn(
+            f"the JPEG lacks {what}, although it has an end marker: what is missing there is"
+            " grey or coarse",
+            ImageWarning,
+            stacklevel=4,
+        )
 
 
 def _refuse_missing_rows(image: Image.Image, stream: BinaryIO) -> None:

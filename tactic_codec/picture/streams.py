@@ -458,7 +458,9 @@ class _Splitter:
         if _CHUNKED.search(self._data, 0, at):
             self._over = True
             why = "this is HTTP in chunks, with their lengths between the bytes of the pictures"
-            yield from self._failed(UnsupportedImage(f"{why}: have curl, without --raw, take them out"))
+            yield from self._failed(
+                UnsupportedImage(f"{why}: have curl, without --raw, take them out")
+            )
             return
         told = _LENGTH.search(bytes(self._data[:at]))
         self._part_bytes = int(told[1]) if told else None
