@@ -80,6 +80,8 @@ def test_a_jpeg_that_was_closed_although_something_is_missing(what: str) -> None
     data = closed_too_soon()[what]
     pixels = load_with(f"lacks {what.strip()}, although", data)
     np.testing.assert_array_equal(pixels, load_with("lacks", data + data))  # as in an album
+    with pytest.warns(ImageWarning, match="lacks"):
+        load(data, max_pixels=sys.maxsize)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])

@@ -162,8 +162,7 @@ def _warn_of_lacking(image: Image.Image, stream: BinaryIO, max_pixels: int) -> N
     width, height = image.size
     last = image.crop(((width - 1) // 8 * 8, (height - 1) // 8 * 8, width, height)).convert("L")
     doubtful = np.ptp(np.asarray(last)) <= _FLAT or "progressive" in image.info
-    stream.seek(0)
-    data = stream.read(bytes_of(max_pixels))
+    data = _whole(stream, max_pixels)
     if not doubtful and _RESTARTS not in data:
         return
     from tactic_codec.picture.mending import lacking
@@ -232,12 +231,7 @@ def _mended(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image | 
     """Read a picture whose file is damaged where its pixels are not, or return None."""
     from tactic_codec.picture.mending import mended  # few pictures need it
 
-    limit = bytes_of(max_pixels)
-    stream.seek(0)
-    data = stream.read(limit + 1)
-    if len(data) > limit:
-        return None
-    for files in mended(reader.name, data):
+    for files in mended(reader.name, _whole(stream, max_pixels)):
         try:
             image, *others = (_decoded(reader, io.BytesIO(file), max_pixels) for file in files)
         except DamagedImage:
@@ -251,6 +245,13 @@ def _mended(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image | 
             )
             return image
     return None
+
+
+def _whole(stream: BinaryIO, max_pixels: int) -> bytes:
+    """All of a file, but nothing of one that is too long for its pixels."""
+    fits = stream.seek(0, io.SEEK_END) <= bytes_of(max_pixels)
+    stream.seek(0)
+    return stream.read() if fits else b""
 
 
 def _cropped(image: Image.Image, aperture: bytes) -> Image.Image:
