@@ -23,7 +23,8 @@
     ├── OutOfMemory            memory does not suffice; a MemoryError, too
     ├── OutputExists           an output that would be overwritten
     ├── ConfigError            a training configuration that cannot be run
-    └── DataError              a training folder that cannot be used
+    ├── DataError              a training folder that cannot be used
+    └── UnsupportedNetwork     an ONNX file that cannot teach or judge
 
 A message says what was found, what was expected and what to do.
 Errors of other libraries are translated where they enter, with ``raise ... from``.
@@ -143,3 +144,7 @@ class ConfigError(TacError):
 
 class DataError(TacError):
     """The training folder cannot be used."""
+
+
+class UnsupportedNetwork(TacError):
+    """An ONNX file that cannot teach a codec, or judge one."""

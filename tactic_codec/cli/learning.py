@@ -27,6 +27,7 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
         "tactic train --from imagenet --data photos --out models/mine",
         "tactic train my.toml --data photos/train --out models/mine",
         "tactic compress -m models/mine photo.jpg photo.tac",
+        "tactic train --from imagenet --teacher net.onnx --data frames --out models/ours",
     ),
 )
 @click.argument(
@@ -65,6 +66,15 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
     "kept out. May be given several times.",
 )
 @click.option(
+    "--teacher",
+    "networks",
+    metavar="NET.onnx",
+    multiple=True,
+    help="Make a codec for this network, from pictures without classes: what it says of a decoded "
+    "picture is to stay what it says of the picture. May be given several times.",
+)
+@options.reading("teacher")
+@click.option(
     "--head-only",
     is_flag=True,
     help="Keep the codec of --from as it is, and train a task network for it.",
@@ -89,6 +99,9 @@ def train(
     folders: tuple[Path, ...],
     unlabelled: tuple[Path, ...],
     tests: tuple[Path, ...],
+    networks: tuple[str, ...],
+    teacher_input: tuple[str, ...],
+    teacher_output: tuple[str, ...],
     head_only: bool,
     out: Path,
     run: Path | None,
@@ -99,8 +112,9 @@ def train(
 ) -> None:
     """Train a model on your own pictures and write its model folder.
 
-    --from imagenet without CONFIG.toml makes a specialist for the classes of your folder. For all
-    else CONFIG.toml says what is trained and for how long: experiments/ has examples with comments.
+    --from imagenet without CONFIG.toml makes a specialist for the classes of your folder. With
+    --teacher NET.onnx it makes a codec for that network, and the folder holds pictures at any
+    depth. An ONNX file from a stranger is to be trusted as a program is. For all else CONFIG.toml says what is trained and for how long: experiments/ has examples with comments.
     Give the same command again to go on with a run that was interrupted.
 
     At the end the model is exported and evaluated on real files. A specialist is also compared with
@@ -113,6 +127,8 @@ def train(
     with opened(quiet=quiet) as console:
         with options.torch_for("training"):
             from tactic_codec.training import command
+            from tactic_codec.training.config import parse_teacher
+        teachers = [parse_teacher(net, teacher_input, teacher_output) for net in networks]
         model = command.train_command(
             config,
             folders,
@@ -121,6 +137,7 @@ def train(
             tests=tests,
             head_only=head_only,
             start=start,
+            teachers=teachers,
             run=run,
             device=device,
             threads=threads,
@@ -129,7 +146,7 @@ def train(
             progress=_Steps(console),
             say=console.say,
         )
-        if model is not None and config is None:
+        if model is not None and config is None and not teachers:
             run = run or command.default_run(model.name)
             _compare(console, model, tests or folders, run)
         if model is not None:
@@ -200,4 +217,6 @@ class _Steps:
 
 def _figures(step: "Step") -> str:
     accuracy = "" if step.accuracy is None else f", accuracy {100 * step.accuracy:.1f} %"
-    return f"{step.stage}: {step.rate:.4f} bpp, {step.psnr:.2f} dB{accuracy}"
+    # Without labels, what L_T comes to is all that tells how the task fares.
+    task = f", L_T {step.task:.3f}" if step.accuracy is None and step.task is not None else ""
+    return f"{step.stage}: {step.rate:.4f} bpp, {step.psnr:.2f} dB{accuracy}{task}"

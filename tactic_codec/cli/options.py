@@ -40,6 +40,27 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def reading(role: str) -> Callable[[F], F]:
+    """Return the options that say how the ONNX file of a role reads pictures."""
+    return compose(
+        click.option(
+            f"--{role}-input",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="How it reads pictures: size=640 or size=HEIGHT,WIDTH (0: any), layout=nchw or "
+            "nhwc, order=rgb or bgr, range=255 or 1, mean=M or M,M,M and std=S, in that range. What "
+            "is not given is guessed, and printed. May be given several times.",
+        ),
+        click.option(
+            f"--{role}-output",
+            metavar="NAME",
+            multiple=True,
+            help="An output that counts, or any tensor inside, as those before boxes are selected. "
+            "By default all. May be given several times.",
+        ),
+    )
+
+
 files_from = click.option(
     "--files-from",
     metavar="FILE",

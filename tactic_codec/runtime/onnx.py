@@ -5,11 +5,18 @@ import os
 import sys
 import threading
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec.errors import DamagedModel, OutOfMemory, OutOfThreads, TacError
+from tactic_codec.errors import (
+    DamagedModel,
+    OutOfMemory,
+    OutOfThreads,
+    TacError,
+    UnsupportedNetwork,
+)
 from tactic_codec.model import Model
 
 # From 1.29 on it writes a device's number into the home, and sends statistics to its makers. Only
@@ -38,6 +45,9 @@ except ImportError as exc:
 # error, users cannot mend.
 _FATAL = 4
 
+_NOTHING_OUTSIDE = ("session.model_external_initializers_file_folder_path", os.devnull)
+"""Weights outside the file would be read from the folder the command runs in, unhashed."""
+
 _MEMORY_SIGNS = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 """In messages of sessions that memory did not suffice for."""
 
@@ -61,6 +71,53 @@ class _Session(ort.InferenceSession):  # type: ignore[misc]
         pass
 
 
+class ForeignNetwork:
+    """A network that no model holds, of one input and any outputs; threads may share it."""
+
+    def __init__(self, data: bytes, *, folded: str | None = None, threads: int = 1) -> None:
+        """Open an ONNX file with weights inside.
+
+        Args:
+            data: the file.
+            folded: where to write the network with its constants computed; then nothing else of it
+                is changed.
+            threads: that it may use.
+
+        Raises:
+            UnsupportedNetwork: ONNX Runtime does not read it.
+        """
+        options = ort.SessionOptions()
+        options.log_severity_level = _FATAL
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry(*_NOTHING_OUTSIDE)
+        if folded:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+            options.optimized_model_filepath = folded
+        try:
+            self._session = _Session(data, options, providers=["CPUExecutionProvider"])
+        # Its exception classes share no base below Exception.
+        except Exception as exc:
+            raise UnsupportedNetwork(
+                f"ONNX Runtime does not read the network: {' '.join(str(exc).split())}"
+            ) from exc
+
+    def run(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run the network on one array.
+
+        Raises:
+            UnsupportedNetwork: it cannot be run on such an array.
+        """
+        try:
+            given = {self._session.get_inputs()[0].name: np.ascontiguousarray(array)}
+            outputs: list[NDArray[Any]] = self._session.run(None, given)
+        except Exception as exc:
+            raise UnsupportedNetwork(
+                f"the network does not run on an input of {array.shape}: "
+                f"{' '.join(str(exc).split())}"
+            ) from exc
+        return outputs
+
+
 class OnnxRuntime:
     """Networks as ONNX Runtime sessions, made when they are first run."""
 
@@ -78,10 +135,7 @@ class OnnxRuntime:
         # The arena keeps the memory of a run for the next one: asking the system for it anew each
         # time, page by page, takes as long as the network itself. Tiles bound what it grows to.
         self._options.enable_cpu_mem_arena = True
-        # Weights outside the file would be read from the folder the command runs in, unhashed.
-        self._options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", os.devnull
-        )
+        self._options.add_session_config_entry(*_NOTHING_OUTSIDE)
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._lock = threading.Lock()
 

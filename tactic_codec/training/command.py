@@ -11,7 +11,7 @@ runs/<name>/candidate/      the model folder of the newest evaluation, where it 
 import json
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,16 @@ from tactic_codec.networks.heads import KINDS, LAST_LAYER, build_head
 from tactic_codec.training import parallel
 from tactic_codec.training.calibration import calibration, learning
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
-from tactic_codec.training.config import TrainingConfig, load_config, parse_config
+from tactic_codec.picture import Pixels
+from tactic_codec.training.config import (
+    TeacherConfig,
+    TrainingConfig,
+    check,
+    load_config,
+    parse_config,
+)
 from tactic_codec.training.curve import draw_curve
-from tactic_codec.training.data import ImageFolders, scan
+from tactic_codec.training.data import Crops, ImageFolders, scan
 from tactic_codec.training.described import (
     describe_part,
     documents_of,
@@ -43,8 +50,9 @@ from tactic_codec.training.loop import Step, load_trained, train
 from tactic_codec.training.manifest import add_metrics
 from tactic_codec.training.parts import HeadExport
 from tactic_codec.training.placing import check_place, install
-from tactic_codec.training.specialise import head_only_config, specialist_config
+from tactic_codec.training.specialise import head_only_config, pupil_config, specialist_config
 from tactic_codec.training.tasks import task_of
+from tactic_codec.training.teacher import load as load_teachers
 
 RUN = "run.json"
 CURVE = "learning.png"
@@ -64,6 +72,7 @@ def train_command(
     tests: Sequence[Path] = (),
     head_only: bool = False,
     start: str | Path | None = None,
+    teachers: Sequence[TeacherConfig] = (),
     run: Path | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -84,6 +93,8 @@ def train_command(
         head_only: keep the codec of ``start`` and add a task network to it.
         out: the model folder to make.
         start: name or folder of the model whose weights a new run starts from.
+        teachers: networks that are to see no difference, in place of the configuration's. Then
+            folders hold pictures at any depth, and nothing is asked of their names.
         run: folder of checkpoint and log; ``runs/<name>`` by default.
         device: ``cpu`` or ``cuda``.
         threads: of torch; its own choice by default.
@@ -103,10 +114,13 @@ def train_command(
         UnknownModel: ``start`` is no model.
         DamagedModel: its files contradict its manifest or the rules.
         BackendUnavailable: the package that carries a task network's published weights is missing.
+        UnsupportedNetwork: a teacher cannot teach, see `teacher.load`.
         TacError: what was trained cannot be exported, see `training.export.export`.
     """
     model = None if start is None else find(start)
-    config = _config(config, model, out.name, head_only)
+    config = _config(config, model, out.name, head_only, teachers)
+    if config.teacher:
+        folders, unlabelled = (), (*folders, *unlabelled)
     check_place(out, overwrite=force)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -133,6 +147,7 @@ def train_command(
     }
 
     kept = model if config.head_only else None
+    taught = load_teachers(config.teacher, *_shown(config, data), say) if config.teacher else None
 
     def assess(network: TacticNetwork) -> dict[str, Any]:
         candidate = _export(config, data, network, run, origin, codec=kept)
@@ -145,6 +160,7 @@ def train_command(
         run,
         device=device,
         start=_start(model, config, data),
+        teachers=taught,
         on_start=lambda: _write_json(run / RUN, described),
         on_step=(lambda step: progress(step, config.steps)) if progress else None,
         evaluate=assess,
@@ -157,7 +173,11 @@ def train_command(
 
 
 def _config(
-    given: Path | TrainingConfig | None, model: Model | None, name: str, head_only: bool
+    given: Path | TrainingConfig | None,
+    model: Model | None,
+    name: str,
+    head_only: bool,
+    teachers: Sequence[TeacherConfig],
 ) -> TrainingConfig:
     """Return what is to be trained, from what was given and the model that it starts from.
 
@@ -168,15 +188,32 @@ def _config(
         config = load_config(given)
     elif given is not None:
         config = given
+    elif model is not None and teachers:
+        config = pupil_config(model, name, teachers)
     elif model is not None:
         config = specialist_config(model, name)
     else:
         raise ConfigError("give a configuration file, a model to start from, or both")
+    if teachers and config.teacher != tuple(teachers):
+        config = replace(config, teacher=tuple(teachers))
+        check(config, "the configuration with these teachers")
     if not (head_only or config.head_only):
         return config
     if model is None:
         raise ConfigError("a task network is added to a model: name it with --from")
     return head_only_config(model, config)
+
+
+SHOWN, FAR = 32, 1 << 40
+"""Crops over which the spread of a teacher's outputs is taken, and the first one's number, which no
+run of steps reaches."""
+
+
+def _shown(config: TrainingConfig, data: ImageFolders) -> tuple[Pixels, Tensor]:
+    """Return a crop as training shows them, uint8 [H, W, 3], and some, uint8 [B, 3, H, W]."""
+    crops = Crops(data.parts, config.data, config.stage[0].size, config.seed)
+    shown = torch.stack([crops[FAR + number][0] for number in range(SHOWN)])
+    return shown[0].permute(1, 2, 0).numpy(), shown
 
 
 def _check_run(run: Path, origin: Mapping[str, Any], data: ImageFolders) -> None:

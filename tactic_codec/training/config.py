@@ -6,6 +6,7 @@
     [network]                widths of the paper's transforms, in channels
     [residual]               or: the residual transforms with several quality levels
     [task]                   which task network, and whether it learns
+    [[teacher]]              networks that are to see no difference, in place of a task network
     [masks]                  the classes of label maps, where the task is segmentation
     [data]                   the split and how often each folder is drawn
     [entropy]                contexts of the tables
@@ -22,7 +23,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -149,6 +150,27 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class TeacherConfig:
+    """A network whose outputs for picture and decoded picture are to stay alike.
+
+    How it reads pictures: pixels of 0 to ``range``, minus ``mean``, over ``std``. An ONNX file's
+    open settings are guessed, see `foreign`; a task network knows its own.
+    """
+
+    network: str  # an ONNX file, or the name of a task network with published weights
+    weight: float = 1.0  # of its distance in the task loss
+    draw: float = 1.0  # how often a batch is shown to it, over how often to the others
+    scale: tuple[float, float] = (1.0, 1.0)  # it sees crops at scales drawn from this range
+    size: tuple[int, ...] = ()  # side, or height and width, that it reads; 0: any
+    outputs: tuple[str, ...] = ()  # that count; any tensors of the graph
+    layout: Literal["nchw", "nhwc", None] = None
+    order: Literal["rgb", "bgr", None] = None
+    range: float | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """A whole run."""
 
@@ -164,6 +186,7 @@ class TrainingConfig:
     residual: ResidualConfig | None = None
     levels: LevelsConfig | None = None
     task: TaskConfig = field(default_factory=TaskConfig)
+    teacher: tuple[TeacherConfig, ...] = ()  # in place of the task network, they make L_T
     masks: MasksConfig | None = None
     data: DataConfig = field(default_factory=DataConfig)
     entropy: EntropyConfig = field(default_factory=EntropyConfig)
@@ -220,12 +243,14 @@ class TrainingConfig:
     @property
     def uses_teacher(self) -> bool:
         """Whether any stage distils."""
-        return any(stage.alpha * (stage.distill + stage.features) > 0 for stage in self.stage)
+        return self.uses_task and any(
+            stage.alpha * (stage.distill + stage.features) > 0 for stage in self.stage
+        )
 
     @property
     def uses_task(self) -> bool:
-        """Whether any stage has a task loss."""
-        return any(stage.alpha > 0 for stage in self.stage)
+        """Whether any stage has the loss of a task network that is built with the codec."""
+        return not self.teacher and any(stage.alpha > 0 for stage in self.stage)
 
 
 def load_config(path: Path) -> TrainingConfig:
@@ -242,6 +267,35 @@ def load_config(path: Path) -> TrainingConfig:
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
     return parse_config(raw, str(path))
+
+
+def parse_teacher(network: str, settings: Sequence[str], outputs: Sequence[str]) -> TeacherConfig:
+    """Read what a command line says of a network.
+
+    Args:
+        network: an ONNX file, or the name of a task network.
+        settings: ``KEY=VALUE``, each of a field of `TeacherConfig`; lists have commas.
+        outputs: names of those that count.
+
+    Raises:
+        ConfigError: there is no such setting, or it has no such value.
+    """
+    hints = typing.get_type_hints(TeacherConfig)
+    raw: dict[str, Any] = {"network": network, "outputs": list(outputs)}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        values = [_value(part) for part in text.split(",")]
+        raw[key] = values if typing.get_origin(hints.get(key)) is tuple else values[0]
+    return _build(TeacherConfig, raw, network)
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def parse_config(raw: dict[str, Any], where: str = "the configuration") -> TrainingConfig:
@@ -335,6 +389,17 @@ def check(config: TrainingConfig, where: str) -> None:
     evaluation = (config.evaluation.every, config.evaluation.images)
     require(min(evaluation) > 0, "evaluation every and images must be positive")
     _check_task(config, require)
+    for teacher in config.teacher:
+        _check_teacher(teacher, require)
+    require(
+        not config.teacher
+        or not (
+            config.head_only
+            or config.masks
+            or any(stage.quantisation == "none" for stage in config.stage)
+        ),
+        "teachers teach codecs: leave head_only, [masks] and stages without coding out",
+    )
     _check_data(config.data, require)
     _check_codec(config, require)
     _check_masks(config, require)
@@ -364,6 +429,20 @@ def _check_task(config: TrainingConfig, require: _Require) -> None:
             task.network in FEATURE_NETWORKS,
             f"features are distilled from {' and '.join(FEATURE_NETWORKS)} only",
         )
+
+
+def _check_teacher(teacher: TeacherConfig, require: _Require) -> None:
+    low, high = teacher.scale
+    require(0 < low <= high <= 4, "teacher scale must be a range above 0, to 4 at most")
+    require(0 < teacher.weight < math.inf, "teacher weight must be positive")
+    require(0 < teacher.draw < math.inf, "teacher draw must be positive")
+    require(len(teacher.size) <= 2, "teacher size is one side, or height and width")
+    require(all(0 <= side <= 4096 for side in teacher.size), "teacher size must be 0 to 4096")
+    require(teacher.range is None or 0 < teacher.range < math.inf, "teacher range must be positive")
+    for name, values in (("mean", teacher.mean), ("std", teacher.std)):
+        require(len(values) in (0, 1, 3), f"teacher {name} has one value, or one for each colour")
+        require(all(map(math.isfinite, values)), f"teacher {name} must be finite")
+    require(all(value > 0 for value in teacher.std), "teacher std must be positive")
 
 
 def _check_data(data: DataConfig, require: _Require) -> None:

@@ -130,8 +130,12 @@ def scan(
     """
     shards = {f: _shard(f) for f in unlabelled if f.joinpath(TRAIN).with_suffix(INDEX).exists()}
     files = [
-        (folder, task.images(folder / KEPT if folder in shards else folder))
-        for folder in (*folders, *unlabelled, *tests)
+        *((folder, task.images(folder)) for folder in folders),
+        *(
+            (folder, _pictures(folder / KEPT if folder in shards else folder))
+            for folder in unlabelled
+        ),
+        *((folder, task.images(folder)) for folder in tests),
     ]
     labelled = files[: len(folders)] + files[len(folders) + len(unlabelled) :]
     found = {folder: task.classes(folder, images) for folder, images in labelled}
@@ -174,6 +178,16 @@ def scan(
                 continue
             parts.append(split(folder, good, shares, random, has_labels, set(kept_out)))
     return ImageFolders(names, tuple(parts), tuple(skipped), _class_weights(parts, counts))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """List the pictures of a folder without labels, at any depth."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; expected one that holds pictures")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in image.SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder} holds no pictures")
+    return paths
 
 
 def _read(task: TrainingTask[Any, Any], classes: int, example: Example) -> NDArray[np.int64] | str:
@@ -246,7 +260,9 @@ def split(
         # Kinds of pictures that no class names are each held out in their share.
         groups = {}
         for example in examples:
-            groups.setdefault(example.path.relative_to(folder).parts[0], []).append(example)
+            # Those that lie in no folder of their own are one kind.
+            kind = "".join(example.path.relative_to(folder).parts[:-1][:1])
+            groups.setdefault(kind, []).append(example)
     sets: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
     for group in groups.values():
         shuffled = [group[i] for i in random.permutation(len(group))]

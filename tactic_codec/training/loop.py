@@ -33,6 +33,7 @@ from tactic_codec.training.config import StageConfig, TrainingConfig
 from tactic_codec.training.data import Crops, ImageFolders, batches
 from tactic_codec.training.objective import TrainingLoss
 from tactic_codec.training.tasks import task_of
+from tactic_codec.training.teacher import Teachers
 
 FAST = 10
 """Density and gains learn this many times faster than the rest. A prior that lags behind latents
@@ -46,7 +47,7 @@ class Step(NamedTuple):
     stage: str
     loss: float
     distortion: float  # L_D
-    task: float | None  # L_T, nats
+    task: float | None  # L_T: nats, or a distance
     rate: float  # L_R, bits a pixel, mean over the batch's levels
     psnr: float  # dB, mean over the batch
     accuracy: float | None  # top-1 share of the labelled images, or pixels, of this batch
@@ -88,6 +89,7 @@ def train(
     *,
     device: str = "cpu",
     start: Mapping[str, Tensor] | None = None,
+    teachers: Teachers | None = None,
     on_start: Callable[[], None] | None = None,
     on_step: Callable[[Step], None] | None = None,
     evaluate: Callable[[TacticNetwork], dict[str, Any]] | None = None,
@@ -100,6 +102,7 @@ def train(
         run: folder of checkpoint and log; made if it is missing.
         device: ``cpu`` or ``cuda``.
         start: weights that a new run starts from, by name; the others start at random.
+        teachers: of the configuration, where it has some.
         on_start: called once the run folder is known to belong to this configuration.
         on_step: called after every step, by the first process.
         evaluate: called every ``config.evaluation.every`` steps but for the last one, by the first
@@ -119,7 +122,8 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     learner = _build_learner(config, len(data.classes), device, start or {})
     objective = TrainingLoss(
-        learner.network, learner.teacher, config.task, data.class_weights, config.offsets
+        *(learner.network, learner.teacher, config.task, data.class_weights, config.offsets),
+        None if teachers is None else teachers.to(device),
     )
     done, anew = checkpoint.resume(run, config, learner, device)
     parallel.wait()  # for all to have read what the first one will change
@@ -280,7 +284,7 @@ def _step(
 
     terms = outcome.terms
     mse_B = terms.distortion_B.detach() / stage.pixel_scale**2
-    sees = outcome.answer is not None
+    sees = outcome.answer is not None or bool(config.teacher)
     return Step(
         step=step,
         stage=stage.name,

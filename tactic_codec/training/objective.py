@@ -18,6 +18,7 @@ from tactic_codec.networks.heads import KINDS, look
 from tactic_codec.training import loss
 from tactic_codec.training.config import StageConfig, TaskConfig
 from tactic_codec.training.tasks import TRAINING
+from tactic_codec.training.teacher import Teachers
 
 LEVEL_BALANCE = 0.35
 """Power of 1/β that weighs the levels in a batch. Losses shrink as levels rise, in the end about as
@@ -43,6 +44,7 @@ class TrainingLoss(nn.Module):
         task: TaskConfig,
         class_weights: Tensor | None = None,
         offsets: Sequence[float] = (),
+        teachers: Teachers | None = None,
     ) -> None:
         """Take the networks.
 
@@ -52,12 +54,14 @@ class TrainingLoss(nn.Module):
             task: describes both task networks.
             class_weights: of the cross-entropy of a segmentation.
             offsets: that each level rounds with; none where the stages say it.
+            teachers: make L_T in place of the task network.
         """
         super().__init__()
         self.network = network
         self.teacher = teacher
         self.task = task
         self.class_weights = class_weights
+        self.teachers = teachers
         self.offsets = torch.tensor(offsets) if offsets else None
 
     def forward(
@@ -87,6 +91,8 @@ class TrainingLoss(nn.Module):
             if self.network.head is not None and stage.alpha > 0:
                 x_hat_BCHW = coded.x_hat_BCHW.float()
                 task_B, answer, teacher_answer = self._see(x_hat_BCHW, x_BCHW, labels, stage)
+            elif self.teachers is not None and stage.alpha > 0:
+                task_B = self.teachers(coded.x_hat_BCHW.float().clamp(0, 1), x_BCHW)
         terms = loss.Terms(
             distortion_B=loss.distortion(coded.x_hat_BCHW, x_BCHW, stage.pixel_scale),
             task_B=task_B,

@@ -1,12 +1,18 @@
 """From a model that exists: the configurations behind ``tactic train --from``.
 
+    codec, shown to teachers ─▶ synthesis on rounded latents       for networks that somebody runs
+
+And for the classes of a folder:
+
     head on images ─▶ teacher ─▶ codec and head together ─▶ synthesis and head on rounded latents
 
 The task network learns the folder's classes first, on images that are not coded. What it then says
 of an image is what codec and head, trained together, have to keep.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from tactic_codec.errors import ConfigError
 from tactic_codec.model import Model
@@ -17,13 +23,18 @@ from tactic_codec.training.config import (
     EvaluationConfig,
     LevelsConfig,
     NetworkConfig,
+    StageConfig,
     TaskConfig,
+    TeacherConfig,
     TrainingConfig,
     check,
     parse_config,
 )
 
 TASK = "classify"
+
+TEACHER_ALPHA = 4.0
+"""Weight of a teacher's distance. Where it is 0.25, that weighs as much as a picture of 20 dB."""
 
 
 def specialist_config(model: Model, name: str) -> TrainingConfig:
@@ -37,22 +48,16 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         ConfigError: the model has other transforms, no classifier, or a manifest that does not
             tell how it was trained; or the name is none.
     """
-    try:
-        transforms = transforms_of(model)
-        made = parse_config(dict(model.manifest["training"]["config"]), str(model.path))
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ConfigError(f"{model.path} does not say how the model was trained: {exc}") from exc
-    # As it stood when latents still moved: what comes behind only settles the synthesis.
-    moving = [stage for stage in made.stage if stage.quantisation not in ("none", "rounded")]
-    if not isinstance(transforms, ResidualConfig) or TASK not in model.heads or not moving:
+    transforms, made, moving = _start(model)
+    if TASK not in model.heads:
         raise ConfigError(
-            f"model {model.name} has no quality levels or no classifier to start from; "
-            "start from imagenet, or give a configuration file"
+            f"model {model.name} has no classifier to start from; start from imagenet, or give a "
+            "configuration file"
         )
     network = model.heads[TASK].network
     features = network == "efficientnet_lite0"
     joint = replace(
-        moving[-1],
+        moving,
         name="joint",
         steps=600,
         batch=16,
@@ -106,6 +111,80 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
     )
     check(config, f"a specialist of {model.name}")
     return config
+
+
+def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> TrainingConfig:
+    """Return the configuration that makes a codec for networks that somebody runs.
+
+    Args:
+        model: with residual transforms, whose weights it starts from.
+        name: of the codec.
+        teachers: those networks.
+
+    Raises:
+        ConfigError: as `specialist_config`; a classifier is not needed.
+    """
+    transforms, made, moving = _start(model)
+    joint = replace(
+        moving,
+        name="joint",
+        steps=700,
+        batch=8,
+        size=256,
+        alpha=TEACHER_ALPHA,
+        label=1.0,
+        distill=0.0,
+        features=0.0,
+        learning_rate=5e-4,
+        final_learning_rate=3e-5,
+        warmup=20,
+    )
+    rounded = replace(
+        joint,
+        name="rounded",
+        steps=300,
+        warmup=0,
+        learning_rate=3e-4,
+        final_learning_rate=2e-5,
+        quantisation="rounded",
+        offset=min(level.offset for level in model.levels),
+    )
+    config = TrainingConfig(
+        name=name,
+        description=f"Made from {model.name} for {', '.join(Path(t.network).name for t in teachers)}.",
+        seed=made.seed,
+        ema=0.98,
+        residual=transforms,
+        levels=replace(made.levels or LevelsConfig(), count=len(model.levels), draw_power=1.3),
+        teacher=tuple(teachers),
+        data=DataConfig(colour=0.1, size=256),
+        entropy=made.entropy,
+        evaluation=EvaluationConfig(every=10**6, images=10, final=50),
+        stage=(joint, rounded),
+    )
+    check(config, f"a codec from {model.name}")
+    return config
+
+
+def _start(model: Model) -> tuple[ResidualConfig, TrainingConfig, StageConfig]:
+    """Return a model's transforms, its configuration, and the last stage that moved latents.
+
+    Raises:
+        ConfigError: it does not tell them, or has no quality levels.
+    """
+    try:
+        transforms = transforms_of(model)
+        made = parse_config(dict(model.manifest["training"]["config"]), str(model.path))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ConfigError(f"{model.path} does not say how the model was trained: {exc}") from exc
+    # As it stood when latents still moved: what comes behind only settles the synthesis.
+    moving = [stage for stage in made.stage if stage.quantisation not in ("none", "rounded")]
+    if not isinstance(transforms, ResidualConfig) or not moving:
+        raise ConfigError(
+            f"model {model.name} has no quality levels to start from; start from imagenet, or give "
+            "a configuration file"
+        )
+    return transforms, made, moving[-1]
 
 
 def head_only_config(model: Model, config: TrainingConfig) -> TrainingConfig:
