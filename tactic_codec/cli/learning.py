@@ -113,9 +113,10 @@ def train(
     """Train a model on your own pictures and write its model folder.
 
     --from imagenet without CONFIG.toml makes a specialist for the classes of your folder. With
-    --teacher NET.onnx it makes a codec for that network, and the folder holds pictures at any
-    depth. An ONNX file from a stranger is to be trusted as a program is. For all else CONFIG.toml says what is trained and for how long: experiments/ has examples with comments.
-    Give the same command again to go on with a run that was interrupted.
+    --teacher NET.onnx it makes a codec for that network from pictures without classes. An ONNX file
+    from a stranger is to be trusted as a program is. For all else CONFIG.toml says what is trained
+    and for how long: experiments/ has examples with comments. Give the same command again to go on
+    with a run that was interrupted.
 
     At the end the model is exported and evaluated on real files. A specialist is also compared with
     JPEG, WebP and AVIF at equal bytes, in a table and a plot.

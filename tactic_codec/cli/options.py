@@ -48,8 +48,8 @@ def reading(role: str) -> Callable[[F], F]:
             metavar="KEY=VALUE",
             multiple=True,
             help="How it reads pictures: size=640 or size=HEIGHT,WIDTH (0: any), layout=nchw or "
-            "nhwc, order=rgb or bgr, range=255 or 1, mean=M or M,M,M and std=S, in that range. What "
-            "is not given is guessed, and printed. May be given several times.",
+            "nhwc, order=rgb or bgr, range=255 or 1, mean=M or M,M,M and std=S, in that range. "
+            "What is not given is guessed, and printed. May be given several times.",
         ),
         click.option(
             f"--{role}-output",

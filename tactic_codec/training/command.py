@@ -24,10 +24,10 @@ from tactic_codec.model import Model, find
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.heads import KINDS, LAST_LAYER, build_head
+from tactic_codec.picture import Pixels
 from tactic_codec.training import parallel
 from tactic_codec.training.calibration import calibration, learning
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
-from tactic_codec.picture import Pixels
 from tactic_codec.training.config import (
     TeacherConfig,
     TrainingConfig,

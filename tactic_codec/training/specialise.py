@@ -128,9 +128,9 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
     joint = replace(
         moving,
         name="joint",
-        steps=700,
+        steps=500,
         batch=8,
-        size=256,
+        size=192,
         alpha=TEACHER_ALPHA,
         label=1.0,
         distill=0.0,
@@ -142,16 +142,18 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
     rounded = replace(
         joint,
         name="rounded",
-        steps=300,
+        steps=200,
         warmup=0,
         learning_rate=3e-4,
         final_learning_rate=2e-5,
         quantisation="rounded",
         offset=min(level.offset for level in model.levels),
     )
+    named = ", ".join(Path(teacher.network).name for teacher in teachers)
     config = TrainingConfig(
         name=name,
-        description=f"Made from {model.name} for {', '.join(Path(t.network).name for t in teachers)}.",
+        checkpoint_every=50,
+        description=f"Made from {model.name} for {named}.",
         seed=made.seed,
         ema=0.98,
         residual=transforms,
