@@ -54,6 +54,7 @@ LIBRARIES = {
     "numpy": set(ROOMS)
     - {"errors", "container", "tiling", "atomic", "cli", "facts", "plotting", "speed"},
     "onnx": {"training"},
+    "onnx2pytorch": {"training"},
     "onnxruntime": {"runtime"},
     "PIL": {"codec", "evaluation", "picture", "rivals", "training"},
     "pillow_heif": {"rivals"},

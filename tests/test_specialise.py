@@ -2,15 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from test_teacher import detector
 from torch import nn
 
 from tactic_codec import cli, codec, model
@@ -24,7 +26,7 @@ from tactic_codec.picture import Pixels
 from tactic_codec.training import calibration, command, contexts, specialise
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.command import RUN, train_command
-from tactic_codec.training.config import TrainingConfig
+from tactic_codec.training.config import TeacherConfig, TrainingConfig
 from tactic_codec.training.data import Example
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -286,6 +288,55 @@ def test_a_codec_of_other_widths_is_no_start(generalist: Model, tmp_path: Path) 
             run=tmp_path / "run",
             say=lambda _: None,
         )
+
+
+@pytest.mark.slow
+def test_a_network_that_somebody_runs_makes_a_codec_from_pictures_in_any_folders(
+    generalist: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = specialise.pupil_config(generalist, "mine", [TeacherConfig("net.onnx")])
+    assert [stage.quantisation for stage in config.stage] == ["straight", "rounded"]
+    assert {(stage.beta, stage.alpha_ratio) for stage in config.stage} == {(2.0, 0.25)}
+
+    def brief(source: Model, name: str, teachers: Sequence[TeacherConfig]) -> TrainingConfig:
+        config = real(source, name, teachers)
+        short = [replace(stage, steps=2, batch=4, size=64, warmup=0) for stage in config.stage]
+        data = replace(config.data, size=32, calibration=0.2)
+        return replace(config, data=data, stage=tuple(short))
+
+    real = specialise.pupil_config
+    monkeypatch.setattr(command, "pupil_config", brief)
+    monkeypatch.chdir(tmp_path)
+    onnx.save(detector(), "net.onnx")
+    frames = photographs(tmp_path / "frames", ("red", "green"), 4)
+    for number, path in enumerate(sorted(frames.rglob("*.png"))[:4]):
+        path.rename(frames / f"{number}.png")
+    line = ["train", "--from", str(generalist.path), "--teacher", "net.onnx", "--data", "frames"]
+    line += ["--teacher-input", "range=255", "--teacher-output", "boxes", "--out", "ours"]
+    result = CliRunner().invoke(cli.main, line)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "ours\n"
+    assert "guessed: layout=nchw size=any order=rgb mean=0 std=1" in result.stderr
+    made = model.find(tmp_path / "ours")
+    made.verify()
+    assert not made.heads
+    described = made.manifest["training"]["config"]["teacher"]
+    assert [(row["network"], row["outputs"]) for row in described] == [("net.onnx", ["boxes"])]
+    start, end = (load_start(m, "classify") for m in (generalist, made))
+    assert (start["analysis.layers.0.weight"] - end["analysis.layers.0.weight"]).abs().max() > 0
+    lines = (tmp_path / "runs" / "ours" / LOG).read_text().splitlines()
+    steps = [row for row in map(json.loads, lines) if "loss" in row]
+    assert len(steps) == 4
+    assert all(row["task"] > 0 for row in steps)
+    data = codec.load_model(made.path, device="cpu").compress(np.zeros((33, 40, 3), np.uint8), 1)
+    assert data.frame.width == 40
+
+    # Another network under the same name would teach something else from the middle on.
+    (tmp_path / "ours").rename(tmp_path / "before")
+    onnx.save(detector(), "net.onnx")
+    result = CliRunner().invoke(cli.main, line)
+    assert result.exit_code == 1
+    assert "other teachers" in result.stderr
 
 
 def test_a_folder_has_labels_or_none(tmp_path: Path) -> None:

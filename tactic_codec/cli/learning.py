@@ -121,7 +121,7 @@ def train(
     At the end the model is exported and evaluated on real files. A specialist is also compared with
     JPEG, WebP and AVIF at equal bytes, in a table and a plot.
 
-    This needs: pip install torch torchvision safetensors onnx onnxscript
+    This needs: pip install torch torchvision safetensors onnx onnxscript onnx2pytorch
     """
     if not folders and (config is None or not unlabelled):
         raise click.UsageError("name the pictures to train on with --data or --unlabelled")

@@ -259,7 +259,7 @@ def torch_for(what: str) -> Iterator[None]:
             raise
         raise BackendUnavailable(
             f"{what} needs {exc.name}; run: "
-            "pip install torch torchvision safetensors onnx onnxscript"
+            "pip install torch torchvision safetensors onnx onnxscript onnx2pytorch"
         ) from exc
 
 

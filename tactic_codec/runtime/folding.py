@@ -18,7 +18,7 @@ from tactic_codec.errors import UnsupportedNetwork
 SECONDS = 120
 """For one look at one picture. A network that takes longer teaches nobody in hours."""
 
-MEMORY = 12 << 30
+MEMORY = 8 << 30
 """Bytes of addresses that the process may use."""
 
 

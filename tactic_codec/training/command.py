@@ -52,6 +52,7 @@ from tactic_codec.training.parts import HeadExport
 from tactic_codec.training.placing import check_place, install
 from tactic_codec.training.specialise import head_only_config, pupil_config, specialist_config
 from tactic_codec.training.tasks import task_of
+from tactic_codec.training.teacher import identity
 from tactic_codec.training.teacher import load as load_teachers
 
 RUN = "run.json"
@@ -133,7 +134,12 @@ def train_command(
     data = _scan(config, folders, unlabelled, tests, kept_out, say)
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
-    origin = {"command": command, "start": None if model is None else _identify(model)}
+    origin: dict[str, Any] = {
+        "command": command,
+        "start": None if model is None else _identify(model),
+    }
+    if config.teacher:
+        origin["teachers"] = [identity(teacher) for teacher in config.teacher]
     _check_run(run, origin, data)
     described = {
         "config": asdict(config),
@@ -223,12 +229,18 @@ def _check_run(run: Path, origin: Mapping[str, Any], data: ImageFolders) -> None
     try:
         described = json.loads((run / RUN).read_text(encoding="utf-8"))
         before = described["origin"]["start"]
+        teachers = described["origin"].get("teachers")
     except (ValueError, KeyError, TypeError) as exc:
         raise ConfigError(f"{run / RUN} is damaged; give another --run folder") from exc
     if before != origin["start"]:
         raise ConfigError(
             f"{run} holds a run that started from {before or 'no model'}, not from "
             f"{origin['start'] or 'none'}; give another --run folder, or the same --from"
+        )
+    if teachers != origin.get("teachers"):
+        raise ConfigError(
+            f"{run} holds a run with other teachers: give the files that it began with, or train "
+            "into another --run folder"
         )
     _check_images(run, described, data)
 

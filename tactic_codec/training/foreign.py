@@ -8,7 +8,6 @@ picture is looked at, in a process of its own whose time and memory are bounded.
 """
 
 import dataclasses
-import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -29,8 +28,8 @@ from tactic_codec.training.config import TeacherConfig
 MAX_BYTES = 1 << 29
 """Of the file with the weights beside it."""
 
-MAX_VALUES = 1 << 28
-"""Of one tensor, of a picture on its way through the network."""
+MAX_VALUES = 1 << 27
+"""Of one tensor: weights, and a picture on its way through the network."""
 
 MULTIPLE = 32
 """Where the network takes any sides, pictures are scaled to the nearest multiples of this."""
@@ -49,14 +48,12 @@ class Foreign:
 
     Attributes:
         path: of its file.
-        sha256: of it.
         proto: cut to the outputs that count; weights are inside.
         reading: how it reads pictures; nothing is left open.
         guessed: what of this nobody said, for people.
     """
 
     path: Path
-    sha256: str
     proto: Any
     reading: TeacherConfig
     guessed: str
@@ -117,8 +114,7 @@ def read(reading: TeacherConfig) -> Foreign:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UnsupportedNetwork(f"{path} has more than {MAX_BYTES >> 20} MiB")
-        data = path.read_bytes()
-        proto = onnx.load_model_from_string(data)
+        proto = onnx.load_model_from_string(path.read_bytes())
         _check(proto, path)
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except OSError as exc:
@@ -131,7 +127,7 @@ def read(reading: TeacherConfig) -> Foreign:
         raise UnsupportedNetwork(f"{path} is no ONNX file that can be used: {reason}") from exc
     _cut(proto, reading.outputs, path)
     complete, guessed = _guess(proto, reading, path)
-    return Foreign(path, hashlib.sha256(data).hexdigest(), proto, complete, guessed)
+    return Foreign(path, proto, complete, guessed)
 
 
 def _check(proto: Any, path: Path) -> None:
@@ -267,9 +263,13 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
         UnsupportedNetwork: it cannot be run, is too large, or has an operator that torch lacks.
     """
     array = foreign.array(picture)
-    folded, said = fold(foreign.at(array.shape), array)
-    proto = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(folded), data_prop=True)
-    _check_sizes(proto, foreign.path)
+    data = foreign.at(array.shape)
+    _check_sizes(data, foreign.path)
+    try:
+        folded, said = fold(data, array)
+    except UnsupportedNetwork as exc:
+        raise UnsupportedNetwork(f"{foreign.path}: {exc}") from exc
+    proto = _check_sizes(folded, foreign.path, all_known=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # It imports torchvision.
@@ -293,19 +293,33 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
     return module.eval().requires_grad_(False), said
 
 
-def _check_sizes(proto: Any, path: Path) -> None:
-    """Refuse tensors beyond the limit, and those whose size depends on what a picture shows."""
-    known = {v.name: v for v in (*proto.graph.value_info, *proto.graph.output)}
+def _check_sizes(data: bytes, path: Path, *, all_known: bool = False) -> Any:
+    """Return a network with the shapes of its tensors, and refuse those beyond the limit.
+
+    Args:
+        data: an ONNX file.
+        path: for messages.
+        all_known: refuse those, too, whose size depends on what a picture shows.
+    """
+    try:
+        proto = onnx.load_model_from_string(data)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except onnx.shape_inference.InferenceError as exc:
+        raise UnsupportedNetwork(f"{path}: {' '.join(str(exc).split())}") from exc
+    known = {value.name: value for value in (*proto.graph.value_info, *proto.graph.output)}
     for node in proto.graph.node:
         for name in filter(None, node.output):
-            dims = _type(known[name]).shape.dim if name in known else None
-            if dims is None or not all(dim.HasField("dim_value") for dim in dims):
+            told = name in known and _type(known[name]).HasField("shape")
+            shape = _type(known[name]).shape.dim if told else [onnx.TensorShapeProto.Dimension()]
+            dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in shape]
+            if None in dims and all_known:
                 raise UnsupportedNetwork(
                     f"{path}: how much operator {node.op_type} gives depends on the picture, as "
                     f"behind a selection of boxes; name outputs before it, such as {node.input[0]}"
                 )
-            if math.prod(dim.dim_value for dim in dims) > MAX_VALUES:
+            if math.prod(dim or 1 for dim in dims) > MAX_VALUES:
                 raise UnsupportedNetwork(
-                    f"{path}: operator {node.op_type} gives more than {MAX_VALUES} values of a "
+                    f"{path}: operator {node.op_type} gives more than {MAX_VALUES} values for one "
                     "picture; let the network read smaller ones"
                 )
+    return proto

@@ -6,9 +6,11 @@ An ONNX file and a task network with published weights are the same thing here. 
 drawn for each batch, so that a step costs what it costs with one.
 """
 
+import hashlib
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -130,6 +132,21 @@ class Teachers(nn.Module):
         return teacher.reading.weight * teacher.distance(x_hat_BCHW, x_BCHW)
 
 
+def identity(reading: TeacherConfig) -> dict[str, str]:
+    """Return which network a configuration means, for a manifest.
+
+    Raises:
+        UnsupportedNetwork: there is no such file.
+    """
+    if reading.network in KINDS:
+        return {"network": reading.network}
+    path = Path(reading.network)
+    try:
+        return {"network": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    except OSError as exc:
+        raise UnsupportedNetwork(f"cannot read the network {path}: {exc}") from exc
+
+
 # --- Making them ----------------------------------------------------------------------------------
 
 
@@ -226,9 +243,10 @@ def _foreign(
             outputs = _Each(module).one(x)
             loss = torch.stack([output.float().square().mean() for output in outputs]).sum()
             loss.backward()  # type: ignore[no-untyped-call]
-            several = _batches(module, x.detach())
-            teacher = Teacher(network.reading, _Together(module) if several else _Each(module))
+            teacher = Teacher(network.reading, _Each(module))
             teacher.measure(crops_BCHW)
+            if _batches(module, x.detach()):
+                teacher.network = _Together(module)
         except UnsupportedNetwork:
             raise
         # Whatever a foreign graph does wrong in torch.
