@@ -190,6 +190,13 @@ COMMANDS: dict[str, tuple[type[TacError], Callable[[], list[str]]]] = {
         errors.DataError,
         lambda: ["train", configuration(), "--data", "nowhere", "--out", "new"],
     ),
+    "no network": (
+        errors.UnsupportedNetwork,
+        lambda: [
+            *("train", configuration(), "--teacher", write("net.onnx", b"net")),
+            *("--data", ".", "--out", "new"),
+        ],
+    ),
 }
 
 

@@ -126,6 +126,12 @@ def train_command(
     if threads is not None:
         torch.set_num_threads(threads)
     parallel.join(device)
+    origin: dict[str, Any] = {
+        "command": command,
+        "start": None if model is None else _identify(model),
+    }
+    if config.teacher:
+        origin["teachers"] = [identity(teacher) for teacher in config.teacher]
     run = run or default_run(config.name)
     _check_folders(config, [*folders, *unlabelled], tests)
     # Of what the start knows, what it never saw is tested on: a model that goes on from it is to be
@@ -134,12 +140,6 @@ def train_command(
     data = _scan(config, folders, unlabelled, tests, kept_out, say)
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
-    origin: dict[str, Any] = {
-        "command": command,
-        "start": None if model is None else _identify(model),
-    }
-    if config.teacher:
-        origin["teachers"] = [identity(teacher) for teacher in config.teacher]
     _check_run(run, origin, data)
     described = {
         "config": asdict(config),

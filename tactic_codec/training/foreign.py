@@ -272,7 +272,7 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
     proto = _check_sizes(folded, foreign.path, all_known=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # It imports torchvision.
+        # It imports torchvision, and ONNX Runtime, which has to be kept quiet first.
         from tactic_codec.networks.torchvision_shim import torchvision  # noqa: F401
 
         try:

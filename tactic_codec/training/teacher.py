@@ -10,7 +10,6 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -136,15 +135,12 @@ def identity(reading: TeacherConfig) -> dict[str, str]:
     """Return which network a configuration means, for a manifest.
 
     Raises:
-        UnsupportedNetwork: there is no such file.
+        UnsupportedNetwork: there is no such file, or it is refused, see `foreign.read`.
     """
     if reading.network in KINDS:
         return {"network": reading.network}
-    path = Path(reading.network)
-    try:
-        return {"network": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    except OSError as exc:
-        raise UnsupportedNetwork(f"cannot read the network {path}: {exc}") from exc
+    path = foreign.read(reading).path
+    return {"network": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 # --- Making them ----------------------------------------------------------------------------------
