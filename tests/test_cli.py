@@ -1043,6 +1043,8 @@ def test_lists_whose_names_end_otherwise_are_refused(tactic: Tactic) -> None:
     assert "leave out -0" in tactic(*compress, "-0", code=2, input=b"a.png\nb.png\n").stderr
     tactic(*compress, "-0", input=b"a.png\0")
     tactic(*compress, "-f", input=b"a.png\n")
+    said = tactic(*compress, code=2, input=b"./a.png\0").stderr
+    assert "the list on standard input holds zero bytes" in said
 
 
 def test_a_broken_link_is_an_error_and_no_folder(tactic: Tactic) -> None:

@@ -55,6 +55,14 @@ def test_a_progressive_jpeg_cut_between_its_scans_is_damaged() -> None:
             load(data[:at])
 
 
+def test_libtiff_prints_nothing_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encode(NOISE, "TIFF", compression="tiff_adobe_deflate"))
+    data[200:260] = bytes(60)
+    with pytest.raises(DamagedImage):
+        load(bytes(data))
+    assert capfd.readouterr() == ("", "")
+
+
 def closed_too_soon() -> dict[str, bytes]:
     end = b"\xff\xd9"
     plain = encode(NOISE, "JPEG")

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli_process import ENVIRONMENT, TACTIC, TIMEOUT, folder, shell, tactic
+from test_cli_process import ENVIRONMENT, TACTIC, TIMEOUT, folder, on_terminal, shell, tactic
 
 __all__ = ["folder"]
 
@@ -200,6 +201,27 @@ def test_drop_codes_the_newest_and_counts_the_others(folder: Path) -> None:
     (said,) = result.stderr.splitlines()
     assert said.startswith(f"tactic: {dropped} pictures were left out".encode())
     assert tactic("compress", "-m", "tiny", "--drop", "a.png", "a.tac").returncode == 2
+
+
+def test_what_is_dropped_is_told_on_the_way_and_when_a_signal_ends_it(
+    folder: Path, started: Callable[..., "subprocess.Popen[bytes]"]
+) -> None:
+    (folder / "s.mjpg").write_bytes(b"".join(map(picture, range(40))))
+    args = ("compress", "-m", "tiny", "--drop", "--stream", "s.mjpg", "s.tac")
+    status, shown = on_terminal(*args, streams="err")
+    assert status == 0
+    said = re.findall(rb"\r\x1b\[K(?:tactic: )?\d+ pictures (?:were )?left out", shown)
+    assert len(said) >= 2, shown
+    for number, end in ((signal.SIGINT, b"tactic: interrupted\n"), (signal.SIGTERM, b"")):
+        process = started("exec tactic compress -m tiny --drop - out/")
+        send(process, (folder / "s.mjpg").read_bytes())
+        wait_for(lambda: (folder / "out").exists() and os.listdir(folder / "out"))
+        process.send_signal(number)
+        process.wait(TIMEOUT)
+        assert process.stderr
+        said = process.stderr.read()
+        assert re.fullmatch(rb"tactic: \d+ pictures were left out: [^\n]*\n" + end, said)
+        shutil.rmtree(folder / "out")
 
 
 def test_by_default_the_camera_is_held_up(folder: Path) -> None:

@@ -185,6 +185,7 @@ class Console:
         self.failed = False
         self._debug = debug
         self._bar: _Bar | None = None
+        self._status_at, self._has_status = 0.0, False
         self._said = Counter[tuple[str, str]]()
 
     def line(self, text: str) -> None:
@@ -302,6 +303,14 @@ class Console:
 
         return advance
 
+    def status(self, text: str) -> None:
+        """Show what goes on, on a terminal's last line, once a second at most."""
+        now = time.monotonic()
+        seen = not self.quiet and sys.stderr is not None and sys.stderr.isatty()
+        if seen and now >= self._status_at + 1:
+            self._status_at, self._has_status = now, True
+            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+
     def close(self) -> None:
         """Take the progress bar away, and count what was not said each time."""
         self._clear()
@@ -314,6 +323,9 @@ class Console:
     def _clear(self) -> None:
         if self._bar:
             self._bar.clear()
+        elif self._has_status:
+            clear_line()
+        self._has_status = False
 
 
 @contextmanager

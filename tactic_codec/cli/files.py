@@ -85,6 +85,7 @@ def names_from(path: str, *, null: bool) -> list[str]:
         click.UsageError: the list is a terminal, or its names end otherwise.
         click.BadParameter: it cannot be read.
     """
+    name = "on standard input" if path == STDIN else repr(display(path))
     try:
         if path == STDIN:
             check_stdin()
@@ -92,18 +93,17 @@ def names_from(path: str, *, null: bool) -> list[str]:
             content = stream.read()
     except OSError as exc:
         raise click.BadParameter(
-            f"the list {display(path)!r} cannot be read: {exc.strerror}",
+            f"the list {name} cannot be read: {exc.strerror}",
             param_hint="'--files-from'",
         ) from exc
     if b"\0" in content and not null:
         raise click.UsageError(
-            f"the list {display(path)!r} holds zero bytes; if its names end in them, as "
-            "'find -print0' writes them, use -0"
+            f"the list {name} holds zero bytes; if its names end in them, as 'find -print0' writes "
+            "them, use -0"
         )
     if null and b"\n" in content and b"\0" not in content:
         raise click.UsageError(
-            f"the list {display(path)!r} holds lines and no zero byte; for one name a line, leave "
-            "out -0"
+            f"the list {name} holds lines and no zero byte; for one name a line, leave out -0"
         )
     # A list may have been made on Windows. A name that ends so in earnest can be given with -0.
     lines = content.split(b"\0") if null else content.replace(b"\r\n", b"\n").split(b"\n")

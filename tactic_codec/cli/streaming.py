@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from tactic_codec.cli import files, outputs
-from tactic_codec.cli.console import Console, OutputClosed, complain
+from tactic_codec.cli.console import Console, OutputClosed
 from tactic_codec.cli.files import TAC, Source
 from tactic_codec.cli.outputs import Destination
 from tactic_codec.errors import OutputExists
@@ -129,6 +129,8 @@ class Streams:
             if isinstance(found, BaseException):
                 raise found
             item = Arrival(source, found, dropped)
+            if self._dropped:
+                self._console.status(f"{self._dropped} pictures left out so far")
             if found.warning:
                 self._console.warn(item.title, found.warning)
             else:
@@ -181,10 +183,9 @@ class Streams:
         finally:
             for which, handler in before.items():
                 signal.signal(which, handler)
-            if self._dropped and not self._console.quiet:
-                complain(
-                    f"{self._dropped} pictures were left out: they came faster than they were coded"
-                )
+            if self._dropped:
+                why = "they came faster than they were coded"
+                self._console.say(f"tactic: {self._dropped} pictures were left out: {why}")
         if self._signal:
             signal.raise_signal(self._signal)
 

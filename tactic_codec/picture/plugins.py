@@ -1,10 +1,12 @@
 """Pillow's plugins, called directly, and Pillow's manners kept inside."""
 
+import ctypes
 import importlib
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -19,6 +21,18 @@ def plugin(module: str) -> Any:
     return importlib.import_module(module)
 
 
+@cache
+def _quiet_libtiff() -> None:
+    """Keep libtiff from printing lines of its own, here and in the rest of the program.
+
+    What it finds wrong with pixels Pillow raises as an error anyway.
+    """
+    library = ctypes.CDLL(Image.core.__file__)
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        with suppress(AttributeError):  # where Pillow was built with it inside
+            getattr(library, name)(None)
+
+
 def begin(reader: Reader, stream: BinaryIO) -> Image.Image:
     """Read a picture's header and not yet its pixels."""
     try:
@@ -31,6 +45,8 @@ def begin(reader: Reader, stream: BinaryIO) -> Image.Image:
         raise UnsupportedImage(f"{reader.name} pictures cannot be read here: {remedy}") from error
     if not getattr(module, "SUPPORTED", True):
         raise UnsupportedImage(f"this Pillow was built without {reader.name}: install its wheel")
+    if reader.name == "TIFF":
+        _quiet_libtiff()
     with translated(f"the {reader.name} picture"):
         image: Image.Image = getattr(module, reader.class_name)(stream)
     return image
