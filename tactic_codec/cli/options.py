@@ -78,7 +78,7 @@ output = click.option(
 skip_existing = click.option(
     "--skip-existing",
     is_flag=True,
-    help="Skip inputs whose output exists and is not older. With -f only older ones are overwritten.",
+    help="Skip inputs whose output exists and is not older. With -f older ones are overwritten.",
 )
 
 model = click.option(
