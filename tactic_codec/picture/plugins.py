@@ -27,7 +27,7 @@ def _quiet_libtiff() -> None:
 
     What it finds wrong with pixels Pillow raises as an error anyway.
     """
-    library = ctypes.CDLL(Image.core.__file__)
+    library = ctypes.CDLL(plugin("PIL._imaging").__file__)
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         with suppress(AttributeError):  # where Pillow was built with it inside
             getattr(library, name)(None)
