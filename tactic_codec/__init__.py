@@ -83,6 +83,7 @@ __all__ = [
     "Truncated",
     "UnknownLevel",
     "UnknownModel",
+    "UnknownSection",
     "UnknownTask",
     "UnsupportedImage",
     "UnsupportedVersion",

@@ -1,7 +1,7 @@
 """Compress and decompress: the order of the stages, and the quality level that a picture needs.
 
-pixels ─ pad ─ analysis, tile by tile ─ gain ─ round ─ (refine) ─ entropy coder ─▶ Frame
-Frame ─ entropy decoder ─ inverse gain ─ synthesis, tile by tile ─ crop ─▶ pixels
+pixels ─ (shrink) ─ pad ─ analysis, tile by tile ─ gain ─ round ─ (refine) ─ entropy coder ─▶ Frame
+Frame ─ entropy decoder ─ inverse gain ─ synthesis, tile by tile ─ crop ─ (enlarge) ─▶ pixels
 
 Where the level is to follow from the picture, analysis runs once and the rest once a level:
 
@@ -39,7 +39,7 @@ from tactic_codec.errors import (
     whole_number,
 )
 from tactic_codec.model import PLAIN_OFFSET, Model
-from tactic_codec.picture import WHITE, Colour, Picture, Pixels
+from tactic_codec.picture import WHITE, WHOLE, Colour, Picture, Pixels, Scaled, Shrink
 from tactic_codec.runtime import Runtime, open_runtime
 from tactic_codec.tiling import tiles
 
@@ -100,6 +100,16 @@ class Compressed:
     def height(self) -> int:
         """Of the picture, in pixels."""
         return self.frame.height
+
+    @property
+    def coded_width(self) -> int:
+        """Of what was coded, in pixels; smaller where the picture was scaled."""
+        return self.frame.coded_width
+
+    @property
+    def coded_height(self) -> int:
+        """Of what was coded, in pixels; smaller where the picture was scaled."""
+        return self.frame.coded_height
 
     @property
     def bpp(self) -> float:
@@ -166,6 +176,8 @@ class Codec:
         max_bytes: int | None = None,
         keep_label: bool = False,
         effort: int = 0,
+        max_side: int | None = None,
+        scale: float = 1,
         background: str | Colour = WHITE,
     ) -> Compressed:
         """Code a picture as one frame, at a level or at the one that reaches a target.
@@ -184,6 +196,9 @@ class Codec:
             effort: 0 rounds latents; 1 to 3 search ever longer for symbols that cost fewer bits and
                 show more, for people and for the model's own classifier, at each level that is
                 tried: see `tactic_codec.refinement`, also on what another classifier sees of it.
+            max_side: pixels of the longer side at which the picture is coded, where it has more.
+                The frame keeps its own size, to which it is decoded.
+            scale: likewise what both sides are multiplied by, above 0 and at most 1.
             background: the colour that transparent pixels are laid on, as "#808080" or (r, g, b).
 
         Raises:
@@ -194,8 +209,9 @@ class Codec:
             TargetMissed: no level's file is small enough.
             UnknownTask: the model has no classifier, and ``keep_label`` needs one.
             BackendUnavailable: effort above 0 needs torch, which is not installed.
-            ValueError: effort is not 0 to 3, ``max_bytes`` is below 1, there is a level and a
-                target, or ``background`` is no colour.
+            ValueError: effort is not 0 to 3, ``max_bytes`` or ``max_side`` is below 1, ``scale`` is
+                not above 0 and at most 1, there is a level and a target, or ``background`` is no
+                colour.
         """
         effort = whole_number("effort", effort)
         if not 0 <= effort <= MAX_EFFORT:
@@ -207,13 +223,25 @@ class Codec:
             self.model.level(level)
         if max_bytes is not None:
             max_bytes = whole_number("max_bytes", max_bytes, 1)
-        pixels = image.as_pixels(picture, background=background)
-        wanted = self.most_likely(pixels) if keep_label else None
-        latent = self.analyse(pixels)
+        if max_side is not None:
+            max_side = whole_number("max_side", max_side, 1)
+        if not 0 < scale <= 1:
+            raise ValueError(f"scale must be above 0 and at most 1, not {scale!r}")
+        shrink = Shrink(max_side, scale)
+        early = WHOLE if keep_label else shrink  # the label is that of the whole picture
+        given = image.as_scaled(picture, background=background, shrink=early)
+        if max(given.width, given.height) > container.MAX_SIDE:
+            raise LimitExceeded(
+                f"the picture is {given.width} x {given.height}; a .tac file holds at most "
+                f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
+            )
+        wanted = self.most_likely(given.pixels) if keep_label else None
+        shrunk = shrink.of(given)
+        latent = self.analyse(shrunk.pixels)
 
         @cache
         def coded(level: int) -> tuple[Frame, Symbols]:
-            return self.code(pixels, latent, level, effort)
+            return self.code(shrunk, latent, level, effort)
 
         if max_bytes is None and wanted is None:
             frame, _ = coded(self.model.default_level if level is None else level)
@@ -245,19 +273,22 @@ class Codec:
         return levels[found - 1]
 
     def code(
-        self, pixels: Pixels, latent: NDArray[np.float32], level: int, effort: int = 0
+        self, picture: Scaled, latent: NDArray[np.float32], level: int, effort: int = 0
     ) -> tuple[Frame, Symbols]:
-        """Code a picture, uint8 [H, W, 3], whose latent is known; errors as `compress`.
+        """Code a picture whose latent is known; errors as `compress`.
 
         Returns:
             The frame, and the symbols that it holds, int32 [C, h, w].
         """
-        height, width, _ = pixels.shape
+        pixels, width, height = picture
         symbols = self.quantise(latent, level)
         if effort:
             symbols = self.refiner.refine(pixels, latent, symbols, level, effort)
         payload = entropy.encode(symbols, self.model.tables(level))
-        return Frame(self.model.fingerprint, level, width, height, payload), symbols
+        coded = pixels.shape[1], pixels.shape[0]
+        scaled_to = None if coded == (width, height) else coded
+        frame = Frame(self.model.fingerprint, level, width, height, payload, scaled_to)
+        return frame, symbols
 
     @cached_property
     def refiner(self) -> "Refiner":
@@ -271,14 +302,18 @@ class Codec:
 
         return Refiner(self.model, self.runtime.torch_device, self.runtime.threads)
 
-    def decompress(self, data: Coded, *, max_pixels: int | None = None) -> Image.Image:
+    def decompress(
+        self, data: Coded, *, max_pixels: int | None = None, coded_size: bool = False
+    ) -> Image.Image:
         """Decode one frame to a Pillow image of mode RGB and of the original's size.
 
         Args:
             data: the frame, its bytes (or a bytearray or memoryview), the path of its file, or the
                 file, open for reading in binary mode.
             max_pixels: the largest picture that is read from bytes; by default 4.2 megapixels
-                where the payload has up to 64 KiB, and 1024 more for each byte beyond.
+                where the payload has up to 64 KiB, and 1024 more for each byte beyond; more where
+                it was coded at a smaller size.
+            coded_size: whether it stays at the size that was coded.
 
         Raises:
             FormatError: the bytes are not one frame.
@@ -289,11 +324,13 @@ class Codec:
             OSError: the file cannot be read.
             TypeError: ``data`` is none of these.
         """
-        return image.to_pillow(self.decode(as_frame(data, max_pixels=max_pixels)))
+        frame = as_frame(data, max_pixels=max_pixels)
+        return image.to_pillow(self.decode(frame, coded_size=coded_size))
 
-    def decode(self, frame: Frame) -> Pixels:
-        """Decode a frame to uint8 [H, W, 3]; errors as `decompress`."""
-        return self.synthesise(self.symbols(frame), frame)
+    def decode(self, frame: Frame, *, coded_size: bool = False) -> Pixels:
+        """Decode a frame to uint8 [H, W, 3]; arguments and errors as `decompress`."""
+        pixels = self.synthesise(self.symbols(frame), frame)
+        return pixels if coded_size else image.enlarged(pixels, frame.width, frame.height)
 
     def symbols(self, frame: Frame) -> Symbols:
         """Decode a frame's symbols, int32 [C, h, w], without a network; errors as `decompress`."""
@@ -304,16 +341,7 @@ class Codec:
 
         Args:
             pixels: uint8 [H, W, 3].
-
-        Raises:
-            LimitExceeded: the picture is too large for a frame.
         """
-        height, width, _ = pixels.shape
-        if max(height, width) > container.MAX_SIDE:
-            raise LimitExceeded(
-                f"the picture is {width} x {height}; a .tac file holds at most "
-                f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
-            )
         stride = self.model.stride
         padded = pad(pixels, stride)
         latent_height, latent_width = (side // stride for side in padded.shape[:2])
@@ -333,11 +361,11 @@ class Codec:
         return quantise(latent, coded.gain, coded.offset)
 
     def synthesise(self, symbols: Symbols, frame: Frame) -> Pixels:
-        """Return the picture of a frame's symbols (equation 2, D), uint8 [H, W, 3]."""
+        """Return what was coded, of a frame's symbols (equation 2, D), uint8 [H, W, 3]."""
         stride = self.model.stride
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
         _, latent_height, latent_width = symbols.shape
-        pixels = np.empty((frame.height, frame.width, 3), np.uint8)
+        pixels = np.empty((frame.coded_height, frame.coded_width, 3), np.uint8)
         for tile in tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo):
             with np.errstate(over="ignore"):  # an escaped symbol times a large gain
                 y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32) * inverse_gain
@@ -518,6 +546,8 @@ def compress(
     max_bytes: int | None = None,
     keep_label: bool = False,
     effort: int = 0,
+    max_side: int | None = None,
+    scale: float = 1,
     background: str | Colour = WHITE,
     model: str | Path | None = None,
     device: str = "auto",
@@ -533,11 +563,19 @@ def compress(
         max_bytes=max_bytes,
         keep_label=keep_label,
         effort=effort,
+        max_side=max_side,
+        scale=scale,
         background=background,
     )
 
 
-def decompress(data: Coded, *, device: str = "auto", max_pixels: int | None = None) -> Image.Image:
+def decompress(
+    data: Coded,
+    *,
+    device: str = "auto",
+    max_pixels: int | None = None,
+    coded_size: bool = False,
+) -> Image.Image:
     """Decode one frame with the installed model that it names; the rest as `Codec.decompress`."""
     frame = as_frame(data, max_pixels=max_pixels)
-    return load_model_of(frame.fingerprint, device=device).decompress(frame)
+    return load_model_of(frame.fingerprint, device=device).decompress(frame, coded_size=coded_size)

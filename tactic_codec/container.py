@@ -6,6 +6,7 @@
 
     magic │ version, flags │ fingerprint │ level │ width │ height │ length │ payload │ CRC-32
       3   │       1        │      4      │   1   │ 1…3   │  1…3   │  1…5   │  length │   4
+                                                            └ coded width, coded height, sections
 
 ``docs/format.md`` specifies the frame; this file holds no rule that is not written there.
 Every field is checked as soon as it is read and before anything is allocated for it. What is
@@ -14,7 +15,7 @@ refused is refused with a subclass of `FormatError`, or with `LimitExceeded`. St
 
 import io
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from tactic_codec.errors import (
@@ -24,22 +25,27 @@ from tactic_codec.errors import (
     NotATacFile,
     ReservedFlags,
     Truncated,
+    UnknownSection,
     UnsupportedVersion,
 )
 
 MAGIC = b"\x89TA"  # outside ASCII at the front, so that no text file begins like this
 VERSION = 1
+SCALED, SECTIONS = 1, 2  # flags
 FINGERPRINT_BYTES = 4
 CHECKSUM_BYTES = 4
 MAX_LEVEL = 255
 MAX_SIDE = 65_535  # pixels
 MAX_PAYLOAD = 2**32 - 1  # bytes
+MAX_SECTIONS = 2**24 - 1  # bytes
+ANCILLARY = 128  # types of sections from here on may be skipped
 DEFAULT_MAX_PIXELS = 1 << 28  # 268 megapixels: 0.8 GB once decoded to RGB
 
 # A payload may be empty, whatever the picture's size. So that a few bytes cannot cost minutes,
 # pictures of up to 64 KiB are limited to what decodes in seconds; larger ones earn more.
 SMALL_PAYLOAD = 1 << 16  # bytes
 SMALL_MAX_PIXELS = 1 << 22  # 4.2 megapixels
+OWN_PIXELS_PER_COUNTED = 8  # of a scaled picture, brought to its own size by a filter
 PIXELS_PER_BYTE = 1 << 10  # of the payload beyond 64 KiB: 24 megapixels at 0.03 bits a pixel
 
 # A frame may have 16 bytes, so that a short stream of them could cost hours. What a stream's frames
@@ -61,6 +67,8 @@ class Frame:
         width: of the original image in pixels, 1 to 65535.
         height: of the original image in pixels, 1 to 65535.
         payload: the range-coded symbols; never ends in a zero byte.
+        scaled_to: width and height at which it was coded, where they are not its own.
+        sections: type and data of each, by ascending types; all of them may be skipped.
     """
 
     fingerprint: bytes
@@ -68,6 +76,30 @@ class Frame:
     width: int
     height: int
     payload: bytes = field(repr=False)
+    scaled_to: tuple[int, int] | None = None
+    sections: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
+
+    @property
+    def coded_width(self) -> int:
+        """Of what was coded, in pixels."""
+        return self.scaled_to[0] if self.scaled_to else self.width
+
+    @property
+    def coded_height(self) -> int:
+        """Of what was coded, in pixels."""
+        return self.scaled_to[1] if self.scaled_to else self.height
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the picture a coded pixel: what x and y in the coded size are multiplied by."""
+        return self.width / self.coded_width, self.height / self.coded_height
+
+    @property
+    def counted_pixels(self) -> int:
+        """What limits are compared with: what decoding costs, in pixels that a network made."""
+        if not self.scaled_to:
+            return self.pixels
+        return self.coded_width * self.coded_height - -self.pixels // OWN_PIXELS_PER_COUNTED
 
     @property
     def pixels(self) -> int:
@@ -77,9 +109,7 @@ class Frame:
     @property
     def header_bytes(self) -> int:
         """Number of bytes of the frame that are not payload, the checksum among them."""
-        varints = (self.width, self.height, len(self.payload))
-        fixed = len(MAGIC) + 1 + FINGERPRINT_BYTES + 1 + CHECKSUM_BYTES
-        return fixed + sum(len(_pack_varint(value)) for value in varints)
+        return len(_pack_head(self)) + CHECKSUM_BYTES
 
     @property
     def size(self) -> int:
@@ -104,23 +134,39 @@ def pack(frame: Frame) -> bytes:
     _require(1 <= frame.height <= MAX_SIDE, f"the height is 1 to {MAX_SIDE}")
     _require(len(frame.payload) <= MAX_PAYLOAD, f"the payload has at most {MAX_PAYLOAD} bytes")
     _require(not frame.payload.endswith(b"\0"), "the payload does not end in a zero byte")
-    body = b"".join(
-        (
-            MAGIC,
-            bytes([VERSION << 4]),
-            frame.fingerprint,
-            bytes([frame.level]),
-            _pack_varint(frame.width),
-            _pack_varint(frame.height),
-            _pack_varint(len(frame.payload)),
-            frame.payload,
-        )
-    )
+    if frame.scaled_to:
+        within = 1 <= frame.coded_width <= frame.width and 1 <= frame.coded_height <= frame.height
+        smaller = frame.scaled_to != (frame.width, frame.height)
+        _require(within and smaller, "what is coded is smaller than the picture")
+    kinds = [0, *(kind for kind, _ in frame.sections), ANCILLARY << 1]
+    _require(kinds == sorted(set(kinds)), "types of sections ascend from 1 to 255")
+    body = _pack_head(frame) + frame.payload
     return body + zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "little")
 
 
+def _pack_head(frame: Frame) -> bytes:
+    """Write everything before the payload."""
+    varints = [frame.width, frame.height, *(frame.scaled_to or ())]
+    sections = b"".join(
+        bytes([kind]) + _pack_varint(len(data)) + data for kind, data in frame.sections
+    )
+    _require(len(sections) <= MAX_SECTIONS, f"sections have at most {MAX_SECTIONS} bytes")
+    flags = SCALED * bool(frame.scaled_to) | SECTIONS * bool(sections)
+    return b"".join(
+        (
+            MAGIC,
+            bytes([VERSION << 4 | flags]),
+            frame.fingerprint,
+            bytes([frame.level]),
+            *map(_pack_varint, varints),
+            _pack_varint(len(sections)) + sections if sections else b"",
+            _pack_varint(len(frame.payload)),
+        )
+    )
+
+
 def default_max_pixels(payload_bytes: int) -> int:
-    """Return how many pixels a picture may have by default, by the length of its payload.
+    """Return how many counted pixels a frame may have by default, by the length of its payload.
 
     4.2 megapixels up to 64 KiB, 1024 pixels more for every byte beyond, 268 megapixels at most.
     """
@@ -129,7 +175,7 @@ def default_max_pixels(payload_bytes: int) -> int:
 
 
 def default_stream_max_pixels(frame_bytes: int) -> int:
-    """Return how many pixels the frames of a stream may have together, by their bytes so far.
+    """Return how many counted pixels a stream's frames may have together, by their bytes so far.
 
     67 megapixels, and 4096 more for every byte, header and checksum among them.
     """
@@ -151,7 +197,7 @@ class StreamBudget:
             LimitExceeded: the frames have more pixels together than their bytes earn.
         """
         self._bytes += frame.size
-        self._pixels += frame.pixels
+        self._pixels += frame.counted_pixels
         self._largest = max(self._largest, frame.pixels)
         limit = default_stream_max_pixels(self._bytes)
         if self._pixels > limit:
@@ -186,8 +232,8 @@ def read_frame(stream: BinaryIO, *, max_pixels: int | None = None) -> Frame | No
     """Read the next frame of a stream, or None where the stream ends cleanly between frames.
 
     Takes no byte beyond the frame, and accepts short reads, so the stream may be a pipe.
-    After `ChecksumMismatch` the stream stands behind the damaged frame and the next one can be
-    read; after any other error the place of the next frame is not known.
+    After `ChecksumMismatch` and `UnknownSection` the stream stands behind the frame and the next
+    one can be read; after any other error the place of the next frame is not known.
 
     Args:
         stream: the bytes.
@@ -211,19 +257,38 @@ def read_frame(stream: BinaryIO, *, max_pixels: int | None = None) -> Frame | No
         raise UnsupportedVersion(
             f"format version {version}; this reader knows version {VERSION}: update tactic-codec"
         )
-    if flags:
-        raise ReservedFlags(f"flags are {flags:#x}; version {VERSION} reserves them as 0")
+    if flags & ~(SCALED | SECTIONS):
+        raise ReservedFlags(
+            f"flags are {flags:#x}; version {VERSION} reserves all but 0x1 and 0x2: update "
+            "tactic-codec"
+        )
 
     fingerprint = source.exactly(FINGERPRINT_BYTES, "fingerprint")
     level = source.byte("quality level")
     if level == 0:
         raise Corrupt(f"quality level 0; expected 1 to {MAX_LEVEL}")
-    width = _read_side(source, "width")
-    height = _read_side(source, "height")
-    _check_limit(width, height, DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels, "")
+    width = _read_side(source, "width", MAX_SIDE)
+    height = _read_side(source, "height", MAX_SIDE)
+    limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    _check_limit(Frame(fingerprint, level, width, height, b""), width * height, limit, "")
+    scaled_to = None
+    if flags & SCALED:
+        coded_width = _read_side(source, "coded width", width)
+        coded_height = _read_side(source, "coded height", height)
+        scaled_to = coded_width, coded_height
+        if scaled_to == (width, height):
+            raise Corrupt(f"the coded size {width} x {height} is the picture's: no flag says that")
+    packed = b""
+    if flags & SECTIONS:
+        length = source.varint("length of the sections")
+        if not 2 <= length <= MAX_SECTIONS:
+            raise Corrupt(f"sections of {length} bytes; expected 2 to {MAX_SECTIONS}")
+        packed = source.exactly(length, "sections")
     length = source.varint("payload length")
+    frame = Frame(fingerprint, level, width, height, b"", scaled_to)
     if max_pixels is None:
-        _check_limit(width, height, default_max_pixels(length), f" for {length} bytes of payload")
+        limit = default_max_pixels(length)
+        _check_limit(frame, frame.counted_pixels, limit, f" for {length} bytes of payload")
     payload = source.exactly(length, "payload")
 
     expected = source.crc
@@ -236,7 +301,31 @@ def read_frame(stream: BinaryIO, *, max_pixels: int | None = None) -> Frame | No
     # Behind the checksum: a damaged byte that became zero is damage, not a writer's fault.
     if payload.endswith(b"\0"):
         raise Corrupt("the payload ends in a zero byte; writers drop those")
-    return Frame(fingerprint, level, width, height, payload)
+    return replace(frame, payload=payload, sections=_read_sections(packed))
+
+
+def _read_sections(packed: bytes) -> tuple[tuple[int, bytes], ...]:
+    """Read the sections of a frame, of which every critical one is unknown today."""
+    source = _Source(io.BytesIO(packed))
+    found = dict[int, bytes]()
+    left = len(packed)
+    try:
+        while left:
+            kind = source.byte("type")
+            if kind <= max(found, default=0):
+                raise Corrupt(f"a section of type {kind} behind one of {max(found, default=0)}")
+            length = source.varint("length of a section")
+            found[kind] = source.exactly(length, "section")
+            left -= 1 + len(_pack_varint(length)) + length
+    except Truncated as exc:
+        raise Corrupt(f"the sections are longer than their length says: {exc}") from exc
+    for kind in found:
+        if kind < ANCILLARY:
+            raise UnknownSection(
+                f"the frame has a section of type {kind}, without which it would be misread; this "
+                "reader does not know it: update tactic-codec"
+            )
+    return tuple(found.items())
 
 
 class _Source:
@@ -286,19 +375,22 @@ class _Source:
         return value
 
 
-def _read_side(source: _Source, field: str) -> int:
+def _read_side(source: _Source, field: str, most: int) -> int:
     value = source.varint(field)
-    if not 1 <= value <= MAX_SIDE:
-        raise Corrupt(f"{field} {value}; expected 1 to {MAX_SIDE} pixels")
+    if not 1 <= value <= most:
+        raise Corrupt(f"{field} {value}; expected 1 to {most} pixels")
     return value
 
 
-def _check_limit(width: int, height: int, limit: int, reason: str) -> None:
-    pixels = width * height
-    if pixels > limit:
+def _check_limit(frame: Frame, counted: int, limit: int, reason: str) -> None:
+    if counted > limit:
+        size, own = f"{frame.width} x {frame.height}", f"{frame.pixels} pixels"
+        if frame.scaled_to:
+            size += f", coded at {frame.coded_width} x {frame.coded_height},"
+            own += f", counted as {counted}"
         raise LimitExceeded(
-            f"{width} x {height} is {pixels} pixels; the limit is {limit}{reason}: if you trust "
-            f"the source, raise it with --max-pixels {pixels}, in Python max_pixels={pixels}"
+            f"{size} is {own}; the limit is {limit}{reason}: if you trust the source, raise it "
+            f"with --max-pixels {frame.pixels}, in Python max_pixels={frame.pixels}"
         )
 
 

@@ -5,6 +5,7 @@
     │   ├── NotATacFile        they do not begin with the magic
     │   ├── UnsupportedVersion they were written by a newer format
     │   ├── ReservedFlags      a flag is set that version 1 reserves
+    │   ├── UnknownSection     a critical section is of an unknown type; their end is known
     │   ├── Truncated          they end before the frame does
     │   └── Corrupt            they contradict themselves
     │       └── ChecksumMismatch   the CRC-32 differs; the frame's end is known
@@ -68,6 +69,10 @@ class UnsupportedVersion(FormatError):
 
 class ReservedFlags(FormatError):
     """The frame sets a flag that version 1 reserves."""
+
+
+class UnknownSection(FormatError):
+    """The frame has a critical section of a type that this reader does not know."""
 
 
 class Truncated(FormatError):

@@ -18,6 +18,8 @@ class Info(NamedTuple):
         version: of the format.
         width: of the picture, in pixels.
         height: of the picture, in pixels.
+        coded_width: of what was coded; smaller where the picture was scaled.
+        coded_height: likewise.
         level: quality level, 1 for the smallest files.
         fingerprint: of the model that decodes it, 8 hexadecimal digits.
         model: that model's name; None where it is not installed.
@@ -29,6 +31,8 @@ class Info(NamedTuple):
     version: int
     width: int
     height: int
+    coded_width: int
+    coded_height: int
     level: int
     fingerprint: str
     model: str | None
@@ -43,6 +47,8 @@ def info_of(frame: Frame, model: str | None) -> Info:
         version=VERSION,
         width=frame.width,
         height=frame.height,
+        coded_width=frame.coded_width,
+        coded_height=frame.coded_height,
         level=frame.level,
         fingerprint=frame.fingerprint.hex(),
         model=model,

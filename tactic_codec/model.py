@@ -315,7 +315,7 @@ class Model:
                 f"the file was made with the model of fingerprint {frame.fingerprint.hex()}; "
                 f"{self.name} is {self.fingerprint.hex()}"
             )
-        shape = (self.channels, *latent_size(frame.height, frame.width, self.stride))
+        shape = (self.channels, *latent_size(frame.coded_height, frame.coded_width, self.stride))
         return entropy.decode(frame.payload, shape, self.tables(frame.level))
 
     @cached_property

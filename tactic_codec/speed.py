@@ -10,14 +10,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tactic_codec.codec import Codec, Compressed
-from tactic_codec.container import Frame
 from tactic_codec.errors import BackendUnavailable
 from tactic_codec.picture import Pixels
 from tactic_codec.rivals import USUAL, rival
-from tactic_codec.tasks import TASKS, Task
+from tactic_codec.tasks import TASKS
 
 QUALITY = 75
 """Of other codecs' files, as Pillow counts it, from 0 to 100."""
@@ -88,11 +87,7 @@ def _of_model(codec: Codec, pixels: Pixels, level: int, effort: int) -> Iterator
     yield _Step(name, "decompress", frame.size, lambda: codec.decode(frame))
     for task in TASKS.values():
         if task.name in codec.model.heads:
-            yield _Step(name, task.name, frame.size, partial(_ask, task, codec, frame))
-
-
-def _ask(task: Task[Any, Any], codec: Codec, frame: Frame) -> None:
-    task.ask(codec, codec.decode(frame))
+            yield _Step(name, task.name, frame.size, partial(task.ask_frame, codec, frame))
 
 
 def _of_others(pixels: Pixels) -> Iterator[_Step]:

@@ -26,7 +26,7 @@ class Refused(Exception):
 def decode(data: bytes, model: dict[str, Any], max_pixels: int | None = None) -> Symbols:
     """Return the symbols of the one frame in ``data``."""
     frame = parse(data, max_pixels)
-    width, height, stride = frame["width"], frame["height"], model["stride"]
+    (width, height), stride = frame["coded"], model["stride"]
     if str(frame["level"]) not in model["levels"]:
         raise Refused("UnknownLevel")
     rows, columns = -(-height // stride), -(-width // stride)
@@ -49,21 +49,8 @@ def parse(data: bytes, max_pixels: int | None = None) -> dict[str, Any]:
 
     def varint() -> int:
         first = number(1)
-        if first <= 240:
-            return first
-        if first <= 248:
-            value = 240 + 256 * (first - 241) + number(1)
-            if value == 240:
-                raise Refused("Corrupt")
-            return value
-        if first == 249:
-            return 2288 + number(2)
-        if first > 251:
-            raise Refused("Corrupt")
-        value = number(first - 247)
-        shortest = {250: 2288 + 65536, 251: 2**24}[first]
-        if value < shortest:
-            raise Refused("Corrupt")
+        count = max(first - 247, first > 240) if first <= 251 else 0
+        value, _ = varint_of(bytes([first]) + take(count))
         return value
 
     magic = data[:3]
@@ -73,21 +60,38 @@ def parse(data: bytes, max_pixels: int | None = None) -> dict[str, Any]:
     version_and_flags = number(1)
     if version_and_flags >> 4 != 1:
         raise Refused("UnsupportedVersion")
-    if version_and_flags & 15:
+    if version_and_flags & 12:
         raise Refused("ReservedFlags")
     fingerprint = take(4)
     level = number(1)
     if level == 0:
         raise Refused("Corrupt")
-    sides = []
-    for _ in range(2):
-        side = varint()
-        if not 1 <= side <= 65535:
-            raise Refused("Corrupt")
-        sides.append(side)
-    pixels = sides[0] * sides[1]
+
+    def size(most: tuple[int, int]) -> tuple[int, int]:
+        sides = []
+        for largest in most:
+            side = varint()
+            if not 1 <= side <= largest:
+                raise Refused("Corrupt")
+            sides.append(side)
+        return sides[0], sides[1]
+
+    whole = size((65535, 65535))
+    pixels = whole[0] * whole[1]
     if pixels > (2**28 if max_pixels is None else max_pixels):
         raise Refused("LimitExceeded")
+    coded = whole
+    if version_and_flags & 1:
+        coded = size(whole)
+        if coded == whole:
+            raise Refused("Corrupt")
+        pixels = coded[0] * coded[1] + (pixels + 7) // 8
+    sections = b""
+    if version_and_flags & 2:
+        length = varint()
+        if not 2 <= length < 2**24:
+            raise Refused("Corrupt")
+        sections = take(length)
     length = varint()
     if max_pixels is None and pixels > 2**22 + 1024 * max(0, length - 2**16):
         raise Refused("LimitExceeded")
@@ -95,15 +99,51 @@ def parse(data: bytes, max_pixels: int | None = None) -> dict[str, Any]:
     computed = crc32(data[:place])
     if int.from_bytes(take(4), "little") != computed:
         raise Refused("ChecksumMismatch")
-    if payload[-1:] == b"\0" or place != len(data):
+    if payload[-1:] == b"\0":
+        raise Refused("Corrupt")
+    known = sections_of(sections)
+    if any(kind < 128 for kind in known):
+        raise Refused("UnknownSection")
+    if place != len(data):
         raise Refused("Corrupt")
     return {
         "fingerprint": fingerprint,
         "level": level,
-        "width": sides[0],
-        "height": sides[1],
+        "width": whole[0],
+        "height": whole[1],
+        "coded": coded,
+        "sections": known,
         "payload": payload,
     }
+
+
+def sections_of(data: bytes) -> dict[int, bytes]:
+    """Return the data of each section by its type."""
+    found: dict[int, bytes] = {}
+    while data:
+        kind, data = data[0], data[1:]
+        length, data = varint_of(data)
+        if kind <= max(found, default=0) or length > len(data):
+            raise Refused("Corrupt")
+        found[kind], data = data[:length], data[length:]
+    return found
+
+
+def varint_of(data: bytes) -> tuple[int, bytes]:
+    """Return an integer and what follows it; where they end within it, it claims too much."""
+    if not data or data[0] > 251:
+        raise Refused("Corrupt")
+    first, count = data[0], max(data[0] - 247, data[0] > 240)
+    rest = int.from_bytes(data[1 : 1 + count], "big")
+    value = first if first <= 240 else rest
+    if 240 < first <= 248:
+        value = 240 + 256 * (first - 241) + rest
+    elif first == 249:
+        value = 2288 + rest
+    least = {1: 241, 2: 2288, 3: 2288 + 65536, 4: 2**24}.get(count, 0)
+    if len(data) <= count or value < least:
+        raise Refused("Corrupt")
+    return value, data[1 + count :]
 
 
 def crc32(data: bytes) -> int:
@@ -257,6 +297,26 @@ class RangeDecoder:
         for _ in range(n):
             plus_one = 2 * plus_one + self.decode([2**23, 2**23])
         return plus_one - 1
+
+
+def interpolated(u: list[int], n: int) -> list[int]:
+    """Return m values as n, n >= m, as a row or a column of a picture is brought to its size."""
+    m = len(u)
+    if m == n:
+        return u
+    row = []
+    for i in range(n):
+        j, r = divmod((2 * i + 1) * m - n, 2 * n)
+        left, right = u[max(j, 0)], u[min(j + 1, m - 1)]
+        row.append((2 * ((2 * n - r) * left + r * right) + 2 * n) // (4 * n))
+    return row
+
+
+def enlarged(plane: list[list[int]], width: int, height: int) -> list[list[int]]:
+    """Return a channel [rows][columns] of the coded size in the picture's own."""
+    rows = [interpolated(row, width) for row in plane]
+    columns = [interpolated(list(column), height) for column in zip(*rows, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 if __name__ == "__main__":

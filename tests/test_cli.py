@@ -327,6 +327,8 @@ def test_facts_of_compressing(tactic: Tactic) -> None:
         "bytes": size,
         "width": 40,
         "height": 24,
+        "coded_width": 40,
+        "coded_height": 24,
         "bpp": round(8 * size / 960, 6),
         "level": 2,
         "model": "tiny",
@@ -627,6 +629,8 @@ def test_info(tactic: Tactic, codec: Codec) -> None:
         "version": 1,
         "width": 40,
         "height": 24,
+        "coded_width": 40,
+        "coded_height": 24,
         "level": 2,
         "fingerprint": codec.model.fingerprint.hex(),
         "model": "tiny",
@@ -1319,7 +1323,7 @@ def test_a_bug_asks_to_be_reported(tactic: Tactic, monkeypatch: pytest.MonkeyPat
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr("tactic_codec.picture.load", broken)
+    monkeypatch.setattr("tactic_codec.picture.read", broken)
     save("a.png")
     result = tactic("compress", "-m", "tiny", "a.png", "a.tac", code=1)
     assert "KeyError: 'oops'" in result.stderr and "please report it" in result.stderr

@@ -487,7 +487,7 @@ def test_every_coder_reads_and_writes_the_vectors(
 ) -> None:
     frame = container.parse((VECTORS / name).read_bytes())
     tables = tiny.model.tables(frame.level)
-    shape = (8, *latent_size(frame.height, frame.width, 8))
+    shape = (8, *latent_size(frame.coded_height, frame.coded_width, 8))
     symbols = entropy.decode(frame.payload, shape, tables, coder)
     assert sha256_of_symbols(symbols) == EXPECTED[name]["symbols_sha256"]
     assert entropy.encode(symbols, tables, coder) == frame.payload

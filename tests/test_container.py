@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -30,6 +31,7 @@ from tactic_codec.errors import (
     NotATacFile,
     ReservedFlags,
     Truncated,
+    UnknownSection,
     UnsupportedVersion,
 )
 
@@ -54,14 +56,25 @@ class Pipe(io.RawIOBase):
         return self._inner.read(min(size, 3))
 
 
-frames = st.builds(
+sections = st.dictionaries(st.integers(128, 255), st.binary(max_size=400), max_size=3)
+plain_frames = st.builds(
     Frame,
     fingerprint=st.binary(min_size=4, max_size=4),
     level=st.integers(1, 255),
     width=st.integers(1, MAX_SIDE),
     height=st.integers(1, DEFAULT_MAX_PIXELS // MAX_SIDE),
     payload=st.binary(max_size=3000).map(lambda data: data.rstrip(b"\0")),
+    sections=sections.map(lambda found: tuple(sorted(found.items()))),
 )
+
+
+def scaled(frame: Frame, width: int, height: int) -> Frame:
+    size = min(width, frame.width), min(height, frame.height)
+    return frame if size == (frame.width, frame.height) else replace(frame, scaled_to=size)
+
+
+side = st.integers(1, MAX_SIDE)
+frames = plain_frames | st.builds(scaled, plain_frames, side, side)
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
@@ -79,6 +92,17 @@ def test_any_bytes_are_a_frame_or_a_named_error(tail: bytes, with_head: bool) ->
     data = sealed(HEAD + tail) if with_head else tail
     with contextlib.suppress(FormatError, LimitExceeded):
         assert pack(parse(data)) == data  # a frame has one spelling
+
+
+@settings(derandomize=True, max_examples=500, deadline=None)
+@given(st.integers(0, 3), st.lists(st.integers(1, 12), max_size=6), st.binary(max_size=20))
+def test_any_flagged_bytes_are_a_frame_or_a_named_error(
+    flags: int, numbers: list[int], tail: bytes
+) -> None:
+    head = HEAD[:3] + bytes([0x10 | flags]) + HEAD[4:]
+    data = sealed(head + bytes(numbers) + tail)
+    with contextlib.suppress(FormatError, LimitExceeded):
+        assert pack(parse(data)) == data
 
 
 @pytest.mark.parametrize("length", [0, 7, 240, 241, 2287, 2288, 67_823, 67_824, 1 << 24])
@@ -110,9 +134,23 @@ def test_an_integer_has_one_spelling(first: int) -> None:
         parse(sealed(HEAD + b"\xf1\x00\x01\x00"))
 
 
+@pytest.mark.parametrize(
+    "sections",
+    [((127, b""), (128, b"")), ((255, b"x" * 300),), ((200, b""), (201, bytes(3000)))],
+)
+def test_sections_are_kept(sections: tuple[tuple[int, bytes], ...]) -> None:
+    frame = replace(FRAME, sections=sections)
+    if sections[0][0] < 128:
+        with pytest.raises(UnknownSection):
+            parse(pack(frame))
+    else:
+        assert parse(pack(frame)) == frame
+
+
 def test_overhead_of_a_small_photograph_is_at_most_18_bytes() -> None:
     assert Frame(b"abcd", 255, 224, 224, b"\xff" * 67_823).header_bytes == 18
     assert Frame(b"abcd", 255, 224, 224, b"").header_bytes == 16
+    assert Frame(b"abcd", 255, 224, 224, b"\xff" * 67_823, (223, 224)).header_bytes == 20
 
 
 def test_every_cut_is_truncated() -> None:
@@ -133,6 +171,8 @@ def test_every_flipped_bit_is_refused(payload: bytes) -> None:
 
 
 ONE_BY_ONE = b"\x01\x01"
+SCALED_HEAD = HEAD[:3] + b"\x11" + HEAD[4:]
+SECTIONS_HEAD = HEAD[:3] + b"\x12" + HEAD[4:]
 
 
 @pytest.mark.parametrize(
@@ -144,10 +184,30 @@ ONE_BY_ONE = b"\x01\x01"
         (b"\x89TA", Truncated, "version"),
         (b"\x89TA\x20", UnsupportedVersion, "version 2"),
         (b"\x89TA\x00", UnsupportedVersion, "version 0"),
-        (b"\x89TA\x11", ReservedFlags, "0x1"),
+        (b"\x89TA\x14", ReservedFlags, "0x4"),
         (b"\x89TA\x18", ReservedFlags, "0x8"),
         (b"\x89TA\x10abcd\x00", Corrupt, "level 0"),
         (HEAD + b"\x00", Corrupt, "width 0"),
+        (SCALED_HEAD + b"\x09\x09\x00", Corrupt, "coded width 0; expected 1 to 9"),
+        (SCALED_HEAD + b"\x09\x09\x01\x00", Corrupt, "coded height 0"),
+        (SCALED_HEAD + b"\x09\x07\x0a", Corrupt, "coded width 10; expected 1 to 9"),
+        (SCALED_HEAD + b"\x09\x07\x09\x08", Corrupt, "coded height 8; expected 1 to 7"),
+        (SCALED_HEAD + b"\x09\x07\x09\x07", Corrupt, "coded size 9 x 7 is the picture's"),
+        (SCALED_HEAD + b"\xf9\xf7\x0f\xf9\xf7\x0f\x01\x01", LimitExceeded, "65535 x 65535"),
+        (SECTIONS_HEAD + ONE_BY_ONE + b"\x00\x00", Corrupt, "sections of 0 bytes"),
+        (SECTIONS_HEAD + ONE_BY_ONE + b"\x01\x80\x00", Corrupt, "sections of 1 bytes"),
+        (SECTIONS_HEAD + ONE_BY_ONE + b"\xfb\xff\xff\xff\xff", Corrupt, "of 4294967295 bytes"),
+        (SECTIONS_HEAD + ONE_BY_ONE + b"\xfa\xff\xff\xff", Truncated, "0 of 16777215"),
+        (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x02\x80\x01\x00"), Corrupt, "inside the section"),
+        (
+            sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x03\x80\x00\x81\x00"),
+            Corrupt,
+            "inside the length",
+        ),
+        (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x02\x00\x00\x00"), Corrupt, "type 0 behind"),
+        (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x04\x80\x00\x80\x00\x00"), Corrupt, "of 128"),
+        (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x03\x80\xf1\x00\x00"), Corrupt, "needs fewer"),
+        (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x02\x7f\x00\x00"), UnknownSection, "type 127"),
         (HEAD + b"\x01\x00", Corrupt, "height 0"),
         (HEAD + b"\xfa\x01\x00\x00", Corrupt, "width 65536"),
         (HEAD + b"\xfb\xff\xff\xff\xff", Corrupt, "width 4294967295"),
@@ -205,6 +265,32 @@ def test_the_default_limit_tells_how_to_raise_it() -> None:
     assert parse(pack(above), max_pixels=4198400) == above
 
 
+def test_limits_cover_both_sizes() -> None:
+    """A scaled frame costs what the network makes, and an eighth of what the filter makes."""
+    just, above = (Frame(b"abcd", 1, 8192, 4094, b"x", (64, height)) for height in (32, 33))
+    assert just.counted_pixels == 1 << 22
+    assert parse(pack(just)) == just
+    with pytest.raises(LimitExceeded) as caught:
+        parse(pack(above))
+    assert str(caught.value) == (
+        "8192 x 4094, coded at 64 x 33, is 33538048 pixels, counted as 4194368; the limit is "
+        "4194304 for 1 bytes of payload: if you trust the source, raise it with --max-pixels "
+        "33538048, in Python max_pixels=33538048"
+    )
+    assert parse(pack(above), max_pixels=above.pixels) == above
+    with pytest.raises(LimitExceeded, match="the limit is 33538047: "):
+        parse(pack(above), max_pixels=above.pixels - 1)
+    # However many bytes it has, and however small it was coded.
+    huge = Frame(b"abcd", 1, 65_535, 65_535, b"x" * (1 << 20), (1, 1))
+    with pytest.raises(LimitExceeded, match="the limit is 268435456"):
+        parse(pack(huge))
+
+
+def test_a_stream_of_scaled_frames_is_bounded() -> None:
+    tiny_and_huge = Frame(b"abcd", 1, 8192, 4094, b"", (64, 64))
+    assert spend(StreamBudget(), tiny_and_huge, 65_536 // tiny_and_huge.size) == 16
+
+
 def test_a_length_that_is_only_claimed_earns_nothing() -> None:
     head = pack(Frame(b"abcd", 1, 16384, 16384, b""))[:-5]
     with pytest.raises(Truncated):
@@ -220,6 +306,14 @@ def test_a_length_that_is_only_claimed_earns_nothing() -> None:
         Frame(b"abcd", 1, 0, 1, b""),
         Frame(b"abcd", 1, 1, MAX_SIDE + 1, b""),
         Frame(b"abcd", 1, 1, 1, b"a\0"),
+        Frame(b"abcd", 1, 9, 9, b"", (9, 9)),
+        Frame(b"abcd", 1, 9, 9, b"", (10, 9)),
+        Frame(b"abcd", 1, 9, 9, b"", (0, 9)),
+        Frame(b"abcd", 1, 9, 9, b"", None, ((0, b""),)),
+        Frame(b"abcd", 1, 9, 9, b"", None, ((256, b""),)),
+        Frame(b"abcd", 1, 9, 9, b"", None, ((200, b""), (200, b""))),
+        Frame(b"abcd", 1, 9, 9, b"", None, ((201, b""), (200, b""))),
+        Frame(b"abcd", 1, 9, 9, b"", None, ((200, bytes(1 << 24)),)),
     ],
 )
 def test_pack_refuses_what_parse_would(frame: Frame) -> None:
@@ -277,7 +371,7 @@ def test_bytes_of_earlier_frames_pay_for_plain_ones() -> None:
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(frames)
 def test_a_frame_that_may_be_read_alone_may_begin_a_stream(frame: Frame) -> None:
-    if frame.pixels <= default_max_pixels(len(frame.payload)):
+    if frame.counted_pixels <= default_max_pixels(len(frame.payload)):
         assert spend(StreamBudget(), frame, 1) == 1
 
 
@@ -302,6 +396,13 @@ def test_reading_goes_on_behind_a_damaged_frame() -> None:
         read_frame(stream)
     assert read_frame(stream) == FRAME
     assert read_frame(stream) is None
+
+
+def test_reading_goes_on_behind_an_unknown_section() -> None:
+    stream = io.BytesIO(pack(replace(FRAME, sections=((9, b"new"),))) + pack(FRAME))
+    with pytest.raises(UnknownSection):
+        read_frame(stream)
+    assert read_frame(stream) == FRAME
 
 
 def test_a_stream_that_ends_inside_a_frame() -> None:

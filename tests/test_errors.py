@@ -22,6 +22,7 @@ from tactic_codec.errors import TacError
 
 MODELS = Path(__file__).parent / "models"
 TINY = MODELS / "tiny"
+NEWER = container.pack(Frame(bytes.fromhex("a292e80f"), 2, 9, 9, b"\x12", None, ((5, b"?"),)))
 FRAME = Frame(bytes.fromhex("a292e80f"), 2, 9, 9, b"\x12\x34")
 DATA = container.pack(FRAME)
 
@@ -44,7 +45,8 @@ def picture(side: int = 9) -> bytes:
 FROM_BYTES: dict[type[TacError], Callable[[Codec], object]] = {
     errors.NotATacFile: lambda codec: codec.decompress(b"GIF89a"),
     errors.UnsupportedVersion: lambda codec: codec.decompress(DATA[:3] + b"\x20" + DATA[4:]),
-    errors.ReservedFlags: lambda codec: codec.decompress(DATA[:3] + b"\x12" + DATA[4:]),
+    errors.ReservedFlags: lambda codec: codec.decompress(DATA[:3] + b"\x14" + DATA[4:]),
+    errors.UnknownSection: lambda codec: codec.decompress(NEWER),
     errors.Truncated: lambda codec: codec.decompress(DATA[:-5]),
     errors.Corrupt: lambda codec: codec.decompress(DATA[:8] + b"\0" + DATA[9:]),
     errors.ChecksumMismatch: lambda codec: codec.decompress(DATA[:-1] + bytes([DATA[-1] ^ 1])),
@@ -114,7 +116,8 @@ TAC = "a.tac"
 COMMANDS: dict[str, tuple[type[TacError], Callable[[], list[str]]]] = {
     "not a frame": (errors.NotATacFile, lambda: ["info", write(TAC, picture())]),
     "newer": (errors.UnsupportedVersion, lambda: ["info", write(TAC, b"\x89TA\x20")]),
-    "flags": (errors.ReservedFlags, lambda: ["test", write(TAC, b"\x89TA\x11")]),
+    "flags": (errors.ReservedFlags, lambda: ["test", write(TAC, b"\x89TA\x14")]),
+    "section": (errors.UnknownSection, lambda: ["test", write(TAC, NEWER)]),
     "cut": (errors.Truncated, lambda: ["test", write(TAC, DATA[:-1])]),
     "empty": (errors.Truncated, lambda: ["test", write(TAC)]),
     "level 0": (errors.Corrupt, lambda: ["info", write(TAC, DATA[:8] + b"\0" + DATA[9:])]),

@@ -16,7 +16,7 @@ from PIL import Image
 from test_picture import NOISE, PICTURE, UPRIGHT, encode, exif, largest_error, png_chunk
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
-from tactic_codec.picture import ImageWarning, Pixels, from_pillow, load, load_labels, profiles
+from tactic_codec.picture import ImageWarning, Pixels, as_pixels, load, load_labels, profiles
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -500,7 +500,7 @@ def test_gama_of_grey_and_of_palettes(row: bytes) -> None:
 
 def test_gama_of_a_picture_opened_elsewhere() -> None:
     with Image.open(io.BytesIO(png(8, 0, b"\x37\x37", gama(1)))) as image:
-        assert from_pillow(image)[0, 0].tolist() == [128, 128, 128]
+        assert as_pixels(image)[0, 0].tolist() == [128, 128, 128]
 
 
 AVIF = encode(Image.new("RGB", (32, 32), (200, 60, 60)), "AVIF", quality=100, subsampling="4:4:4")

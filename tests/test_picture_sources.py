@@ -17,7 +17,6 @@ from tactic_codec.picture import (
     ImageWarning,
     as_pixels,
     colour_of,
-    from_pillow,
     kind_of,
     load,
     to_pillow,
@@ -53,7 +52,7 @@ def test_files_in_every_form(path: Path) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
 def test_pillow_images(mode: str) -> None:
     image = Image.new(mode, (3, 2))
-    np.testing.assert_array_equal(as_pixels(image), from_pillow(image))
+    assert as_pixels(image).shape == (2, 3, 3)
 
 
 def test_arrays() -> None:
@@ -152,7 +151,7 @@ def test_colours(name: Any, expected: tuple[int, int, int]) -> None:
     assert colour_of(name) == expected
     logo = Image.new("RGBA", (1, 1), (255, 255, 255, 0))
     assert load(encode(logo, "PNG"), background=name).tolist() == [[list(expected)]]
-    assert from_pillow(logo, background=name).tolist() == [[list(expected)]]
+    assert as_pixels(logo, background=name).tolist() == [[list(expected)]]
 
 
 @pytest.mark.parametrize(

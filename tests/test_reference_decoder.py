@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_tables import linear_contexts, plain_level
 
+from tactic_codec import picture
 from tactic_codec.container import Frame, pack, parse
 from tactic_codec.entropy import (
     CONSTRICTION,
@@ -30,6 +31,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
 EXAMPLES = PAGE[PAGE.index("## Appendix: examples") :]
 SMALLEST = bytes.fromhex("".join(re.findall(r"^    ([0-9a-f ]+?)  +[a-z]", EXAMPLES, re.M)))
 SECOND = bytes.fromhex(re.findall(r"^    ([0-9a-f ]{20,})$", EXAMPLES, re.M)[0])
+SCALED = bytes.fromhex(re.findall(r"^    ([0-9a-f ]{20,})$", EXAMPLES, re.M)[1])
 MODEL: dict[str, Any] = json.loads(EXAMPLES[EXAMPLES.index("{") : EXAMPLES.index("}}}") + 3])
 SYMBOLS = json.loads(re.findall(r"^    (\[\[\[.*\]\]\])$", EXAMPLES, re.M)[-1])
 
@@ -59,6 +61,29 @@ def test_the_second_example_of_the_page() -> None:
     tables = tables_of(MODEL["levels"]["1"])
     payload = encode(np.array(SYMBOLS), tables)
     assert pack(Frame(b"\x0a\x0b\x0c\x0d", 1, 40, 20, payload)) == SECOND
+
+
+def test_the_scaled_example_of_the_page() -> None:
+    frame = Frame(b"\x0a\x0b\x0c\x0d", 1, 300, 150, SECOND[12:-4], (40, 20), ((200, b"hi"),))
+    assert pack(frame) == SCALED
+    assert parse(SCALED) == frame
+    assert reference_decoder.decode(SCALED, MODEL) == SYMBOLS
+    assert reference_decoder.interpolated([0, 100], 6) == [0, 0, 33, 67, 100, 100]
+
+
+@pytest.mark.parametrize(
+    ("size", "own"),
+    [((7, 5), (9, 5)), ((1, 1), (4, 3)), ((9, 6), (10, 7)), ((12, 9), (101, 40)), ((6, 2), (6, 9))],
+)
+def test_both_bring_a_picture_to_its_own_size(size: tuple[int, int], own: tuple[int, int]) -> None:
+    random = np.random.default_rng(sum(own))
+    pixels = random.integers(0, 256, (size[1], size[0], 3), np.uint8)
+    found = picture.enlarged(pixels, *own).astype(int)
+    assert found.shape == (own[1], own[0], 3)
+    for channel in range(3):
+        expected = reference_decoder.enlarged(pixels[..., channel].tolist(), *own)
+        assert np.abs(found[..., channel] - expected).max() <= 1
+        assert np.mean(found[..., channel] != expected) < 0.1  # exact halves
 
 
 def test_the_reference_decoder_as_a_program(tmp_path: Path) -> None:
@@ -141,11 +166,13 @@ def refusal_of_reference(data: bytes) -> str | None:
 
 
 def test_both_parsers_name_the_same_cause_for_every_cut_and_flip() -> None:
-    damaged = [SECOND[:length] for length in range(len(SECOND))]
-    for bit in range(8 * len(SECOND)):
-        flipped = bytearray(SECOND)
-        flipped[bit // 8] ^= 1 << bit % 8
-        damaged.append(bytes(flipped))
+    damaged = []
+    for whole in (SECOND, SCALED):
+        damaged += [whole[:length] for length in range(len(whole))]
+        for bit in range(8 * len(whole)):
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            damaged.append(bytes(flipped))
     for data in damaged:
         cause = refusal_of_package(data)
         assert cause is not None
@@ -156,6 +183,16 @@ def test_both_parsers_name_the_same_cause_for_every_cut_and_flip() -> None:
 @given(st.binary(max_size=30))
 def test_both_parsers_judge_alike(tail: bytes) -> None:
     body = SECOND[:9] + tail
+    data = body + zlib.crc32(body).to_bytes(4, "little")
+    assert refusal_of_package(data) == refusal_of_reference(data)
+
+
+@settings(derandomize=True, max_examples=500, deadline=None)
+@given(st.integers(0, 3), st.lists(st.integers(1, 12), max_size=6), st.binary(max_size=20))
+def test_both_parsers_judge_flagged_frames_alike(
+    flags: int, numbers: list[int], tail: bytes
+) -> None:
+    body = SECOND[:3] + bytes([0x10 | flags]) + SECOND[4:9] + bytes(numbers) + tail
     data = body + zlib.crc32(body).to_bytes(4, "little")
     assert refusal_of_package(data) == refusal_of_reference(data)
 

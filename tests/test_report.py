@@ -101,9 +101,9 @@ def test_classes_by_the_names_of_training_folders() -> None:
 
 
 def test_verdict(codec: Codec, frame: Frame) -> None:
-    decoded = codec.decode(frame)
+    answer = CLASSIFY.ask_frame(codec, frame)
     given = [CLASSIFY.expected(codec.model, n) for n in codec.model.heads["classify"].labels]
-    verdicts = [CLASSIFY.verdict(codec, decoded, one) for one in given if one]
+    verdicts = [CLASSIFY.verdict(answer, one) for one in given if one]
     assert [verdict.facts["correct"] for verdict in verdicts].count(True) == 1
 
 
@@ -116,7 +116,8 @@ def test_label_maps_are_compared(segmenter: Spoilt) -> None:
     pixels[:32, :, 0] = pixels[32:, :, 1] = 200
     label_map = np.full((64, 64), 1, np.uint8)
     label_map[:16], label_map[:, :4] = 0, 255
-    found = SEGMENT.verdict(codec, pixels, label_map)
+    answer = SEGMENT.ask(codec, pixels)
+    found = SEGMENT.verdict(answer, label_map)
     _, counts = found.counted
     assert counts.tolist() == [[16 * 60, 0, 0], [16 * 60, 32 * 60, 0], [0, 0, 0]]
     assert found.facts == {"pixel_accuracy": 0.75, "mean_iou": round((1 / 2 + 2 / 3) / 2, 6)}
@@ -124,10 +125,10 @@ def test_label_maps_are_compared(segmenter: Spoilt) -> None:
     assert summary is not None
     assert summary.facts["pixels"] == 64 * 60
     assert [c["iou"] for c in summary.facts["classes"]] == [1 / 2, round(2 / 3, 6), None]
-    void = SEGMENT.verdict(codec, pixels, np.full((64, 64), 3, np.uint8))
+    void = SEGMENT.verdict(answer, np.full((64, 64), 3, np.uint8))
     assert void.facts == {"pixel_accuracy": None, "mean_iou": None}
     with pytest.raises(ImageError, match="label map has 64 x 63 pixels, the frame 64 x 64"):
-        SEGMENT.verdict(codec, pixels, label_map[1:])
+        SEGMENT.verdict(answer, label_map[1:])
 
 
 def with_pixels(names: str, *counts: list[int]) -> Row:

@@ -112,7 +112,7 @@ def errors(items: list[Found]) -> dict[int, str]:
     for item in items:
         if not item.warning:
             try:
-                item.pixels()
+                item.read()
             except TacError as error:
                 raised[item.number] = str(error)
     return raised
@@ -128,7 +128,7 @@ def test_pictures_one_behind_the_other(kind: str) -> None:
     assert [item.number for item in items] == [1, 2, 3]
     assert good(items) == files
     for item, file in zip(items, files, strict=True):
-        assert np.array_equal(item.pixels(), load(file))
+        assert np.array_equal(item.read().pixels, load(file))
 
 
 @pytest.mark.parametrize("kind", SOON)
@@ -357,7 +357,7 @@ def test_of_a_jpeg_the_end_marker_may_be_missing() -> None:
     for item, whole in zip(items, (jpeg(1), jpeg(2), jpeg(3)), strict=True):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            assert np.array_equal(item.pixels(), load(whole))
+            assert np.array_equal(item.read().pixels, load(whole))
         assert bool(said) == (item.number != 2)
 
 
@@ -634,7 +634,7 @@ def test_y4m(colours: str, width: int, height: int, extra: str) -> None:
     assert [item.number for item in items] == [1, 2, 3]
     expected = (76, 76, 76) if "mono" in colours else (255, 0, 0)
     for item in items:
-        frame = item.pixels()
+        frame = item.read().pixels
         assert frame.shape == (height, width, 3)
         assert np.abs(frame.astype(int) - expected).max() <= 3
 
@@ -649,7 +649,7 @@ def test_y4m_has_its_colours_where_they_belong(colours: str) -> None:
     plane = np.tile(chroma, (4 // down, 1)).tobytes()
     header = f"YUV4MPEG2 W64 H4 {colours} XCOLORRANGE=FULL\nFRAME\n".encode()
     (item,) = pictures(io.BytesIO(header + luma.tobytes() + plane + bytes(plane)))
-    blue = item.pixels()[1, 8:-8, 2].astype(float)
+    blue = item.read().pixels[1, 8:-8, 2].astype(float)
     ideal = 128 + 1.772 * (64 + 2 * np.arange(8, 56) - 128)
     inside = (ideal > 8) & (ideal < 247)
     assert np.abs(blue - ideal)[inside].max() < 2.5
@@ -670,7 +670,7 @@ def test_a_frame_of_y4m_that_lost_bytes_costs_no_other() -> None:
 def test_y4m_interlaced_frames_with_parameters_and_films_in_a_row() -> None:
     film = y4m("C420mpeg2", 8, 4).replace(b" Ip ", b" Im ").replace(b"FRAME\n", b"FRAME Itp\n")
     items = found(film + y4m("C444", 6, 6) + jpeg(1) + jpeg(2))
-    assert [item.pixels().shape[1] for item in items] == [8, 8, 6, 6, 24, 24]
+    assert [item.read().pixels.shape[1] for item in items] == [8, 8, 6, 6, 24, 24]
 
 
 @pytest.mark.parametrize("header", ["C410", "C444alpha", "C420p11", "Cmonojpeg", "C"])
@@ -701,4 +701,4 @@ def test_y4m_that_is_damaged_or_cut_off() -> None:
     (item,) = found(b"YUV4MPEG2 W9999999 H9999999\nFRAME\n" + bytes(99))
     assert isinstance(item.problem, LimitExceeded)
     with pytest.raises(LimitExceeded, match="8 x 8 pixels"):
-        found(film)[0].pixels(63)
+        found(film)[0].read(63)

@@ -17,7 +17,13 @@ from tactic_codec import container, entropy, errors
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.entropy import CONSTRICTION, PURE, Coder, FrequencyTables
-from tactic_codec.errors import ChecksumMismatch, FormatError, LimitExceeded, TacError
+from tactic_codec.errors import (
+    ChecksumMismatch,
+    FormatError,
+    LimitExceeded,
+    TacError,
+    UnknownSection,
+)
 from tactic_codec.model import Model
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +64,8 @@ def tables_of(name: str, number: int) -> FrequencyTables:
 def symbols_of(name: str, frame: Frame, coder: Coder) -> Symbols:
     tables = tables_of(name, frame.level)
     stride = PLAIN[name]["stride"]
-    shape = (tables.channels, -(-frame.height // stride), -(-frame.width // stride))
+    rows, columns = -(-frame.coded_height // stride), -(-frame.coded_width // stride)
+    shape = (tables.channels, rows, columns)
     return entropy.decode(frame.payload, shape, tables, coder)
 
 
@@ -66,14 +73,14 @@ def sha256(symbols: Symbols) -> str:
     return hashlib.sha256(symbols.astype("<i4").tobytes()).hexdigest()
 
 
-def frames_of(data: bytes) -> list[Frame | ChecksumMismatch]:
-    """The frames of a stream; in place of a damaged one, what was said of it."""
+def frames_of(data: bytes) -> list[Frame | FormatError]:
+    """The frames of a stream; in place of a refused one, what was said of it."""
     stream = io.BytesIO(data)
-    found: list[Frame | ChecksumMismatch] = []
+    found: list[Frame | FormatError] = []
     while True:
         try:
             frame = container.read_frame(stream, max_pixels=container.DEFAULT_MAX_PIXELS)
-        except ChecksumMismatch as error:
+        except (ChecksumMismatch, UnknownSection) as error:
             found.append(error)
             continue
         if frame is None:
@@ -98,8 +105,12 @@ def test_the_package_reads_the_symbols_that_were_recorded(file: str, coder: Code
     assert len(found) == len(expected)
     for frame, facts in zip(found, expected, strict=True):
         if not isinstance(frame, Frame):
-            assert facts == {"error": "ChecksumMismatch"}
+            assert facts == {"error": type(frame).__name__}
             continue
+        coded = facts.get("coded", [facts["width"], facts["height"]])
+        assert [frame.coded_width, frame.coded_height] == coded
+        lengths = {str(kind): len(data) for kind, data in frame.sections}
+        assert lengths == facts.get("sections", {})
         fields = {"level": frame.level, "width": frame.width, "height": frame.height}
         assert fields == {key: facts[key] for key in fields}
         assert frame.fingerprint.hex() == facts["fingerprint"] == PLAIN[model]["fingerprint"]
@@ -132,6 +143,8 @@ def test_the_codec_shows_pictures_of_the_stated_sizes(file: str, tiny: Codec) ->
     for frame, facts in zip(frames_of((VECTORS / file).read_bytes()), expected, strict=True):
         if isinstance(frame, Frame):
             assert tiny.decompress(frame).size == (facts["width"], facts["height"])
+            coded = tuple(facts.get("coded", (facts["width"], facts["height"])))
+            assert tiny.decompress(frame, coded_size=True).size == coded
 
 
 @pytest.mark.slow
@@ -146,6 +159,7 @@ def test_pictures_differ_by_what_the_page_allows(name: str) -> None:
     for file in (file for file, facts in VALID.items() if facts["model"] == name):
         frame = container.parse((VECTORS / "valid" / file).read_bytes())
         first, second = (codec.decode(frame).astype(np.int32) for codec in codecs)
+        assert first.shape == (frame.height, frame.width, 3)
         difference = first - second
         assert np.abs(difference).max() <= int(row[1])
         assert np.sqrt(np.square(difference).mean()) <= float(row[2])

@@ -66,16 +66,19 @@ def each(
         suffix: of drawings in a folder.
         draw: makes the file of an answer and its picture; None where there is none to make.
     """
+    from tactic_codec.picture import enlarged
 
     def answer(item: Decoding) -> tuple[bytes, dict[str, Any], list[tuple[str, float]]]:
         codec = codec_of(item.frame)
-        pixels = codec.decode(item.frame)
-        found = ask(codec, pixels)
+        frame = item.frame
+        pixels = codec.decode(frame, coded_size=True)
+        found = task.in_picture(ask(codec, pixels), frame)
         facts: dict[str, Any] = {"file": item.source.path, "frame": item.item.number}
         data = b""
         if draw:
             facts["output"] = item.out
-            data = destination.write(item.out, draw(found, pixels), item.like)
+            drawing = draw(found, enlarged(pixels, frame.width, frame.height))
+            data = destination.write(item.out, drawing, item.like)
         facts |= {"model": codec.model.name, **task.as_json(found)}
         return data, facts, task.told(found)
 

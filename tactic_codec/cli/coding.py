@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -18,7 +19,7 @@ from tactic_codec.container import Frame, default_max_pixels
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
-    from tactic_codec.picture import Colour, Pixels
+    from tactic_codec.picture import Colour, Scaled, Shrink
 
 _LOST = (
     "at every level that was allowed, the model's classifier finds another class in the file than "
@@ -50,13 +51,16 @@ class _Picture:
     def title(self) -> str:
         return self.arrival.title if self.arrival else self.source.title
 
-    def pixels(self, max_pixels: int, background: "Colour") -> "Pixels":
+    def read(self, max_pixels: int, background: "Colour", shrink: "Shrink") -> "Scaled":
         if self.problem:
             raise self.problem
         if self.arrival:
-            return self.arrival.found.pixels(max_pixels, background)
+            return self.arrival.found.read(max_pixels, background, shrink)
         streaming.warn_of_more(self.source)
-        return files.picture(self.source, max_pixels, background)
+        from tactic_codec.picture import read
+
+        path = Path(self.source.path)
+        return read(path, max_pixels=max_pixels, background=background, shrink=shrink)
 
 
 # Generic since click 8.4, and older ones will do.
@@ -106,6 +110,20 @@ class _Colour(click.ParamType):  # type: ignore[type-arg]
     "class in the file as in the picture.",
 )
 @options.effort
+@click.option(
+    "--max-side",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Code a picture whose longer side has more than N pixels at that size. It is decoded to "
+    "its own size.",
+)
+@click.option(
+    "--scale",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1,
+    metavar="F",
+    help="Code pictures at F times their width and height, above 0 and at most 1.",
+)
 @options.model
 @click.option(
     "--background",
@@ -133,6 +151,8 @@ def compress(
     max_bytes: int | None,
     keep_label: bool,
     effort: int,
+    max_side: int | None,
+    scale: float,
     model: str | None,
     stream: bool,
     drop: bool,
@@ -165,6 +185,10 @@ def compress(
     both options the lowest level that keeps the label is taken, among those that are small enough.
     The label is what the model's own classifier says. Other networks may see something else.
 
+    --max-side and --scale code a smaller picture, for small files and for tasks that look at few
+    pixels. The .tac file keeps the picture's own size, to which decompress brings it, and by which
+    bpp is counted.
+
     --effort searches for symbols that cost fewer bits, or that help the picture and the model's
     own task network more, in 8, 16 or 96 steps. Each step takes longer than decoding the picture
     and running that network. Every decoder reads the result. Other networks gain less from it. For
@@ -195,11 +219,20 @@ def compress(
         if effort:
             _ = codec.refiner  # likewise
 
+        # A JPEG need not be decoded to more pixels than are coded.
+        early = image.WHOLE if keep_label else image.Shrink(max_side, scale)
+
         def code(picture: _Picture) -> _Coded:
             like = None if picture.arrival else picture.source.stat()
-            pixels = picture.pixels(running.max_pixels or image.DEFAULT_MAX_PIXELS, background)
+            limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
             coded = codec.compress(
-                pixels, level, max_bytes=max_bytes, keep_label=keep_label, effort=effort
+                picture.read(limit, background, early),
+                level,
+                max_bytes=max_bytes,
+                keep_label=keep_label,
+                effort=effort,
+                max_side=max_side,
+                scale=scale,
             )
             destination.write(picture.out, coded.data, like)
             _warn_of_limit(coded.frame, image.ImageWarning)
@@ -248,9 +281,9 @@ def _pictures(
 def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
     """Warn of a picture so plain that its readers will take it for an attack."""
     limit = default_max_pixels(len(frame.payload))
-    if frame.pixels > limit:
+    if frame.counted_pixels > limit:
         warnings.warn(
-            f"{frame.pixels} pixels in so few bytes are more than decompress and classify read by "
+            f"{frame.counted_pixels} pixels in so few bytes are more than others read by "
             f"default ({limit}): they need --max-pixels {frame.pixels}",
             category,
             stacklevel=2,
@@ -277,12 +310,18 @@ def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
     help="Format of the pictures. By default OUT's suffix says it, or else it is png. All formats "
     "but jpeg are lossless.",
 )
+@click.option(
+    "--coded-size",
+    is_flag=True,
+    help="Write pictures at the size that was coded, where that is smaller than their own.",
+)
 @options.model
 @options.running
 @options.talking
 def decompress(
     asked: Asked,
     picture_format: str | None,
+    coded_size: bool,
     model: str | None,
     recursive: bool,
     running: options.Running,
@@ -294,6 +333,8 @@ def decompress(
     compress. A file may hold several frames: in a folder they become NAME-0001.png, NAME-0002.png
     and so on, and the frames of standard input stdin-0001.png and so on. An output that is a file
     takes one frame. Standard output gets the pictures one behind the other.
+
+    A picture that was coded at a smaller size is brought to its own, or with --coded-size is not.
 
     A damaged frame is reported and gets no picture. The frames behind it are still decoded. The
     fingerprint in a frame says which model decodes it.
@@ -315,7 +356,7 @@ def decompress(
         def decode(item: Decoding) -> _Coded:
             frame = item.frame
             codec = codec_of(frame)
-            data = image.save(codec.decode(frame), chosen)
+            data = image.save(codec.decode(frame, coded_size=coded_size), chosen)
             return _Coded(destination.write(item.out, data, item.like), frame, codec.model.name)
 
         items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
@@ -346,6 +387,8 @@ def _deliver(
             "bytes": frame.size,
             "width": frame.width,
             "height": frame.height,
+            "coded_width": frame.coded_width,
+            "coded_height": frame.coded_height,
             "bpp": round(frame.bpp, 6),
             "level": frame.level,
             "model": coded.model,

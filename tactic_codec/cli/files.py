@@ -31,6 +31,7 @@ from tactic_codec.errors import (
     NotATacFile,
     TacError,
     Truncated,
+    UnknownSection,
 )
 
 if TYPE_CHECKING:
@@ -313,7 +314,8 @@ class FrameItem:
 def frames(sources: Iterable[Source], *, max_pixels: int | None) -> Iterator[FrameItem]:
     """Read the frames of all inputs, one behind the other.
 
-    Behind a frame whose only fault is its checksum reading goes on; any other fault ends its input.
+    Behind a frame whose only fault is its checksum or an unknown section reading goes on; any other
+    fault ends its input.
 
     Args:
         sources: the inputs.
@@ -330,7 +332,7 @@ def frames_of(source: Source, *, max_pixels: int | None) -> Iterator[FrameItem]:
     ahead = [next(found)]
     if source.is_stdin:
         # Looking further ahead would hold back the frames of a camera.
-        several = isinstance(ahead[0], Frame | ChecksumMismatch)
+        several = isinstance(ahead[0], Frame | ChecksumMismatch | UnknownSection)
     else:
         ahead += islice(found, 1)
         several = len(ahead) > 1
@@ -348,7 +350,7 @@ def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError |
             while True:
                 try:
                     frame = read_frame(stream, max_pixels=max_pixels)
-                except ChecksumMismatch as exc:
+                except (ChecksumMismatch, UnknownSection) as exc:
                     empty = False
                     yield exc
                     continue

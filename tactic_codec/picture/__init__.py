@@ -41,37 +41,53 @@ from tactic_codec.picture.forms import (
     LabelMap,
     Pixels,
     Plane,
+    Scaled,
     colour_of,
 )
 from tactic_codec.picture.kinds import SUFFIXES, kind_of, not_a_tac
 from tactic_codec.picture.labels import load_labels, save_labels
-from tactic_codec.picture.modes import from_pillow
-from tactic_codec.picture.reading import at_end, load
-from tactic_codec.picture.scaling import network_input, resize_plane, scaled, scaled_size, square
-from tactic_codec.picture.sources import Picture, as_pixels, path_of
+from tactic_codec.picture.reading import at_end, load, read
+from tactic_codec.picture.scaling import (
+    WHOLE,
+    Shrink,
+    enlarged,
+    nearest,
+    network_input,
+    resize_plane,
+    scaled,
+    scaled_size,
+    square,
+)
+from tactic_codec.picture.sources import Picture, as_pixels, as_scaled, path_of
 from tactic_codec.picture.writing import format_of, save, to_pillow
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "SUFFIXES",
     "WHITE",
+    "WHOLE",
     "Colour",
     "ImageWarning",
     "LabelMap",
     "Picture",
     "Pixels",
     "Plane",
+    "Scaled",
+    "Shrink",
     "as_pixels",
+    "as_scaled",
     "at_end",
     "colour_of",
+    "enlarged",
     "format_of",
-    "from_pillow",
     "kind_of",
     "load",
     "load_labels",
+    "nearest",
     "network_input",
     "not_a_tac",
     "path_of",
+    "read",
     "resize_plane",
     "save",
     "save_labels",

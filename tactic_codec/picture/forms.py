@@ -1,12 +1,22 @@
 """The array forms of pictures, and the warning for what they cannot hold."""
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 """A picture as the codec sees it: uint8 [height, width, 3], sRGB."""
+
+
+class Scaled(NamedTuple):
+    """A picture as it is to be coded, and the size that it really has, in pixels."""
+
+    pixels: Pixels
+    width: int
+    height: int
+
 
 LabelMap = npt.NDArray[np.uint8]
 """The class of each pixel of a picture: uint8 [height, width]."""

@@ -12,11 +12,15 @@ from tactic_codec.picture.forms import (
     WHITE,
     Colour,
     ImageWarning,
-    Pixels,
+    Scaled,
     colour_of,
     warn_of_darkness,
 )
 from tactic_codec.picture.plugins import translated
+from tactic_codec.picture.scaling import WHOLE, Shrink, resized
+
+OWN_SIZE = (-1, -1)
+"""Of an image that was read at a fraction of its size, in its info; no file has such a key."""
 
 
 def refuse_empty(width: int, height: int) -> None:
@@ -27,7 +31,9 @@ def refuse_empty(width: int, height: int) -> None:
         )
 
 
-def from_pillow(image: Image.Image, *, background: str | Colour = WHITE) -> Pixels:
+def from_pillow(
+    image: Image.Image, *, background: str | Colour = WHITE, shrink: Shrink = WHOLE
+) -> Scaled:
     """Turn a Pillow image of any mode into the codec's array.
 
     Orientation, transparency and an embedded colour profile are applied, as in `load`. Modes of
@@ -38,9 +44,10 @@ def from_pillow(image: Image.Image, *, background: str | Colour = WHITE) -> Pixe
     Args:
         image: its present frame is read; the limit on pixels is the caller's affair.
         background: the colour behind transparent pixels, see `colour_of`.
+        shrink: to what size.
 
     Returns:
-        uint8 [height, width, 3], sRGB, upright, opaque, writable, a copy.
+        Pixels that are sRGB, upright, opaque, writable, a copy; and the size before it was shrunk.
 
     Raises:
         ValueError: ``background`` is no colour.
@@ -55,14 +62,21 @@ def from_pillow(image: Image.Image, *, background: str | Colour = WHITE) -> Pixe
     refuse_empty(*image.size)
     with translated("the picture"):
         image.load()
+        width, height = image.info.get(OWN_SIZE, image.size)
+        size = shrink.size(width, height)
         colours, alpha = _split(image)
+        if alpha is None:  # else colours would mix with those that nobody sees
+            colours = resized(colours, size)
         picture = to_srgb(colours, _colour_info(image))
         if alpha is not None:
             canvas = Image.new("RGB", picture.size, behind)
             canvas.paste(picture, mask=alpha)
-            picture = canvas
+            picture = resized(canvas, size)
         turn = _TURNS.get(_orientation(image))
-        return np.array(picture if turn is None else picture.transpose(turn))
+        if turn in _SIDEWAYS:
+            width, height = height, width
+        pixels = np.array(picture if turn is None else picture.transpose(turn))
+        return Scaled(pixels, width, height)
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -157,6 +171,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 
 
 def _orientation(image: Image.Image) -> int:

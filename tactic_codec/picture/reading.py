@@ -1,6 +1,7 @@
 """Read one picture from a file, a stream or bytes, within bounds."""
 
 import io
+import math
 import stat
 import struct
 import warnings
@@ -20,12 +21,14 @@ from tactic_codec.picture.forms import (
     Colour,
     ImageWarning,
     Pixels,
+    Scaled,
     colour_of,
     warn_of_darkness,
 )
 from tactic_codec.picture.kinds import HEAD_BYTES, Reader, find_reader
-from tactic_codec.picture.modes import from_pillow, refuse_empty
+from tactic_codec.picture.modes import OWN_SIZE, from_pillow, refuse_empty
 from tactic_codec.picture.plugins import begin, translated
+from tactic_codec.picture.scaling import SHRINKING_GAP, WHOLE, Shrink
 
 _BYTES_A_PIXEL = 16
 """Of four channels of 32 bits, uncompressed: the most that a picture read here has."""
@@ -52,12 +55,13 @@ _PIECE_BYTES = 1 << 20
 """Read at once of a stream whose length nobody knows."""
 
 
-def load(
+def read(
     source: bytes | Path | BinaryIO,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     background: str | Colour = WHITE,
-) -> Pixels:
+    shrink: Shrink = WHOLE,
+) -> Scaled:
     """Read a picture as it is meant to be seen.
 
     Args:
@@ -66,9 +70,10 @@ def load(
             first bytes where those are no picture's.
         max_pixels: the largest width x height that is decoded.
         background: the colour behind transparent pixels, see `colour_of`.
+        shrink: to what size; a JPEG is then not decoded to more than twice as much.
 
     Returns:
-        uint8 [height, width, 3], sRGB, upright, opaque, writable.
+        Pixels that are sRGB, upright, opaque, writable; and the size before they were shrunk.
 
     Raises:
         ValueError: ``background`` is no colour.
@@ -79,32 +84,44 @@ def load(
         OSError: the path cannot be opened.
 
     Warns:
-        ImageWarning: something that the file holds is left out, see the module's text.
+        ImageWarning: something that the file holds is left out, see the package's text.
     """
     colour_of(background)  # before anything is read
     with opened(source, max_pixels) as stream:
-        image = decoded(find_reader(stream.read(HEAD_BYTES)), stream, max_pixels)
-        pixels = from_pillow(image, background=background)
+        image = decoded(find_reader(stream.read(HEAD_BYTES)), stream, max_pixels, shrink)
+        found = from_pillow(image, background=background, shrink=shrink)
         if image.mode.startswith("RGB") and _is_deep(image):
-            warn_of_darkness(int(pixels.max()) or 1, 255)
-        return pixels
+            warn_of_darkness(int(found.pixels.max()) or 1, 255)
+        return found
 
 
-def decoded(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image:
-    """Read a picture, and one whose file is damaged where its pixels are not; errors as `load`."""
+def load(
+    source: bytes | Path | BinaryIO,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    background: str | Colour = WHITE,
+) -> Pixels:
+    """Return the pixels of `read` at the picture's own size, uint8 [height, width, 3]."""
+    return read(source, max_pixels=max_pixels, background=background).pixels
+
+
+def decoded(
+    reader: Reader, stream: BinaryIO, max_pixels: int, shrink: Shrink = WHOLE
+) -> Image.Image:
+    """Read a picture, and one whose file is damaged where its pixels are not; errors as `read`."""
     try:
-        image = _decoded(reader, stream, max_pixels)
+        image = _decoded(reader, stream, max_pixels, shrink)
     except DamagedImage:
-        mended = _mended(reader, stream, max_pixels)
+        mended = _mended(reader, stream, max_pixels, shrink)
         if mended is None:
             raise
         return mended
     if reader.name == "JPEG":
-        _warn_of_lacking(image, stream, max_pixels)
+        _warn_of_lacking(image, stream, max_pixels, shrink)
     return image
 
 
-def _decoded(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image:
+def _decoded(reader: Reader, stream: BinaryIO, max_pixels: int, shrink: Shrink) -> Image.Image:
     """Read a picture's pixels, and what its file says of them."""
     if reader.name == "JPEG XL":  # decoded as soon as it is opened
         with translated("the JPEG XL picture"):
@@ -116,6 +133,11 @@ def _decoded(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image:
         _refuse_camera_raw(image)
         if reader.name == "TIFF":
             _mend_reading_of_tiff(image)
+        if reader.name == "JPEG":
+            own = image.size
+            width, height = (math.ceil(SHRINKING_GAP * side) for side in shrink.size(*own))
+            image.draft(None, (width, height))  # an eighth at least, and no less than that
+            image.info[OWN_SIZE] = own
         _refuse_silent_damage(reader, stream)
         several = getattr(image, "is_animated", False)
         said = told(reader.name, stream)
@@ -153,7 +175,9 @@ def _refuse_silent_damage(reader: Reader, stream: BinaryIO) -> None:
         raise DamagedImage("a checksum of the PNG's pixels is wrong: fetch it again")
 
 
-def _warn_of_lacking(image: Image.Image, stream: BinaryIO, max_pixels: int) -> None:
+def _warn_of_lacking(
+    image: Image.Image, stream: BinaryIO, max_pixels: int, shrink: Shrink
+) -> None:
     """Warn of a JPEG that was closed with an end marker although pixels are missing.
 
     libjpeg shows grey or coarse blocks there. Whether the last ones are missing shows when there is
@@ -169,7 +193,8 @@ def _warn_of_lacking(image: Image.Image, stream: BinaryIO, max_pixels: int) -> N
 
     what, other = lacking(data)
     if doubtful and other:
-        again = _decoded(find_reader(other[:HEAD_BYTES]), io.BytesIO(other), max_pixels)
+        reader = find_reader(other[:HEAD_BYTES])
+        again = _decoded(reader, io.BytesIO(other), max_pixels, shrink)
         what = "" if np.array_equal(np.asarray(image), np.asarray(again)) else "its last pixels"
     if what:
         warnings.warn(
@@ -227,13 +252,17 @@ def _scale_transparency(info: dict[Any, Any], bits: int) -> None:
         info["transparency"] = tuple(value >> 8 for value in transparent)
 
 
-def _mended(reader: Reader, stream: BinaryIO, max_pixels: int) -> Image.Image | None:
+def _mended(
+    reader: Reader, stream: BinaryIO, max_pixels: int, shrink: Shrink
+) -> Image.Image | None:
     """Read a picture whose file is damaged where its pixels are not, or return None."""
     from tactic_codec.picture.mending import mended  # few pictures need it
 
     for files in mended(reader.name, _whole(stream, max_pixels)):
         try:
-            image, *others = (_decoded(reader, io.BytesIO(file), max_pixels) for file in files)
+            image, *others = (
+                _decoded(reader, io.BytesIO(file), max_pixels, shrink) for file in files
+            )
         except DamagedImage:
             continue
         if all(np.array_equal(np.asarray(image), np.asarray(other)) for other in others):

@@ -1,11 +1,16 @@
 """Scale and cut pictures and planes, for the networks that read them."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tactic_codec.picture.forms import Pixels, Plane
+from tactic_codec.picture.forms import LabelMap, Pixels, Plane, Scaled
 from tactic_codec.picture.writing import to_pillow
+
+SHRINKING_GAP = 2.0
+"""What is cheaper than a filter leaves a picture so many times as large as it is to be."""
 
 
 def network_input(pixels: Pixels) -> npt.NDArray[np.float32]:
@@ -54,6 +59,65 @@ def scaled(pixels: Pixels, longer: int) -> Pixels:
     if (rows, columns) == (height, width):
         return pixels
     return np.asarray(to_pillow(pixels).resize((columns, rows), Image.Resampling.BICUBIC))
+
+
+class Shrink(NamedTuple):
+    """How small pictures are coded; never larger than they are.
+
+    Attributes:
+        max_side: of the longer side, in pixels; None for any.
+        scale: of both sides, above 0, at most 1.
+    """
+
+    max_side: int | None = None
+    scale: float = 1
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height at which a picture of this size is coded."""
+        factor = min(self.scale, (self.max_side or width + height) / max(width, height))
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    def of(self, picture: Scaled) -> Scaled:
+        """Shrink a picture, which may have been shrunk on the way to this size."""
+        width, height = self.size(picture.width, picture.height)
+        if picture.pixels.shape[:2] == (height, width):
+            return picture
+        pixels = np.asarray(resized(to_pillow(picture.pixels), (width, height)))
+        return picture._replace(pixels=pixels)
+
+
+WHOLE = Shrink()
+
+
+def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Shrink a Pillow image to width and height; the image itself where it has this size."""
+    if picture.size == size:
+        return picture
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=SHRINKING_GAP)
+
+
+def enlarged(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Bring what was coded to the picture's own size, as docs/format.md says: bilinearly.
+
+    Args:
+        pixels: uint8 [h, w, 3].
+        width: of the result, at least w.
+        height: of the result, at least h.
+
+    Returns:
+        uint8 [height, width, 3]; the picture itself where it has this size.
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(to_pillow(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def nearest(labels: LabelMap, width: int, height: int) -> LabelMap:
+    """Bring a label map to a size: each pixel gets the value of the nearest one."""
+    if labels.shape == (height, width):
+        return labels
+    image = Image.fromarray(labels)
+    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
 
 
 def resize_plane(plane: Plane, height: int, width: int, box: tuple[float, float]) -> Plane:

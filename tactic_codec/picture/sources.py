@@ -11,17 +11,92 @@ import numpy.typing as npt
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
-from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, WHITE, Colour, Pixels, warn_of_darkness
+from tactic_codec.picture.forms import (
+    DEFAULT_MAX_PIXELS,
+    WHITE,
+    Colour,
+    Pixels,
+    Scaled,
+    warn_of_darkness,
+)
 from tactic_codec.picture.modes import from_pillow
-from tactic_codec.picture.reading import load
+from tactic_codec.picture.reading import read
+from tactic_codec.picture.scaling import WHOLE, Shrink
 
 
 class _Array(Protocol):
     def __array__(self) -> npt.NDArray[Any]: ...
 
 
-Picture = Image.Image | _Array | str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+Picture = (
+    Image.Image
+    | _Array
+    | str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Scaled
+)
 """What `as_pixels` takes."""
+
+
+def as_scaled(
+    picture: Picture,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    background: str | Colour = WHITE,
+    shrink: Shrink = WHOLE,
+) -> Scaled:
+    """Turn a picture in any of its forms into the codec's array, shrunk, and its size.
+
+    Args:
+        picture: a Pillow image of any mode; the path of a picture file; its bytes; an open binary
+            file, read from where it stands to its end; or an array [H, W], [H, W, 1], [H, W, 3] or
+            [H, W, 4] of sRGB values and alpha, uint8, uint16 or floats of 0 to 1. What is `Scaled`
+            already keeps its size.
+        max_pixels: the largest picture that is read from a file; what is decoded has its size.
+        background: the colour behind transparent pixels, see `colour_of`.
+        shrink: to what size.
+
+    Returns:
+        Pixels uint8 [H, W, 3], sRGB, upright, opaque; an array of this kind is passed through.
+
+    Raises:
+        TypeError: something else, a file opened as text and arrays of another type included.
+        ValueError: ``background`` is no colour.
+        UnsupportedImage: an array of another shape or with values outside 0 to 1; and as `read`.
+        DamagedImage, LimitExceeded, OSError: as `read`.
+
+    Warns:
+        ImageWarning: samples of 16 bits are so small that the picture is very dark; and as `read`.
+    """
+    if isinstance(picture, Scaled):
+        return shrink.of(picture)
+    if isinstance(picture, Image.Image):
+        return from_pillow(picture, background=background, shrink=shrink)
+    source: bytes | Path | BinaryIO
+    if isinstance(picture, bytes | bytearray | memoryview):
+        source = bytes(picture)
+    elif isinstance(picture, str | os.PathLike):
+        source = path_of(picture)
+    elif hasattr(picture, "read"):
+        if isinstance(picture.read(0), str):
+            raise TypeError("the picture file is opened as text: open it with mode 'rb'")
+        source = cast(BinaryIO, picture)
+    elif hasattr(picture, "__array__"):
+        # A tensor that is being learned with gives its values only when it is told to let go.
+        detach = getattr(picture, "detach", None)
+        values = detach() if callable(detach) else picture
+        pixels = _of_array(np.asarray(values), background)
+        return shrink.of(Scaled(pixels, pixels.shape[1], pixels.shape[0]))
+    else:
+        raise TypeError(
+            f"a {type(picture).__name__} is no picture: a Pillow image, a path, bytes, a binary"
+            " file or an array [H, W, 3] was expected"
+        )
+    return read(source, max_pixels=max_pixels, background=background, shrink=shrink)
 
 
 def as_pixels(
@@ -30,47 +105,8 @@ def as_pixels(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     background: str | Colour = WHITE,
 ) -> Pixels:
-    """Turn a picture in any of its forms into the codec's array.
-
-    Args:
-        picture: a Pillow image of any mode; the path of a picture file; its bytes; an open binary
-            file, read from where it stands to its end; or an array [H, W], [H, W, 1], [H, W, 3] or
-            [H, W, 4] of sRGB values and alpha, uint8, uint16 or floats of 0 to 1.
-        max_pixels: the largest picture that is read from a file; what is decoded has its size.
-        background: the colour behind transparent pixels, see `colour_of`.
-
-    Returns:
-        uint8 [H, W, 3], sRGB, upright, opaque; an array of this kind is passed through.
-
-    Raises:
-        TypeError: something else, a file opened as text and arrays of another type included.
-        ValueError: ``background`` is no colour.
-        UnsupportedImage: an array of another shape or with values outside 0 to 1; and as `load`.
-        DamagedImage, LimitExceeded, OSError: as `load`.
-
-    Warns:
-        ImageWarning: samples of 16 bits are so small that the picture is very dark; and as `load`.
-    """
-    if isinstance(picture, Image.Image):
-        return from_pillow(picture, background=background)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return load(bytes(picture), max_pixels=max_pixels, background=background)
-    if isinstance(picture, str | os.PathLike):
-        return load(path_of(picture), max_pixels=max_pixels, background=background)
-    if hasattr(picture, "read"):
-        if isinstance(picture.read(0), str):
-            raise TypeError("the picture file is opened as text: open it with mode 'rb'")
-        stream = cast(BinaryIO, picture)
-        return load(stream, max_pixels=max_pixels, background=background)
-    if hasattr(picture, "__array__"):
-        # A tensor that is being learned with gives its values only when it is told to let go.
-        detach = getattr(picture, "detach", None)
-        values = detach() if callable(detach) else picture
-        return _of_array(np.asarray(values), background)
-    raise TypeError(
-        f"a {type(picture).__name__} is no picture: a Pillow image, a path, bytes, a binary file or"
-        " an array [H, W, 3] was expected"
-    )
+    """Return the pixels of `as_scaled` at the picture's own size."""
+    return as_scaled(picture, max_pixels=max_pixels, background=background).pixels
 
 
 def path_of(name: str | os.PathLike[str]) -> Path:
@@ -106,7 +142,9 @@ def _of_array(values: npt.NDArray[Any], background: str | Colour) -> Pixels:
     levels = _to_8_bits(values)
     if levels.ndim == 2 or levels.shape[2] == 1:
         return np.repeat(levels.reshape(*shape[:2], 1), 3, axis=2)
-    return levels if shape[2] == 3 else from_pillow(Image.fromarray(levels), background=background)
+    if shape[2] == 3:
+        return levels
+    return from_pillow(Image.fromarray(levels), background=background).pixels
 
 
 def _to_8_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

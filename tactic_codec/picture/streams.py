@@ -24,10 +24,11 @@ from typing import BinaryIO, NamedTuple
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
 from tactic_codec.picture import lengths, y4m
-from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, WHITE, Colour, Pixels
+from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, WHITE, Colour, Scaled
 from tactic_codec.picture.kinds import HEAD_BYTES, find_reader, kind_of
 from tactic_codec.picture.lengths import Broken, Walk
-from tactic_codec.picture.reading import bytes_of, load
+from tactic_codec.picture.reading import bytes_of, read
+from tactic_codec.picture.scaling import WHOLE, Shrink
 
 DEFAULT_MAX_BYTES = 1 << 28
 """Of a picture's file: 256 MiB."""
@@ -67,10 +68,13 @@ class Found:
     problem: TacError | None = None
     warning: str = ""
 
-    def pixels(
-        self, max_pixels: int = DEFAULT_MAX_PIXELS, background: str | Colour = WHITE
-    ) -> Pixels:
-        """Decode it; arguments, result and errors are those of `load`."""
+    def read(
+        self,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        background: str | Colour = WHITE,
+        shrink: Shrink = WHOLE,
+    ) -> Scaled:
+        """Decode it; arguments, result and errors are those of `reading.read`."""
         if self.problem and not self.data:
             raise self.problem
         if self.header:
@@ -79,9 +83,12 @@ class Found:
                     f"the frame has {self.header.width} x {self.header.height} pixels, more than "
                     f"the limit of {max_pixels}: scale it down or raise the limit"
                 )
-            return self.header.pixels(self.data)
+            pixels = self.header.pixels(self.data)
+            return shrink.of(Scaled(pixels, self.header.width, self.header.height))
         try:
-            return load(bytes(self.data), max_pixels=max_pixels, background=background)
+            return read(
+                bytes(self.data), max_pixels=max_pixels, background=background, shrink=shrink
+            )
         except DamagedImage as error:
             raise self.problem or error from error
 

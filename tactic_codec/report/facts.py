@@ -202,21 +202,25 @@ def row_of(
     row = Row(file, number, name, size_facts(frame, model))
     if codec is None:
         return row
+    from tactic_codec.picture import enlarged
     from tactic_codec.tasks import TASKS
 
     expected = {name: TASKS[name].expected(codec.model, given[name]) for name in given}
     expected = {name: value for name, value in expected.items() if value is not None}
     if original is None and not expected:
         return row
-    decoded = codec.decode(frame)
+    decoded = codec.decode(frame, coded_size=True)
     if original is not None:
         # First of all it is made sure that this is the original.
-        own = fidelity(original, decoded)
+        own = fidelity(original, enlarged(decoded, frame.width, frame.height))
         others = tuple(rival_facts(name, original, frame.size) for name in rivals)
         row = row._replace(fidelity=own, rivals=others)
-    return row._replace(
-        verdicts={name: TASKS[name].verdict(codec, decoded, expected[name]) for name in expected}
-    )
+    verdicts = {}
+    for name, value in expected.items():
+        task = TASKS[name]
+        answer = task.in_picture(task.ask(codec, decoded), frame)
+        verdicts[name] = task.verdict(answer, value)
+    return row._replace(verdicts=verdicts)
 
 
 class RivalTotals(NamedTuple):

@@ -82,7 +82,7 @@ def classify(
     """
     frame = as_frame(data, max_pixels=max_pixels)
     codec = codec or load_model_of(frame.fingerprint, device=device)
-    return classify_pixels(codec, codec.decode(frame), top_k)
+    return classify_pixels(codec, codec.decode(frame, coded_size=True), top_k)
 
 
 class Classify(Task[int, list[Prediction]]):
@@ -186,12 +186,10 @@ class Classify(Task[int, list[Prediction]]):
         )
         return (given, indices) if indices else None
 
-    def verdict(
-        self, codec: Codec, decoded: Pixels, expected: tuple[str, frozenset[int]]
-    ) -> Verdict:
+    def verdict(self, answer: list[Prediction], expected: tuple[str, frozenset[int]]) -> Verdict:
         """Tell whether the most likely class is expected, see `Task`."""
         folder, indices = expected
-        best = classify_pixels(codec, decoded, top_k=1)[0]
+        best = answer[0]
         correct = best.index in indices
         facts = {"expected": folder, "predicted": best.label, "correct": correct}
         return Verdict(facts, {"top-1": "yes" if correct else "no"}, correct)

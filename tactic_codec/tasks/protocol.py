@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.codec import Codec
+from tactic_codec.container import Frame
 from tactic_codec.model import Model
 from tactic_codec.picture import Pixels
 
@@ -118,6 +119,23 @@ class Task(ABC, Generic[Truth, Answer]):
             DamagedModel: what it says is not what the manifest says of it.
         """
 
+    def in_picture(self, answer: Answer, frame: Frame) -> Answer:
+        """Bring an answer about what was coded to the coordinates of the picture itself.
+
+        Args:
+            answer: about `Codec.decode` with ``coded_size``.
+            frame: `Frame.scale` has what x and y are multiplied by, ``width`` and ``height`` the
+                picture's size.
+
+        Returns:
+            The answer itself, where it has no place in the picture.
+        """
+        return answer
+
+    def ask_frame(self, codec: Codec, frame: Frame) -> Answer:
+        """Decode a frame and ask about it: the size that was coded is read, see `in_picture`."""
+        return self.in_picture(self.ask(codec, codec.decode(frame, coded_size=True)), frame)
+
     # --- Answers for people and programs ---
 
     @abstractmethod
@@ -195,12 +213,11 @@ class Task(ABC, Generic[Truth, Answer]):
         """Return what is expected of a file by what was given with it; None for nothing."""
 
     @abstractmethod
-    def verdict(self, codec: Codec, decoded: Pixels, expected: Any) -> Verdict:
-        """Ask about a decoded picture, uint8 [H, W, 3].
+    def verdict(self, answer: Answer, expected: Any) -> Verdict:
+        """Compare what a network says of a frame with what is expected of it.
 
         Raises:
             ImageError: what is expected belongs to another picture.
-            UnknownTask, DamagedModel: see `ask`.
         """
 
     @abstractmethod

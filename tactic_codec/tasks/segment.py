@@ -8,7 +8,7 @@ void, and never count. Scores are of all pixels of all pictures together, from o
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tactic_codec import metrics, picture
 from tactic_codec.codec import Codec, Coded, as_frame, load_model_of, pad
+from tactic_codec.container import Frame
 from tactic_codec.errors import DamagedModel, DataError, ImageError
 from tactic_codec.metrics import Confusion, SegmentationScores
 from tactic_codec.model import SEGMENT_SIDES, Head, Model
@@ -159,7 +160,7 @@ def segment(
     """
     frame = as_frame(data, max_pixels=max_pixels)
     codec = codec or load_model_of(frame.fingerprint, device=device)
-    return segment_pixels(codec, codec.decode(frame))
+    return SEGMENT.ask_frame(codec, frame)
 
 
 class Segment(Task[LabelMap, Segmentation]):
@@ -192,6 +193,11 @@ class Segment(Task[LabelMap, Segmentation]):
     def ask(self, codec: Codec, pixels: Pixels) -> Segmentation:
         """Find the class of each pixel, see `segment_pixels`."""
         return segment_pixels(codec, pixels)
+
+    def in_picture(self, answer: Segmentation, frame: Frame) -> Segmentation:
+        """Give each pixel of the picture the class of the nearest one that was coded."""
+        labels = picture.nearest(answer.labels, frame.width, frame.height)
+        return replace(answer, labels=labels)
 
     def as_json(self, answer: Segmentation) -> Facts:
         """Return the classes that occur, those with most pixels first, see `Task`."""
@@ -282,18 +288,17 @@ class Segment(Task[LabelMap, Segmentation]):
         """Expect the label map that was given, see `Task`."""
         return given
 
-    def verdict(self, codec: Codec, decoded: Pixels, expected: LabelMap) -> Verdict:
+    def verdict(self, answer: Segmentation, expected: LabelMap) -> Verdict:
         """Compare label maps, see `Task`."""
-        if expected.shape != decoded.shape[:2]:
-            sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, decoded)]
+        if expected.shape != answer.labels.shape:
+            sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, answer.labels)]
             raise ImageError(
                 f"the label map has {sizes[0]} pixels, the frame {sizes[1]}; it is of another "
                 "picture, or of this one before it was turned upright"
             )
-        found = segment_pixels(codec, decoded)
-        counts = metrics.confusion(expected, found.labels, len(found.names))
+        counts = metrics.confusion(expected, answer.labels, len(answer.names))
         scores = metrics.segmentation_scores(counts) if counts.any() else None
-        return Verdict(_rounded(scores), _cells(scores), (found.names, counts))
+        return Verdict(_rounded(scores), _cells(scores), (answer.names, counts))
 
     def summary(self, verdicts: Sequence[Verdict]) -> Summary | None:
         """Count the pixels of all label maps together, see `Task`."""

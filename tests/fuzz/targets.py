@@ -116,19 +116,29 @@ def _stream(data: bytes) -> None:
 
 
 def well_formed(data: bytes) -> Frame:
-    """Return a frame of the tiny model: level, width and height are the first bytes."""
+    """Return a frame of the tiny model: level, coded width and height are the first bytes.
+
+    The upper bits of the first one say how much larger the picture is, and if there is a section.
+    """
     head = data[:3].ljust(3, b"\0")
     level, width, height = 1 + head[0] % 3, 1 + head[1], 1 + head[2]
     payload = data[3:].rstrip(b"\0")
+    factor = 1 + (head[0] >> 6)
+    scaled_to = (width, height) if factor > 1 else None
+    sections = ((200, payload),) if head[0] & 32 else ()
+    whole = (width * factor, height * factor)
     fingerprint = tiny().model.fingerprint
-    return container.parse(container.pack(Frame(fingerprint, level, width, height, payload)))
+    frame = Frame(fingerprint, level, *whole, payload, scaled_to, sections)
+    check(container.parse(container.pack(frame)) == frame, "a frame comes back as it was")
+    return frame
 
 
 def decoder(data: bytes) -> None:
     """Decode a payload in a well-formed frame."""
     codec = tiny()
     frame = well_formed(data)
-    level, width, height, payload = frame.level, frame.width, frame.height, frame.payload
+    level, width, height = frame.level, frame.coded_width, frame.coded_height
+    payload = frame.payload
     shape = (codec.model.channels, -(-height // 8), -(-width // 8))
     tables = codec.model.tables(level)
     read = {
@@ -153,7 +163,10 @@ def decoder(data: bytes) -> None:
         np.array_equal(entropy.decode(again, shape, tables), symbols.clip(-limit, limit)),
         "what was decoded can be coded",
     )
-    check(codec.decode(frame).shape == (height, width, 3), "the picture has the frame's size")
+    coded = codec.decode(frame, coded_size=True)
+    check(coded.shape == (height, width, 3), "what was coded has the size that the frame says")
+    own = codec.decode(frame).shape
+    check(own == (frame.height, frame.width, 3), "the picture has the frame's size")
 
 
 def _outcome(decode: Callable[[], Any]) -> Any:
@@ -209,7 +222,7 @@ def stream(data: bytes) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", image.ImageWarning)
             try:
-                pixels = item.pixels(_MAX_PIXELS)
+                pixels = item.read(_MAX_PIXELS).pixels
             except (ImageError, LimitExceeded):
                 continue
         check(pixels.dtype == np.uint8 and pixels.ndim == 3, "a picture is uint8 [h, w, 3]")
@@ -378,6 +391,7 @@ def seeds(target: str) -> Iterator[bytes]:
         yield from (data[:-4] for data in frames)
     elif target == "decoder":
         yield bytes(3)
+        yield b"\xe1\x20\x0c\x01"
         yield from _payloads(frames)
     elif target == "picture":
         random = np.random.default_rng(1)
@@ -399,6 +413,7 @@ def seeds(target: str) -> Iterator[bytes]:
         yield b"\x80" + bytes(4)
     elif target == "segment":
         yield from (b"\0" + data for data in _payloads(frames))
+        yield b"\0\xc1\x20\x0c\x01"
         yield b"\x40" + json.dumps(segment_head()).encode()
         yield b"\x80" + bytes(4)
         yield from (b"\xff" + brightest_channel(stride) for stride in (1, 4, 32))

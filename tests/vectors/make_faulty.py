@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,7 +22,7 @@ from tactic_codec import container, entropy
 from tactic_codec.container import Frame, pack
 from tactic_codec.entropy import TOTAL, ContextModel, FrequencyTables
 from tactic_codec.entropy import symbols as coding
-from tactic_codec.errors import ChecksumMismatch, Corrupt
+from tactic_codec.errors import ChecksumMismatch, Corrupt, UnknownSection
 from tactic_codec.model import Model
 
 HERE = Path(__file__).parent
@@ -178,6 +179,10 @@ def surviving(length: int) -> bytes:
 def unusual() -> dict[str, tuple[str, bytes]]:
     """Return the frames that a reader must read though a writer may never make them."""
     some = drawn(1, (3, 6, 7), 2)
+    whole = container.parse(coded("tiny", 2, np.abs(drawn(13, (8, 3, 5), 3))))  # 40 x 24
+    scaled = replace(whole, width=97, height=60, scaled_to=(40, 24))
+    words = (200, b"an ancillary section")
+    unknown = pack(replace(whole, sections=((1, b"critical"),)))
     last = np.zeros((8, 6, 6), np.int32)
     last[7, 5, 5] = 3
     one, two, three = (coded("tiny", 2, np.abs(drawn(n, (8, 2, 3), 3))) for n in (1, 2, 3))
@@ -218,10 +223,32 @@ def unusual() -> dict[str, tuple[str, bytes]]:
         "widest": ("coarse", coded("coarse", 1, drawn(10, (1, 1, 16), 2))),
         "tallest": ("coarse", coded("coarse", 1, drawn(11, (1, 16, 1), 2))),
         "largest": ("coarse", coded("coarse", 1, drawn(12, (1, 4, 4), 2))),
+        "scaled": ("tiny", pack(scaled)),
+        "scaled-in-one-direction": ("tiny", pack(replace(scaled, height=24))),
+        "scaled-by-one-pixel": ("tiny", pack(replace(scaled, width=41, height=24))),
+        "scaled-to-one-pixel": (
+            "tiny",
+            pack(Frame(TINY.fingerprint, 1, 2288, 500, b"", (1, 1))),
+        ),
+        "scaled-at-the-limit": (
+            "tiny",
+            pack(Frame(TINY.fingerprint, 1, 8192, 4094, b"", (64, 32))),
+        ),
+        "section": ("tiny", pack(replace(whole, sections=(words,)))),
+        "sections-of-every-length": (
+            "tiny",
+            pack(replace(whole, sections=((128, b""), (129, bytes(300)), (255, b"x" * 2300)))),
+        ),
+        "section-of-a-scaled-frame": ("tiny", pack(replace(scaled, sections=(words,)))),
+        "stream-with-an-unknown-section": ("tiny", one + unknown + three),
         "stream-of-three": ("tiny", one + two + three),
         "stream-with-a-damaged-frame": ("tiny", one + damaged(two, -6) + three),
         "stream-with-a-damaged-end": ("tiny", one + two + damaged(three, -1)),
     }
+
+
+FLAGS = ("Corrupt-flag-1", "Truncated-flag-2", "ReservedFlags-4", "ReservedFlags-8")
+"""By what a flag alone, without the fields that it announces, ends in."""
 
 
 def faulty() -> dict[str, bytes]:
@@ -229,8 +256,11 @@ def faulty() -> dict[str, bytes]:
     good = coded("tiny", 2, np.abs(drawn(1, (8, 3, 5), 3)))  # 40 x 24
     head = good[:9]  # magic, version, fingerprint, level
     one = b"\x01"
-    payload = container.parse(good).payload
+    frame = container.parse(good)
+    payload = frame.payload
     own = TINY.fingerprint
+    scaled_head = good[:3] + b"\x11" + good[4:11]  # to the height
+    sections_head = good[:3] + b"\x12" + good[4:9]  # to the level
     return {
         "Truncated-empty": b"",
         "Truncated-inside-magic": good[:2],
@@ -257,10 +287,42 @@ def faulty() -> dict[str, bytes]:
         "UnsupportedVersion-0": sealed(good[:3] + b"\x00" + good[4:-4]),
         "UnsupportedVersion-2": sealed(good[:3] + b"\x20" + good[4:-4]),
         "UnsupportedVersion-15-with-flags": sealed(good[:3] + b"\xff" + good[4:-4]),
-        **{
-            f"ReservedFlags-{flag}": sealed(good[:3] + bytes([0x10 | flag]) + good[4:-4])
-            for flag in (1, 2, 4, 8)
-        },
+        **{name: sealed(good[:3] + bytes([0x10 | int(name[-1])]) + good[4:-4]) for name in FLAGS},
+        "Truncated-before-coded-width": scaled_head,
+        "Truncated-inside-coded-height": scaled_head + b"\x09\xf1",
+        "Truncated-before-sections": sections_head + one + one,
+        "Truncated-inside-sections": sections_head + one + one + b"\x09\x80\x07abc",
+        "Truncated-sections-of-16-megabytes": sections_head + one + one + b"\xfa\xff\xff\xff",
+        "Corrupt-coded-width-0": sealed(scaled_head + b"\0" + one + b"\0"),
+        "Corrupt-coded-height-0": sealed(scaled_head + one + b"\0" + b"\0"),
+        "Corrupt-coded-width-too-large": sealed(scaled_head + b"\x29\x18\0"),
+        "Corrupt-coded-height-too-large": sealed(scaled_head + b"\x28\x19\0"),
+        "Corrupt-coded-size-of-the-picture": sealed(scaled_head + b"\x28\x18\0"),
+        "Corrupt-coded-width-in-two-bytes-for-one": sealed(scaled_head + b"\xf1\0" + one + b"\0"),
+        "LimitExceeded-65535-x-65535-coded-as-one-pixel": sealed(
+            good[:3] + b"\x11" + good[4:9] + b"\xf9\xf7\x0f" * 2 + one + one + b"\0"
+        ),
+        "LimitExceeded-33-megapixels-of-few-bytes": pack(Frame(own, 1, 8192, 4094, b"", (64, 33))),
+        "Corrupt-sections-of-no-byte": sealed(sections_head + one + one + b"\0\0"),
+        "Corrupt-sections-of-more-than-16-megabytes": sealed(
+            sections_head + one + one + b"\xfb\1\0\0\0" + b"\0"
+        ),
+        "Corrupt-section-of-type-0": sealed(sections_head + one + one + b"\2\0\0\0"),
+        "Corrupt-section-longer-than-all": sealed(sections_head + one + one + b"\3\x80\2x\0"),
+        "Corrupt-section-without-length": sealed(sections_head + one + one + b"\3\x80\0\x81\0"),
+        "Corrupt-section-length-in-two-bytes": sealed(
+            sections_head + one + one + b"\x04\x80\xf1\0x\0"
+        ),
+        "Corrupt-section-twice": sealed(sections_head + one + one + b"\4\x80\0\x80\0\0"),
+        "Corrupt-sections-descend": sealed(sections_head + one + one + b"\4\x81\0\x80\0\0"),
+        "UnknownSection-1": pack(replace(frame, sections=((1, b""),))),
+        "UnknownSection-127": pack(replace(frame, sections=((127, b"critical"), (128, b"not")))),
+        "ChecksumMismatch-bit-makes-a-section-critical": damaged(
+            pack(replace(frame, sections=((128, b"skip me"),))), 12, 0x81
+        ),
+        "ChecksumMismatch-bit-in-coded-width": damaged(
+            pack(replace(frame, width=43, scaled_to=(40, 24))), 11
+        ),
         "Corrupt-level-0": sealed(good[:8] + b"\0" + good[9:-4]),
         "Corrupt-width-0": sealed(head + b"\0" + one + b"\0"),
         "Corrupt-height-0": sealed(head + one + b"\0" + b"\0"),
@@ -328,14 +390,18 @@ def describe(name: str, data: bytes) -> list[dict[str, Any]]:
     while True:
         try:
             frame = container.read_frame(stream, max_pixels=container.DEFAULT_MAX_PIXELS)
-        except ChecksumMismatch:
-            found.append({"error": "ChecksumMismatch"})
+        except (ChecksumMismatch, UnknownSection) as error:
+            found.append({"error": type(error).__name__})
             continue
         if frame is None:
             return found
         tables = tables_of(name, frame.level)
         stride = stride_of(name)
-        shape = (tables.channels, -(-frame.height // stride), -(-frame.width // stride))
+        shape = (
+            tables.channels,
+            -(-frame.coded_height // stride),
+            -(-frame.coded_width // stride),
+        )
         symbols = entropy.decode(frame.payload, shape, tables)
         found.append(
             {
@@ -348,6 +414,10 @@ def describe(name: str, data: bytes) -> list[dict[str, Any]]:
                 "symbols_sha256": hashlib.sha256(symbols.astype("<i4").tobytes()).hexdigest(),
             }
         )
+        if frame.scaled_to:
+            found[-1]["coded"] = list(frame.scaled_to)
+        if frame.sections:
+            found[-1]["sections"] = {kind: len(data) for kind, data in frame.sections}
 
 
 def put(path: Path, data: bytes) -> None:

@@ -40,6 +40,8 @@ def rarities(codec: Codec) -> dict[str, bytes]:
     pixels = image.load(PHOTOGRAPH)
     frames = {}
     frames["tiny-1x1"] = codec.compress(pixels[:1, :1]).data
+    frames["tiny-half"] = codec.compress(pixels, 2, scale=0.5).data
+    frames["tiny-max-side-100"] = codec.compress(pixels, 3, max_side=100).data
     # Symbols that no network gives: outside the tables, up to the limit, next to empty channels.
     random = np.random.default_rng(1)
     symbols = random.integers(-2, 30, (8, 5, 7)) * random.integers(0, 2, (8, 5, 7))
@@ -89,6 +91,8 @@ def describe(codec: Codec, name: str, data: bytes) -> dict[str, object]:
         "symbols": list(symbols.shape),
         "symbols_sha256": hashlib.sha256(symbols.astype("<i4").tobytes()).hexdigest(),
     }
+    if frame.scaled_to:
+        facts["coded"] = list(frame.scaled_to)
     if "-level" in name:
         decoded = codec.synthesise(symbols, frame)
         facts["psnr"] = round(metrics.psnr(image.load(PHOTOGRAPH), decoded), 2)

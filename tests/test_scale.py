@@ -1,0 +1,284 @@
+"""Pictures that are coded at a smaller size than their own."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_decoder
+from click.testing import CliRunner, Result
+from conftest import PHOTOGRAPHS, Spoilt
+from PIL import Image
+
+import tactic_codec
+from tactic_codec import container, metrics, picture, report, tasks
+from tactic_codec.cli import main
+from tactic_codec.codec import Codec, load_model
+from tactic_codec.container import Frame
+from tactic_codec.picture import Scaled, Shrink
+from tactic_codec.tasks import SEGMENT, TASKS
+
+PHOTO = PHOTOGRAPHS[0]
+PIXELS = picture.load(PHOTO)
+HEIGHT, WIDTH, _ = PIXELS.shape
+
+
+def jpeg(size: tuple[int, int], **options: Any) -> bytes:
+    """A smooth picture, so that every way to shrink it gives nearly the same."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    planes = [120 + 90 * np.sin(x / size[0] * 9), 255 * y / size[1], 0 * x + 90]
+    stream = io.BytesIO()
+    pixels = np.stack(planes, 2).astype(np.uint8)
+    Image.fromarray(pixels).save(stream, "JPEG", quality=95, **options)
+    return stream.getvalue()
+
+
+def run(*args: object, code: int = 0, **more: Any) -> Result:
+    result = CliRunner().invoke(main, [str(arg) for arg in args], **more)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def size_of(path: str) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+# --- Sizes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shrink", "size", "expected"),
+    [
+        (Shrink(), (4000, 3000), (4000, 3000)),
+        (Shrink(640), (4000, 3000), (640, 480)),
+        (Shrink(640), (3000, 4000), (480, 640)),
+        (Shrink(640), (640, 480), (640, 480)),
+        (Shrink(640), (300, 200), (300, 200)),
+        (Shrink(1), (4000, 3), (1, 1)),
+        (Shrink(scale=0.5), (451, 300), (226, 150)),
+        (Shrink(scale=1e-9), (65_535, 7), (1, 1)),
+        (Shrink(640, 0.1), (4000, 3000), (400, 300)),
+        (Shrink(640, 0.5), (4000, 3000), (640, 480)),
+    ],
+)
+def test_size(shrink: Shrink, size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert shrink.size(*size) == expected
+
+
+@pytest.mark.parametrize("scale", [0.75, 0.5, 0.1])
+def test_a_picture_comes_back_in_its_own_size(tiny: Codec, scale: float) -> None:
+    coded = tiny.compress(PIXELS, 3, scale=scale)
+    frame = container.parse(coded.data)
+    assert (frame.width, frame.height) == (coded.width, coded.height) == (WIDTH, HEIGHT)
+    size = (coded.coded_width, coded.coded_height)
+    assert size == frame.scaled_to == (round(WIDTH * scale), round(HEIGHT * scale))
+    assert coded.bpp == frame.bpp == 8 * len(coded.data) / (WIDTH * HEIGHT)
+    small = tiny.decompress(coded, coded_size=True)
+    assert small.size == size
+    assert tiny.decompress(coded).size == (WIDTH, HEIGHT)
+    by_pillow = small.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(by_pillow, tiny.decompress(coded))
+    expected = reference_decoder.enlarged(np.asarray(small)[..., 1].tolist(), WIDTH, HEIGHT)
+    difference = np.asarray(by_pillow)[..., 1].astype(int) - expected
+    assert np.abs(difference).max() <= 1
+
+
+def test_what_is_not_larger_is_coded_as_it_is(tiny: Codec) -> None:
+    plain = tiny.compress(PIXELS, 2).data
+    assert tiny.compress(PIXELS, 2, max_side=WIDTH).data == plain
+    assert tiny.compress(PIXELS, 2, scale=1).data == plain
+    assert tiny.compress(PIXELS, 2, scale=1.0, max_side=100_000).data == plain
+    assert tactic_codec.compress(PIXELS, 2, max_side=9, model=tiny.model.path).coded_width == 9
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 0}, {"scale": 1.5}, {"scale": float("nan")}])
+def test_scales_that_are_none(tiny: Codec, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="scale must be above 0 and at most 1"):
+        tiny.compress(PIXELS, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_sides_that_are_none(tiny: Codec, wrong: int) -> None:
+    with pytest.raises(ValueError, match="max_side must be at least 1"):
+        tiny.compress(PIXELS, max_side=wrong)
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(1001, 700), (700, 1001), (1000, 1001)])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("side", [60, 125, 900])
+def test_a_jpeg_is_shrunk_while_it_is_read(
+    size: tuple[int, int], orientation: int, side: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = jpeg(size, exif=exif)
+    whole = picture.load(data)
+    found = picture.read(data, shrink=Shrink(side))
+    assert (found.height, found.width) == whole.shape[:2]
+    expected = Shrink(side).of(Scaled(whole, found.width, found.height)).pixels
+    assert max(found.pixels.shape[:2]) == side
+    assert found.pixels.shape == expected.shape
+    assert np.abs(found.pixels.astype(int) - expected).mean() < 2
+
+
+def test_less_of_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    real = Image.Image.resize
+
+    def resize(image: Image.Image, *args: Any, **more: Any) -> Image.Image:
+        sizes.append(image.size)
+        return real(image, *args, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    data = jpeg((2000, 1500))
+    for side in (1200, 480, 200, 20):
+        picture.read(data, shrink=Shrink(side))
+    assert sizes == [(2000, 1500), (1000, 750), (500, 375), (250, 188)]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "I;16"])
+def test_every_mode_is_shrunk(mode: str) -> None:
+    image = Image.new(mode, (64, 48))
+    found = picture.as_scaled(image, shrink=Shrink(16))
+    assert found.pixels.shape == (12, 16, 3)
+    assert (found.width, found.height) == (64, 48)
+    assert np.unique(found.pixels).size == 1
+
+
+def test_what_nobody_sees_does_not_shine_through() -> None:
+    """Colours behind transparent pixels are gone before neighbours are averaged."""
+    image = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    image.paste((255, 255, 255, 255), (0, 0, 31, 64))
+    assert picture.as_scaled(image, shrink=Shrink(8)).pixels.min() == 255
+
+
+# --- Targets --------------------------------------------------------------------------------------
+
+
+def test_targets_at_a_scale(tiny: Codec) -> None:
+    sizes = [len(tiny.compress(PIXELS, level, scale=0.3).data) for level in (1, 2, 3)]
+    found = tiny.compress(PIXELS, max_bytes=sizes[1], scale=0.3)
+    assert (found.level, found.frame.size) == (2, sizes[1])
+    kept = tiny.compress(PIXELS, keep_label=True, scale=0.3)
+    wanted = tiny.most_likely(PIXELS)
+    decoded = [
+        tiny.decode(tiny.compress(PIXELS, level, scale=0.3).frame, coded_size=True)
+        for level in (1, 2, 3)
+    ]
+    first = [tiny.most_likely(pixels) for pixels in decoded].index(wanted) + 1
+    assert (kept.label_kept, kept.level) == (True, first)
+
+
+# --- Tasks ----------------------------------------------------------------------------------------
+
+
+def test_tasks_answer_in_the_pictures_coordinates(segmenter: Spoilt) -> None:
+    codec = load_model(segmenter.path, threads=1)
+    frame = codec.compress(PIXELS, 3, scale=0.25).frame
+    coded = codec.decode(frame, coded_size=True)
+    found = tasks.segment(frame, codec=codec)
+    assert found.labels.shape == (HEIGHT, WIDTH)
+    at_coded_size = SEGMENT.ask(codec, coded)
+    assert found.shares == at_coded_size.shares
+    own = np.asarray(
+        Image.fromarray(at_coded_size.labels).resize((WIDTH, HEIGHT), Image.Resampling.NEAREST)
+    )
+    np.testing.assert_array_equal(found.labels, own)
+    best = tasks.classify(frame, 1, codec=codec)[0].index
+    assert best == codec.most_likely(coded)
+    x, y = frame.scale
+    assert (x * frame.coded_width, y * frame.coded_height) == (WIDTH, HEIGHT)
+
+
+def test_a_report_counts_the_pictures_own_pixels(segmenter: Spoilt) -> None:
+    codec = load_model(segmenter.path, threads=1)
+    frame = codec.compress(PIXELS, 3, scale=0.5).frame
+    label_map = np.zeros((HEIGHT, WIDTH), np.uint8)
+    row = report.row_of(
+        frame, codec, file="a", number=1, original=PIXELS, given={SEGMENT.name: label_map}
+    )
+    assert row.size.pixels == WIDTH * HEIGHT
+    assert row.fidelity
+    assert row.fidelity.psnr == metrics.psnr(PIXELS, codec.decode(frame))
+    _, counts = row.verdicts[SEGMENT.name].counted
+    assert counts.sum() == WIDTH * HEIGHT
+    assert set(TASKS) >= set(row.verdicts)
+
+
+# --- Commands -------------------------------------------------------------------------------------
+
+
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segmenter: Spoilt) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ("-m", segmenter.path)
+    one = run("compress", *model, "--max-side", 96, "--json", PHOTO, "a.tac")
+    size = (96, round(HEIGHT * 96 / WIDTH))
+    told = json.loads(one.stdout)
+    assert (told["width"], told["height"]) == (WIDTH, HEIGHT)
+    assert (told["coded_width"], told["coded_height"]) == size
+    assert told["bpp"] == round(8 * told["bytes"] / (WIDTH * HEIGHT), 6)
+    run("decompress", *model, "a.tac", "own.png")
+    run("decompress", *model, "--coded-size", "a.tac", "coded.png")
+    assert size_of("own.png") == (WIDTH, HEIGHT)
+    assert size_of("coded.png") == size
+    fact = json.loads(run("info", "--json", "a.tac").stdout)
+    assert (fact["width"], fact["height"], fact["coded_width"], fact["coded_height"]) == (
+        *(WIDTH, HEIGHT),
+        *size,
+    )
+    assert fact["bpp"] == told["bpp"]
+    assert f"{size[0]}x{size[1]}" in run("info", "a.tac").stdout
+    assert run("test", "--symbols", *model, "a.tac").stdout == "a.tac: OK\n"
+    run("segment", *model, "a.tac", "map.png")
+    run("segment", *model, "--overlay", "a.tac", "look.png")
+    assert size_of("map.png") == size_of("look.png") == (WIDTH, HEIGHT)
+    run("classify", *model, "a.tac")
+    assert tactic_codec.info("a.tac").coded_width == 96
+
+
+@pytest.mark.parametrize("args", [("--scale", "0"), ("--scale", "1.1"), ("--max-side", "0")])
+def test_options_that_are_wrong(args: tuple[str, ...], tmp_path: Path) -> None:
+    run("compress", *args, PHOTO, tmp_path / "a.tac", code=2)
+
+
+def test_a_stream_is_scaled_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Codec
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    film = b"YUV4MPEG2 W64 H48 Cmono\n" + (b"FRAME\n" + bytes(64 * 48)) * 2
+    model = ("-m", tiny.model.path)
+    data = jpeg((640, 480)) * 2
+    for stream, size in ((data, (640, 480)), (film, (64, 48))):
+        result = run("compress", *model, "--scale", "0.25", "-", "-", input=stream)
+        found = io.BytesIO(result.stdout_bytes)
+        for _ in range(2):
+            frame = container.read_frame(found)
+            assert frame and frame.scaled_to == (size[0] // 4, size[1] // 4)
+            assert (frame.width, frame.height) == size
+        assert container.read_frame(found) is None
+
+
+def test_a_section_that_nobody_knows_costs_one_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Codec
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = tiny.compress(PIXELS[:40, :40]).data
+    frame = container.parse(good)
+    newer = container.pack(Frame(*_fields(frame), None, ((3, b"new"),)))
+    described = container.pack(Frame(*_fields(frame), None, ((203, b"text"),)))
+    Path("a.tac").write_bytes(good + newer + described)
+    result = run("decompress", "-m", tiny.model.path, "a.tac", "out/", code=1)
+    assert "a.tac: frame 2: the frame has a section of type 3" in result.stderr
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a-0001.png", "a-0003.png"]
+    one, three = (Path(f"out/a-000{n}.png").read_bytes() for n in (1, 3))
+    assert one == three
+
+
+def _fields(frame: Frame) -> tuple[bytes, int, int, int, bytes]:
+    return frame.fingerprint, frame.level, frame.width, frame.height, frame.payload
