@@ -114,10 +114,10 @@ class Streams:
             OSError: it cannot be opened or read.
         """
         inbox = deque["Found | BaseException | None"]()
+        before = self._dropped  # while nobody reads
         if not self._signal:
             arguments = (source, inbox)
             threading.Thread(target=self._read, args=arguments, daemon=True).start()
-        before = self._dropped
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: inbox or self._signal)
