@@ -175,9 +175,7 @@ def _refuse_silent_damage(reader: Reader, stream: BinaryIO) -> None:
         raise DamagedImage("a checksum of the PNG's pixels is wrong: fetch it again")
 
 
-def _warn_of_lacking(
-    image: Image.Image, stream: BinaryIO, max_pixels: int, shrink: Shrink
-) -> None:
+def _warn_of_lacking(image: Image.Image, stream: BinaryIO, max_pixels: int, shrink: Shrink) -> None:
     """Warn of a JPEG that was closed with an end marker although pixels are missing.
 
     libjpeg shows grey or coarse blocks there. Whether the last ones are missing shows when there is
