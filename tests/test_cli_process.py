@@ -229,7 +229,11 @@ def test_input_that_never_ends_is_refused(folder: Path, endless: str, message: s
 @pytest.mark.parametrize("command", ["decompress", "segment"])
 @pytest.mark.parametrize(
     ("number", "status", "message"),
-    [(signal.SIGINT, 130, b"tactic: interrupted\n"), (signal.SIGTERM, 143, b"")],
+    [
+        (signal.SIGINT, 130, b"tactic: interrupted\n"),
+        (signal.SIGTERM, 143, b""),
+        (signal.SIGHUP, 129, b""),
+    ],
 )
 def test_signals_end_it_without_remains(
     folder: Path,

@@ -259,7 +259,8 @@ def test_by_default_the_camera_is_held_up(folder: Path) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
 )
 def test_frames_that_are_complete_survive_signals(
     folder: Path,
@@ -290,6 +291,17 @@ def test_a_signal_ends_what_waits_for_a_camera(
     process.send_signal(signal.SIGTERM)
     assert process.wait(TIMEOUT) == 143
     assert os.listdir(folder / "out") == ["stdin-000001.tac"]
+
+
+def test_nohup_keeps_a_stream_alive(
+    folder: Path, started: Callable[..., "subprocess.Popen[bytes]"]
+) -> None:
+    process = started("trap '' HUP; exec tactic compress -m tiny - out/")
+    send(process, picture(1))
+    wait_for((folder / "out" / "stdin-000001.tac").exists)
+    process.send_signal(signal.SIGHUP)
+    send(process, picture(2))
+    wait_for((folder / "out" / "stdin-000002.tac").exists)
 
 
 def test_a_disk_that_is_full_leaves_whole_frames(folder: Path) -> None:

@@ -100,7 +100,7 @@ def _give_up(ctx: click.Context, exc: Exception) -> NoReturn:
 
 @contextmanager
 def _ends_on_terminate() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C does, so that no temporary file stays behind.
+    """Let SIGTERM and SIGHUP unwind like Ctrl-C does, so that no temporary file stays behind.
 
     Ctrl-C itself does so from here on: `tactic_codec.__main__` let it end the process at once.
     """
@@ -111,13 +111,14 @@ def _ends_on_terminate() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only it may set handlers
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in console.ending_signals()}
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @click.group(

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -125,6 +126,12 @@ def table(
 def complain(message: str) -> None:
     """Print a line of ours on standard error; it may quote what files and models say."""
     click.echo(f"tactic: {display(message)}", err=True)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Signals by which others end a command, but for those that its parent has it ignore."""
+    wanted = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def clear_line() -> None:

@@ -5,8 +5,8 @@
 While a picture waits, nothing is read, so that the pipe fills and the camera is held up; with
 ``--drop`` reading goes on, and a newer picture takes the place of the one that waits.
 
-SIGINT and SIGTERM end the stream behind the picture that is being coded; a second one ends it at
-once. Frames that are complete stay in either case.
+SIGINT, SIGTERM and SIGHUP end the stream behind the picture that is being coded; a second one ends
+it at once. Frames that are complete stay in either case.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from tactic_codec.cli import files, outputs
-from tactic_codec.cli.console import Console, OutputClosed
+from tactic_codec.cli.console import Console, OutputClosed, ending_signals
 from tactic_codec.cli.files import TAC, Source
 from tactic_codec.cli.outputs import Destination
 from tactic_codec.errors import OutputExists
@@ -164,7 +164,7 @@ class Streams:
 
     @contextmanager
     def ended_by_signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM end the streams; afterwards the command ends as they ask for."""
+        """Let signals end the streams; afterwards the command ends as they ask for."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             signal.signal(number, before[number])
@@ -174,7 +174,7 @@ class Streams:
 
         before = dict[int, Any]()
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, *ending_signals()):
                 # Whoever started this in the background may have it ignore SIGINT.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     before[number] = signal.signal(number, stop)
