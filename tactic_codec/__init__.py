@@ -20,6 +20,8 @@ Read it again, with the model that it names:
 >>> best = tactic_codec.classify(coded.data, top_k=1)[0]
 >>> 0 <= best.probability <= 1
 True
+>>> all(0.5 <= found.score <= 1 for found in tactic_codec.detect(coded.data, min_score=0.5))
+True
 >>> tactic_codec.segment(tactic_codec.compress(picture, model="camvid")).labels.shape
 (30, 40)
 >>> tactic_codec.info(coded.data).model
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from tactic_codec.facts import Info, info
     from tactic_codec.picture import ImageWarning
     from tactic_codec.tasks.classify import Prediction, classify
+    from tactic_codec.tasks.detect import Detection, Detections, detect
     from tactic_codec.tasks.segment import Segmentation, segment
 
 __version__ = "0.1.0"
@@ -64,6 +67,8 @@ __all__ = [
     "DamagedImage",
     "DamagedModel",
     "DataError",
+    "Detection",
+    "Detections",
     "FormatError",
     "Frame",
     "ImageError",
@@ -91,6 +96,7 @@ __all__ = [
     "classify",
     "compress",
     "decompress",
+    "detect",
     "info",
     "load_model",
     "segment",
@@ -101,7 +107,15 @@ _ROOMS = {
     "container": ("Frame",),
     "facts": ("Info", "info"),
     "picture": ("ImageWarning",),
-    "tasks": ("Prediction", "Segmentation", "classify", "segment"),
+    "tasks": (
+        "Detection",
+        "Detections",
+        "Prediction",
+        "Segmentation",
+        "classify",
+        "detect",
+        "segment",
+    ),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tactic_codec import atomic, container, entropy
+from tactic_codec import atomic, boxes, container, entropy
 from tactic_codec import model as models
 from tactic_codec import picture as image
 from tactic_codec.container import Frame
@@ -38,7 +38,7 @@ from tactic_codec.errors import (
     Truncated,
     whole_number,
 )
-from tactic_codec.model import PLAIN_OFFSET, Model
+from tactic_codec.model import PLAIN_OFFSET, WHOLE_SIDES, Model
 from tactic_codec.picture import WHITE, WHOLE, Colour, Picture, Pixels, Scaled, Shrink
 from tactic_codec.runtime import Runtime, open_runtime
 from tactic_codec.tiling import tiles
@@ -415,6 +415,29 @@ class Codec:
         """
         return int(np.argmax(self.class_logits(pixels)))
 
+    def boxes(self, pixels: Pixels) -> list[boxes.Box]:
+        """Ask the model's detector about a picture, uint8 [H, W, 3]; the most certain box first.
+
+        Raises:
+            UnknownTask: the model has no detector.
+            DamagedModel: its network does not have a finite score for each label and place.
+        """
+        head = self.model.head("detect")
+        height, width, _ = pixels.shape
+        result = self.runtime.run("detect", whole_input(pixels, head.input_size))
+        if result.ndim != 3 or result.shape[::2] != (1, 4 + len(head.labels)):
+            raise DamagedModel(
+                f"model {self.model.name} names {len(head.labels)} kinds of objects, its detector "
+                f"returns {list(result.shape)}; install the model again"
+            )
+        if not np.isfinite(result).all():
+            raise DamagedModel(
+                f"the detector of model {self.model.name} returns infinities; install the model "
+                "again"
+            )
+        rows, columns = image.scaled_size(height, width, head.input_size)
+        return boxes.meant(result[0], (width / columns, height / rows), (width, height))
+
     @property
     def _tile(self) -> int:
         """Side of a tile's core in latent positions."""
@@ -465,6 +488,15 @@ def pad(pixels: Pixels, stride: int) -> Pixels:
     """Repeat a picture's right column and bottom row until the stride divides both sides."""
     height, width, _ = pixels.shape
     return np.pad(pixels, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
+
+
+def whole_input(pixels: Pixels, longer: int) -> NDArray[np.float32]:
+    """Return what networks read that look at a whole picture, uint8 [H, W, 3].
+
+    Its longer side gets ``longer`` pixels, because objects have to have the size that a network
+    knows, and its right column and bottom row are repeated until both sides are multiples of 32.
+    """
+    return image.network_input(pad(image.scaled(pixels, longer), WHOLE_SIDES))
 
 
 def as_frame(data: Coded, *, max_pixels: int | None = None) -> Frame:

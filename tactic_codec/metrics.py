@@ -19,6 +19,11 @@ Confusion = npt.NDArray[np.int64]
 
 _PEAK = 255.0
 
+RESAMPLES = 1000
+"""Draws of as many pictures as there are, with replacement, for an interval (Efron, 1979)."""
+
+_SEED = 1
+
 LOSSLESS_PSNR = 100.0
 """dB that stand for infinity where means have to stay finite: of two pictures of 224×224 pixels
 that differ by one in one value, the PSNR is 99.9."""
@@ -199,6 +204,21 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
 
 # --- Label maps -----------------------------------------------------------------------------------
+
+
+def resamples(count: int) -> npt.NDArray[np.int64]:
+    """Return how often each of ``count`` pictures is drawn, [1 + `RESAMPLES`, count].
+
+    The first row has each once; the others draw as many with replacement, always the same ones.
+    """
+    drawn = np.random.default_rng(_SEED).multinomial(count, [1 / count] * count, size=RESAMPLES)
+    return np.concatenate((np.ones((1, count), np.int64), drawn))
+
+
+def with_interval(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return a figure and the ends of its 95 % interval, of what it is in `resamples`; no NaN."""
+    low, high = np.percentile(values[1:][~np.isnan(values[1:])], (2.5, 97.5))
+    return float(values[0]), float(low), float(high)
 
 
 def confusion(expected: LabelMap, found: LabelMap, classes: int) -> Confusion:

@@ -4,7 +4,7 @@
     <name>/tables.npz          integer frequency tables, one array a level: level_1, level_2 …
     <name>/analysis.onnx       image to latent; only compressing needs it
     <name>/synthesis.onnx      latent to image
-    <name>/classify.onnx       a task network a file, where the model has one; or segment.onnx
+    <name>/classify.onnx       a task network a file, where the model has any: TASK.onnx
     <name>/weights.safetensors the same weights for torch
 
 The manifest names every file with its size and SHA-256, and no file is used before its hash was
@@ -61,8 +61,8 @@ FINGERPRINT_BYTES = 4
 MAX_MANIFEST_BYTES = 1 << 22
 MAX_LEVELS = 255
 MAX_STRIDE = 256  # pixels; the codec cuts pictures into tiles of 384
-SEGMENT_SIDES = 32
-"""Segmentation networks read pictures whose sides are multiples of this."""
+WHOLE_SIDES = 32
+"""Networks that look at whole pictures read such whose sides are multiples of this."""
 MAX_INPUT_SIZE = 1 << 13  # pixels; a task network holds a whole picture, which is scaled to that
 MAX_SEGMENT_CLASSES = 255  # a label map has 8 bits a pixel, and one value stands for no class
 PLAIN_OFFSET = 0.5
@@ -119,11 +119,11 @@ class Head(NamedTuple):
         file: its ONNX file in the folder.
         network: its architecture's name.
         input_size: side of the square image that a classifier reads, or the longer side of the
-            image that a segmentation network reads, in pixels.
+            image that a segmentation network or a detector reads, in pixels.
         labels: a name for people of each class, in the order of its logits.
         classes: the folder of each class in the data it learned from; of a segmentation network
             the labels again.
-        colours: red, green and blue of each class in label maps; empty for a classifier.
+        colours: red, green and blue of each class in label maps; empty for others.
     """
 
     file: str
@@ -154,7 +154,7 @@ class Model:
         channels: of the latent.
         levels: quality levels; level n is ``levels[n - 1]``.
         default_level: used where the caller names none.
-        heads: task networks by task: ``classify``, ``segment``.
+        heads: task networks by task: ``classify``, ``segment``, ``detect``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -612,6 +612,8 @@ def _head(task: str, given: Any) -> Head:
     )
     if head.input_size > MAX_INPUT_SIZE:
         raise ValueError(f"expected an input size of at most {MAX_INPUT_SIZE} pixels")
+    if task == "detect" and not 0 < len(head.labels) == len(head.classes):
+        raise ValueError("expected a label and a class of each kind of object")
     if task == "segment":
         if not 0 < len(head.labels) <= MAX_SEGMENT_CLASSES:
             raise ValueError(f"expected 1 to {MAX_SEGMENT_CLASSES} classes of a label map")

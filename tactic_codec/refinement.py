@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from tactic_codec import picture as image
 from tactic_codec.entropy import SYMBOL_LIMIT, Prices
 from tactic_codec.errors import BackendUnavailable
-from tactic_codec.model import SEGMENT_SIDES, Level, Model, Objective
+from tactic_codec.model import WHOLE_SIDES, Level, Model, Objective
 from tactic_codec.tiling import Tile, tiles
 
 try:
@@ -226,9 +226,7 @@ class Judge:
         """Scale and pad a picture as `tactic_codec.tasks.segment` does."""
         height, width = image.scaled_size(self.height, self.width, size)
         x_BCHW = _resized(x_BCHW, (height, width))
-        return F.pad(
-            x_BCHW, (0, -width % SEGMENT_SIDES, 0, -height % SEGMENT_SIDES), mode="replicate"
-        )
+        return F.pad(x_BCHW, (0, -width % WHOLE_SIDES, 0, -height % WHOLE_SIDES), mode="replicate")
 
     def _on_device(self, array: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
         # A copy: what came from a file may be read-only, which torch warns of.

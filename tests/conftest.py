@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from detector import DETECT_FILE, colour_boxes, detect_head
 from segmenter import SEGMENT_FILE, SEGMENT_LABELS, brightest_channel, segment_head
 
 from tactic_codec.codec import Codec, load_model
@@ -76,6 +77,12 @@ def teach_to_segment(
     """Give a copy of the tiny model a segmentation network: a pixel's class is its main colour."""
     spoilt.put(SEGMENT_FILE, brightest_channel(stride))
     spoilt.set("heads", "segment", to=segment_head(labels, network))
+
+
+def teach_to_detect(spoilt: Spoilt) -> None:
+    """Give a copy of the tiny model a detector: three boxes as certain as colours are strong."""
+    spoilt.put(DETECT_FILE, colour_boxes())
+    spoilt.set("heads", "detect", to=detect_head())
 
 
 @pytest.fixture

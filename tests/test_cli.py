@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import Spoilt
+from conftest import Spoilt, teach_to_detect
 from PIL import Image
 from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS
 
@@ -493,6 +493,80 @@ def test_classify_with_a_model_of_no_such_frame(tactic: Tactic) -> None:
     Path("a.tac").write_bytes(container.pack(Frame(b"\1\2\3\4", 1, 8, 8, b"")))
     for more in ((), ("-m", "tiny")):
         assert "01020304" in tactic("classify", *more, "a.tac", code=1).stderr
+
+
+# --- detect ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def looker(spoilt: Spoilt) -> Path:
+    """The folder of a newer tiny model, which has a detector."""
+    teach_to_detect(spoilt)
+    return spoilt.path
+
+
+def test_detect_as_json(tactic: Tactic, codec: Codec, looker: Path) -> None:
+    Path("a.tac").write_bytes(frame_bytes(codec, 1) + frame_bytes(codec, 2))
+    lines = json_lines(tactic("detect", "--json", "--min-score", 0, "-m", looker, "a.tac"))
+    assert [(line["file"], line["frame"]) for line in lines] == [("a.tac", 1), ("a.tac", 2)]
+    for number, line in enumerate(lines, start=1):
+        expected = tasks.detect(frame_bytes(codec, number), 0, codec=load_model(looker, threads=1))
+        assert list(line) == ["file", "frame", "model", "width", "height", "detections"]
+        assert (line["width"], line["height"]) == (expected.width, expected.height)
+        assert len(line["detections"]) == len(expected) > 0
+        for found, one in zip(line["detections"], expected, strict=True):
+            assert found == {
+                "label": one.label,
+                "index": one.index,
+                "score": round(one.score, 4),
+                "box": [round(edge, 1) for edge in one.box],
+            }
+
+
+def test_detect_for_people(tactic: Tactic, codec: Codec, looker: Path) -> None:
+    Path("a.tac").write_bytes(frame_bytes(codec))
+    lines = tactic("detect", "--min-score", 0, "-m", looker, "a.tac").stdout.splitlines()
+    found = tasks.detect(frame_bytes(codec), 0, codec=load_model(looker, threads=1))
+    assert len(lines) == len(found) > 0
+    edges = " ".join(f"{edge:.0f}" for edge in found[0].box)
+    assert lines[0] == f"a.tac: {found[0].label} {edges} {found[0].score:.2f}"
+    assert tactic("detect", "--min-score", 1, "-m", looker, "a.tac").stdout == ""
+    assert "--min-score" in tactic("detect", "--min-score", 2, "a.tac", code=2).stderr
+
+
+@pytest.mark.parametrize("name", ["look.png", "look.jpg"])
+def test_detect_draws(tactic: Tactic, codec: Codec, looker: Path, name: str) -> None:
+    frame = frame_bytes(codec)
+    Path("a.tac").write_bytes(frame)
+    args = ("detect", "--json", "-m", looker, "--overlay", name, "a.tac")
+    (line,) = json_lines(tactic(*args))
+    assert line["output"] == name
+    pixels = codec.decode(container.parse(frame))
+    found = tasks.detect(frame, codec=load_model(looker, threads=1)).overlay(pixels)
+    assert Path(name).read_bytes() == image.save(found, image.format_of(Path(name)))
+    assert f"{name} exists" in tactic(*args, code=1).stderr
+    tactic(*args, "-f")
+
+
+def test_detect_draws_a_folder_and_a_stream(tactic: Tactic, codec: Codec, looker: Path) -> None:
+    Path("in").mkdir()
+    Path("in/a.tac").write_bytes(frame_bytes(codec))
+    tactic("detect", "-r", "-j", 2, "-m", looker, "--overlay", "out", "in")
+    assert all_files("out") == {"a.png"}
+    stream = frame_bytes(codec) + damaged(frame_bytes(codec)) + frame_bytes(codec)
+    result = tactic("detect", "-m", looker, "--overlay", "out/", "-", input=stream, code=1)
+    assert result.stderr.startswith("tactic: standard input: frame 2: checksum ")
+    assert all_files("out") == {"a.png", "stdin-0001.png", "stdin-0003.png"}
+    refused = tactic("detect", "-m", looker, "--overlay", "-", "in/a.tac", code=2)
+    assert "standard output" in refused.stderr
+    refused = tactic("detect", "-m", looker, "--overlay", "a.xyz", "in/a.tac", code=2)
+    assert "name a .png file" in refused.stderr
+
+
+def test_a_model_that_cannot_detect_says_so(tactic: Tactic, codec: Codec) -> None:
+    Path("a.tac").write_bytes(frame_bytes(codec))
+    result = tactic("detect", "a.tac", code=1)
+    assert result.stderr == "tactic: a.tac: model tiny cannot detect; it has: classify\n"
 
 
 # --- segment --------------------------------------------------------------------------------------
@@ -1297,8 +1371,17 @@ def test_a_disk_that_rounds_times_down_is_up_to_date(tactic: Tactic) -> None:
 
 # --- The whole ------------------------------------------------------------------------------------
 
-COMMANDS = ("compress", "decompress", "classify", "segment", "info", "test", "bpp-report")
-COMMANDS += ("models", "models list", "models show", "models verify", "train", "export", "bench")
+COMMANDS = ("compress", "decompress", "classify", "detect", "segment", "info", "test")
+COMMANDS += (
+    "bpp-report",
+    "models",
+    "models list",
+    "models show",
+    "models verify",
+    "train",
+    "export",
+    "bench",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

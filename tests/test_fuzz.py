@@ -23,6 +23,7 @@ EXAMPLES = {
     "folder": 600,
     "network": 150,
     "segment": 150,
+    "detect": 300,
 }
 
 # A place as a share of the input, and what happens there.

@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from detector import detect_head
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from segmenter import SEGMENT_FILE, SEGMENT_SIZE, segment_head
+from segmenter import SEGMENT_SIZE, segment_head
 
 from tactic_codec import container, entropy, tasks
 from tactic_codec.cli import outputs
@@ -491,17 +492,19 @@ def test_a_forged_network_is_a_damaged_model(
 @pytest.mark.parametrize(
     "name", [name for name in FORGED_NETWORKS if name != "another number of channels"]
 )
-def test_a_forged_segmentation_network_is_a_damaged_model(
-    name: str, forger: Forger, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("task", ["segment", "detect"])
+def test_a_forged_task_network_is_a_damaged_model(
+    task: str, name: str, forger: Forger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The codec beside it decodes as before."""
-    forger.edit(lambda manifest: manifest["heads"].update(segment=segment_head()))
-    forger.put(SEGMENT_FILE, FORGED_NETWORKS[name])
+    head = segment_head() if task == "segment" else detect_head()
+    forger.edit(lambda manifest: manifest["heads"].update({task: head}))
+    forger.put(head["file"], FORGED_NETWORKS[name])
     codec = load_model(forger.path, device="cpu", threads=1)
     data = codec.compress(picture(side=SEGMENT_SIZE)).data
     assert codec.decompress(data).size == (SEGMENT_SIZE, SEGMENT_SIZE)
     with pytest.raises(DamagedModel):
-        tasks.segment(data, codec=codec)
+        getattr(tasks, task)(data, codec=codec)
     assert capfd.readouterr().out == ""
 
 

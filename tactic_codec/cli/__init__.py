@@ -4,7 +4,8 @@
 
     coding      compress, decompress          console   what is printed, and where
     classifying classify                      files     inputs: names, folders, streams of frames
-    segmenting  segment                       asking    what both share: ask, print, draw
+    detecting   detect                        asking    what the three share: ask, print, draw
+    segmenting  segment
     inspecting  info, test                    outputs   names of outputs, atomic writing
                                               decoding  a file of each frame: numbers, formats
     reporting   bpp-report                    work      many items, in order, in threads
@@ -39,6 +40,7 @@ _COMMANDS = {
     "compress": "coding",
     "decompress": "coding",
     "classify": "classifying",
+    "detect": "detecting",
     "segment": "segmenting",
     "info": "inspecting",
     "test": "inspecting",

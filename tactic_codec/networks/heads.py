@@ -2,8 +2,9 @@
 
 Each takes images in [0, 1] and does its own normalisation, so the codec and the training loop need
 not know which network they feed. Classifiers want squares of their ``input_size``; segmentation
-networks take any sides that are multiples of 32. Those of torchvision start from random weights,
-since nothing is downloaded; what stands on EfficientNet-Lite0 can start from its published ones.
+networks and detectors take any sides that are multiples of 32. Those of torchvision start from
+random weights, since nothing is downloaded; what stands on EfficientNet-Lite0 can start from its
+published ones.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tactic_codec.errors import ConfigError
-from tactic_codec.networks import efficientnet_lite
+from tactic_codec.networks import efficientnet_lite, nanodet
 from tactic_codec.networks.depthwise import adopt_depthwise
 from tactic_codec.networks.efficientnet_lite import EfficientNetLite0, Trunk
 from tactic_codec.networks.segmentation import PyramidSegmenter
@@ -26,13 +27,14 @@ LAST_LAYER = "head.classifier."
 """Prefix, in a `TacticNetwork`, of the layer of networks on EfficientNet-Lite0 that knows the
 classes."""
 
-Task = Literal["classify", "segment"]
+Task = Literal["classify", "segment", "detect"]
 
 
 class Logits(NamedTuple):
     """What a task network says, and what an auxiliary branch of it says in training.
 
-    Logits are [B, classes] of a classifier and [B, classes, h, w] of a segmentation network.
+    Logits are [B, classes] of a classifier and [B, classes, h, w] of a segmentation network; a
+    detector says [B, positions, 4 + classes], see `nanodet.NanoDet`.
     """
 
     main: Tensor
@@ -111,6 +113,7 @@ KINDS: dict[str, HeadKind] = {
     "lraspp_mobilenet_v3_large": HeadKind(
         _torchvision_segmenter("lraspp_mobilenet_v3_large"), None, "segment"
     ),
+    "nanodet_g": HeadKind(nanodet.NanoDet, nanodet.INPUT_SIZE, "detect"),
 }
 
 

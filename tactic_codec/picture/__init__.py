@@ -16,6 +16,7 @@ Every picture becomes an array ``uint8 [height, width, 3]`` of sRGB values, upri
     colour     to sRGB; profiles are made of colours that are told in numbers
     scaling    for the networks that read pictures
     labels     label maps
+    drawing    outlines with titles
     writing    files
 
 A plugin is called directly instead of through ``Image.open``. That imports one plugin instead of

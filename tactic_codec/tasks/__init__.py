@@ -10,16 +10,20 @@ network learns. `Task` is what the first one implements, `TASKS` the table of th
 from typing import Any
 
 from tactic_codec.tasks.classify import CLASSIFY, Prediction, classify, classify_pixels
+from tactic_codec.tasks.detect import DETECT, Detection, Detections, detect, detect_pixels
 from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Summary, Task, Verdict
 from tactic_codec.tasks.segment import SEGMENT, Segmentation, segment, segment_pixels
 
-TASKS: dict[str, Task[Any, Any]] = {task.name: task for task in (CLASSIFY, SEGMENT)}
+TASKS: dict[str, Task[Any, Any]] = {task.name: task for task in (CLASSIFY, DETECT, SEGMENT)}
 """All tasks by name. The first one takes the folders that no other claims."""
 
 __all__ = [
     "CLASSIFY",
+    "DETECT",
     "SEGMENT",
     "TASKS",
+    "Detection",
+    "Detections",
     "Facts",
     "Prediction",
     "Score",
@@ -31,6 +35,8 @@ __all__ = [
     "Verdict",
     "classify",
     "classify_pixels",
+    "detect",
+    "detect_pixels",
     "segment",
     "segment_pixels",
 ]

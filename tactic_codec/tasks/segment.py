@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import metrics, picture
-from tactic_codec.codec import Codec, Coded, as_frame, load_model_of, pad
+from tactic_codec.codec import Codec, Coded, as_frame, load_model_of, whole_input
 from tactic_codec.container import Frame
 from tactic_codec.errors import DamagedModel, DataError, ImageError
 from tactic_codec.metrics import Confusion, SegmentationScores
-from tactic_codec.model import SEGMENT_SIDES, Head, Model
+from tactic_codec.model import Head, Model
 from tactic_codec.picture import DEFAULT_MAX_PIXELS, Colour, LabelMap, Pixels
 from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Summary, Task, Told, Verdict
 
@@ -29,12 +29,6 @@ MAX_SEGMENT_STRIDE = 32
 
 IMAGES, LABELS = "images", "labels"
 """Of a folder with label maps."""
-
-RESAMPLES = 1000
-"""Draws of as many pictures as there are, with replacement, for an interval (Efron, 1979)."""
-
-SEED = 1
-"""Of the draws: all points of a folder see the same ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,13 +176,8 @@ class Segment(Task[LabelMap, Segmentation]):
     axes = ("mean IoU", "mean IoU")
 
     def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
-        """Scale and pad the whole picture, see `Task`.
-
-        Its longer side gets ``input_size`` pixels, because objects have to have the size that the
-        network knows, and its right column and bottom row are repeated until both sides are
-        multiples of 32.
-        """
-        return picture.network_input(pad(picture.scaled(pixels, input_size), SEGMENT_SIDES))
+        """Scale and pad the whole picture, see `whole_input`."""
+        return whole_input(pixels, input_size)
 
     def ask(self, codec: Codec, pixels: Pixels) -> Segmentation:
         """Find the class of each pixel, see `segment_pixels`."""
@@ -262,7 +251,7 @@ class Segment(Task[LabelMap, Segmentation]):
         stacked = np.stack([_square_of(facts["confusion"]) for facts in found])
         summed = metrics.segmentation_scores(stacked.sum(axis=0))
         known: dict[str, Score] = {
-            "mean_iou": Share(summed.mean_iou, *_interval(stacked)),
+            "mean_iou": _mean_iou(stacked),
             "pixel_accuracy": summed.pixel_accuracy,
             "iou": summed.iou,
         }
@@ -340,7 +329,7 @@ class Segment(Task[LabelMap, Segmentation]):
         """Say what a mean IoU is, see `Task`."""
         return (
             f"Mean IoU: over the classes that occur, all pixels of all pictures together but void, "
-            f"by the {network}. In brackets 95 % intervals from {RESAMPLES} draws of the "
+            f"by the {network}. In brackets 95 % intervals from {metrics.RESAMPLES} draws of the "
             f"pictures. Agreement: pixels of the same class as in the uncompressed picture. bpp: "
             f"mean of 8 × bytes of a file / its pixels."
         )
@@ -394,22 +383,19 @@ def _square_of(counts: Sequence[int]) -> Confusion:
     return flat.reshape(side, side)
 
 
-def _interval(confusions: Confusion) -> tuple[float, float]:
-    """Return the 2.5th and 97.5th percentile of the mean IoU over draws of the pictures.
+def _mean_iou(confusions: Confusion) -> Share:
+    """Return the mean IoU of all pictures, with its interval over draws of them.
 
     A draw without any picture of a class leaves that class out, as the mean IoU itself does, and
     one of void alone says nothing.
     """
-    count = len(confusions)
-    random = np.random.default_rng(SEED)
-    draws = random.multinomial(count, [1 / count] * count, size=RESAMPLES)
+    draws = metrics.resamples(len(confusions))
     own = confusions.diagonal(axis1=1, axis2=2)
     either = confusions.sum(axis=1) + confusions.sum(axis=2) - own
     right, union = draws @ own, draws @ either
     known = (union > 0).sum(axis=1)
     sums = (right / np.maximum(union, 1)).sum(axis=1)
-    low, high = np.percentile(sums[known > 0] / known[known > 0], (2.5, 97.5))
-    return float(low), float(high)
+    return Share(*metrics.with_interval(np.where(known, sums / np.maximum(known, 1), np.nan)))
 
 
 SEGMENT = Segment()

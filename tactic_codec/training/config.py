@@ -34,7 +34,7 @@ from tactic_codec.model import (
     MAX_LEVELS,
     MAX_SEGMENT_CLASSES,
     PLAIN_OFFSET,
-    SEGMENT_SIDES,
+    WHOLE_SIDES,
     Objective,
 )
 from tactic_codec.networks.codec import Quantisation
@@ -418,6 +418,7 @@ _Require = Callable[[bool, str], None]
 def _check_task(config: TrainingConfig, require: _Require) -> None:
     task = config.task
     require(task.speed > 0, "task speed must be positive")
+    require(task.network != "nanodet_g", "nanodet_g is used as published: it has no training here")
     for name, value in (("last_speed", task.last_speed), ("input_size", task.input_size)):
         require(value is None or value > 0, f"task {name} must be positive")
     if any(stage.features for stage in config.stage):
@@ -514,8 +515,8 @@ def _check_masks(config: TrainingConfig, require: _Require) -> None:
     require(task.learn, "the published weights know no label maps: set learn = true under [task]")
     for size in (config.data.size, *(stage.size for stage in config.stage)):
         require(
-            size % SEGMENT_SIDES == 0,
-            f"with [masks] sizes are multiples of {SEGMENT_SIDES}, found {size}",
+            size % WHOLE_SIDES == 0,
+            f"with [masks] sizes are multiples of {WHOLE_SIDES}, found {size}",
         )
 
 

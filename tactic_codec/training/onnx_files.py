@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from tactic_codec import codec
 from tactic_codec.errors import TacError
-from tactic_codec.model import SYNTHESIS, Model
+from tactic_codec.model import SYNTHESIS, WHOLE_SIDES, Model
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import TASKS
 from tactic_codec.training.parts import HeadExport
-from tactic_codec.training.tasks import TRAINING
 
 TOLERANCE = 1e-3
 """Largest difference between ONNX Runtime and torch, relative to the largest value."""
@@ -54,8 +53,19 @@ def head_files(head: HeadExport) -> tuple[bytes, dict[str, Tensor]]:
     """Return a task network's ONNX file, and its named weights."""
     module = copy.deepcopy(head.module).cpu().float().eval()
     half = round_to_half(module)
-    data = _onnx(module, *TRAINING[head.task].example(head.input_size))
+    data = _onnx(module, *_example(head))
     return data, {f"{head.task}.{k}": v.contiguous() for k, v in half.items()}
+
+
+def _example(head: HeadExport) -> tuple[Tensor, tuple[Any, ...] | None]:
+    """Return an image to export a network with, and what other sides it takes, if any."""
+    if not TASKS[head.task].whole:
+        return torch.rand(1, 3, head.input_size, head.input_size), None
+    sides = {
+        2: WHOLE_SIDES * torch.export.Dim("height"),
+        3: WHOLE_SIDES * torch.export.Dim("width"),
+    }
+    return torch.rand(1, 3, 3 * WHOLE_SIDES, 2 * WHOLE_SIDES), (sides,)
 
 
 def round_to_half(module: nn.Module) -> dict[str, Tensor]:

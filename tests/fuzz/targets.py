@@ -7,6 +7,7 @@
     folder      bytes as a manifest or as tables, with the hashes that a forger would write
     network     bytes as the ONNX file of the synthesis network, likewise
     segment     bytes as what is segmented, or as the manifest or ONNX file of what segments it
+    detect      bytes as the ONNX file of a detector, as its output, or as a file that marks boxes
 
 A target swallows nothing but the errors that its promise names. Everything else is a finding: an
 exception of another class, a disagreement between two decoders, a result that breaks a rule.
@@ -29,12 +30,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tactic_codec import container, entropy, tasks
+from tactic_codec import boxes, container, entropy, tasks
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
-from tactic_codec.errors import Corrupt, FormatError, ImageError, LimitExceeded, ModelError
+from tactic_codec.errors import (
+    Corrupt,
+    DataError,
+    FormatError,
+    ImageError,
+    LimitExceeded,
+    ModelError,
+)
 from tactic_codec.picture.streams import pictures
+from tactic_codec.tasks import annotations
 
 TESTS = Path(__file__).parents[1]
 TINY = TESTS / "models" / "tiny"
@@ -42,6 +51,7 @@ VECTORS = TESTS / "vectors"
 sys.path.insert(0, str(TESTS))  # run.py lies beside this file, not beside the reference decoder
 
 import reference_decoder  # noqa: E402
+from detector import DETECT_FILE, DETECT_LABELS, colour_boxes, detect_head  # noqa: E402
 from plain_tables import plain_levels  # noqa: E402
 from segmenter import SEGMENT_FILE, brightest_channel, segment_head  # noqa: E402
 
@@ -339,7 +349,7 @@ def segment(data: bytes) -> None:
     manifest["heads"]["segment"] = head
     entry = {"bytes": len(network), "sha256": hashlib.sha256(network).hexdigest()}
     manifest["files"][SEGMENT_FILE] = entry
-    path = _segmenter()
+    path = _copied("segmenter")
     (path / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
     (path / SEGMENT_FILE).write_bytes(network)
     try:
@@ -359,14 +369,76 @@ def segment(data: bytes) -> None:
 
 
 @functools.cache
-def _segmenter() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="tactic-fuzz-")) / "tiny"
+def _copied(purpose: str) -> Path:
+    """Return a copy of the tiny model for one purpose."""
+    path = Path(tempfile.mkdtemp(prefix=f"tactic-fuzz-{purpose}-")) / "tiny"
     shutil.copytree(TINY, path)
     return path
 
 
 def _outcome_of(frame: Frame) -> Any:
     return _outcome(lambda: tiny().symbols(frame))
+
+
+# --- Detection ------------------------------------------------------------------------------------
+
+MARKING = {b"\x00": "labels/x.txt", b"\x20": "Annotations/x.xml", b"\x40": "annotations/x.json"}
+
+
+def detect(data: bytes) -> None:
+    """Detect objects; the first byte says what of that is foreign.
+
+    It is a file that marks boxes, what the network says, or the network.
+    """
+    kind, rest = data[:1], data[1:]
+    if kind < b"\x60":
+        file = MARKING[max(first for first in MARKING if first <= max(kind, b"\x00"))]
+        _read_boxes(file, rest)
+    elif kind < b"\xc0":
+        said = np.frombuffer(rest[: len(rest) // 28 * 28], np.float32).reshape(-1, 7)
+        if np.isfinite(said).all():
+            _check_boxes(boxes.meant(said, (2.0, 0.5), (90, 40)))
+    else:
+        path = _copied("detector")
+        manifest = json.loads((TINY / "model.json").read_text(encoding="utf-8"))
+        manifest["heads"]["detect"] = detect_head()
+        entry = {"bytes": len(rest), "sha256": hashlib.sha256(rest).hexdigest()}
+        manifest["files"][DETECT_FILE] = entry
+        (path / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+        (path / DETECT_FILE).write_bytes(rest)
+        try:
+            codec = load_model(path, device="cpu", threads=1)
+            found = tasks.detect(well_formed(b"\x01\x20\x0c"), 0, codec=codec)
+        except (ModelError, Corrupt):
+            return
+        pixels = np.zeros((found.height, found.width, 3), np.uint8)
+        check(found.overlay(pixels).shape == pixels.shape, "what is drawn has the picture's size")
+
+
+def _check_boxes(found: list[boxes.Box]) -> None:
+    for box in found:
+        check(0 <= box.left < box.right <= 90, "a box lies in the picture")
+        check(0 <= box.top < box.bottom <= 40, "a box lies in the picture")
+    check(len(found) <= boxes.MOST, "boxes are few")
+    alike = boxes.shared(found, found)
+    check(alike.same == len(found), "boxes are their own")
+
+
+def _read_boxes(file: str, data: bytes) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="tactic-fuzz-boxes-"))
+    try:
+        (folder / file).parent.mkdir()
+        (folder / file).write_bytes(data)
+        maker = annotations.found_in(folder)
+        assert maker
+        found = [thing.box for thing in maker(DETECT_LABELS)("x.jpg", 90, 40)]
+    except DataError:
+        return
+    finally:
+        shutil.rmtree(folder)
+    for box in found:
+        check(0 <= box.left < box.right <= 90, "a box lies in the picture")
+        check(0 <= box.top < box.bottom <= 40, "a box lies in the picture")
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -377,6 +449,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "folder": folder,
     "network": network,
     "segment": segment,
+    "detect": detect,
 }
 
 
@@ -417,6 +490,23 @@ def seeds(target: str) -> Iterator[bytes]:
         yield b"\x40" + json.dumps(segment_head()).encode()
         yield b"\x80" + bytes(4)
         yield from (b"\xff" + brightest_channel(stride) for stride in (1, 4, 32))
+    elif target == "detect":
+        yield b"\x00" + b"0 0.5 0.5 0.25 0.5\n2 1 1 1 1\n"
+        edges = (
+            "".join(f"<{e}>9</{e}>" for e in ("xmin", "ymin")) + "<xmax>20</xmax><ymax>20</ymax>"
+        )
+        thing = f"<object><name>red thing</name><bndbox>{edges}</bndbox></object>"
+        yield b"\x20" + f"<annotation>{thing}</annotation>".encode()
+        one = {"image_id": 1, "category_id": 2, "bbox": [1, 2, 30, 20]}
+        coco = {
+            "images": [{"id": 1, "file_name": "x.jpg", "width": 90, "height": 40}],
+            "categories": [{"id": 2, "name": "red thing"}],
+            "annotations": [one],
+        }
+        yield b"\x40" + json.dumps(coco).encode()
+        random = np.random.default_rng(1)
+        yield b"\x60" + random.uniform(0, 40, (9, 7)).astype(np.float32).tobytes()
+        yield b"\xff" + colour_boxes()
     else:
         yield (TINY / "synthesis.onnx").read_bytes()
 

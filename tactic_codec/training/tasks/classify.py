@@ -98,10 +98,6 @@ class ClassifyTraining(TrainingTask[int, int]):
         """Return the cross-entropy with the true labels (equation 3)."""
         return stage.label * loss.cross_entropy(logits, labels)
 
-    def example(self, input_size: int) -> tuple[Tensor, tuple[Any, ...] | None]:
-        """Return a square, see `TrainingTask`."""
-        return torch.rand(1, 3, input_size, input_size), None
-
 
 class ClassifyLesson(Lesson):
     """Against the reference's view of the originals, and the classes where all are known.

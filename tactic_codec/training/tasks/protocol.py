@@ -99,12 +99,6 @@ class TrainingTask(ABC, Generic[Kept, Truth]):
             class_weights: [classes], where they were counted.
         """
 
-    # --- Export ---
-
-    @abstractmethod
-    def example(self, input_size: int) -> tuple[Tensor, tuple[Any, ...] | None]:
-        """Return an image to export a network with, and what other sides it takes, if any."""
-
 
 class Lesson(ABC):
     """Some pictures, their truths, and what a step makes of them.

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from tactic_codec import picture
 from tactic_codec.codec import Codec
 from tactic_codec.errors import DataError
-from tactic_codec.model import SEGMENT_SIDES
 from tactic_codec.networks.heads import Logits, classify
 from tactic_codec.networks.measures import class_weights, dice, pixel_cross_entropy
 from tactic_codec.picture import LabelMap, Pixels
@@ -116,12 +115,6 @@ class SegmentTraining(TrainingTask[Path, LabelMap]):
         if stage.dice > 0:
             loss_B = loss_B + stage.dice * loss.dice(said, labels)
         return loss_B
-
-    def example(self, input_size: int) -> tuple[Tensor, tuple[Any, ...] | None]:
-        """Return sides of any size that are multiples of 32, as the exporter wants to be told."""
-        height, width = torch.export.Dim("height"), torch.export.Dim("width")
-        sides = {2: SEGMENT_SIDES * height, 3: SEGMENT_SIDES * width}
-        return torch.rand(1, 3, 3 * SEGMENT_SIDES, 2 * SEGMENT_SIDES), (sides,)
 
 
 class Crop(NamedTuple):

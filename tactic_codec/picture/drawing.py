@@ -1,0 +1,71 @@
+"""Draw on pictures, for people."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tactic_codec.picture.forms import Colour, Pixels
+from tactic_codec.picture.writing import to_pillow
+
+_DARK = (16, 16, 16)
+"""Around lines and in letters, so that both stand out from any picture."""
+
+# Bright, so that dark letters are read on them, and told apart by most people.
+_COLOURS: tuple[Colour, ...] = (
+    (255, 200, 40), (90, 210, 255), (120, 230, 120), (255, 140, 110), (215, 160, 255),
+    (255, 255, 130), (120, 245, 215), (255, 160, 210), (190, 215, 255), (240, 180, 120),
+)  # fmt: skip
+
+
+class Outline(NamedTuple):
+    """What is drawn around a part of a picture.
+
+    Attributes:
+        edges: left, top, right, bottom, in pixels.
+        title: what is written on it.
+        kind: outlines of one kind have one colour.
+    """
+
+    edges: tuple[float, float, float, float]
+    title: str
+    kind: int
+
+
+def draw_outlines(pixels: Pixels, outlines: Iterable[Outline]) -> Pixels:
+    """Draw titled outlines into a copy of a picture, uint8 [H, W, 3]; the last one on top."""
+    height, width, _ = pixels.shape
+    canvas = to_pillow(np.array(pixels))
+    draw = ImageDraw.Draw(canvas)
+    line = max(1, round(min(height, width) / 240))
+    font = ImageFont.load_default(max(10, round(min(height, width) / 32)))
+    for outline in outlines:
+        colour = _COLOURS[outline.kind % len(_COLOURS)]
+        left, top, right, bottom = (round(edge) for edge in outline.edges)
+        right, bottom = max(left, right - 1), max(top, bottom - 1)
+        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_DARK, width=line + 2)
+        draw.rectangle((left, top, right, bottom), outline=colour, width=line)
+        _write(draw, canvas, outline.title, (left, top), colour, font)
+    return np.asarray(canvas)
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    canvas: Image.Image,
+    title: str,
+    corner: tuple[int, int],
+    colour: Colour,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    """Write a title on a ground of its colour, above a corner or where the picture has room."""
+    left, top = corner
+    _, _, across, down = draw.textbbox((0, 0), title, font=font)
+    # All titles of a size have one height, whether or not letters reach below the line.
+    _, _, _, down = draw.textbbox((0, 0), "Ag", font=font)
+    gap = max(2, round(down / 6))
+    across, down = round(across) + 2 * gap, round(down) + 2 * gap
+    left = max(0, min(left, canvas.width - across))
+    top = max(0, top - down)
+    draw.rectangle((left, top, left + across - 1, top + down - 1), fill=colour, outline=_DARK)
+    draw.text((left + gap, top + gap), title, fill=_DARK, font=font)

@@ -1,0 +1,310 @@
+"""Boxes that people drew, in the three forms in which they are passed around.
+
+    images/a/b.jpg      labels/a/b.txt          YOLO: a line a box, class and centre, width, height
+    NAME.jpg            annotations/*.json      COCO: one file for all
+    JPEGImages/b.jpg    Annotations/b.xml       Pascal VOC
+
+Nothing of a file is believed: sizes, numbers, classes and document types are checked first.
+"""
+
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from tactic_codec.boxes import Box
+from tactic_codec.errors import DataError
+
+MAX_BYTES = 1 << 27
+"""Of a COCO file; that of the 5,000 pictures of COCO's val2017 has 20 MB."""
+
+MAX_TEXT_BYTES = 1 << 20
+"""Of a YOLO or VOC file, which are of one picture."""
+
+_SLACK = 1e-3
+"""By how much shares of a picture may miss 0 and 1 for having been rounded."""
+
+# Pascal VOC and COCO call some things differently.
+_ALIASES = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+
+
+class Thing(NamedTuple):
+    """An object that somebody marked.
+
+    Attributes:
+        box: of it; the score is 1.
+        counts: whether it has to be found; crowds and what is difficult need not.
+    """
+
+    box: Box
+    counts: bool = True
+
+
+Reader = Callable[[str, int, int], list[Thing]]
+"""From a picture's path below its folder, with "/", and its width and height to what it shows."""
+
+Maker = Callable[[Sequence[str]], Reader]
+"""From the names of a network's classes to what reads boxes of them."""
+
+
+def found_in(folder: Path, *, loose: bool = False) -> Maker | None:
+    """Return what makes a reader, if a folder has boxes.
+
+    The reader, or what makes it, raises DataError where a file is damaged or not of the picture.
+
+    Args:
+        folder: laid out as above, or COCO's file itself.
+        loose: whether the files may lie in the folder itself.
+    """
+    if folder.is_file():
+        return partial(_coco, folder)
+    for name, suffix, reader in (
+        ("Annotations", "xml", _voc),
+        ("annotations", "json", _coco_of_folder),
+        ("labels", "txt", _yolo),
+    ):
+        for place in (folder / name, folder) if loose else (folder / name,):
+            if any(place.rglob(f"*.{suffix}")):
+                return partial(reader, place)
+    return None
+
+
+def _index(classes: Sequence[str]) -> dict[str, int]:
+    return {_simple(name): index for index, name in enumerate(classes)}
+
+
+def _simple(name: str) -> str:
+    name = name.replace("_", " ").casefold().strip()
+    return _ALIASES.get(name, name)
+
+
+def _read(path: Path, limit: int) -> str:
+    with path.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise DataError(f"{path} has more than {limit} bytes, which no such file needs")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise DataError(f"{path} is not UTF-8: {exc}") from exc
+
+
+def _thing(
+    where: str,
+    index: int,
+    edges: tuple[float, float, float, float],
+    width: int,
+    height: int,
+    counts: bool = True,
+) -> Thing:
+    """Return a box, cut at the picture's edges.
+
+    Raises:
+        DataError: nothing of it lies in the picture.
+    """
+    left, top, right, bottom = edges
+    if all(map(math.isfinite, edges)):
+        cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+        if cut[0] < cut[2] and cut[1] < cut[3]:
+            return Thing(Box(index, 1.0, *cut), counts)
+    corners = f"({left:g}, {top:g}) to ({right:g}, {bottom:g})"
+    raise DataError(f"{where}: the box from {corners} has no part of {width} x {height} pixels")
+
+
+def _check_size(where: str, found: tuple[float, float], width: int, height: int) -> None:
+    if found not in ((width, height), (0, 0)):
+        raise DataError(
+            f"{where} is of {found[0]:g} x {found[1]:g} pixels, the upright picture has "
+            f"{width} x {height}"
+        )
+
+
+# --- YOLO -----------------------------------------------------------------------------------------
+
+
+def _yolo(folder: Path, classes: Sequence[str]) -> Reader:
+    names = folder / "classes.txt"
+    indices: list[int | None] = list(range(len(classes)))
+    if names.is_file():
+        known = _index(classes)
+        indices = [known.get(_simple(name)) for name in _read(names, MAX_TEXT_BYTES).splitlines()]
+
+    def read(name: str, width: int, height: int) -> list[Thing]:
+        path = PurePosixPath(name).with_suffix(".txt")
+        if path.parts[0] == "images":
+            path = path.relative_to("images")
+        file = folder / path
+        if not file.exists():  # of a picture that shows nothing
+            return []
+        lines = _read(file, MAX_TEXT_BYTES).splitlines()
+        found = (
+            _yolo_thing(f"{file}, line {number}", line.split(), indices, width, height)
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
+        )
+        return [thing for thing in found if thing]
+
+    return read
+
+
+def _yolo_thing(
+    where: str, words: list[str], indices: Sequence[int | None], width: int, height: int
+) -> Thing | None:
+    try:
+        number = int(words[0])
+        x, y, w, h = map(float, words[1:])
+    except ValueError as exc:
+        raise DataError(
+            f"{where}: expected a class and four numbers, centre, width and height, found "
+            f"{' '.join(words)[:80]!r}"
+        ) from exc
+    if not 0 <= number < len(indices):
+        raise DataError(f"{where}: there is no class {number}, but 0 to {len(indices) - 1}")
+    if not all(-_SLACK <= value <= 1 + _SLACK for value in (x, y, w, h)):
+        raise DataError(f"{where}: expected shares of the picture, 0 to 1, found {words[1:]}")
+    index = indices[number]
+    if index is None:
+        return None
+    edges = (
+        (x - w / 2) * width,
+        (y - h / 2) * height,
+        (x + w / 2) * width,
+        (y + h / 2) * height,
+    )
+    return _thing(where, index, edges, width, height)
+
+
+# --- Pascal VOC -----------------------------------------------------------------------------------
+
+
+def _voc(folder: Path, classes: Sequence[str]) -> Reader:
+    known = _index(classes)
+
+    def read(name: str, width: int, height: int) -> list[Thing]:
+        path = PurePosixPath(name).with_suffix(".xml")
+        if path.parts[0] == "JPEGImages":
+            path = path.relative_to("JPEGImages")
+        file = folder / path
+        if not file.is_file():
+            raise DataError(f"there are no boxes of it, {file}")
+        root = _xml(file)
+        sizes = [_number(str(file), root, f"size/{side}", 0) for side in ("width", "height")]
+        _check_size(str(file), (sizes[0], sizes[1]), width, height)
+        return list(_voc_things(str(file), root, known, width, height))
+
+    return read
+
+
+def _xml(path: Path) -> ElementTree.Element:
+    text = _read(path, MAX_TEXT_BYTES)
+    # Entities are declared in one; small files become huge by them, or read others.
+    if "<!" in text.replace("<!--", ""):
+        raise DataError(f"{path} has a document type or marked section, which VOC files do not")
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as exc:
+        raise DataError(f"{path} is not XML: {exc}") from exc
+
+
+def _number(
+    where: str, element: ElementTree.Element, path: str, default: float | None = None
+) -> float:
+    text = element.findtext(path)
+    try:
+        if text is None and default is not None:
+            return default
+        return float(text or "")
+    except ValueError as exc:
+        raise DataError(f"{where}: expected a number as {path}, found {text!r}") from exc
+
+
+def _voc_things(
+    where: str, root: ElementTree.Element, known: dict[str, int], width: int, height: int
+) -> Iterator[Thing]:
+    for element in root.iter("object"):
+        index = known.get(_simple(element.findtext("name") or ""))
+        if index is None:
+            continue
+        left, top, right, bottom = (
+            _number(where, element, f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax")
+        )
+        counts = _number(where, element, "difficult", 0) == 0
+        yield _thing(where, index, (left, top, right, bottom), width, height, counts)
+
+
+# --- COCO -----------------------------------------------------------------------------------------
+
+
+def _coco_of_folder(folder: Path, classes: Sequence[str]) -> Reader:
+    files = sorted(folder.glob("*.json"))
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files)
+        raise DataError(f"{folder} holds {len(files)} files of boxes ({names}); keep one of them")
+    return _coco(files[0], classes)
+
+
+def _coco(path: Path, classes: Sequence[str]) -> Reader:
+    kept: dict[str, _CocoImage] = {}
+    lock = threading.Lock()
+
+    def read(name: str, width: int, height: int) -> list[Thing]:
+        with lock:
+            if not kept:
+                kept.update(_coco_images(path, _index(classes)))
+        parts = PurePosixPath(name).with_suffix("").parts
+        tails = ("/".join(parts[start:]) for start in range(len(parts)))
+        image = next((kept[tail] for tail in tails if tail in kept), None)
+        if image is None:
+            raise DataError(f"{path} does not list it")
+        _check_size(f"{path}: {name}", image.size, width, height)
+        return [
+            _thing(f"{path}: {name}", index, edges, width, height, counts)
+            for index, edges, counts in image.boxes
+        ]
+
+    return read
+
+
+class _CocoImage(NamedTuple):
+    size: tuple[float, float]
+    boxes: list[tuple[int, tuple[float, float, float, float], bool]]
+
+
+def _coco_images(path: Path, known: dict[str, int]) -> dict[str, _CocoImage]:
+    """Return a file's pictures by their paths without suffixes."""
+    try:
+        data = json.loads(_read(path, MAX_BYTES))
+        categories = {c["id"]: known.get(_simple(c["name"])) for c in data["categories"]}
+        by_id = {
+            image["id"]: (
+                str(PurePosixPath(image["file_name"]).with_suffix("")),
+                _CocoImage((float(image.get("width", 0)), float(image.get("height", 0))), []),
+            )
+            for image in data["images"]
+        }
+        for box in data["annotations"]:
+            index = categories[box["category_id"]]
+            left, top, width, height = (float(value) for value in box["bbox"])
+            if index is not None:
+                edges = (left, top, left + width, top + height)
+                by_id[box["image_id"]][1].boxes.append((index, edges, not box.get("iscrowd")))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+        raise DataError(
+            f"{path} is no file of COCO's boxes, with categories, images and annotations: "
+            f"{type(exc).__name__} {exc}"
+        ) from exc
+    found = dict(by_id.values())
+    if len(found) != len(data["images"]) or not found:
+        raise DataError(f"{path} lists no picture, or one twice")
+    return found
