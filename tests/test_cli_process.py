@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -221,6 +222,19 @@ def test_input_that_never_ends_is_refused(folder: Path, endless: str, message: s
     assert result.returncode == 1
     assert f"standard input: {message}" in result.stderr
     assert not (folder / "x.tac").exists()
+
+
+def test_what_pillow_and_libtiff_say_stands_not_beside_our_errors(folder: Path) -> None:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "TIFF", compression="tiff_adobe_deflate")
+    data = buffer.getvalue()
+    samples = data.index(b"\x15\x01\x03\0") + 8
+    (folder / "a.tif").write_bytes(data[:samples] + b"\xff" + data[samples + 1 :])
+    (folder / "b.tif").write_bytes(data[:190] + bytes(40) + data[230:])
+    result = tactic("compress", "-m", "tiny", "a.tif", "b.tif", "-o", "out/")
+    assert result.returncode == 1
+    assert re.fullmatch(rb"(tactic: [ab]\.tif: [^\n]*\n){2}", result.stderr)
 
 
 # --- Signals --------------------------------------------------------------------------------------

@@ -321,7 +321,7 @@ def test_where_a_tiff_does_not_tell_its_end_that_is_said() -> None:
         assert [(item.number, bool(item.warning)) for item in items] == [
             *((1, False), (2, False), (2, True))
         ]
-        assert np.array_equal(items[1].pixels(), load(encoded(1, "TIFF")))
+        assert np.array_equal(items[1].read().pixels, load(encoded(1, "TIFF")))
         assert f"all {len(file + jpeg(3))} bytes" in items[2].warning
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -51,6 +52,9 @@ def begin(reader: Reader, stream: BinaryIO) -> Image.Image:
         image: Image.Image = getattr(module, reader.class_name)(stream)
     return image
 
+
+# Or Python would print on standard error what Pillow logs where nobody asked for a log.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _quiet_lock = threading.Lock()
 _quiet_depth = 0
