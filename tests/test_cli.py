@@ -1121,6 +1121,7 @@ def test_lists_whose_names_end_otherwise_are_refused(tactic: Tactic) -> None:
     assert "leave out -0" in tactic(*compress, "-0", code=2, input=b"a.png\nb.png\n").stderr
     tactic(*compress, "-0", input=b"a.png\0")
     tactic(*compress, "-f", input=b"a.png\n")
+    tactic(*compress, "-f", input=b"\xef\xbb\xbfa.png\r\n")  # as Windows writes it
     said = tactic(*compress, code=2, input=b"./a.png\0").stderr
     assert "the list on standard input holds zero bytes" in said
 

@@ -6,6 +6,7 @@ What cannot be read travels on as an item that holds its error, so that it is re
 and the rest goes on.
 """
 
+import codecs
 import errno
 import io
 import os
@@ -107,7 +108,8 @@ def names_from(path: str, *, null: bool) -> list[str]:
             f"the list {name} holds lines and no zero byte; for one name a line, leave out -0"
         )
     # A list may have been made on Windows. A name that ends so in earnest can be given with -0.
-    lines = content.split(b"\0") if null else content.replace(b"\r\n", b"\n").split(b"\n")
+    text = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    lines = content.split(b"\0") if null else text.split(b"\n")
     return [os.fsdecode(line) for line in lines if line]
 
 
