@@ -49,7 +49,7 @@ from tactic_codec.evaluation.pictures import (
     spread,
 )
 from tactic_codec.rivals import RIVALS, rival
-from tactic_codec.tasks import CLASSIFY, Scores, Share
+from tactic_codec.tasks import CLASSIFY, Scores, Share, Witness
 from tactic_codec.tasks.classify import share
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.data import scan
@@ -687,8 +687,7 @@ def made_up_report() -> formats.Report:
         CLASSIFY,
         224,
         ("ours", "01020304"),
-        "tiny",
-        ("cat", "cup"),
+        Witness("tiny of ours (01020304)", "tiny", ("cat", "cup"), (), {}),
         True,
         None,
         (0.55, 0.65),

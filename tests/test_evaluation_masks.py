@@ -31,7 +31,7 @@ from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.evaluate import FolderResult, evaluate
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.metrics import Confusion
-from tactic_codec.tasks import SEGMENT, Scores, Share
+from tactic_codec.tasks import SEGMENT, Scores, Share, Witness
 
 Pixels = NDArray[np.uint8]
 NAMES = ("red", "green", "blue")
@@ -474,8 +474,9 @@ def made_up_report(retrained: bool = False) -> formats.Report:
     )
     reference = ("ours", "01020304")
     steps = 30 if retrained else None
+    witness = Witness("tiny of ours (01020304)", "tiny", ("road", "sky, grey"), (), {})
     return formats.Report(
-        *(SEGMENT, None, reference, "tiny", ("road", "sky, grey"), False, None, (0.55, 0.65)),
+        *(SEGMENT, None, reference, witness, False, None, (0.55, 0.65)),
         *(steps, ("A note.",), (result,)),
     )
 
@@ -516,7 +517,7 @@ def test_tables_hold_the_same_figures() -> None:
 
 def test_classes_of_one_name_have_columns_of_their_own() -> None:
     report = made_up_report()
-    alike = replace(report, labels=("road", "road"))
+    alike = replace(report, witness=report.witness._replace(labels=("road", "road")))
     rows = list(csv.DictReader(io.StringIO(formats.as_csv(alike))))
     assert (rows[1]["iou_0_road"], rows[1]["iou_1_road"]) == ("0.5", "")
 

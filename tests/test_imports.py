@@ -42,7 +42,7 @@ ROOMS = {
     "report": CODING | {"codec", "metrics", "rivals", "tasks"},
     "networks": {"errors", "model"},
     "training": RUNNING | {"networks", "plotting"},
-    "evaluation": RUNNING | {"networks", "plotting", "report", "rivals", "training"},
+    "evaluation": RUNNING | {"atomic", "networks", "plotting", "report", "rivals", "training"},
     "cli": RUNNING | {"atomic", "evaluation", "facts", "report", "rivals", "speed", "training"},
 }
 """Which rooms a room may import, wherever in its files."""

@@ -1,5 +1,6 @@
 """Networks as ONNX files that teach: read with care, turned into torch, compared."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -9,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
+from tactic_codec import cli
 from tactic_codec.errors import ConfigError, UnsupportedNetwork
 from tactic_codec.runtime import folding
 from tactic_codec.training import foreign, teacher
@@ -86,13 +90,11 @@ def load(path: str, *settings: str, outputs: tuple[str, ...] = ()) -> teacher.Te
 
 def test_the_distance_is_the_formula_by_onnx_runtime(saved: Callable[[Any], str]) -> None:
     """Each output's squared difference over its variance, by the other runtime's own numbers."""
-    from tactic_codec.runtime.onnx import ForeignNetwork
-
     path = saved(detector())
     made = load(path, "range=255", "mean=100", "std=50", "order=bgr")
     other = RANDOM.integers(0, 256, PICTURE.shape, np.uint8)
     network = foreign.read(made.reading)
-    session = ForeignNetwork(Path(path).read_bytes())
+    session = network.open()
 
     def ask(pixels: NDArray[np.uint8]) -> list[NDArray[Any]]:
         return session.run(network.array(pixels))
@@ -352,3 +354,102 @@ def test_onnx_needs_no_writing_beside_the_file(saved: Callable[[Any], str], tmp_
     path = saved(detector())
     load(path, "range=1")
     assert os.listdir(Path(path).parent) == ["net.onnx"]
+
+
+# --- As a judge -----------------------------------------------------------------------------------
+
+
+def evaluated(folder: Path, *more: str) -> dict[str, Any]:
+    """Judge the tiny model and JPEG on a folder of pictures; no reference network is asked."""
+    tiny = str(Path(__file__).parent / "models" / "tiny")
+    line = ["eval", "-m", tiny, "--data", str(folder), "--out", str(folder.parent / "report")]
+    line += ["--codec", "jpeg", "--qualities", "jpeg=10,90", *more]
+    result = CliRunner().invoke(cli.main, line)
+    assert result.exit_code == 0, result.output
+    report: dict[str, Any] = json.loads((folder.parent / "report" / "results.json").read_text())
+    return report
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    for number in range(3):
+        pixels = RANDOM.integers(0, 256, (5, 6, 3), np.uint8)
+        (folder / "in").mkdir(parents=True, exist_ok=True)
+        smooth = Image.fromarray(pixels).resize((96, 64 + 32 * number), Image.Resampling.BICUBIC)
+        smooth.save(folder / "in" / f"{number}.png")
+    return folder
+
+
+def test_a_judge_compares_all_coders_by_the_distance_that_is_taught(
+    saved: Callable[[Any], str], pictures: Path, tmp_path: Path
+) -> None:
+    path = saved(detector())
+    settings = ("--judge-input", "range=255", "--judge-input", "std=60")
+    kept = tmp_path / "kept"
+    report = evaluated(pictures, "--judge", path, *settings, "--keep-decoded", str(kept))
+    (folder,) = report["folders"]
+    assert report["reference"]["network"] == "net.onnx"
+    assert folder["uncompressed"]["kept"] == {"share": 1, "low": 1, "high": 1}
+    points = {
+        p["setting"]: p for c in folder["curves"] if c["coder"] == "jpeg" for p in c["points"]
+    }
+    assert points[10]["kept"]["share"] < points[90]["kept"]["share"] < 1
+
+    # By hand, of the pictures that were kept, and by torch.
+    made = load(path, "range=255", "std=60")
+    files = sorted(p.relative_to(pictures) for p in pictures.rglob("*.png"))
+    decoded = [kept / "jpeg" / "10" / f"{file}.png" for file in files]
+    x, x_hat = (
+        [
+            torch.from_numpy(np.array(Image.open(p)) / np.float32(255)).permute(2, 0, 1)[None]
+            for p in ps
+        ]
+        for ps in ([pictures / file for file in files], decoded)
+    )
+    said = [made(picture) for picture in x]
+    moments = [
+        [(o.double().mean(), o.double().square().mean()) for o in outputs] for outputs in said
+    ]
+    mean, square = np.mean(moments, axis=0).T
+    made.spreads = np.sqrt(square - mean**2)
+    distances = [made.distance(b, a).item() for a, b in zip(x, x_hat, strict=True)]
+    assert 1 - points[10]["kept"]["share"] == pytest.approx(np.mean(distances), abs=2e-3)
+
+    # What was deleted is made again, though its figures are known.
+    decoded[0].unlink()
+    assert evaluated(pictures, "--judge", path, *settings, "--keep-decoded", str(kept)) == report
+    assert decoded[0].exists()
+
+
+def test_a_judge_of_classes_tells_their_agreement(
+    saved: Callable[[Any], str], pictures: Path
+) -> None:
+    pooled = [
+        helper.make_node("GlobalAveragePool", ["boxes"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["classes"]),
+    ]
+    proto = detector(outputs=("classes",))
+    proto.graph.node.extend(pooled)
+    report = evaluated(pictures, "--judge", saved(proto))
+    assert report["folders"][0]["uncompressed"]["agreement"]["share"] == 1
+
+
+def test_a_judge_that_cannot_judge_is_refused_before_it_fills_the_memory(
+    saved: Callable[[Any], str], pictures: Path, tmp_path: Path
+) -> None:
+    tiny = str(Path(__file__).parent / "models" / "tiny")
+    line = ["eval", "-m", tiny, "--data", str(pictures), "--out", str(tmp_path / "o"), "--judge"]
+    proto = detector(outputs=("mean",))
+    proto.graph.initializer.append(values("to", 1 << 12, 1 << 12, 1, 1, kind=np.int64))
+    proto.graph.node.append(helper.make_node("Tile", ["boxes", "to"], ["huge"]))
+    proto.graph.node.append(helper.make_node("ReduceMean", ["huge"], ["mean"]))
+    for network, message in (
+        (saved(proto), "operator Tile gives more than"),
+        ("none.onnx", "cannot read the network"),
+    ):
+        result = CliRunner().invoke(cli.main, [*line, network])
+        assert result.exit_code == 1
+        assert message in result.stderr
+    result = CliRunner().invoke(cli.main, [*line, "a.onnx", "--retrain-head", "3", "--held-out"])
+    assert result.exit_code == 2

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tactic_codec.evaluation.pictures import Folder
     from tactic_codec.model import Model
     from tactic_codec.rivals import Setting
-    from tactic_codec.tasks import Task
+    from tactic_codec.tasks import Question, Task
 
 _CACHE = "cache"
 
@@ -178,6 +178,18 @@ def _number(text: str) -> "Setting":
     help="Folder of pictures for --retrain-head. By default those of each --data folder that are "
     "not held out. May be given several times.",
 )
+@click.option(
+    "--judge",
+    metavar="NET.onnx",
+    help="Let this network answer in place of the first model's: how much of its outputs each "
+    "coder keeps, and how often its class stays. Pictures are coded whole. It needs onnx.",
+)
+@options.reading("judge")
+@click.option(
+    "--keep-decoded",
+    metavar="DIR",
+    help="Leave what each coder gives back in DIR/CODER/SETTING/NAME.png, for tools of your own.",
+)
 @options.force
 @options.running
 @options.talking
@@ -194,6 +206,10 @@ def eval(
     within: tuple[float, float],
     steps: int | None,
     train_data: tuple[str, ...],
+    judge: str | None,
+    judge_input: tuple[str, ...],
+    judge_output: tuple[str, ...],
+    keep_decoded: str | None,
     force: bool,
     running: options.Running,
     talking: options.Talking,
@@ -205,6 +221,10 @@ def eval(
     pictures in which the reference network finds the same class as in the uncompressed picture. If
     all folders of DIR are named after classes of that network, there is the top-1 accuracy, too.
     BD-rates say how much less (-) or more (+) rate each model needs than each other coder.
+
+    --judge NET.onnx asks a network of yours instead. Outputs kept: 1 - the mean squared difference
+    of its outputs, for the picture and for the decoded one, over their variance. An ONNX file from
+    a stranger is to be trusted as a program is.
 
     A DIR that holds images/ and labels/ is segmented, if the first model can do that. Its pictures
     are coded whole. What the network finds is compared with labels/NAME.png, an 8-bit PNG whose
@@ -223,6 +243,10 @@ def eval(
             "--retrain-head needs other pictures than those that are evaluated: give --held-out "
             "or --train-data DIR"
         )
+    if judge and steps:
+        raise click.UsageError("--judge is not trained; leave --retrain-head out")
+    if keep_decoded and len(set(data)) > 1:
+        raise click.UsageError("--keep-decoded takes one --data folder: names may occur twice")
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
@@ -230,6 +254,7 @@ def eval(
         from tactic_codec.evaluation.bench import Bench, work_of
         from tactic_codec.evaluation.cache import Cache
         from tactic_codec.evaluation.coders import models_at
+        from tactic_codec.evaluation.keeper import Keeper
 
         _check_out(out, force)
         work.collect_warnings(image.ImageWarning)
@@ -238,8 +263,9 @@ def eval(
             load_model(name, device=running.device, threads=running.threads) for name in models
         ]
         reference = loaded[0]
-        task = _task(reference.model, (*data, *train_data))
-        head = reference.model.head(task.name)
+        task = _judge(console, judge, judge_input, judge_output) if judge else None
+        task = task or _task(reference.model, (*data, *train_data))
+        witness = task.witness(reference.model)
         notes = [formats.EFFORT_NOTE] if any(efforts) else []
         own = models_at(dict(zip(models, loaded, strict=True)), running.device, efforts)
         coders = _coders(console, own, codecs, dict(grids), notes)
@@ -248,8 +274,8 @@ def eval(
 
         def folder(path: str, found: Sequence[listing.Listed]) -> "Folder":
             limits: dict[str, Any] = {"jobs": running.jobs, "max_pixels": running.max_pixels}
-            read = listing.load(console, task, found, head.classes, size, **limits)
-            return pictures.folder(task, path, read, head.labels)
+            read = listing.load(console, task, found, witness.classes, size, **limits)
+            return pictures.folder(task, path, read, witness.labels)
 
         list_one = partial(listing.list_folder, console, task)
         listed = {path: list_one(path) for path in dict.fromkeys(data)}
@@ -257,6 +283,7 @@ def eval(
         folders = [folder(path, found) for path, found in chosen.items()]
         os.makedirs(out, exist_ok=True)
         cache = Cache(Path(out, _CACHE))
+        keeper = Keeper(Path(keep_decoded)) if keep_decoded else None
         heads = None
         if steps:
             to_train_on = listing.to_train_on(listed, kept_out, train_data, list_one)
@@ -269,7 +296,7 @@ def eval(
         report = run.run(
             folders,
             coders,
-            Bench(reference, cache, running.device, running.jobs, advance, task),
+            Bench(reference, cache, running.device, running.jobs, advance, keeper, task),
             size=size,
             held_out=held_out,
             limit=limit,
@@ -305,6 +332,19 @@ def _task(model: "Model", folders: Sequence[str]) -> "Task[Any, Any]":
         return pictures.task_of(model, folders)
     except ConfigError as exc:
         raise click.UsageError(display(str(exc))) from exc
+
+
+def _judge(
+    console: Console, network: str, settings: Sequence[str], outputs: Sequence[str]
+) -> "Question[Any, Any]":
+    """Open the network that is to answer."""
+    try:
+        from tactic_codec.evaluation.judge import Judge
+    except ImportError as exc:
+        raise BackendUnavailable("--judge needs onnx; run: pip install onnx") from exc
+    from tactic_codec.training.config import parse_teacher
+
+    return Judge(parse_teacher(network, settings, outputs), console.say)
 
 
 def _write(console: Console, out: str, report: "Report") -> None:

@@ -15,7 +15,7 @@ from tactic_codec.cli.files import Source
 
 if TYPE_CHECKING:
     from tactic_codec.evaluation.pictures import Picture
-    from tactic_codec.tasks import Task
+    from tactic_codec.tasks import Question
 
 POOLED = "--train-data"
 """Name of the folder that all training pictures together stand for."""
@@ -40,7 +40,7 @@ class Listed:
         return PurePath(self.source.relative).as_posix()
 
 
-def list_folder(console: Console, task: "Task[Any, Any]", folder: str) -> list[Listed]:
+def list_folder(console: Console, task: "Question[Any, Any]", folder: str) -> list[Listed]:
     """Return a folder's pictures for a task, at any depth, by their names below it."""
     from tactic_codec.picture import SUFFIXES
 
@@ -110,7 +110,7 @@ def to_train_on(
 
 def load(
     console: Console,
-    task: "Task[Any, Any]",
+    task: "Question[Any, Any]",
     listed: Sequence[Listed],
     classes: Sequence[str],
     size: int,

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import Coded, Coder, Identity
+from tactic_codec.evaluation.keeper import Keeper
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.rivals import Setting
-from tactic_codec.tasks import CLASSIFY, Facts, Scores, Task
+from tactic_codec.tasks import CLASSIFY, Facts, Question, Scores
 
 MAX_BPP = 1.2
 """Above it a codec's own grid of qualities is left: the next point would not matter to anybody."""
@@ -56,6 +57,7 @@ class Bench:
         device: that the reference's runtime was opened for.
         jobs: pictures to work on at once.
         advance: is told how much of `work_at` was done.
+        keeper: keeps what coders give back.
         task: what is asked.
     """
 
@@ -64,7 +66,8 @@ class Bench:
     device: str = "auto"
     jobs: int = 1
     advance: Advance = lambda work: None
-    task: Task[Any, Any] = CLASSIFY
+    keeper: Keeper | None = None
+    task: Question[Any, Any] = CLASSIFY
 
     def facts(
         self,
@@ -88,10 +91,18 @@ class Bench:
             OSError: the cache cannot be read or written.
         """
         shelf = self.cache.shelf({"coder": coder.identity(setting), **answers})
-        missing = [picture for picture in pictures if picture.hash not in shelf]
+        keeper = self.keeper
+        missing = [
+            picture
+            for picture in pictures
+            if picture.hash not in shelf or (keeper and keeper.lacks(coder, setting, picture))
+        ]
 
         def attempt(picture: Picture) -> Facts:
-            return measure(picture, coder.code(picture.pixels, setting))
+            coded = coder.code(picture.pixels, setting)
+            if keeper:
+                keeper.keep(coder, setting, picture, coded.decoded)
+            return measure(picture, coded)
 
         self.advance(len(pictures) - len(missing))
         with _mapped(attempt, missing, self.jobs) as results:

@@ -105,13 +105,11 @@ def compare(codec: Codec, folders: Sequence[Folder], limit: int) -> Report:
         rows = beside_others(coder, codec, folder.pictures, others)
         results.append(_as_result(folder.name, rows, coder, others))
     model = codec.model
-    head = model.head(CLASSIFY.name)
     return Report(
         task=CLASSIFY,
         size=len(folders[0].pictures[0].pixels),
         reference=(model.name, model.fingerprint.hex()),
-        network=head.network,
-        labels=head.labels,
+        witness=CLASSIFY.witness(model),
         held_out=True,
         limit=limit,
         within=(0.0, 1.0),

@@ -12,12 +12,12 @@ import numpy as np
 from tactic_codec import metrics
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.bench import MAX_BPP, Bench, Heads, work_at
-from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, head_identity
+from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, runtime_identity
 from tactic_codec.evaluation.comparisons import Comparison, comparisons
 from tactic_codec.evaluation.curves import Curve, Point
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.rivals import Setting
-from tactic_codec.tasks import Facts, Task
+from tactic_codec.tasks import Facts, Question
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class _Examiner:
     def __init__(self, bench: Bench, heads: Heads | None) -> None:
         self._bench = bench
         self._heads = heads
-        identity = head_identity(bench.reference, bench.device, bench.task.name)
-        self._answers = {"reference": identity}
+        witness = bench.task.witness(bench.reference.model)
+        self._answers = {"reference": {**witness.identity, **runtime_identity(bench.device)}}
         self._before: dict[str, Any] = {}
 
     def curve(self, folder: Folder, coder: Coder, before: Sequence[Facts]) -> Curve:
@@ -134,7 +134,7 @@ class _Examiner:
 
 
 def measure(
-    task: Task[Any, Any],
+    task: Question[Any, Any],
     reference: Codec,
     picture: Picture,
     coded: Coded,
@@ -165,7 +165,7 @@ def measure(
 
 
 def point(
-    task: Task[Any, Any],
+    task: Question[Any, Any],
     setting: Setting,
     found: Sequence[Facts],
     before: Sequence[Facts],

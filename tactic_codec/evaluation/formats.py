@@ -8,7 +8,7 @@ from tactic_codec.evaluation.comparisons import Comparison
 from tactic_codec.evaluation.curves import RETRAINED, Point
 from tactic_codec.evaluation.evaluate import FolderResult
 from tactic_codec.report.formats import csv_of
-from tactic_codec.tasks import Score, Share, Task
+from tactic_codec.tasks import Question, Score, Share, Witness
 
 Cell = str | int | float | None
 
@@ -27,8 +27,7 @@ class Report:
         task: what the reference was asked.
         size: side of the squares that were coded, in pixels; None for whole pictures.
         reference: name and fingerprint of the model whose task network answered.
-        network: kind of that task network.
-        labels: of its classes.
+        witness: who that was.
         held_out: whether only images were taken that training had kept out.
         limit: most images of a folder; None for all.
         within: the shares over which BD-rates were taken.
@@ -37,11 +36,10 @@ class Report:
         folders: the results.
     """
 
-    task: Task[Any, Any]
+    task: Question[Any, Any]
     size: int | None
     reference: tuple[str, str]
-    network: str
-    labels: tuple[str, ...]
+    witness: Witness
     held_out: bool
     limit: int | None
     within: tuple[float, float]
@@ -66,7 +64,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "reference": {
             "model": report.reference[0],
             "fingerprint": report.reference[1],
-            "network": report.network,
+            "network": report.witness.network,
         },
         "held_out": report.held_out,
         "limit": report.limit,
@@ -78,7 +76,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def _json_folder(report: Report, result: FolderResult) -> dict[str, Any]:
-    classes = {"classes": list(report.labels)}
+    classes = {"classes": list(report.witness.labels)}
     return {
         "folder": result.folder,
         "images": result.images,
@@ -135,7 +133,7 @@ def as_csv(report: Report) -> str:
             "folder": result.folder,
             "coder": name,
             "kind": kind,
-            **_flat(_json_point(point), report.labels),
+            **_flat(_json_point(point), report.witness.labels),
         }
         for result in report.folders
         for name, kind, point in _all_points(result)
@@ -226,7 +224,7 @@ def class_table(report: Report, result: FolderResult) -> Table:
     """Return the score of each class, a column each, at a folder's points."""
     assert report.task.each_class
     score, title = report.task.each_class
-    table = [[title, "setting", *report.labels]]
+    table = [[title, "setting", *report.witness.labels]]
     for name, kind, point in _all_points(result):
         found = point.scores[score]
         assert isinstance(found, tuple)
@@ -285,9 +283,8 @@ def _change(comparison: Comparison) -> str:
 
 
 def _footnotes(report: Report) -> Iterator[str]:
-    name, fingerprint = report.reference
-    network = f"{report.network} of {name} ({fingerprint})"
-    yield report.task.footnote(network, report.size)
+    name, _ = report.reference
+    yield report.task.footnote(report.witness.title, report.size)
     if report.held_out:
         yield f"Only pictures that the training of {name} kept out."
     if report.retrained_steps is not None:

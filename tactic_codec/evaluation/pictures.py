@@ -11,7 +11,7 @@ from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.evaluation.cache import HASH_DIGITS, picture_hash
 from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.picture import Pixels
-from tactic_codec.tasks import CLASSIFY, TASKS, Task
+from tactic_codec.tasks import CLASSIFY, TASKS, Question, Task
 
 TRAINING_PICTURES = 2000
 """150 kB each in memory at 224×224, 7 bytes a pixel where they are whole with their label maps and
@@ -56,12 +56,12 @@ class Folder:
         return all(picture.truth is not None for picture in self.pictures)
 
 
-def cut(task: Task[Any, Any], pixels: Pixels, size: int) -> Pixels:
+def cut(task: Question[Any, Any], pixels: Pixels, size: int) -> Pixels:
     """Return what is coded of a picture uint8 [H, W, 3]: all, or a square of so many pixels."""
     return pixels if task.whole else image.square(pixels, size)
 
 
-def picture(task: Task[Any, Any], name: str, pixels: Pixels, truth: Any) -> Picture:
+def picture(task: Question[Any, Any], name: str, pixels: Pixels, truth: Any) -> Picture:
     """Name a picture, uint8 [H, W, 3] as it is coded, for the cache."""
     content = picture_hash(pixels)
     key = task.key(truth)
@@ -70,7 +70,7 @@ def picture(task: Task[Any, Any], name: str, pixels: Pixels, truth: Any) -> Pict
 
 
 def folder(
-    task: Task[Any, Any], name: str, pictures: Sequence[Picture], labels: Sequence[str]
+    task: Question[Any, Any], name: str, pictures: Sequence[Picture], labels: Sequence[str]
 ) -> Folder:
     """Put the pictures of a folder together.
 

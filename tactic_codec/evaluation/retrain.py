@@ -30,7 +30,7 @@ from tactic_codec.networks.folder import load_network
 from tactic_codec.networks.heads import build_head, classify
 from tactic_codec.picture import Pixels
 from tactic_codec.rivals import Setting
-from tactic_codec.tasks import Facts, Scores, Task
+from tactic_codec.tasks import Facts, Question, Scores
 from tactic_codec.training.tasks import TRAINING, Lesson
 
 SEED = 1
@@ -50,7 +50,7 @@ class Retrainer:
 
     def __init__(
         self,
-        task: Task[Any, Any],
+        task: Question[Any, Any],
         reference: Codec,
         training: Mapping[str, Folder],
         cache: Cache,

@@ -40,14 +40,12 @@ def run(
         TacError, UnknownTask, BackendUnavailable: see `evaluate`.
     """
     model = bench.reference.model
-    head = model.head(bench.task.name)
     results = evaluate(folders, coders, bench, within=within, heads=heads, compare=compare)
     return Report(
         task=bench.task,
         size=None if bench.task.whole else size,
         reference=(model.name, model.fingerprint.hex()),
-        network=head.network,
-        labels=head.labels,
+        witness=bench.task.witness(model),
         held_out=held_out,
         limit=limit,
         within=within,

@@ -11,7 +11,17 @@ from typing import Any
 
 from tactic_codec.tasks.classify import CLASSIFY, Prediction, classify, classify_pixels
 from tactic_codec.tasks.detect import DETECT, Detection, Detections, detect, detect_pixels
-from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Summary, Task, Verdict
+from tactic_codec.tasks.protocol import (
+    Facts,
+    Question,
+    Score,
+    Scores,
+    Share,
+    Summary,
+    Task,
+    Verdict,
+    Witness,
+)
 from tactic_codec.tasks.segment import SEGMENT, Segmentation, segment, segment_pixels
 
 TASKS: dict[str, Task[Any, Any]] = {task.name: task for task in (CLASSIFY, DETECT, SEGMENT)}
@@ -26,6 +36,7 @@ __all__ = [
     "Detections",
     "Facts",
     "Prediction",
+    "Question",
     "Score",
     "Scores",
     "Segmentation",
@@ -33,6 +44,7 @@ __all__ = [
     "Summary",
     "Task",
     "Verdict",
+    "Witness",
     "classify",
     "classify_pixels",
     "detect",

@@ -77,38 +77,58 @@ class Summary(NamedTuple):
     notes: list[str]
 
 
-class Task(ABC, Generic[Truth, Answer]):
-    """A task; its instances hold nothing and may be shared by threads.
+class Witness(NamedTuple):
+    """Who answers a question.
+
+    Attributes:
+        title: for people.
+        network: its kind.
+        labels: of its classes, if it has some.
+        classes: the same as the folders of its training named them.
+        identity: all that decides about its answers, as JSON.
+    """
+
+    title: str
+    network: str
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+    identity: Facts
+
+
+class Question(ABC, Generic[Truth, Answer]):
+    """What decoded pictures are asked in an evaluation; threads may share its instances.
 
     Attributes:
         name: of the task, its command and its network in model folders: ``classify``.
-        network: what the network is called in messages: ``classifier``.
-        truth: what a folder holds beside its pictures, in messages: ``label maps``.
-        layout: where pictures and truth lie in such a folder, in messages.
-        pictures: the folder below it that holds the pictures; "" for the whole of it.
+        pictures: the folder below a folder of pictures that holds them; "" for the whole of it.
         whole: whether pictures are coded whole; otherwise as squares.
         titles: of the scores that have one figure, in the order of the tables' columns.
         each_class: name and title of the score that has a figure for each class, if there is one.
-        headline: the manifest's figures that training prints, with their titles.
         axes: the first score's name in plots, in full, and short for a retrained head.
     """
 
     name: ClassVar[str]
-    network: ClassVar[str]
-    truth: ClassVar[str]
-    layout: ClassVar[str]
     pictures: ClassVar[str]
     whole: ClassVar[bool]
     titles: ClassVar[Mapping[str, str]]
     each_class: ClassVar[tuple[str, str] | None] = None
-    headline: ClassVar[Mapping[str, str]]
     axes: ClassVar[tuple[str, str]]
 
     # --- The network ---
 
-    @abstractmethod
-    def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
-        """Make of a picture uint8 [H, W, 3] what the network reads, [1, 3, h, w], 0 to 1."""
+    def witness(self, model: Model) -> Witness:
+        """Return who answers: a network of the model, if nothing else is said.
+
+        Raises:
+            UnknownTask: it has none for this task.
+        """
+        head = model.head(self.name)
+        identity = {
+            "head": model.manifest["files"][head.file]["sha256"],
+            "input_size": head.input_size,
+        }
+        title = f"{head.network} of {model.name} ({model.fingerprint.hex()})"
+        return Witness(title, head.network, head.labels, head.classes, identity)
 
     @abstractmethod
     def ask(self, codec: Codec, pixels: Pixels) -> Answer:
@@ -119,38 +139,7 @@ class Task(ABC, Generic[Truth, Answer]):
             DamagedModel: what it says is not what the manifest says of it.
         """
 
-    def in_picture(self, answer: Answer, frame: Frame) -> Answer:
-        """Bring an answer about what was coded to the coordinates of the picture itself.
-
-        Args:
-            answer: about `Codec.decode` with ``coded_size``.
-            frame: `Frame.scale` has what x and y are multiplied by, ``width`` and ``height`` the
-                picture's size.
-
-        Returns:
-            The answer itself, where it has no place in the picture.
-        """
-        return answer
-
-    def ask_frame(self, codec: Codec, frame: Frame) -> Answer:
-        """Decode a frame and ask about it: the size that was coded is read, see `in_picture`."""
-        return self.in_picture(self.ask(codec, codec.decode(frame, coded_size=True)), frame)
-
-    # --- Answers for people and programs ---
-
-    @abstractmethod
-    def as_json(self, answer: Answer) -> Facts:
-        """Return what the task's command prints with --json."""
-
-    @abstractmethod
-    def told(self, answer: Answer) -> Told:
-        """Return what was found, the most telling first."""
-
     # --- Ground truth ---
-
-    @abstractmethod
-    def claims(self, folder: Path) -> bool:
-        """Tell whether a folder holds this task's truth; pictures alone are for classifiers."""
 
     @abstractmethod
     def reader(self, folder: Path, classes: Sequence[str]) -> Callable[[str, Pixels], Truth | None]:
@@ -203,6 +192,66 @@ class Task(ABC, Generic[Truth, Answer]):
         """
 
     @abstractmethod
+    def footnote(self, network: str, size: int | None) -> str:
+        """Return what the scores' columns mean, and bpp.
+
+        Args:
+            network: which network answered, for people.
+            size: side of the squares that were coded, in pixels; None for whole pictures.
+        """
+
+
+class Task(Question[Truth, Answer]):
+    """A task; its instances hold nothing.
+
+    Attributes:
+        network: what the network is called in messages: ``classifier``.
+        truth: what a folder holds beside its pictures, in messages: ``label maps``.
+        layout: where pictures and truth lie in such a folder, in messages.
+        headline: the manifest's figures that training prints, with their titles.
+    """
+
+    network: ClassVar[str]
+    truth: ClassVar[str]
+    layout: ClassVar[str]
+    headline: ClassVar[Mapping[str, str]]
+
+    @abstractmethod
+    def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
+        """Make of a picture uint8 [H, W, 3] what the network reads, [1, 3, h, w], 0 to 1."""
+
+    def in_picture(self, answer: Answer, frame: Frame) -> Answer:
+        """Bring an answer about what was coded to the coordinates of the picture itself.
+
+        Args:
+            answer: about `Codec.decode` with ``coded_size``.
+            frame: `Frame.scale` has what x and y are multiplied by, ``width`` and ``height`` the
+                picture's size.
+
+        Returns:
+            The answer itself, where it has no place in the picture.
+        """
+        return answer
+
+    def ask_frame(self, codec: Codec, frame: Frame) -> Answer:
+        """Decode a frame and ask about it: the size that was coded is read, see `in_picture`."""
+        return self.in_picture(self.ask(codec, codec.decode(frame, coded_size=True)), frame)
+
+    # --- Answers for people and programs ---
+
+    @abstractmethod
+    def as_json(self, answer: Answer) -> Facts:
+        """Return what the task's command prints with --json."""
+
+    @abstractmethod
+    def told(self, answer: Answer) -> Told:
+        """Return what was found, the most telling first."""
+
+    @abstractmethod
+    def claims(self, folder: Path) -> bool:
+        """Tell whether a folder holds this task's truth; pictures alone are for classifiers."""
+
+    @abstractmethod
     def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
         """Return what a model's manifest says of scores; None for both without a network."""
 
@@ -223,12 +272,3 @@ class Task(ABC, Generic[Truth, Answer]):
     @abstractmethod
     def summary(self, verdicts: Sequence[Verdict]) -> Summary | None:
         """Add up verdicts, at least one; None where they are of different classes."""
-
-    @abstractmethod
-    def footnote(self, network: str, size: int | None) -> str:
-        """Return what the scores' columns mean, and bpp.
-
-        Args:
-            network: which network answered, for people.
-            size: side of the squares that were coded, in pixels; None for whole pictures.
-        """

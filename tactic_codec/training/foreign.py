@@ -8,6 +8,7 @@ picture is looked at, in a process of its own whose time and memory are bounded.
 """
 
 import dataclasses
+import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from PIL import Image
 from tactic_codec.errors import UnsupportedNetwork
 from tactic_codec.picture import Pixels, to_pillow
 from tactic_codec.runtime.folding import fold
+from tactic_codec.runtime.onnx import ForeignNetwork
 from tactic_codec.training.config import TeacherConfig
 
 MAX_BYTES = 1 << 29
@@ -48,12 +50,14 @@ class Foreign:
 
     Attributes:
         path: of its file.
+        sha256: of it.
         proto: cut to the outputs that count; weights are inside.
         reading: how it reads pictures; nothing is left open.
         guessed: what of this nobody said, for people.
     """
 
     path: Path
+    sha256: str
     proto: Any
     reading: TeacherConfig
     guessed: str
@@ -75,16 +79,46 @@ class Foreign:
         kind = onnx.helper.tensor_dtype_to_np_dtype(_type(self.proto.graph.input[0]).elem_type)
         return np.ascontiguousarray(values[np.newaxis]).astype(kind)
 
-    def at(self, shape: Sequence[int]) -> bytes:
-        """Return the network for an input of one shape, with everything else inferred anew."""
+    @property
+    def identity(self) -> dict[str, str]:
+        """Which file it is, for a manifest and a cache."""
+        return {"network": self.path.name, "sha256": self.sha256}
+
+    def at(self, height: int, width: int) -> bytes:
+        """Return the network for pictures of these sides, 0 for any; what follows is inferred."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         dims = _type(proto.graph.input[0]).shape
         del dims.dim[:]
-        for side in shape:
-            dims.dim.add().dim_value = side
+        shape = {"batch": 1, "colours": 3, "height": height, "width": width}
+        names = ("batch", "colours", "height", "width")
+        if self.reading.layout == "nhwc":
+            names = ("batch", "height", "width", "colours")
+        for name in names:
+            dims.dim.add(**({"dim_value": shape[name]} if shape[name] else {"dim_param": name}))
         data: bytes = proto.SerializeToString()
         return data
+
+    def open(self) -> ForeignNetwork:
+        """Open the network for all pictures that it reads."""
+        fixed = sides(self.reading, 0, 0) if any(self.reading.size) else (0, 0)
+        return ForeignNetwork(self.at(*fixed))
+
+    def run_apart(self, pixels: Pixels) -> tuple[bytes, list[NDArray[Any]]]:
+        """Show a picture to the network in a process whose time and memory are bounded.
+
+        Returns:
+            The network for pictures of its sides, with constants computed, and its outputs.
+
+        Raises:
+            UnsupportedNetwork: it cannot be run so.
+        """
+        data = self.at(*sides(self.reading, *pixels.shape[:2]))
+        _shapes(data, self.path)
+        try:
+            return fold(data, self.array(pixels))
+        except UnsupportedNetwork as exc:
+            raise UnsupportedNetwork(f"{self.path}: {exc}") from exc
 
 
 def _row(values: Sequence[float] | None) -> NDArray[np.float32]:
@@ -114,7 +148,8 @@ def read(reading: TeacherConfig) -> Foreign:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UnsupportedNetwork(f"{path} has more than {MAX_BYTES >> 20} MiB")
-        proto = onnx.load_model_from_string(path.read_bytes())
+        data = path.read_bytes()
+        proto = onnx.load_model_from_string(data)
         _check(proto, path)
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except OSError as exc:
@@ -127,7 +162,7 @@ def read(reading: TeacherConfig) -> Foreign:
         raise UnsupportedNetwork(f"{path} is no ONNX file that can be used: {reason}") from exc
     _cut(proto, reading.outputs, path)
     complete, guessed = _guess(proto, reading, path)
-    return Foreign(path, proto, complete, guessed)
+    return Foreign(path, hashlib.sha256(data).hexdigest(), proto, complete, guessed)
 
 
 def _check(proto: Any, path: Path) -> None:
@@ -262,14 +297,8 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
     Raises:
         UnsupportedNetwork: it cannot be run, is too large, or has an operator that torch lacks.
     """
-    array = foreign.array(picture)
-    data = foreign.at(array.shape)
-    _check_sizes(data, foreign.path)
-    try:
-        folded, said = fold(data, array)
-    except UnsupportedNetwork as exc:
-        raise UnsupportedNetwork(f"{foreign.path}: {exc}") from exc
-    proto = _check_sizes(folded, foreign.path, all_known=True)
+    folded, said = foreign.run_apart(picture)
+    proto = _shapes(folded, foreign.path, all_known=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # It imports torchvision, and ONNX Runtime, which has to be kept quiet first.
@@ -293,7 +322,7 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
     return module.eval().requires_grad_(False), said
 
 
-def _check_sizes(data: bytes, path: Path, *, all_known: bool = False) -> Any:
+def _shapes(data: bytes, path: Path, *, all_known: bool = False) -> Any:
     """Return a network with the shapes of its tensors, and refuse those beyond the limit.
 
     Args:
