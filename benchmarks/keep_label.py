@@ -29,8 +29,8 @@ from rows import compared, earlier, write
 
 from tactic_codec import metrics, tasks
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.bench import MAX_BPP
 from tactic_codec.evaluation.coders import Coder
+from tactic_codec.evaluation.evaluate import MAX_BPP
 from tactic_codec.picture import Pixels
 
 RESULTS = Path(__file__).parent / "results" / "keep_label.json"

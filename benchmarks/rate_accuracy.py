@@ -18,10 +18,12 @@ from pathlib import Path
 
 from tactic_codec import picture as image
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.coders import ModelCoder, RivalCoder
-from tactic_codec.evaluation.curves import Point
-from tactic_codec.evaluation.equal import Row, beside_others
-from tactic_codec.evaluation.pictures import picture
+from tactic_codec.evaluation.cache import Cache
+from tactic_codec.evaluation.coders import ModelCoder
+from tactic_codec.evaluation.equal import beside
+from tactic_codec.evaluation.evaluate import Evaluation
+from tactic_codec.evaluation.pictures import folder, picture
+from tactic_codec.evaluation.results import Point
 from tactic_codec.rivals import USUAL, rival
 from tactic_codec.tasks import CLASSIFY, Share
 from tactic_codec.training.config import DataConfig
@@ -30,12 +32,11 @@ from tactic_codec.training.data import scan
 RESULTS = Path(__file__).parent / "results" / "rate_accuracy.json"
 
 
-def described(row: Row) -> tuple[str, dict[str, object]]:
+def described(coder: str, kind: str, point: Point) -> tuple[str, dict[str, object]]:
     """Return a row's name and its figures."""
-    point: Point = row.point
-    if row.beside is None:
-        return row.name, {"images": point.images, "accuracy": round(share(point), 4)}
-    name = f"{row.name.upper()} q{point.setting}" if row.name in USUAL else row.name
+    if kind == "uncompressed":
+        return coder, {"images": point.images, "accuracy": round(share(point), 4)}
+    name = f"{coder.upper()} q{point.setting}" if kind == "codec" else coder
     accuracy, agreement = point.scores["accuracy"], point.scores["agreement"]
     assert isinstance(accuracy, Share) and isinstance(agreement, Share)
     return name, {
@@ -74,7 +75,8 @@ def main() -> None:
     size = shares["size"]
     classes = head.model.heads["classify"].classes
     data = scan(arguments.data, split, training["seed"], classes=classes, kept_out=kept_out or ())
-    others = [RivalCoder(rival(name)) for name in USUAL]
+    others = [rival(name) for name in USUAL]
+    evaluation = Evaluation(head, Cache(None), compare=False)
     report: dict[str, object] = {}
     for part in data.parts:
         examples = part.test[: arguments.limit]
@@ -82,16 +84,15 @@ def main() -> None:
             picture(CLASSIFY, e.path.name, image.square(image.load(e.path), size), e.kept)
             for e in examples
         ]
-        rows: list[Row] = []
-        for codec in codecs:
-            coder = ModelCoder(codec).at((codec.model.default_level,))
-            beside = others if codec is head else []
-            found = beside_others(coder, head, pictures, beside)
-            rows += found if codec is head else found[1:]
         name = part.folder.resolve().parent.name + "/" + part.folder.name
-        report[name] = dict(map(described, rows))
+        chosen = folder(CLASSIFY, name, pictures, classes)
+        first, *more = (ModelCoder(c).at((c.model.default_level,)) for c in codecs)
+        found = beside(evaluation, chosen, first, others)
+        rows = [described(*row) for row in found.points()]
+        rows += [described(*row) for row in list(evaluation.on_folder(chosen, more).points())[1:]]
+        report[name] = dict(rows)
         print(name)
-        for row_name, row in map(described, rows):
+        for row_name, row in rows:
             print(f"  {row_name:16} {row}", flush=True)
     arguments.out.parent.mkdir(exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from tactic_codec import picture
 from tactic_codec.model import find
 from tactic_codec.networks.nanodet import INPUT_SIZE, MEAN, SPREAD, NanoDet, Partial
-from tactic_codec.training.export import add_head
-from tactic_codec.training.parts import HeadExport
+from tactic_codec.training.export import About, add_head
+from tactic_codec.training.onnx_files import HeadExport
 
 ROOT = Path(__file__).parent.parent
 LABELS = [
@@ -203,9 +203,8 @@ def main() -> None:
     add_head(
         model,
         args.out,
-        name=model.name,
+        About(model.name, "", made),
         head=head,
-        training=made,
         example=picture.load(ROOT / "examples" / "rocket.jpg"),
     )
 

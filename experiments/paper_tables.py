@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import row_plot as plot
+
 from tactic_codec.errors import ConfigError
-from tactic_codec.evaluation import plot
 
 HERE = Path(__file__).resolve().parent
 BASELINE = "uncompressed"

@@ -46,7 +46,13 @@ from tactic_codec.entropy import (
     LinearContexts,
     LinearThresholds,
 )
-from tactic_codec.errors import DamagedModel, UnknownLevel, UnknownModel, UnknownTask
+from tactic_codec.errors import (
+    BackendUnavailable,
+    DamagedModel,
+    UnknownLevel,
+    UnknownModel,
+    UnknownTask,
+)
 
 DEFAULT_MODEL = "imagenet"
 HELD_OUT = "held-out.txt"
@@ -67,6 +73,9 @@ MAX_INPUT_SIZE = 1 << 13  # pixels; a task network holds a whole picture, which 
 MAX_SEGMENT_CLASSES = 255  # a label map has 8 bits a pixel, and one value stands for no class
 PLAIN_OFFSET = 0.5
 """What rounds latents to the nearest integer, see `Level`."""
+
+FOR_TRAINING = re.compile(r"weights\.safetensors|.*\.jsonl")
+"""Files that training, effort and torch need; a device's installation goes without."""
 
 _BUNDLED = Path(__file__).parent / "models"
 _CHECKOUT = Path(__file__).parent.parent / "models"
@@ -367,12 +376,18 @@ class Model:
 
         Raises:
             DamagedModel: the file is missing, not named by the manifest, or differs from it.
+            BackendUnavailable: it is one of those that only training needs, and is not installed.
         """
         if name not in self._files:
             raise DamagedModel(f"{self.path / MANIFEST} names no file {name}")
         if Path(name).name != name:
             raise DamagedModel(f"{self.path / MANIFEST} names the file {name!r} outside the folder")
         path = self.path / name
+        if self._left_out(name):
+            raise BackendUnavailable(
+                f"{path} is not installed: training, effort and torch need it; "
+                "the wheel tactic-codec-training brings it, and the checkout has it"
+            )
         expected = self._files[name]
         try:
             # A pipe would be waited for, and a device may never end.
@@ -396,14 +411,18 @@ class Model:
             )
         return data
 
+    def _left_out(self, name: str) -> bool:
+        return bool(FOR_TRAINING.fullmatch(name)) and not (self.path / name).exists()
+
     def verify(self) -> None:
-        """Read every file and every table once.
+        """Read every file and every table once, but for `FOR_TRAINING` where that is left out.
 
         Raises:
             DamagedModel: something differs from the manifest or breaks a rule.
         """
         for name in self._files:
-            self.read_file(name)
+            if not self._left_out(name):
+                self.read_file(name)
         for number in range(1, len(self.levels) + 1):
             self.tables(number)
 

@@ -48,7 +48,7 @@ except ImportError as exc:
         "effort above 0 needs torch; run: pip install torch torchvision safetensors"
     ) from exc
 
-TILE = 1024
+SEARCH_TILE = 1024
 """Side in pixels of the blocks that a gradient is taken of, which bounds its memory. The task
 network looks at whole pictures, and so only at those that fit into one block; of larger ones J is
 distortion and rate alone."""
@@ -140,7 +140,7 @@ class Judge:
         stride = networks.stride
         self._tiles = tiles(
             *(-(-side // stride) for side in (self.height, self.width)),
-            size=TILE // stride,
+            size=SEARCH_TILE // stride,
             halo=networks.halo,
         )
         weighs_task = objective.alpha + objective.features > 0
@@ -251,7 +251,7 @@ class Refiner:
             torch.set_num_threads(threads)
         self._model = model
         task = next((task for task in ("classify", "segment") if task in model.heads), None)
-        self._networks = Networks(
+        self.networks = Networks(
             synthesis=load_network(model, "synthesis").requires_grad_(False).to(device),
             head=load_network(model, task).requires_grad_(False).to(device) if task else None,
             input_size=model.heads[task].input_size if task else 0,
@@ -285,7 +285,7 @@ class Refiner:
         """
         coded = self._model.level(level)
         search = _Search(
-            Judge(self._networks, pixels, coded.inverse_gain, coded.objective or UNKNOWN_OBJECTIVE),
+            Judge(self.networks, pixels, coded.inverse_gain, coded.objective or UNKNOWN_OBJECTIVE),
             Prices(self._model.tables(level)),
             coded,
             symbols,

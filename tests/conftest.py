@@ -14,6 +14,7 @@ from segmenter import SEGMENT_FILE, SEGMENT_LABELS, brightest_channel, segment_h
 
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.model import Model
+from tactic_codec.runtime import onnx as _quiet  # noqa: F401, before a test imports ONNX Runtime
 
 ROOT = Path(__file__).parent.parent
 TINY = ROOT / "tests" / "models" / "tiny"

@@ -35,18 +35,23 @@ from tactic_codec.errors import (
 )
 from tactic_codec.evaluation import coders, equal, formats, pictures, plot
 from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope
-from tactic_codec.evaluation.bench import Bench, work_of
 from tactic_codec.evaluation.cache import Cache, picture_hash
 from tactic_codec.evaluation.coders import ModelCoder, RivalCoder
-from tactic_codec.evaluation.comparisons import BEST_CODEC, comparisons
-from tactic_codec.evaluation.curves import Curve, Point
-from tactic_codec.evaluation.evaluate import FolderResult, evaluate
+from tactic_codec.evaluation.evaluate import Evaluation, Heads
 from tactic_codec.evaluation.pictures import (
     Folder,
     Picture,
     held_out,
     keep_held_out,
     spread,
+)
+from tactic_codec.evaluation.results import (
+    BEST_CODEC,
+    Curve,
+    FolderResult,
+    Point,
+    Report,
+    comparisons,
 )
 from tactic_codec.rivals import RIVALS, rival
 from tactic_codec.tasks import CLASSIFY, Scores, Share, Witness
@@ -70,6 +75,17 @@ def picture(name: str, pixels: Pixels, classes: tuple[str, ...] = CLASSES) -> Pi
 
 def folder(name: str, found: list[Picture]) -> Folder:
     return pictures.folder(CLASSIFY, name, found, CLASSES)
+
+
+def evaluate(
+    folders: list[Folder],
+    found: list[Any],
+    how: Evaluation,
+    *,
+    heads: Heads | None = None,
+    compare: bool = True,
+) -> list[FolderResult]:
+    return list(replace(how, heads=heads, compare=compare).run(folders, found).folders)
 
 
 def photographs() -> list[Picture]:
@@ -418,7 +434,7 @@ class Counting(coders.Coder):
 
 def test_a_point_is_what_its_pictures_say(tiny: Codec, cats: Folder, tmp_path: Path) -> None:
     coder = ModelCoder(tiny)
-    (result,) = evaluate([cats], [coder], Bench(tiny, Cache(tmp_path)), compare=False)
+    (result,) = evaluate([cats], [coder], Evaluation(tiny, Cache(tmp_path)), compare=False)
     (curve,) = result.curves
     assert (result.images, result.labelled, curve.kind) == (len(PHOTOGRAPHS), True, "model")
     assert result.uncompressed.bpp == 24
@@ -444,16 +460,19 @@ def test_a_point_is_what_its_pictures_say(tiny: Codec, cats: Folder, tmp_path: P
 def test_an_interrupted_evaluation_goes_on(tiny: Codec, cats: Folder, tmp_path: Path) -> None:
     first = Counting(fail_at=6)
     with pytest.raises(UnsupportedImage):
-        evaluate([cats], [first], Bench(tiny, Cache(tmp_path)), compare=False)
+        evaluate([cats], [first], Evaluation(tiny, Cache(tmp_path)), compare=False)
     second = Counting()
-    results = evaluate([cats], [second], Bench(tiny, Cache(tmp_path)), compare=False)
+    results = evaluate([cats], [second], Evaluation(tiny, Cache(tmp_path)), compare=False)
     assert second.coded == [2, 2, 3, 3, 3, 3]
     third = Counting()
-    assert evaluate([cats], [third], Bench(tiny, Cache(tmp_path), jobs=2), compare=False) == results
+    assert (
+        evaluate([cats], [third], Evaluation(tiny, Cache(tmp_path), jobs=2), compare=False)
+        == results
+    )
     assert third.coded == []
     fresh = Counting()
     with_threads = evaluate(
-        [cats], [fresh], Bench(tiny, Cache(tmp_path / "2"), jobs=2), compare=False
+        [cats], [fresh], Evaluation(tiny, Cache(tmp_path / "2"), jobs=2), compare=False
     )
     assert with_threads == results
     assert sorted(fresh.coded) == [1] * 4 + [2] * 4 + [3] * 4
@@ -470,10 +489,10 @@ def test_a_codec_s_own_grid_ends_where_files_are_too_large(
         done += work
 
     (result,) = evaluate(
-        [cats], [coder], Bench(tiny, Cache(tmp_path), advance=advance), compare=False
+        [cats], [coder], Evaluation(tiny, Cache(tmp_path), advance=advance), compare=False
     )
     assert [point.setting for point in result.curves[0].points] == [1, 6, 7]
-    assert done == work_of([cats], [coder])
+    assert done == Evaluation(tiny, Cache(None)).work_of([cats], [coder])
 
 
 def test_models_are_compared_with_every_other_curve(
@@ -481,7 +500,9 @@ def test_models_are_compared_with_every_other_curve(
 ) -> None:
     rivals = [RivalCoder(rival(name)).at((10, 60)) for name in ("jpeg", "webp")]
     twin = ModelCoder(tiny, name="twin")
-    (result,) = evaluate([cats], [ModelCoder(tiny), twin, *rivals], Bench(tiny, Cache(tmp_path)))
+    (result,) = evaluate(
+        [cats], [ModelCoder(tiny), twin, *rivals], Evaluation(tiny, Cache(tmp_path))
+    )
     found = {(c.test, c.anchor, c.quality): c.bd_rate for c in result.comparisons}
     assert {anchor for test, anchor, _ in found if test == "tiny"} == {
         *("twin", "jpeg", "webp"),
@@ -511,16 +532,18 @@ def test_the_quality_at_equal_bytes_is_the_lowest_that_reaches_them() -> None:
 
 
 def test_a_table_at_equal_bytes(tiny: Codec) -> None:
-    others = [RivalCoder(rival("webp")), RivalCoder(rival("jpeg"))]
-    rows = equal.beside_others(ModelCoder(tiny).at((3,)), tiny, photographs(), others)
-    assert [(row.name, row.beside) for row in rows] == [
-        ("uncompressed", None),
-        *((name, 3) for name in ("tiny", "webp", "jpeg")),
-    ]
-    itself, own, *rivals = (row.point for row in rows)
-    assert a_share(itself.scores, "agreement").share == 1
-    assert all(rival.bytes >= own.bytes for rival in rivals)
-    assert all(row.point.scores["accuracy"] is not None for row in rows)
+    how = Evaluation(tiny, Cache(None), compare=False)
+    others = [rival("webp"), rival("jpeg")]
+    result = equal.beside(how, folder("f", photographs()), ModelCoder(tiny).at((3, 1)), others)
+    assert [curve.name for curve in result.curves] == ["tiny", "webp", "jpeg"]
+    assert a_share(result.uncompressed.scores, "agreement").share == 1
+    own, *rivals = result.curves
+    assert [point.setting for point in own.points] == [1, 3]
+    for curve in rivals:
+        # Where several levels meet the same point, that one stands there once.
+        assert 1 <= len(curve.points) <= 2
+        assert curve.points[-1].bytes >= own.points[-1].bytes
+    assert all(point.scores["accuracy"] is not None for _, _, point in result.points())
 
 
 def test_originals_are_measured_once_at_equal_bytes(
@@ -534,7 +557,8 @@ def test_originals_are_measured_once_at_equal_bytes(
         return 1.0
 
     monkeypatch.setattr(metrics, "ms_ssim", ms_ssim)
-    equal.beside_others(ModelCoder(tiny).at((3,)), tiny, originals, [])
+    how = Evaluation(tiny, Cache(None), compare=False)
+    equal.beside(how, folder("f", originals), ModelCoder(tiny).at((3,)), [])
     assert (compared.count(True), compared.count(False)) == (len(originals), len(originals))
 
 
@@ -547,21 +571,18 @@ def test_a_comparison_takes_some_of_what_training_kept_out(
         shutil.copy(path, tmp_path / "photos" / name)
     spoilt.put("held-out.txt", "\n".join([*names[:3], "cat/gone.jpg"]).encode())
     spoilt.set("training", to={"config": {"data": {"size": SIZE}}})
-    asked = []
-
-    def read(folder: Path, names: Any, size: int) -> list[Picture]:
-        asked.append((folder, names, size))
-        return [picture(name, image.load(folder / name)) for name in names]
-
     monkeypatch.setattr(equal, "COMPARED", 2)
     codec = load_model(spoilt.path, threads=1)
-    report = equal.compare_kept_out(codec, [tmp_path / "photos"], read)
-    assert asked == [(tmp_path / "photos", sorted(names[:3])[:2], SIZE)]
+    chosen = equal.kept_out(codec.model, tmp_path / "photos")
+    assert chosen == sorted(names[:3])[:2]
+    found = [picture(name, image.load(tmp_path / "photos" / name)) for name in chosen]
+    report = equal.compare(codec, [folder("photos", found)])
     assert (report.size, report.limit, report.held_out) == (SIZE, 2, True)
     (result,) = report.folders
-    assert (result.folder, result.images) == (str(tmp_path / "photos"), 2)
+    assert (result.folder, result.images) == ("photos", 2)
+    assert [curve.name for curve in result.curves] == ["tiny", "jpeg", "webp", "avif"]
     with pytest.raises(DataError, match="none of its"):
-        equal.compare_kept_out(codec, [tmp_path / "photos" / "cat"], read)
+        equal.kept_out(codec.model, tmp_path / "photos" / "cat")
 
 
 # --- Retrained heads ------------------------------------------------------------------------------
@@ -587,7 +608,9 @@ def test_heads_are_retrained_on_what_a_coder_gives_back(
     cache = Cache(tmp_path)
     heads = Retrainer(CLASSIFY, tiny, {"test": training}, cache, steps=30)
     coder = Counting((2,))
-    (result,) = evaluate([test], [coder], Bench(tiny, Cache(tmp_path)), heads=heads, compare=False)
+    (result,) = evaluate(
+        [test], [coder], Evaluation(tiny, Cache(tmp_path)), heads=heads, compare=False
+    )
     (point,) = result.curves[0].points
     assert a_share(point.retrained, "accuracy")
     assert result.uncompressed.retrained is not None
@@ -596,7 +619,9 @@ def test_heads_are_retrained_on_what_a_coder_gives_back(
 
     again = Counting((2,))
     later = Retrainer(CLASSIFY, tiny, {"test": training}, cache, steps=30)
-    assert evaluate([test], [again], Bench(tiny, cache), heads=later, compare=False) == [result]
+    assert evaluate([test], [again], Evaluation(tiny, cache), heads=later, compare=False) == [
+        result
+    ]
     assert again.coded == []
     with pytest.raises(DataError, match="keep the two apart"):
         Retrainer(CLASSIFY, tiny, {"test": test}, cache, steps=1).scores(test, again, 2, [])
@@ -622,7 +647,7 @@ def test_a_last_layer_that_starts_anew_learns_in_a_few_steps(
 
     test, training = plain(10), plain(0)
     heads = Retrainer(CLASSIFY, codec, {"plain": training}, Cache(tmp_path), steps=10)
-    (result,) = evaluate([test], [], Bench(codec, Cache(tmp_path)), heads=heads, compare=False)
+    (result,) = evaluate([test], [], Evaluation(codec, Cache(tmp_path)), heads=heads, compare=False)
     assert a_share(result.uncompressed.retrained, "accuracy").share == 1
 
 
@@ -648,7 +673,7 @@ def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("tactic_codec.training.tasks.classify.LEARNING_RATE", 3e-2)
     training, test = some(6), some(3)
     heads = Retrainer(CLASSIFY, tiny, {"shades": training}, Cache(tmp_path), steps=150)
-    (result,) = evaluate([test], [], Bench(tiny, Cache(tmp_path)), heads=heads, compare=False)
+    (result,) = evaluate([test], [], Evaluation(tiny, Cache(tmp_path)), heads=heads, compare=False)
     before = a_share(result.uncompressed.scores, "accuracy")
     after = a_share(result.uncompressed.retrained, "accuracy")
     assert after.share > max(before.share, 0.6)
@@ -657,7 +682,7 @@ def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.Monk
 # --- Tables and plots -----------------------------------------------------------------------------
 
 
-def made_up_report() -> formats.Report:
+def made_up_report() -> Report:
     def a_point(setting: int, bpp: float, psnr: float, agreement: float) -> Point:
         known = Share(agreement, agreement - 0.05, min(agreement + 0.05, 1))
         scores = {"agreement": known, "accuracy": known}
@@ -683,7 +708,7 @@ def made_up_report() -> formats.Report:
     )
     itself = result.uncompressed
     unknown = {**itself.scores, "accuracy": None}
-    return formats.Report(
+    return Report(
         CLASSIFY,
         224,
         ("ours", "01020304"),

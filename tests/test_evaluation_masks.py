@@ -23,13 +23,11 @@ from tactic_codec.cli.console import table
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DataError, UnsupportedImage
 from tactic_codec.evaluation import coders, formats, pictures, plot
-from tactic_codec.evaluation.bench import Bench, work_of
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import ModelCoder
-from tactic_codec.evaluation.comparisons import comparisons
-from tactic_codec.evaluation.curves import Curve, Point
-from tactic_codec.evaluation.evaluate import FolderResult, evaluate
+from tactic_codec.evaluation.evaluate import Evaluation, Heads
 from tactic_codec.evaluation.pictures import Folder, Picture
+from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
 from tactic_codec.metrics import Confusion
 from tactic_codec.tasks import SEGMENT, Scores, Share, Witness
 
@@ -50,8 +48,19 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Codec:
     return teach(Spoilt(tmp_path_factory.mktemp("segmenter") / "model"))
 
 
-def bench(codec: Codec, cache: Cache, **options: Any) -> Bench:
-    return Bench(codec, cache, task=SEGMENT, **options)
+def bench(codec: Codec, cache: Cache, **options: Any) -> Evaluation:
+    return Evaluation(codec, cache, task=SEGMENT, **options)
+
+
+def evaluate(
+    folders: list[Folder],
+    found: list[Any],
+    how: Evaluation,
+    *,
+    heads: Heads | None = None,
+    compare: bool = True,
+) -> list[FolderResult]:
+    return list(replace(how, heads=heads, compare=compare).run(folders, found).folders)
 
 
 def mask_picture(name: str, pixels: Pixels, labels: Pixels) -> Picture:
@@ -272,7 +281,7 @@ def test_an_interrupted_evaluation_goes_on(
         [shapes], [second], bench(segmenter, Cache(tmp_path), advance=done.append), compare=False
     )
     assert second.coded == [2]
-    assert sum(done) == work_of([shapes], [second])
+    assert sum(done) == Evaluation(segmenter, Cache(None)).work_of([shapes], [second])
     third = Painting()
     again = evaluate([shapes], [third], bench(segmenter, Cache(tmp_path), jobs=2), compare=False)
     assert again == results
@@ -354,7 +363,7 @@ def test_heads_are_trained_on_what_a_coder_gives_back(
         heads=heads,
         compare=False,
     )
-    assert sum(done) == work_of([shapes], [coder], heads)
+    assert sum(done) == Evaluation(trainable, Cache(None), heads=heads).work_of([shapes], [coder])
     itself, (same, red) = result.uncompressed.retrained, result.curves[0].points
     assert itself is not None
     assert pixel_accuracy(itself) > 0.9
@@ -453,7 +462,7 @@ def test_the_usual_network_starts_from_imagenet(
 # --- Tables and plots -----------------------------------------------------------------------------
 
 
-def made_up_report(retrained: bool = False) -> formats.Report:
+def made_up_report(retrained: bool = False) -> Report:
     def scores(share: float) -> dict[str, Any]:
         interval = Share(share, share - 0.02, share + 0.02)
         return {"mean_iou": interval, "pixel_accuracy": share + 0.2, "iou": (share, None)}
@@ -475,7 +484,7 @@ def made_up_report(retrained: bool = False) -> formats.Report:
     reference = ("ours", "01020304")
     steps = 30 if retrained else None
     witness = Witness("tiny of ours (01020304)", "tiny", ("road", "sky, grey"), (), {})
-    return formats.Report(
+    return Report(
         *(SEGMENT, None, reference, witness, False, None, (0.55, 0.65)),
         *(steps, ("A note.",), (result,)),
     )

@@ -30,25 +30,24 @@ from tactic_codec.networks.prior import FactorizedPrior
 from tactic_codec.networks.transforms import TransformConfig
 from tactic_codec.refinement import Networks
 from tactic_codec.runtime import open_runtime
-from tactic_codec.training import command as command_room
 from tactic_codec.training import offsets
 from tactic_codec.training.command import export_command, train_command
 from tactic_codec.training.config import load_config, parse_config
 from tactic_codec.training.data import Example, scan
-from tactic_codec.training.described import documents_of
 from tactic_codec.training.export import (
+    About,
     add_head,
+    add_metrics,
     export,
     kept_channels,
     latent_of,
     levels_of,
 )
-from tactic_codec.training.figures import figures_of
-from tactic_codec.training.manifest import add_metrics
 from tactic_codec.training.offsets import tune_offset
-from tactic_codec.training.parts import HeadExport, LevelExport
+from tactic_codec.training.onnx_files import HeadExport
 from tactic_codec.training.placing import install
-from tactic_codec.training.tables import fit_tables, freeze, smooth
+from tactic_codec.training.run import Plan, Run
+from tactic_codec.training.tables import LevelExport, fit_tables, freeze, smooth
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -218,18 +217,15 @@ def export_of(network: TacticNetwork, out: Path, **changes: Any) -> Model:
     assert network.head is not None
     ones = np.ones(4, np.float32)
     arguments: dict[str, Any] = {
-        "name": "exported",
-        "description": "A model for one test.",
         "levels": [
             LevelExport(ones * gain, ones / gain, network.prior.likelihood) for gain in (0.5, 1, 2)
         ],
         "calibration": [image.load(path) for path in PHOTOGRAPHS[:2]],
         "contexts": ContextModel((1, 3), (4,)),
         "head": HeadExport("small", network.head, 32, ("Blue", "Green", "Red"), CLASSES),
-        "training": {"seed": 1},
-        "documents": {"log.jsonl": b"{}\n"},
     }
-    return export(network, out, **(arguments | changes))
+    about = About("exported", "A model for one test.", {"seed": 1}, {"log.jsonl": b"{}\n"})
+    return export(network, out, about, **(arguments | changes))
 
 
 def snapshot(module: nn.Module) -> list[tuple[str, str, bool, torch.Tensor]]:
@@ -483,9 +479,8 @@ def test_figures_of_a_task_network_go_with_it(exported: Model, tmp_path: Path) -
     after = add_head(
         Model(tmp_path / "before"),
         tmp_path / "after",
-        name="after",
+        About("after", "", {}),
         head=HeadExport("small", network.head, 32, CLASSES, CLASSES),
-        training={},
         example=image.load(PHOTOGRAPHS[0]),
     )
     # What the codec costs is as true as before; the segmentation network is another one.
@@ -515,7 +510,7 @@ pixel_scale = 10.0
 """
 
 
-class Run(NamedTuple):
+class WholeRun(NamedTuple):
     folder: Path  # holds everything
     model: Model
     said: list[str]
@@ -523,7 +518,7 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def whole_run(tmp_path_factory: pytest.TempPathFactory, small_head_is_known: None) -> Run:
+def whole_run(tmp_path_factory: pytest.TempPathFactory, small_head_is_known: None) -> WholeRun:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("whole")
     random = np.random.default_rng(1)
@@ -546,10 +541,10 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory, small_head_is_known: Non
         progress=lambda step, count: steps.append((step.step, count)),
         say=said.append,
     )
-    return Run(folder, model, said, steps)
+    return WholeRun(folder, model, said, steps)
 
 
-def test_examples_of(run: Run) -> tuple[Example, ...]:
+def test_examples_of(run: WholeRun) -> tuple[Example, ...]:
     config = load_config(run.folder / "mine.toml")
     return scan([run.folder / "photos"], config.data, config.seed).parts[0].test
 
@@ -558,7 +553,7 @@ test_examples_of.__test__ = False  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_a_model(whole_run: Run) -> None:
+def test_a_run_ends_with_a_model(whole_run: WholeRun) -> None:
     model = whole_run.model
     model.verify()
     assert model.path == whole_run.folder / "mine"
@@ -576,7 +571,7 @@ def test_a_run_ends_with_a_model(whole_run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_says_what_it_left_out(whole_run: Run) -> None:
+def test_a_run_says_what_it_left_out(whole_run: WholeRun) -> None:
     text = "\n".join(whole_run.said)
     broken = whole_run.folder / "photos" / "red" / "broken.png"
     assert f"skipped {broken}: " in text
@@ -585,7 +580,7 @@ def test_a_run_says_what_it_left_out(whole_run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_the_figures_of_a_run_are_those_of_its_files(whole_run: Run) -> None:
+def test_the_figures_of_a_run_are_those_of_its_files(whole_run: WholeRun) -> None:
     codec = load_model(whole_run.model.path, device="cpu")
     examples = test_examples_of(whole_run)
     assert len(examples) == 4
@@ -613,7 +608,7 @@ def test_the_figures_of_a_run_are_those_of_its_files(whole_run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_the_run_s_log_has_evaluations_on_files(whole_run: Run) -> None:
+def test_the_run_s_log_has_evaluations_on_files(whole_run: WholeRun) -> None:
     lines = [
         json.loads(line) for line in (whole_run.folder / "run/log.jsonl").read_text().splitlines()
     ]
@@ -626,7 +621,7 @@ def test_the_run_s_log_has_evaluations_on_files(whole_run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_is_exported_again_to_the_same_model(whole_run: Run) -> None:
+def test_a_run_is_exported_again_to_the_same_model(whole_run: WholeRun) -> None:
     said: list[str] = []
     model = export_command(whole_run.folder / "run", whole_run.folder / "later", say=said.append)
     assert model.path == whole_run.folder / "later"
@@ -639,7 +634,7 @@ def test_a_run_is_exported_again_to_the_same_model(whole_run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_that_is_there_stops_a_run_before_it_begins(whole_run: Run) -> None:
+def test_a_model_that_is_there_stops_a_run_before_it_begins(whole_run: WholeRun) -> None:
     with pytest.raises(OutputExists, match="mine exists"):
         train_command(
             whole_run.folder / "mine.toml",
@@ -661,7 +656,7 @@ BAD = [
         "small has no published weights",
     ),
     ("size = 40,", "size = 40, draw = [1, 1],", ConfigError, "draw has 2 values for 1 folders"),
-    ("steps = 3", "steps = 0", ConfigError, "steps must be positive"),
+    ("steps = 3", "steps = 0", ConfigError, "steps: must be positive"),
     ("seed = 3", "sed = 3", ConfigError, "unknown setting sed"),
 ]
 
@@ -669,7 +664,7 @@ BAD = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "error", "reason"), BAD, ids=[case[3] for case in BAD])
 def test_a_configuration_that_cannot_be_run_takes_no_step(
-    whole_run: Run, tmp_path: Path, old: str, new: str, error: type[TacError], reason: str
+    whole_run: WholeRun, tmp_path: Path, old: str, new: str, error: type[TacError], reason: str
 ) -> None:
     assert old in CONFIGURATION
     (tmp_path / "bad.toml").write_text(CONFIGURATION.replace(old, new))
@@ -698,7 +693,7 @@ def test_a_folder_that_holds_no_run_is_not_exported(tmp_path: Path, content: byt
 
 
 @pytest.mark.slow
-def test_a_run_whose_pictures_are_gone_says_so(whole_run: Run, tmp_path: Path) -> None:
+def test_a_run_whose_pictures_are_gone_says_so(whole_run: WholeRun, tmp_path: Path) -> None:
     described = json.loads((whole_run.folder / "run" / "run.json").read_text())
     described["folders"] = [str(tmp_path / "gone")]
     (tmp_path / "run.json").write_text(json.dumps(described))
@@ -708,14 +703,12 @@ def test_a_run_whose_pictures_are_gone_says_so(whole_run: Run, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_its_own_images_alone(
-    whole_run: Run, tmp_path: Path, monkeypatch: Any
+    whole_run: WholeRun, tmp_path: Path, monkeypatch: Any
 ) -> None:
     photos = shutil.copytree(whole_run.folder / "photos", tmp_path / "elsewhere")
     run = shutil.copytree(whole_run.folder / "run", tmp_path / "run")
     finished: list[Path] = []
-    monkeypatch.setattr(
-        command_room, "_finish", lambda config, data, network, out, *_, **__: finished.append(out)
-    )
+    monkeypatch.setattr(Run, "finish", lambda run, network, out, *, force: finished.append(out))
 
     def go_on() -> None:
         train_command(
@@ -751,21 +744,22 @@ def test_a_run_goes_on_with_its_own_images_alone(
 
 
 @pytest.mark.slow
-def test_folders_of_one_name_have_figures_each(whole_run: Run, tmp_path: Path) -> None:
+def test_folders_of_one_name_have_figures_each(whole_run: WholeRun, tmp_path: Path) -> None:
     folders = [whole_run.folder / "photos", tmp_path / "other" / "photos", tmp_path / "third"]
     for folder in folders[1:]:
         shutil.copytree(folders[0], folder)
     config = load_config(whole_run.folder / "mine.toml")
     data = scan(folders, config.data, config.seed)
-    found = figures_of(config, data, whole_run.model, limit=1, say=lambda _: None)
+    run = Run(Plan(config), data, tmp_path, say=lambda _: None)
+    found = run.figures(whole_run.model, limit=1)
     names = [f"{whole_run.folder.name}/photos", "other/photos", "third"]
     assert list(found) == names
-    lists = documents_of(data, tmp_path)["held-out.txt"].decode().splitlines()
+    lists = run.documents()["held-out.txt"].decode().splitlines()
     assert [line for line in lists[1:] if line.startswith("#")] == [f"# {name}" for name in names]
 
 
 @pytest.mark.slow
-def test_a_run_with_a_stage_of_constant_learning_rate_is_read_back(whole_run: Run) -> None:
+def test_a_run_with_a_stage_of_constant_learning_rate_is_read_back(whole_run: WholeRun) -> None:
     described = json.loads((whole_run.folder / "run" / "run.json").read_text())
     assert described["config"]["stage"][0]["final_learning_rate"] is None
     config = parse_config(described["config"])
@@ -802,7 +796,13 @@ def test_offsets_and_objectives_are_written_where_a_model_is_trained_for_them(
     tmp_path: Path, small_head_is_known: None
 ) -> None:
     objectives = [Objective(10.0, 0.0, 0.0, beta) for beta in (4.0, 2.0, 1.0)]
-    model = export_of(trained(), tmp_path / "tuned", objectives=objectives)
+    ones = np.ones(4, np.float32)
+    network = trained()
+    levels = [
+        LevelExport(ones * gain, ones / gain, network.prior.likelihood, objective)
+        for gain, objective in zip((0.5, 1, 2), objectives, strict=True)
+    ]
+    model = export_of(network, tmp_path / "tuned", levels=levels)
     assert [level.objective for level in model.levels] == objectives
     assert all(level.offset in offsets.CANDIDATES for level in model.levels)
     plain = export_of(trained(), tmp_path / "plain")
@@ -827,14 +827,16 @@ def test_the_offset_follows_the_price_of_a_bit(alpha: float, beta: float, expect
         Networks(synthesis, None, 0, stride=1, halo=1),
         list(shades),
         latents,
-        gain=np.full(3, 8, np.float32),
-        inverse_gain=np.full(3, 1 / 8, np.float32),
-        likelihood=FactorizedPrior(3).likelihood,
-        contexts=ContextModel((1, 3)),
-        objective=Objective(10.0, alpha, 0.0, beta),
-        trained=0.35,
+        LevelExport(
+            np.full(3, 8, np.float32),
+            np.full(3, 1 / 8, np.float32),
+            FactorizedPrior(3).likelihood,
+            Objective(10.0, alpha, 0.0, beta),
+            offset=0.35,
+        ),
+        ContextModel((1, 3)),
     )
-    assert found == expected
+    assert found.offset == expected
 
 
 def test_channels_are_kept_where_a_symbol_is_not_zero() -> None:

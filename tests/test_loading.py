@@ -28,13 +28,14 @@ from tactic_codec.runtime.machine import processors
 def reading(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return a list that gets the path of each manifest that is read from now on."""
     read: list[Path] = []
-    real = model._read_manifest
+    real = Path.open
 
-    def count(path: Path) -> dict[str, Any]:
-        read.append(path)
-        return real(path)
+    def opening(path: Path, *args: Any, **named: Any) -> Any:
+        if path.name == model.MANIFEST:
+            read.append(path)
+        return real(path, *args, **named)
 
-    monkeypatch.setattr(model, "_read_manifest", count)
+    monkeypatch.setattr(Path, "open", opening)
     return read
 
 

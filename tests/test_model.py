@@ -14,7 +14,13 @@ from conftest import TINY, TINY_FINGERPRINT, Spoilt
 
 from tactic_codec import model as models
 from tactic_codec.codec import load_model, load_model_of
-from tactic_codec.errors import DamagedModel, UnknownLevel, UnknownModel, UnknownTask
+from tactic_codec.errors import (
+    BackendUnavailable,
+    DamagedModel,
+    UnknownLevel,
+    UnknownModel,
+    UnknownTask,
+)
 from tactic_codec.model import Damaged, Model, Objective, find, find_fingerprint, installed
 
 TOTAL = 2**24
@@ -341,10 +347,22 @@ def test_verify_reads_every_file(spoilt: Spoilt) -> None:
             with pytest.raises(DamagedModel, match=f"{name} differs from the manifest"):
                 spoilt.model.verify()
         (spoilt.path / name).unlink()
+        if name == "weights.safetensors":
+            continue
         with pytest.raises(DamagedModel, match=rf"{name} cannot be read: .*install the model"):
             spoilt.model.verify()
         (spoilt.path / name).write_bytes(whole)
     spoilt.model.verify()
+
+
+def test_a_device_goes_without_what_training_needs(spoilt: Spoilt) -> None:
+    (spoilt.path / "weights.safetensors").unlink()
+    spoilt.model.verify()
+    codec = load_model(spoilt.path)
+    picture = np.zeros((16, 16, 3), np.uint8)
+    assert codec.decompress(codec.compress(picture)).size == (16, 16)
+    with pytest.raises(BackendUnavailable, match=r"weights.*the wheel tactic-codec-training"):
+        spoilt.model.read_file("weights.safetensors")
 
 
 def test_verify_checks_the_tables_of_every_level(spoilt: Spoilt) -> None:

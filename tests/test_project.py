@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tactic_codec.model import FOR_TRAINING
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "docs/cameras.md", "docs/python.md", "docs/results.md", "docs/training.md"]
@@ -325,22 +327,46 @@ def test_every_bundled_model_is_described() -> None:
     assert {p.parent.name for p in (ROOT / "models").glob("*/model.json")} <= described
 
 
-@pytest.mark.slow
-def test_the_wheel_carries_models_and_the_work_of_others(tmp_path: Path) -> None:
-    build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path)
-    result = run(*build, cwd=ROOT)
+MOST_BYTES = 45_000_000
+"""Of the wheel that a device installs."""
+
+
+def wheel_of(project: Path, out: Path) -> set[str]:
+    """Build a wheel, and return the names of its files."""
+    result = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out, cwd=project)
     assert result.returncode == 0, result.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    models = {p.relative_to(ROOT) for p in (ROOT / "models").rglob("*") if p.is_file()}
-    assert {f"tactic_codec/{path.as_posix()}" for path in models} <= names
-    assert "tactic_codec/py.typed" in names
-    assert {name.rpartition("/")[2] for name in names} >= {"LICENSE", "NOTICE"}
-    stem = wheel.name.removesuffix("-py3-none-any.whl")
-    tops = {name.split("/")[0] for name in names}
-    assert tops == {"tactic_codec", f"{stem}.dist-info", f"{stem}.data"}
-    scripts = {name for name in names if ".data/" in name}
-    assert scripts == {f"{stem}.data/scripts/{name}" for name in ("tactic", "tactic.cmd")}
+    (wheel,) = out.glob("*.whl")
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.slow
+def test_two_wheels_carry_models_and_the_work_of_others(tmp_path: Path) -> None:
+    device = wheel_of(ROOT, tmp_path / "device")
+    assert sum(path.stat().st_size for path in (tmp_path / "device").iterdir()) <= MOST_BYTES
+    training = wheel_of(ROOT / "packaging" / "training", tmp_path / "training")
+    models = [p.relative_to(ROOT) for p in (ROOT / "models").rglob("*") if p.is_file()]
+    for path in models:
+        name = f"tactic_codec/{path.as_posix()}"
+        needed = path.parts[1] != "paper" and not FOR_TRAINING.fullmatch(path.name)
+        assert (name in device, name in training) == (needed, not needed), name
+    assert not device & training
+    assert "tactic_codec/py.typed" in device
+    for names in (device, training):
+        assert {name.rpartition("/")[2] for name in names} >= {"LICENSE", "NOTICE"}
+        tops = {name.split("/")[0].rpartition(".")[2] for name in names}
+        assert tops == {"tactic_codec", "dist-info"} | ({"data"} if names is device else set())
+    scripts = {name.partition(".data/")[2] for name in device if ".data/" in name}
+    assert scripts == {"scripts/tactic", "scripts/tactic.cmd"}
+
+
+def test_the_wheels_share_out_the_models() -> None:
+    """What the slow test finds in wheels, as their projects say it."""
+    project = tomllib.loads((ROOT / "packaging/training/pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    found = {p.removeprefix("../../models/") for p in included if "/models/" in p}
+    names = {p.relative_to(ROOT / "models") for p in (ROOT / "models").glob("*/*")}
+    kept = {n.as_posix() for n in names if FOR_TRAINING.fullmatch(n.name)}
+    assert found == {"paper"} | {name for name in kept if not name.startswith("paper/")}
 
 
 def test_the_licence_is_whole() -> None:

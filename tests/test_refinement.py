@@ -47,7 +47,7 @@ def picture(height: int = 72, width: int = 88, *, index: int = 0) -> npt.NDArray
 def judge_of(codec: Codec, pixels: npt.NDArray[np.uint8], level: int) -> Judge:
     coded = codec.model.level(level)
     return Judge(
-        codec.refiner._networks,
+        codec.refiner.networks,
         pixels,
         coded.inverse_gain,
         coded.objective or refinement.UNKNOWN_OBJECTIVE,
@@ -156,15 +156,15 @@ def test_large_pictures_are_judged_in_tiles_without_the_task(
     pixels = picture(200, 264)
     symbols = torch.from_numpy(knowing.quantise(knowing.analyse(pixels), 2)).float()
     whole = judge_of(knowing, pixels, 2).loss(symbols, gradient=True)
-    monkeypatch.setattr(refinement, "TILE", 96)
+    monkeypatch.setattr(refinement, "SEARCH_TILE", 96)
     tiled = judge_of(knowing, pixels, 2).loss(symbols, gradient=True)
     assert (whole.task > 0, tiled.task) == (True, 0)
     assert tiled.distortion == pytest.approx(whole.distortion, rel=1e-5)
 
-    monkeypatch.setattr(refinement, "TILE", 1024)
+    monkeypatch.setattr(refinement, "SEARCH_TILE", 1024)
     blind = knowing.model.level(2)._replace(objective=Objective(10.0, 0.0, 0.0, 2.0))
     assert blind.objective is not None
-    judge = Judge(knowing.refiner._networks, pixels, blind.inverse_gain, blind.objective)
+    judge = Judge(knowing.refiner.networks, pixels, blind.inverse_gain, blind.objective)
     expected = judge.loss(symbols, gradient=True)
     assert expected.gradient is not None
     assert tiled.gradient is not None

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tactic_codec.container import Frame
 from tactic_codec.errors import ImageError
 from tactic_codec.metrics import wilson_interval
 from tactic_codec.model import Model
-from tactic_codec.report import Fidelity, RivalFacts, Row, SizeFacts
+from tactic_codec.report import Row
 from tactic_codec.rivals import USUAL, rival
 from tactic_codec.tasks import CLASSIFY, SEGMENT, Verdict
 
@@ -41,18 +42,20 @@ def frame(codec: Codec, pixels: NDArray[np.uint8]) -> Frame:
 
 
 def test_sizes(codec: Codec, frame: Frame) -> None:
-    facts = report.size_facts(frame, codec.model)
-    assert facts.bytes == len(container.pack(frame))
-    assert facts.bpp == 8 * facts.bytes / (160 * 120)
-    assert facts.payload_bpp == 8 * len(frame.payload) / (160 * 120)
+    facts = report.sizes(frame, codec.model)
+    assert facts["bytes"] == len(container.pack(frame))
+    assert facts["bpp"] == 8 * facts["bytes"] / (160 * 120)
+    assert facts["payload_bpp"] == 8 * len(frame.payload) / (160 * 120)
     tables = codec.model.tables(frame.level)
-    assert facts.ideal_bits == entropy.ideal_bits(codec.symbols(frame), tables)
-    assert facts.ideal_bpp is not None and facts.ideal_bpp < facts.bpp
-    assert report.size_facts(frame, None).ideal_bpp is None
+    ideal = entropy.ideal_bits(codec.symbols(frame), tables)
+    assert facts["ideal_bpp"] == ideal / (160 * 120) < facts["bpp"]
+    assert (facts["width"], facts["height"], facts["model"]) == (160, 120, "tiny")
+    unknown = report.sizes(frame, None)
+    assert (unknown["ideal_bpp"], unknown["model"]) == (None, frame.fingerprint.hex())
 
 
 def test_fidelity(pixels: NDArray[np.uint8]) -> None:
-    assert report.fidelity(pixels, pixels) == (math.inf, 1.0)
+    assert report.fidelity(pixels, pixels) == {"psnr": math.inf, "ms_ssim": 1.0}
     with pytest.raises(ImageError, match="160 x 120 pixels, the frame 160 x 119"):
         report.fidelity(pixels, pixels[1:])
 
@@ -63,17 +66,17 @@ def test_fidelity(pixels: NDArray[np.uint8]) -> None:
 @pytest.mark.parametrize("name", USUAL)
 def test_rivals_fill_their_budget(name: str, pixels: NDArray[np.uint8]) -> None:
     found = report.rival_facts(name, pixels, 3000)
-    assert found.fits and 2000 < found.bytes <= 3000
-    assert 20 < found.fidelity.psnr < 60
+    assert found["fits"] and 2000 < found["bytes"] <= 3000
+    assert 20 < found["psnr"] < 60
     richer = report.rival_facts(name, pixels, 6000)
-    assert richer.quality > found.quality and richer.fidelity.psnr > found.fidelity.psnr
+    assert richer["quality"] > found["quality"] and richer["psnr"] > found["psnr"]
 
 
 @pytest.mark.parametrize("name", USUAL)
 def test_rivals_have_a_floor(name: str, pixels: NDArray[np.uint8]) -> None:
     found = report.rival_facts(name, pixels, 50)
-    assert not found.fits and found.bytes > 50
-    assert found.quality == rival(name).bounds[0]
+    assert not found["fits"] and found["bytes"] > 50
+    assert found["quality"] == rival(name).bounds[0]
 
 
 # --- Accuracy -------------------------------------------------------------------------------------
@@ -131,9 +134,15 @@ def test_label_maps_are_compared(segmenter: Spoilt) -> None:
         SEGMENT.verdict(answer, label_map[1:])
 
 
+def bare(size: int = 20, side: int = 8) -> dict[str, Any]:
+    own: dict[str, Any] = {"file": "x.tac", "frame": 1, "bytes": size, "width": side}
+    bpp, payload = 8 * size / side**2, 8 * (size - 16) / side**2
+    own |= {"height": side, "bpp": bpp, "payload_bpp": payload, "ideal_bpp": None}
+    return own | {"model": "tiny", "level": 1}
+
+
 def with_pixels(names: str, *counts: list[int]) -> Row:
-    bare = Row("x.tac", 1, "tiny", SizeFacts(20, 4, 8, 8, 1, None))
-    return bare._replace(verdicts={"segment": Verdict({}, {}, (tuple(names), np.array(counts)))})
+    return Row(bare(), {"segment": Verdict({}, {}, (tuple(names), np.array(counts)))})
 
 
 def test_pixels_of_all_pictures_count_alike() -> None:
@@ -156,8 +165,8 @@ def test_pixels_of_different_classes_do_not_add_up() -> None:
 def test_a_row_has_what_there_is_to_compare_with(
     codec: Codec, frame: Frame, pixels: NDArray[np.uint8]
 ) -> None:
-    bare = report.row_of(frame, codec, file="a.tac", number=2, given={"classify": "photographs"})
-    assert bare == Row("a.tac", 2, "tiny", report.size_facts(frame, codec.model))
+    plain = report.row_of(frame, codec, file="a.tac", number=2, given={"classify": "photographs"})
+    assert plain == Row({"file": "a.tac", "frame": 2} | report.sizes(frame, codec.model))
     row = report.row_of(
         frame,
         codec,
@@ -167,13 +176,13 @@ def test_a_row_has_what_there_is_to_compare_with(
         rivals=USUAL,
         given={"classify": "cat"},
     )
-    assert row.fidelity == report.fidelity(pixels, codec.decode(frame))
-    assert [rival.codec for rival in row.rivals] == list(USUAL)
+    assert row.facts.items() >= report.fidelity(pixels, codec.decode(frame)).items()
+    assert list(row.facts)[-len(USUAL) :] == list(USUAL)
     assert row.verdicts["classify"].facts["expected"] == "cat"
     unknown = report.row_of(
         frame, None, file="a.tac", number=1, original=pixels, given={"classify": "cat"}
     )
-    assert unknown == Row("a.tac", 1, frame.fingerprint.hex(), report.size_facts(frame, None))
+    assert unknown == Row({"file": "a.tac", "frame": 1} | report.sizes(frame, None))
 
 
 def test_another_picture_is_refused_before_others_code_it(codec: Codec, frame: Frame) -> None:
@@ -186,16 +195,11 @@ def test_another_picture_is_refused_before_others_code_it(codec: Codec, frame: F
 
 
 def row(size: int, side: int, correct: bool | None, psnr: float, fits: bool) -> Row:
-    fidelity = Fidelity(psnr, 0.5)
-    return Row(
-        "x.tac",
-        1,
-        "tiny",
-        SizeFacts(size, size - 16, side, side, 1, 8.0 * (size - 17)),
-        fidelity,
-        (RivalFacts("jpeg", 1, 600, fits, fidelity), RivalFacts("webp", 0, 100, True, fidelity)),
-        {} if correct is None else {"classify": Verdict({}, {}, correct)},
-    )
+    facts = bare(size, side) | {"psnr": psnr, "ms_ssim": 0.5}
+    for name, others, fit in (("jpeg", 600, fits), ("webp", 100, True)):
+        other = {"quality": 1, "bytes": others, "fits": fit, "psnr": psnr, "ms_ssim": 0.5}
+        facts[name] = other
+    return Row(facts, {} if correct is None else {"classify": Verdict({}, {}, correct)})
 
 
 def test_totals() -> None:
@@ -203,26 +207,31 @@ def test_totals() -> None:
     rows.append(row(200, 40, None, math.inf, False))
     sums = report.totals(rows)
     assert sums is not None
-    assert (sums.frames, sums.bytes, sums.pixels) == (3, 600, 3600)
-    assert sums.mean_bytes == 200
-    assert sums.mean_bpp == pytest.approx((2 + 1.5 + 1) / 3)
-    assert sums.total_bpp == pytest.approx(4800 / 3600)
-    assert sums.fidelity == (35, 0.5)
-    assert [(r.codec, r.bytes, r.over) for r in sums.rivals] == [("jpeg", 600, 2), ("webp", 100, 0)]
+    facts = sums.facts
+    assert (facts["frames"], facts["bytes"], facts["pixels"]) == (3, 600, 3600)
+    assert facts["mean_bytes"] == 200
+    assert facts["mean_bpp"] == pytest.approx((2 + 1.5 + 1) / 3)
+    assert facts["total_bpp"] == pytest.approx(4800 / 3600)
+    assert (facts["mean_psnr"], facts["mean_ms_ssim"]) == (35, 0.5)
+    for name, size, over in (("jpeg", 600, 2), ("webp", 100, 0)):
+        other = {"mean_bytes": size, "over": over, "mean_psnr": 35, "mean_ms_ssim": 0.5}
+        assert facts[name] == other
     low, high = (round(end, 6) for end in wilson_interval(1, 2))
     expected = {"pictures": 2, "share": 0.5, "low": low, "high": high}
     assert sums.summaries["classify"].facts == expected
+    assert report.notes(sums)[0].startswith("jpeg: for 2 of 3 pictures")
 
 
 def test_totals_of_little() -> None:
     assert report.totals([]) is None
-    bare = Row("x.tac", 1, "01020304", SizeFacts(20, 4, 8, 8, 1, None))
-    sums = report.totals([bare])
-    assert sums is not None
-    assert (sums.mean_ideal_bpp, sums.fidelity) == (None, None)
-    assert (sums.rivals, sums.summaries) == ((), {})
+    sums = report.totals([Row(bare())])
+    assert sums is not None and sums.summaries == {}
+    assert sums.facts["mean_ideal_bpp"] is None
+    assert not {"mean_psnr", "jpeg"} & sums.facts.keys()
     same = report.totals([row(100, 20, None, math.inf, True)])
-    assert same is not None and same.fidelity == (math.inf, 0.5)
+    assert same is not None and same.facts["mean_psnr"] == math.inf
+    assert report.totals_as_json(same)["mean_psnr"] is None
+    assert report.row_as_json(row(100, 20, None, math.inf, True))["jpeg"]["psnr"] is None
 
 
 def test_a_rival_that_cannot_hold_the_picture() -> None:

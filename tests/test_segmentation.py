@@ -16,15 +16,16 @@ from tactic_codec import codec, tasks
 from tactic_codec import picture as image
 from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.model import Model
-from tactic_codec.networks import efficientnet_lite, heads
+from tactic_codec.networks import efficientnet_lite, heads, measures
 from tactic_codec.networks.measures import class_weights
 from tactic_codec.networks.segmentation import PyramidSegmenter
-from tactic_codec.training import calibration, figures, loss
+from tactic_codec.training import run as run_room
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import export_command, train_command
 from tactic_codec.training.config import DataConfig, MasksConfig, load_config, parse_config
 from tactic_codec.training.data import Crops, ImageFolders, scan
 from tactic_codec.training.loss import UNLABELLED
+from tactic_codec.training.run import Plan, Run
 from tactic_codec.training.tasks import TRAINING
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -42,7 +43,7 @@ def test_the_cross_entropy_of_pixels_is_a_weighted_mean_without_void() -> None:
     logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
     labels[0, :2] = UNLABELLED
     weights = torch.tensor([0.5, 1.0, 4.0])
-    found = loss.pixel_cross_entropy(logits, labels, weights)
+    found = measures.pixel_cross_entropy(logits, labels, weights)
     for i in range(2):
         expected = F.cross_entropy(
             logits[i : i + 1], labels[i : i + 1], weights, ignore_index=UNLABELLED
@@ -52,15 +53,15 @@ def test_the_cross_entropy_of_pixels_is_a_weighted_mean_without_void() -> None:
 
 def test_an_image_that_is_void_has_no_loss() -> None:
     logits, labels = torch.randn(1, 3, 4, 4), torch.full((1, 4, 4), UNLABELLED)
-    assert loss.pixel_cross_entropy(logits, labels, torch.ones(3)).item() == 0
-    assert loss.dice(logits, labels).item() == 0
+    assert measures.pixel_cross_entropy(logits, labels, torch.ones(3)).item() == 0
+    assert measures.dice(logits, labels).item() == 0
 
 
 def test_dice_is_0_for_what_is_right_and_1_for_what_is_wrong() -> None:
     labels = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, UNLABELLED]]])
     certain = 100.0 * F.one_hot(labels.clamp_min(0), 3).permute(0, 3, 1, 2).float()
-    assert loss.dice(certain, labels).item() == pytest.approx(0, abs=1e-6)
-    assert loss.dice(certain.roll(1, dims=1), labels).item() == pytest.approx(1, abs=1e-6)
+    assert measures.dice(certain, labels).item() == pytest.approx(0, abs=1e-6)
+    assert measures.dice(certain.roll(1, dims=1), labels).item() == pytest.approx(1, abs=1e-6)
 
 
 def test_dice_of_half_a_class_is_as_computed_by_hand() -> None:
@@ -68,7 +69,7 @@ def test_dice_of_half_a_class_is_as_computed_by_hand() -> None:
     said = torch.tensor([[[0, 1, 1, 1]]])
     logits = 100.0 * F.one_hot(said, 2).permute(0, 3, 1, 2).float()
     # Class 0: 2 · 1 / (1 + 2); class 1: 2 · 2 / (3 + 2).
-    assert loss.dice(logits, labels).item() == pytest.approx(1 - (2 / 3 + 4 / 5) / 2, abs=1e-6)
+    assert measures.dice(logits, labels).item() == pytest.approx(1 - (2 / 3 + 4 / 5) / 2, abs=1e-6)
 
 
 def test_rare_classes_weigh_more_and_the_mean_pixel_weighs_1() -> None:
@@ -121,8 +122,8 @@ def test_a_segmentation_network_learns_eight_images(name: str) -> None:
         if logits.shape[-2:] != (32, 32):
             logits = F.interpolate(logits, size=(32, 32), mode="bilinear")
         value = (
-            loss.pixel_cross_entropy(logits, labels_BHW, torch.ones(3))
-            + loss.dice(logits, labels_BHW)
+            measures.pixel_cross_entropy(logits, labels_BHW, torch.ones(3))
+            + measures.dice(logits, labels_BHW)
         ).mean()
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
@@ -400,7 +401,7 @@ def test_both_runtimes_segment_alike(road: Model) -> None:
 def test_effort_asks_the_segmentation_network(road: Model, world: Path) -> None:
     loaded = codec.load_model(road.path, device="cpu")
     pixels = image.load(world / "val" / "images" / "val1.png")
-    judged = loaded.refiner._networks
+    judged = loaded.refiner.networks
     assert judged.segments and judged.head is not None
     plain, sought = (loaded.compress(pixels, 1, effort=effort).data for effort in (0, 2))
     assert np.asarray(loaded.decompress(sought)).shape == pixels.shape
@@ -477,7 +478,7 @@ def test_a_run_that_was_killed_over_its_last_figures_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(figures, "evaluate", die)
+        patch.setattr(run_room, "evaluate", die)
         with pytest.raises(KeyboardInterrupt):
             run()
     assert not (tmp_path / "out").exists()
@@ -497,8 +498,8 @@ def test_calibration_takes_what_there_is_room_for_from_everywhere(
     data = scan_masks([world / "train"], config.masks, config.data, 1, tests=[world / "val"])
     (everything,) = [[e.path for e in p.calibration] for p in data.parts if p.calibration]
     whole = [image.load(path) for path in everything]
-    monkeypatch.setattr(calibration, "CALIBRATION_PIXELS", 3 * whole[0].size // 3 - 1)
-    chosen = calibration.calibration(config, data)
+    monkeypatch.setattr(run_room, "CALIBRATION_PIXELS", 3 * whole[0].size // 3 - 1)
+    chosen = Run(Plan(config), data, Path("unused")).calibration()
     places = [i for i, p in enumerate(whole) if any(np.array_equal(p, c) for c in chosen)]
     assert len(chosen) == len(places) == 3
     assert places[0] < len(whole) / 3 and places[-1] >= 2 * len(whole) / 3 - 1

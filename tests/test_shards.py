@@ -8,20 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch.optim import Adam
 
 from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.training import checkpoint
-from tactic_codec.training.checkpoint import CARRIED, CHECKPOINT, LOG
+from tactic_codec.training.checkpoint import CARRIED, CHECKPOINT, LOG, Learner
 from tactic_codec.training.config import (
     DataConfig,
     NetworkConfig,
     StageConfig,
     TrainingConfig,
+    load_config,
+    parse_config,
 )
 from tactic_codec.training.data import Crops, scan
-from tactic_codec.training.loop import Step, train
+from tactic_codec.training.loop import Step, build_network, train
 from tactic_codec.training.shards import Photograph, Shard, ShardWriter, crop
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -149,3 +153,55 @@ def test_carried_weights_of_another_run_are_refused(photographs: Path, tmp_path:
     with pytest.raises(ConfigError, match="damaged"):
         train(CONFIG, data, tmp_path)
     assert checkpoint.CARRIED in {path.name for path in tmp_path.iterdir()}
+
+
+def test_weights_of_an_unfinished_run_fit_its_configuration(tmp_path: Path) -> None:
+    """What lies in experiments/flagship, from which somebody's training goes on."""
+    config = load_config(ROOT / "experiments" / "flagship.toml")
+    shutil.copy(ROOT / "experiments" / "flagship" / CARRIED, tmp_path)
+    network = build_network(config, 0)
+    learner = Learner(config, "cpu", network, Adam(network.parameters()), None, None)
+    assert checkpoint.resume(tmp_path, learner).step >= 10_000
+
+
+TODAYS = """{"name": "old", "stage": [{"steps": 2, "beta": 0.5, "beta_ratio": 1.0, "alpha": 0.0,
+"alpha_ratio": 1.0, "label": 1.0, "dice": 0.0, "distill": 0.0, "features": 0.0, "name": "joint",
+"batch": 2, "size": 16, "learning_rate": 0.001, "warmup": 0, "final_learning_rate": null,
+"pixel_scale": 1.0, "quantisation": "noise", "offset": 0.5, "precision": "float32", "clip": null}],
+"description": "", "seed": 1, "checkpoint_every": 200, "head_only": false, "offsets": [],
+"ema": 0.0, "network": {"latent": 2, "analysis": 4, "synthesis": [4, 4]}, "residual": null,
+"levels": null, "task": {"network": "efficientnet_lite0", "weights": "random", "learn": true,
+"speed": 1.0, "last_speed": null, "input_size": null}, "masks": null, "data": {"test": 0.2,
+"calibration": 0.05, "draw": [], "test_shares": [], "scale": [0.35, 1.0], "colour": 0.0,
+"size": 224, "workers": 0}, "entropy": {"own": [], "shared": [], "linear": false},
+"evaluation": {"every": 500, "images": 200, "final": null}}"""
+
+
+def test_weights_as_they_are_written_today_are_gone_on_from(
+    photographs: Path, tmp_path: Path
+) -> None:
+    """A file made here by hand, whatever later versions write: its names, halves and text."""
+    shapes = {
+        "analysis.layers.0.weight": (4, 3, 5, 5),
+        "analysis.layers.0.bias": (4,),
+        "analysis.layers.3.weight": (2, 4, 5, 5),
+        "analysis.layers.3.bias": (2,),
+        "synthesis.layers.0.weight": (2, 4, 4, 4),
+        "synthesis.layers.0.bias": (4,),
+        "synthesis.layers.2.weight": (4, 4, 4, 4),
+        "synthesis.layers.2.bias": (4,),
+        "synthesis.layers.4.weight": (4, 3, 4, 4),
+        "synthesis.layers.4.bias": (3,),
+        **{f"prior.biases.{i}": (2, n, 1) for i, n in enumerate((3, 3, 3, 1))},
+        **{f"prior.factors.{i}": (2, 3, 1) for i in range(3)},
+        **{f"prior.matrices.{i}": (2, *n) for i, n in enumerate(((3, 1), (3, 3), (3, 3), (1, 3)))},
+    }
+    weights = {name: torch.full(shape, 0.125).half() for name, shape in shapes.items()}
+    save_file(weights, tmp_path / CARRIED, {"config": TODAYS, "step": "1"})
+    config = parse_config(json.loads(TODAYS))
+    data = scan([], config.data, seed=1, unlabelled=[photographs])
+    steps: list[Step] = []
+    network = train(config, data, tmp_path, on_step=steps.append)
+    assert [step.step for step in steps] == [2]
+    weight = network.state_dict()["analysis.layers.0.weight"]
+    assert 0 < (weight - 0.125).abs().max() < 0.01

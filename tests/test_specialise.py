@@ -23,11 +23,13 @@ from tactic_codec.networks import heads
 from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.picture import Pixels
-from tactic_codec.training import calibration, command, contexts, specialise
+from tactic_codec.training import command, contexts, specialise
+from tactic_codec.training import run as run_room
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
-from tactic_codec.training.command import RUN, train_command
+from tactic_codec.training.command import train_command
 from tactic_codec.training.config import TeacherConfig, TrainingConfig
 from tactic_codec.training.data import Example
+from tactic_codec.training.run import RUN, Run
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -158,16 +160,16 @@ def test_training_ends_with_linear_contexts_where_they_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Learned from training pictures of all folders, coded with, and passed on to specialists."""
-    monkeypatch.setattr(calibration, "CALIBRATION_IMAGES", 4)
+    monkeypatch.setattr(run_room, "CALIBRATION_IMAGES", 4)
     monkeypatch.setattr(contexts, "STEPS", 20)
     asked_for: list[list[Path]] = []
 
-    def pictures(config: TrainingConfig, examples: list[Example]) -> list[Pixels]:
+    def pictures(run: Run, examples: list[Example]) -> list[Pixels]:
         asked_for.append([example.path for example in examples])
-        return real(config, examples)
+        return real(run, examples)
 
-    real = calibration.pictures
-    monkeypatch.setattr(calibration, "pictures", pictures)
+    real = Run.pictures
+    monkeypatch.setattr(Run, "pictures", pictures)
     text = GENERALIST.replace("own = [1, 2]", "own = [1, 2]\nlinear = true")
     (tmp_path / "linear.toml").write_text(text.replace("[data]", "[data]\ndraw = [0.75, 0.25]"))
     known = photographs(tmp_path / "known", ("red", "green"), 5)
@@ -361,7 +363,7 @@ def test_without_a_configuration_there_must_be_a_model_with_levels(
 ) -> None:
     with pytest.raises(ConfigError, match="a configuration file, a model to start from, or both"):
         train_command(None, [tmp_path], tmp_path / "out")
-    with pytest.raises(ConfigError, match="name must be letters"):
+    with pytest.raises(ConfigError, match="name: must be letters"):
         specialise.specialist_config(generalist, "two words")
     tiny = model.find(Path(__file__).parent / "models" / "tiny")
     with pytest.raises(ConfigError, match="does not say how the model was trained"):

@@ -17,12 +17,11 @@ from tactic_codec import container, metrics
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec
 from tactic_codec.errors import ConfigError, DataError
-from tactic_codec.networks import heads
+from tactic_codec.networks import heads, measures
 from tactic_codec.networks.codec import TacticNetwork
-from tactic_codec.networks.heads import Logits
+from tactic_codec.networks.heads import LAST_LAYER, Logits
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training import loss
-from tactic_codec.training import objective as objective_room
 from tactic_codec.training.checkpoint import CHECKPOINT, LOG
 from tactic_codec.training.config import (
     DataConfig,
@@ -33,10 +32,9 @@ from tactic_codec.training.config import (
     TrainingConfig,
 )
 from tactic_codec.training.data import Crops, Example, ImageFolders, Part, batches, scan
-from tactic_codec.training.evaluate import Figures, _at_each_level, evaluate
+from tactic_codec.training.evaluate import Figures, evaluate
 from tactic_codec.training.loop import (
     Step,
-    _build_optimizer,
     build_network,
     draw_levels,
     load_trained,
@@ -346,10 +344,10 @@ def test_equation_1_is_the_mean_squared_error() -> None:
     x_hat_BCHW = x_BCHW.clone()
     x_hat_BCHW[0, 0, 0, 0] = 0.6
     expected = 0.36 / 96
-    found = loss.distortion(x_hat_BCHW, x_BCHW, 1.0)
+    found = measures.distortion(x_hat_BCHW, x_BCHW, 1.0)
     assert found.tolist() == pytest.approx([2 * expected, 0])
-    assert loss.distortion(x_hat_BCHW, x_BCHW, 255.0).mean() == pytest.approx(expected * 65025)
-    low = loss.distortion(x_hat_BCHW.bfloat16(), x_BCHW, 1.0)
+    assert measures.distortion(x_hat_BCHW, x_BCHW, 255.0).mean() == pytest.approx(expected * 65025)
+    low = measures.distortion(x_hat_BCHW.bfloat16(), x_BCHW, 1.0)
     assert low.dtype == torch.float32
 
 
@@ -379,9 +377,11 @@ def test_distillation_is_the_divergence_from_the_teacher() -> None:
         sum(p * math.log(p / q) for p, q in zip(*rows, strict=True))
         for rows in zip(teacher.tolist(), student.tolist(), strict=True)
     ]
-    found = loss.divergence(student.log(), teacher.log() + 3)
+    found = measures.divergence(student.log(), teacher.log() + 3)
     assert found.tolist() == pytest.approx(expected)
-    assert loss.divergence(teacher.log(), teacher.log()).tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert measures.divergence(teacher.log(), teacher.log()).tolist() == pytest.approx(
+        [0, 0], abs=1e-6
+    )
 
 
 def test_the_feature_error_is_relative_to_the_teacher_s_energy() -> None:
@@ -389,7 +389,7 @@ def test_the_feature_error_is_relative_to_the_teacher_s_energy() -> None:
     nothing = [torch.zeros_like(t) for t in teacher]
     half = [t / 2 for t in teacher]
     for found, expected in ((teacher, 0), (nothing, 1), (half, 0.25)):
-        assert loss.feature_error(found, teacher).tolist() == pytest.approx([expected] * 2)
+        assert measures.feature_error(found, teacher).tolist() == pytest.approx([expected] * 2)
 
 
 def test_equation_9_weighs_the_terms() -> None:
@@ -794,7 +794,6 @@ def test_auto_is_bfloat16_where_the_processor_multiplies_it(
     able: bool, tiny_head: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able}, raising=False)
-    objective_room._fast_low.cache_clear()
     network = TacticNetwork(SMALL_RESIDUAL, heads.build_head("tiny", 2))
     seen: list[bool] = []
     network.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
@@ -802,7 +801,6 @@ def test_auto_is_bfloat16_where_the_processor_multiplies_it(
     for precision in ("auto", "float32", "bfloat16"):
         stage = replace(STAGE, precision=precision)
         objective(torch.rand(1, 3, 32, 32), torch.tensor([0]), torch.tensor([0]), stage)
-    objective_room._fast_low.cache_clear()
     assert seen == [able, False, True]
 
 
@@ -865,12 +863,13 @@ def check_real_files(
 
 
 @pytest.mark.slow
-def test_a_picture_too_plain_for_readers_limits_is_measured(tiny: Codec) -> None:
+def test_a_picture_too_plain_for_readers_limits_is_measured(tiny: Codec, tmp_path: Path) -> None:
     """Of strangers' files so few bytes would not be decoded to so many pixels."""
-    plain = np.full((2100, 2100, 3), 128, np.uint8)
-    measured = [costs for _, costs in _at_each_level(tiny, plain)]
+    Image.new("RGB", (2100, 2100), "grey").save(tmp_path / "plain.png")
+    measured = evaluate(tiny, [Example(tmp_path / "plain.png", 0)], 2100)
     assert len(measured) == len(tiny.model.levels)
-    assert container.default_max_pixels(measured[0].payload) < measured[0].area == 2100 * 2100
+    payload = round(measured[0].payload_bpp * 2100 * 2100 / 8)
+    assert container.default_max_pixels(payload) < 2100 * 2100
 
 
 def test_evaluation_counts_right_answers(tiny: Codec, data: ImageFolders) -> None:
@@ -908,17 +907,20 @@ def test_a_part_is_named_by_its_folder(data: ImageFolders, pictures: Path) -> No
     assert part.folder == pictures
 
 
-def test_last_layer_learns_at_its_own_speed() -> None:
-    task = TaskConfig("efficientnet_lite0", speed=0.1, last_speed=25.0)
-    config = TrainingConfig(name="run", stage=(StageConfig(steps=1, beta=1.0),), task=task)
-    network = build_network(config, classes=3)
+def test_parts_learn_at_speeds_of_their_own(data: ImageFolders, tmp_path: Path) -> None:
+    """Adam's first step moves a weight by the learning rate, whatever its gradient is."""
+    task = TaskConfig("efficientnet_lite0", "published", speed=0.1, last_speed=25.0)
+    config = replace(staged(steps=1, alpha=1.0, learning_rate=1e-4), task=task)
+    before = state_of(build_network(config, 2))
+    after = state_of(train(config, data, tmp_path))
 
-    groups = _build_optimizer(network, config).param_groups
+    weights = [name for name, _ in build_network(config, 2).named_parameters()]
 
-    assert network.head is not None
-    of_head = [group for group in groups if group["speed"] in (0.1, 25.0)]
-    trunk, last = sorted(of_head, key=lambda group: group["speed"])
-    assert [p.shape for p in last["params"]] == [(3, 1280), (3,)]
-    head = sum(len(group["params"]) for group in (trunk, last))
-    assert head == len(list(network.head.parameters()))
-    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+    def moved(*begins: str, but: str = "nothing") -> float:
+        chosen = [n for n in weights if n.startswith(begins) and not n.startswith(but)]
+        return max((after[name] - before[name]).abs().max().item() for name in chosen)
+
+    assert moved("analysis.", "synthesis.") == pytest.approx(1e-4, rel=1e-2)
+    assert moved("prior.") == pytest.approx(1e-3, rel=1e-2)
+    assert moved("head.", but=LAST_LAYER) == pytest.approx(1e-5, rel=0.2)  # as far as float32 goes
+    assert moved(LAST_LAYER) == pytest.approx(2.5e-3, rel=1e-2)

@@ -1,11 +1,12 @@
 """``tactic bench``: how fast this machine codes."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tactic_codec.cli import files, options
-from tactic_codec.cli.console import Console, display, opened, table
+from tactic_codec.cli.console import display, opened, table
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _PEER = "avif"
 @options.threads
 @options.model
 @options.device
-@options.max_pixels
+@options.read_pixels
 @options.as_json
 def bench(
     picture: str,
@@ -77,30 +78,35 @@ def bench(
         height, width, _ = pixels.shape
         if not as_json:
             console.line(f"{source.title}: {width}x{height}, {codec.model.name} -q {level}")
-        _print(console, timings, width * height, as_json)
-
-
-def _print(console: Console, timings: "list[Timing]", pixels: int, as_json: bool) -> None:
-    peers = {t.step: t.milliseconds for t in timings if t.coder == _PEER}
-    rows = [["coder", "step", "bytes", "ms", "slowest", "MP/s", f"x {_PEER}"]]
-    for timing in timings:
-        speed = pixels / timing.milliseconds / 1000
-        ratio = timing.milliseconds / peers[timing.step] if timing.step in peers else None
-        if as_json:
-            console.json(
-                {
-                    "coder": timing.coder,
-                    "step": timing.step,
-                    "bytes": timing.bytes,
-                    "ms": round(timing.milliseconds, 3),
-                    "slowest_ms": round(timing.slowest, 3),
-                    f"of_{_PEER}": ratio and round(ratio, 3),
-                    "megapixels_per_second": round(speed, 3),
-                }
-            )
-        shown = "" if ratio is None else f"{ratio:.2f}"
-        figures = [f"{timing.milliseconds:.1f}", f"{timing.slowest:.1f}", f"{speed:.2f}", shown]
-        rows.append([display(timing.coder), timing.step, str(timing.bytes), *figures])
-    if not as_json:
-        for line in table(rows, left=(0, 1)):
+        rows = list(_rows(timings, width * height))
+        for row in rows if as_json else ():
+            console.json(row)
+        for line in () if as_json else table([_TITLES, *map(_cells, rows)], left=(0, 1)):
             console.line(line)
+
+
+def _rows(timings: "list[Timing]", pixels: int) -> Iterator[dict[str, Any]]:
+    """Yield the facts of each step, by the names of JSON."""
+    # Ratios are of what is printed, so that whoever reads it finds the same.
+    times = {(t.coder, t.step): round(t.milliseconds, 6) for t in timings}
+    for timing in timings:
+        own, peer = times[timing.coder, timing.step], times.get((_PEER, timing.step))
+        yield {
+            "coder": timing.coder,
+            "step": timing.step,
+            "bytes": timing.bytes,
+            "ms": own,
+            "slowest_ms": round(timing.slowest, 6),
+            f"of_{_PEER}": peer and round(own / peer, 6),
+            "megapixels_per_second": round(pixels / own / 1000, 6),
+        }
+
+
+_COLUMNS = {"coder": "", "step": "", "bytes": "d", "ms": ".1f", "slowest_ms": ".1f"}
+_COLUMNS |= {"megapixels_per_second": ".2f", f"of_{_PEER}": ".2f"}
+_TITLES = ["coder", "step", "bytes", "ms", "slowest", "MP/s", f"x {_PEER}"]
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    shown = ("" if row[n] is None else format(row[n], form) for n, form in _COLUMNS.items())
+    return list(map(display, shown))

@@ -28,7 +28,7 @@ from tactic_codec.cli.files import FRAMES
     help="How many classes to print, the most likely first.",
 )
 @options.model
-@options.running
+@options.decoding
 @options.talking
 def classify(
     paths: list[str],

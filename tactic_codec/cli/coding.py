@@ -316,7 +316,7 @@ def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
     help="Write pictures at the size that was coded, where that is smaller than their own.",
 )
 @options.model
-@options.running
+@options.decoding
 @options.talking
 def decompress(
     asked: Asked,

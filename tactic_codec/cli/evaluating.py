@@ -3,7 +3,8 @@
 import json
 import os
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,58 +16,40 @@ from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, U
 
 if TYPE_CHECKING:
     from tactic_codec.evaluation.coders import Coder, ModelCoder
-    from tactic_codec.evaluation.formats import Report
     from tactic_codec.evaluation.pictures import Folder
-    from tactic_codec.model import Model
+    from tactic_codec.evaluation.results import Report
     from tactic_codec.rivals import Setting
-    from tactic_codec.tasks import Question, Task
+    from tactic_codec.tasks import Question
 
 _CACHE = "cache"
+_POOLED = "--train-data"
+"""Name of the folder that all training pictures together stand for."""
 
 Grids = dict[str, "tuple[Setting, ...]"]
 
 
-# Generic since click 8.4, and older ones will do.
-class _Grids(click.ParamType):  # type: ignore[type-arg]
-    """``CODER=1,2,3``."""
-
-    name = "grid"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> "tuple[str, tuple[Setting, ...]]":
+def _grids(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Grids:
+    """Read ``CODER=1,2,3``, each."""
+    grids: Grids = {}
+    for value in values:
         coder, _, numbers = value.partition("=")
         try:
-            return coder, tuple(dict.fromkeys(_number(text) for text in numbers.split(",")))
+            settings = map(float, numbers.split(","))
+            grids[coder] = tuple(dict.fromkeys(int(s) if s.is_integer() else s for s in settings))
         except ValueError:
-            self.fail(f"{value!r} is not of the form avif=10,20,35", param, ctx)
+            raise click.BadParameter(f"{value!r} is not of the form avif=10,20,35") from None
+    return grids
 
 
-class _Range(click.ParamType):  # type: ignore[type-arg]
-    """``LOW:HIGH``, two shares."""
-
-    name = "range"
-
-    def convert(
-        self,
-        value: str | tuple[float, float],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[float, float]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            low, high = (float(text) for text in value.split(":"))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form 0.5:0.85", param, ctx)
-        if not 0 <= low < high <= 1:
-            self.fail(f"0 <= LOW < HIGH <= 1 is expected, not {value}", param, ctx)
-        return low, high
-
-
-def _number(text: str) -> "Setting":
-    value = float(text)
-    return int(value) if value.is_integer() else value
+def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, float]:
+    """Read ``LOW:HIGH``, two shares."""
+    try:
+        low, high = map(float, value.split(":"))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not of the form 0.5:0.85") from None
+    if not 0 <= low < high <= 1:
+        raise click.BadParameter(f"0 <= LOW < HIGH <= 1 is expected, not {value}")
+    return low, high
 
 
 @click.command(
@@ -117,7 +100,7 @@ def _number(text: str) -> "Setting":
 @click.option(
     "--qualities",
     "grids",
-    type=_Grids(),
+    callback=_grids,
     metavar="CODER=Q,Q...",
     multiple=True,
     help="Measure a codec at these qualities (jpeg2000: compression ratios), or a model at these "
@@ -156,8 +139,8 @@ def _number(text: str) -> "Setting":
 @click.option(
     "--range",
     "within",
-    type=_Range(),
-    default=(0.0, 1.0),
+    callback=_range,
+    default="0:1",
     metavar="LOW:HIGH",
     help="Take BD-rates over agreements, or mean IoUs, from LOW to HIGH, as in 0.5:0.85. By "
     "default over all that both curves reach.",
@@ -198,7 +181,7 @@ def eval(
     data: tuple[str, ...],
     out: str,
     codecs: tuple[str, ...],
-    grids: "tuple[tuple[str, tuple[Setting, ...]], ...]",
+    grids: Grids,
     efforts: tuple[int, ...],
     size: int,
     held_out: bool,
@@ -250,61 +233,75 @@ def eval(
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
-        from tactic_codec.evaluation import formats, pictures, run
-        from tactic_codec.evaluation.bench import Bench, work_of
+        from tactic_codec.evaluation import formats, pictures
         from tactic_codec.evaluation.cache import Cache
         from tactic_codec.evaluation.coders import models_at
+        from tactic_codec.evaluation.evaluate import Evaluation
         from tactic_codec.evaluation.keeper import Keeper
 
         _check_out(out, force)
         work.collect_warnings(image.ImageWarning)
-        models = tuple(dict.fromkeys(models))
-        loaded = [
-            load_model(name, device=running.device, threads=running.threads) for name in models
-        ]
-        reference = loaded[0]
+        device, threads = running.device, running.threads
+        names = dict.fromkeys(models)
+        loaded = {name: load_model(name, device=device, threads=threads) for name in names}
+        reference = loaded[models[0]]
         task = _judge(console, judge, judge_input, judge_output) if judge else None
-        task = task or _task(reference.model, (*data, *train_data))
+        with options.refused(ConfigError):
+            task = task or pictures.task_of(reference.model, (*data, *train_data))
         witness = task.witness(reference.model)
         notes = [formats.EFFORT_NOTE] if any(efforts) else []
-        own = models_at(dict(zip(models, loaded, strict=True)), running.device, efforts)
-        coders = _coders(console, own, codecs, dict(grids), notes)
+        coders = _coders(console, models_at(loaded, device, efforts), codecs, grids, notes)
         compare = _has_scipy(console, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None
 
-        def folder(path: str, found: Sequence[listing.Listed]) -> "Folder":
-            limits: dict[str, Any] = {"jobs": running.jobs, "max_pixels": running.max_pixels}
-            read = listing.load(console, task, found, witness.classes, size, **limits)
+        def read(path: str, found: Sequence[listing.Listed]) -> "Folder":
+            read = listing.load(console, task, found, witness.classes, size, running)
             return pictures.folder(task, path, read, witness.labels)
 
-        list_one = partial(listing.list_folder, console, task)
-        listed = {path: list_one(path) for path in dict.fromkeys(data)}
-        chosen = {p: listing.choose(p, found, kept_out, limit) for p, found in listed.items()}
-        folders = [folder(path, found) for path, found in chosen.items()]
+        def in_folders(paths: Sequence[str]) -> dict[str, list[listing.Listed]]:
+            return {p: listing.list_folder(console, task, p) for p in dict.fromkeys(paths)}
+
+        listed = in_folders(data)
+        folders = []
+        for path, found in listed.items():
+            chosen = [item.name for item in found]
+            if kept_out is not None:
+                chosen = pictures.keep_held_out(display(path), chosen, kept_out)
+            chosen = pictures.spread(chosen, limit)
+            folders.append(read(path, [listing.Listed(path, name) for name in chosen]))
         os.makedirs(out, exist_ok=True)
         cache = Cache(Path(out, _CACHE))
-        keeper = Keeper(Path(keep_decoded)) if keep_decoded else None
         heads = None
         if steps:
-            to_train_on = listing.to_train_on(listed, kept_out, train_data, list_one)
-            training = {path: folder(path, found) for path, found in to_train_on.items()}
-            by_folder = {p: training[p if p in training else listing.POOLED] for p in listed}
+            if train_data:
+                pool = list(chain(*in_folders(train_data).values()))
+                training = dict.fromkeys(listed, read(_POOLED, pictures.thinned(pool)))
+            else:
+                seen = kept_out or frozenset()
+                training = {
+                    path: read(path, pictures.thinned([i for i in found if i.name not in seen]))
+                    for path, found in listed.items()
+                }
             with options.torch_for("--retrain-head"):
                 from tactic_codec.evaluation.retrain import Retrainer
-            heads = Retrainer(task, reference, by_folder, cache, steps, running.device)
-        advance = console.progress(work_of(folders, coders, heads))
-        report = run.run(
-            folders,
-            coders,
-            Bench(reference, cache, running.device, running.jobs, advance, keeper, task),
+            heads = Retrainer(task, reference, training, cache, steps, device)
+        evaluation = Evaluation(
+            reference,
+            cache,
+            task,
+            device,
+            running.jobs,
+            keeper=Keeper(Path(keep_decoded)) if keep_decoded else None,
+            heads=heads,
+            compare=compare,
+            within=within,
             size=size,
             held_out=held_out,
             limit=limit,
-            within=within,
-            heads=heads,
-            compare=compare,
-            notes=notes,
+            notes=tuple(notes),
         )
+        advance = console.progress(evaluation.work_of(folders, coders))
+        report = replace(evaluation, advance=advance).run(folders, coders)
         console.close()
         _write(console, out, report)
         if talking.as_json:
@@ -322,16 +319,6 @@ def _check_out(out: str, force: bool) -> None:
             f"{display(out)} holds other files than those of tactic eval; choose another folder, "
             "or use it with -f"
         )
-
-
-def _task(model: "Model", folders: Sequence[str]) -> "Task[Any, Any]":
-    """Return the task that folders are for; what does not go together is a wrong command line."""
-    from tactic_codec.evaluation import pictures
-
-    try:
-        return pictures.task_of(model, folders)
-    except ConfigError as exc:
-        raise click.UsageError(display(str(exc))) from exc
 
 
 def _judge(
@@ -380,31 +367,25 @@ def _coders(
         click.BadParameter: ``--qualities`` names no coder, or has a setting that it does not take.
         TacError: a codec that was asked for is not there.
     """
-    from tactic_codec.evaluation import coders
+    from tactic_codec.evaluation.coders import RivalCoder
     from tactic_codec.rivals import RIVALS, rival
 
-    found: list[coders.ModelCoder | coders.RivalCoder] = list(models)
+    found: list[ModelCoder | RivalCoder] = list(models)
     for name in dict.fromkeys(codecs) or RIVALS:
-        try:
-            found.append(coders.RivalCoder(rival(name)))
-        except BackendUnavailable as exc:
-            if codecs:
-                raise
-            notes.append(f"{name} is left out: {exc}")
-            console.warn(name, f"left out: {exc}")
-        except ConfigError as exc:
-            raise click.BadParameter(str(exc), param_hint="'--codec'") from exc
-    unknown = grids.keys() - {coder.name for coder in found}
-    if unknown:
-        known = ", ".join(coder.name for coder in found)
-        raise click.BadParameter(
-            f"there is no coder {min(unknown)!r} here; there are: {known}",
-            param_hint="'--qualities'",
-        )
-    try:
+        with options.refused(ConfigError, hint="'--codec'"):
+            try:
+                found.append(RivalCoder(rival(name)))
+            except BackendUnavailable as exc:
+                if codecs:
+                    raise
+                notes.append(f"{name} is left out: {exc}")
+                console.warn(name, f"left out: {exc}")
+    with options.refused(ConfigError, UnknownLevel, hint="'--qualities'"):
+        unknown = grids.keys() - {coder.name for coder in found}
+        if unknown:
+            known = ", ".join(coder.name for coder in found)
+            raise ConfigError(f"there is no coder {min(unknown)!r} here; there are: {known}")
         return [coder.at(grids[coder.name]) if coder.name in grids else coder for coder in found]
-    except (ConfigError, UnknownLevel) as exc:
-        raise click.BadParameter(str(exc), param_hint="'--qualities'") from exc
 
 
 def _has_scipy(console: Console, notes: list[str]) -> bool:

@@ -28,13 +28,10 @@ _WIDTHS = (5, 7, 5, 6, 9, 5, 20, 9, 9, 8)  # rows are printed as frames come in
     epilog=options.examples("tactic info photo.tac", "tactic info -r --json coded/"),
 )
 @options.inputs
-@options.max_pixels
+@options.read_pixels
 @options.talking
 def info(
-    paths: list[str],
-    recursive: bool,
-    max_pixels: int | None,
-    talking: options.Talking,
+    paths: list[str], recursive: bool, max_pixels: int | None, talking: options.Talking
 ) -> None:
     """Show the headers of .tac files, one row for each frame. Nothing is decoded.
 
@@ -94,7 +91,7 @@ def _model_names() -> dict[bytes, str]:
     help="Also decode the symbols, with the tables of the installed model. No network runs.",
 )
 @options.model
-@options.max_pixels
+@options.max_pixels("as info; with --symbols as decompress")
 @options.talking
 def test(
     paths: list[str],
@@ -113,35 +110,28 @@ def test(
         raise click.UsageError("-m goes with --symbols only: headers and checksums need no model")
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
-        tables = _Tables(model) if symbols else None
+        decode = _decodes(model) if symbols else None
         # Only decoding costs more than its bytes.
         limit = max_pixels if symbols else max_pixels or DEFAULT_MAX_PIXELS
         items = files.frames(sources, max_pixels=limit)
         advance = console.progress(files.total_bytes(sources))
         for source, group in groupby(items, key=lambda item: item.source):
-            _test_file(console, source, group, tables, advance, talking.as_json)
+            _test_file(console, source, group, decode, advance, talking.as_json)
 
 
-class _Tables:
-    """The models whose tables decode symbols: the one that was named, or each frame's own."""
+def _decodes(name: str | None) -> Callable[[Frame], object]:
+    """Return what decodes a frame's symbols, by the tables of a model or of each frame's own."""
+    from tactic_codec import model
 
-    def __init__(self, name: str | None) -> None:
-        from tactic_codec import model
-
-        self._only = None if name is None else model.find(name)
-        self._find = model.find_fingerprint
-
-    def check(self, frame: Frame) -> None:
-        """Decode a frame's symbols and forget them; raises TacError where that fails."""
-        model = self._only or self._find(frame.fingerprint)
-        model.decode_symbols(frame)
+    only = None if name is None else model.find(name)
+    return lambda frame: (only or model.find_fingerprint(frame.fingerprint)).decode_symbols(frame)
 
 
 def _test_file(
     console: Console,
     source: Source,
     items: Iterable[FrameItem],
-    tables: _Tables | None,
+    decode: Callable[[Frame], object] | None,
     advance: Callable[[int], None],
     as_json: bool,
 ) -> None:
@@ -150,8 +140,8 @@ def _test_file(
         frames += 1
         try:
             frame = item.frame
-            if tables:
-                tables.check(frame)
+            if decode:
+                decode(frame)
         except (TacError, OSError) as exc:
             place = f"frame {item.number}: " if item.several else ""
             errors.append(place + reason(exc, source.path))

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from tactic_codec.cli.console import Advance, Console, display, opened, table
 from tactic_codec.errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    from tactic_codec.evaluation.pictures import Picture
     from tactic_codec.model import Model
     from tactic_codec.training.loop import Step
 
@@ -144,7 +143,7 @@ def train(
             threads=threads,
             command=shlex.join(["tactic", *sys.argv[1:]]),
             force=force,
-            progress=_Steps(console),
+            progress=_shown(console),
             say=console.say,
         )
         if model is not None and config is None and not teachers:
@@ -178,14 +177,17 @@ def export(run: Path, out: Path, force: bool, quiet: bool) -> None:
 def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Path) -> None:
     """Show a specialist beside other codecs at equal bytes, on pictures that training kept out."""
     from tactic_codec.codec import load_model
-    from tactic_codec.evaluation import equal, formats, plot
+    from tactic_codec.evaluation import equal, formats, pictures, plot
     from tactic_codec.tasks import CLASSIFY
 
-    def read(folder: Path, names: Sequence[str], size: int) -> "list[Picture]":
-        listed = listing.named(str(folder), names)
-        return listing.load(console, CLASSIFY, listed, model.head(CLASSIFY.name).classes, size)
-
-    report = equal.compare_kept_out(load_model(model.path), folders, read)
+    head = model.head(CLASSIFY.name)
+    size = int(model.manifest["training"]["config"]["data"]["size"])
+    chosen = []
+    for folder in map(str, folders):
+        listed = [listing.Listed(folder, n) for n in equal.kept_out(model, Path(folder))]
+        found = listing.load(console, CLASSIFY, listed, head.classes, size, options.Running())
+        chosen.append(pictures.folder(CLASSIFY, folder, found, head.labels))
+    report = equal.compare(load_model(model.path), chosen)
     written = {"comparison.md": formats.as_markdown(report).encode("utf-8", "surrogateescape")}
     try:
         written["comparison.png"] = plot.draw(report, ["png"])["png"]
@@ -198,22 +200,22 @@ def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Pat
     console.say(f"{', '.join(written)} are in {run}")
 
 
-class _Steps:
-    """Shows steps of training: a bar on a terminal, a line now and then elsewhere."""
+def _shown(console: Console) -> "Callable[[Step, int], None]":
+    """Return what shows steps: a bar on a terminal, a line now and then elsewhere."""
+    bar: list[Advance] = []
+    done = 0
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._advance: Advance | None = None
-        self._done = 0
-
-    def __call__(self, step: "Step", steps: int) -> None:
-        if self._advance is None:
-            self._advance = self._console.progress(steps)
+    def show(step: "Step", steps: int) -> None:
+        nonlocal done
+        if not bar:
+            bar.append(console.progress(steps))
         text = f"step {step.step} of {steps}: {_figures(step)}"
-        self._advance(step.step - self._done, text)
-        self._done = step.step
-        if not self._console.has_bar and (step.step % _LINES_EVERY == 0 or step.step == steps):
-            self._console.say(text)
+        bar[0](step.step - done, text)
+        done = step.step
+        if not console.has_bar and (done % _LINES_EVERY == 0 or done == steps):
+            console.say(text)
+
+    return show
 
 
 def _figures(step: "Step") -> str:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from inspect import signature
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from tactic_codec.cli import files, outputs
+from tactic_codec.cli.console import display
 from tactic_codec.container import DEFAULT_MAX_PIXELS
 from tactic_codec.errors import BackendUnavailable, UnknownLevel
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from tactic_codec.codec import Codec
     from tactic_codec.container import Frame
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
 # As in the runtime room, which would bring NumPy into --help; a test compares the two.
 DEVICES = ("auto", "cpu", "cuda", "torch-cpu")
@@ -24,10 +27,10 @@ DEVICES = ("auto", "cpu", "cuda", "torch-cpu")
 MAX_EFFORT = 3
 
 
-def compose(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+def compose(*decorators: Decorator) -> Decorator:
     """Return one decorator that applies several, the first one's option shown first."""
 
-    def apply(function: F) -> F:
+    def apply(function: Command) -> Command:
         for decorator in reversed(decorators):
             function = decorator(function)
         return function
@@ -40,7 +43,7 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def reading(role: str) -> Callable[[F], F]:
+def reading(role: str) -> Decorator:
     """Return the options that say how the ONNX file of a role reads pictures."""
     return compose(
         click.option(
@@ -124,14 +127,21 @@ threads = click.option(
     help="Processors that one network may use. By default 1 where -j is above 1, else all that "
     "this process may use, by its affinity and its cgroup's quota.",
 )
-max_pixels = click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    metavar="N",
-    help=f"Refuse pictures with more pixels. By default {DEFAULT_MAX_PIXELS}. When .tac files are "
-    "decoded, 4.2 million for a file below 64 KiB and more for larger files; a stream also has a "
-    "limit for its sum.",
-)
+
+
+def max_pixels(default: str) -> Decorator:
+    """Return the option that limits pictures, whether they are read, decoded or only named."""
+    return click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        metavar="N",
+        help=f"Refuse pictures with more than N pixels. By default {default}.",
+    )
+
+
+read_pixels = max_pixels(f"{DEFAULT_MAX_PIXELS}")
+_BY_SIZE = "4.2 million for a .tac file below 64 KiB and more for larger files"
+decoded_pixels = max_pixels(f"{_BY_SIZE}; a stream also has a limit for its sum")
 recursive = click.option("-r", "--recursive", is_flag=True, help="Take the files below folders.")
 force = click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
@@ -139,41 +149,25 @@ quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Report each file on standard error.")
 
 
-def inputs(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command its inputs as the argument ``paths``: those it names, and those of a list."""
+def gathered(name: str, make: Callable[..., Any], *decorators: Decorator) -> Decorator:
+    """Give a command what is made of several options as one argument.
 
-    @wraps(command)
-    def call(
-        *args: Any, paths: tuple[str, ...], files_from: str | None, null: bool, **named: Any
-    ) -> None:
-        listed = _listed(files_from, null)
-        if not paths and listed is None:
-            raise click.UsageError("there is no input; name a file, a folder, or '-'")
-        command(*args, paths=[*paths, *(listed or ())], **named)
+    Args:
+        name: of the argument.
+        make: called with the options that it has parameters for, by their names.
+        decorators: that add these options, and others.
+    """
+    taken = tuple(signature(make).parameters)
 
-    argument = click.argument("paths", nargs=-1, metavar="IN...")
-    return compose(argument, files_from, null, recursive)(call)
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def call(*args: Any, **named: Any) -> None:
+            made = make(**{option: named.pop(option) for option in taken})
+            command(*args, **{name: made}, **named)
 
+        return compose(*decorators)(call)
 
-def inputs_and_output(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command what the command line says of files, as its argument ``asked``."""
-
-    @wraps(command)
-    def call(
-        *args: Any,
-        paths: tuple[str, ...],
-        files_from: str | None,
-        null: bool,
-        output: str | None,
-        force: bool,
-        skip_existing: bool,
-        **named: Any,
-    ) -> None:
-        asked = outputs.Asked(paths, _listed(files_from, null), output, force, skip_existing)
-        command(*args, asked=asked, **named)
-
-    argument = click.argument("paths", nargs=-1, metavar="IN... [OUT]")
-    return compose(argument, output, files_from, null, recursive, force, skip_existing)(call)
+    return decorate
 
 
 def _listed(path: str | None, null: bool) -> list[str] | None:
@@ -183,6 +177,24 @@ def _listed(path: str | None, null: bool) -> list[str] | None:
     if null:
         raise click.UsageError("-0 is for --files-from: it says how the names of the list end")
     return None
+
+
+def _inputs(paths: tuple[str, ...], files_from: str | None, null: bool) -> list[str]:
+    listed = _listed(files_from, null)
+    if not paths and listed is None:
+        raise click.UsageError("there is no input; name a file, a folder, or '-'")
+    return [*paths, *(listed or ())]
+
+
+def _asked(
+    paths: tuple[str, ...],
+    files_from: str | None,
+    null: bool,
+    output: str | None,
+    force: bool,
+    skip_existing: bool,
+) -> outputs.Asked:
+    return outputs.Asked(paths, _listed(files_from, null), output, force, skip_existing)
 
 
 class Running(NamedTuple):
@@ -195,10 +207,18 @@ class Running(NamedTuple):
         max_pixels: of a picture; None where nothing was said.
     """
 
-    device: str
-    jobs: int
-    threads: int | None
-    max_pixels: int | None
+    device: str = "auto"
+    jobs: int = 1
+    threads: int | None = None
+    max_pixels: int | None = None
+
+
+def _running(device: str, jobs: int, threads: int | None, max_pixels: int | None) -> Running:
+    if jobs == 0:
+        from tactic_codec.runtime.machine import processors
+
+        jobs = processors()
+    return Running(device, jobs, threads or (1 if jobs > 1 else None), max_pixels)
 
 
 class Talking(NamedTuple):
@@ -209,37 +229,26 @@ class Talking(NamedTuple):
     verbose: bool
 
 
-def running(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --device, --jobs, --threads and --max-pixels as its argument ``running``."""
+_many = (files_from, null, recursive)
+inputs = gathered("paths", _inputs, click.argument("paths", nargs=-1, metavar="IN..."), *_many)
+"""Gives a command its inputs as ``paths``, those of a list among them; and ``recursive``."""
 
-    @wraps(command)
-    def call(
-        *args: Any,
-        device: str,
-        jobs: int,
-        threads: int | None,
-        max_pixels: int | None,
-        **named: Any,
-    ) -> None:
-        if jobs == 0:
-            from tactic_codec.runtime.machine import processors
+inputs_and_output = gathered(
+    "asked",
+    _asked,
+    *(click.argument("paths", nargs=-1, metavar="IN... [OUT]"), output, *_many),
+    *(force, skip_existing),
+)
+"""Gives a command what the command line says of files, as ``asked``; and ``recursive``."""
 
-            jobs = processors()
-        if jobs > 1:
-            threads = threads or 1
-        command(*args, running=Running(device, jobs, threads, max_pixels), **named)
+running = gathered("running", _running, device, jobs, threads, read_pixels)
+"""Gives a command --device, --jobs, --threads and --max-pixels as ``running``."""
 
-    return compose(device, jobs, threads, max_pixels)(call)
+decoding = gathered("running", _running, device, jobs, threads, decoded_pixels)
+"""The same for commands that decode files, which limit pictures by the size of these."""
 
-
-def talking(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --json, --quiet and --verbose as its argument ``talking``."""
-
-    @wraps(command)
-    def call(*args: Any, as_json: bool, quiet: bool, verbose: bool, **named: Any) -> None:
-        command(*args, talking=Talking(as_json, quiet, verbose), **named)
-
-    return compose(as_json, quiet, verbose)(call)
+talking = gathered("talking", Talking, as_json, quiet, verbose)
+"""Gives a command --json, --quiet and --verbose as ``talking``."""
 
 
 @contextmanager
@@ -263,13 +272,23 @@ def torch_for(what: str) -> Iterator[None]:
         ) from exc
 
 
+@contextmanager
+def refused(*errors: type[Exception], hint: str | None = None) -> Iterator[None]:
+    """Turn what is refused within it into a wrong command line: of an option, or of all of it."""
+    try:
+        yield
+    except errors as exc:
+        message = display(str(exc))
+        if hint is None:
+            raise click.UsageError(message) from exc
+        raise click.BadParameter(message, param_hint=hint) from exc
+
+
 def level_of(codec: "Codec", quality: int | None) -> int:
     """Return the quality level to use; one that the model does not have is a wrong command line."""
     level = codec.model.default_level if quality is None else quality
-    try:
+    with refused(UnknownLevel, hint="'-q'"):
         codec.model.level(level)
-    except UnknownLevel as exc:
-        raise click.BadParameter(str(exc), param_hint="'-q'") from exc
     return level
 
 

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tactic_codec.cli import files, options, work
-from tactic_codec.cli.console import Console, display, opened, table
+from tactic_codec.cli.console import display, opened, table
 from tactic_codec.cli.files import FRAMES, FrameItem
 from tactic_codec.errors import ConfigError, DataError, UnknownModel
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tactic_codec.codec import Codec
     from tactic_codec.container import Frame
     from tactic_codec.metrics import LabelMap
-    from tactic_codec.report import Fidelity, Pixels, Row, Totals
+    from tactic_codec.report import Pixels, Row
 
 
 @click.command(
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     help="json prints one object a line; the last has the totals.",
 )
 @options.model
-@options.running
+@options.decoding
 @options.talking
 def bpp_report(
     paths: tuple[str, ...],
@@ -119,17 +120,17 @@ def bpp_report(
         elif form == "csv":
             console.text(report.as_csv(rows, sums))
         else:
-            _print_table(console, rows, sums)
+            cells = [[display(cell) for cell in row] for row in report.as_table(rows, sums)]
+            for line in (*table(cells, left=(-1,)), *map(display, report.notes(sums))):
+                console.line(line)
 
 
 def _codecs(names: str) -> list[str]:
     """Return the codecs of --with, each of which can be used here; see `rivals.rival`."""
     from tactic_codec.rivals import rival
 
-    try:
+    with options.refused(ConfigError, hint="'--with'"):
         return [rival(name).name for name in dict.fromkeys(filter(None, names.split(",")))]
-    except ConfigError as exc:
-        raise click.BadParameter(str(exc), param_hint="'--with'") from exc
 
 
 def _why_no_pixels(rows: Sequence["Row"]) -> str:
@@ -138,22 +139,15 @@ def _why_no_pixels(rows: Sequence["Row"]) -> str:
     return "label maps are of no use here: no model of these files can segment; see --model"
 
 
+@dataclass(frozen=True)
 class _Assessor:
     """Assesses frames with what belongs to them; used by several threads."""
 
-    def __init__(
-        self,
-        codec_of: "Callable[[Frame], Codec]",
-        originals: str | None,
-        rivals: Sequence[str],
-        masks: str | None,
-        max_pixels: int | None,
-    ) -> None:
-        self._codec_of = codec_of
-        self._originals = originals
-        self._rivals = rivals
-        self._masks = masks
-        self._max_pixels = max_pixels
+    codec_of: "Callable[[Frame], Codec]"
+    originals: str | None
+    rivals: Sequence[str]
+    masks: str | None
+    max_pixels: int | None
 
     def __call__(self, item: FrameItem) -> "tuple[Row, UnknownModel | None]":
         """Return a frame's row, and why its model is missing where it may be.
@@ -172,7 +166,7 @@ class _Assessor:
             file=item.source.path,
             number=item.number,
             original=self._original(item),
-            rivals=self._rivals,
+            rivals=self.rivals,
             given={
                 "classify": _folder_name(item),
                 "segment": self._label_map(item) if can_segment else None,
@@ -182,29 +176,29 @@ class _Assessor:
 
     def _known_codec(self, frame: "Frame") -> "tuple[Codec | None, UnknownModel | None]":
         try:
-            return self._codec_of(frame), None
+            return self.codec_of(frame), None
         except UnknownModel as exc:
-            if self._originals is not None or self._masks is not None:
+            if self.originals is not None or self.masks is not None:
                 raise
             return None, exc
 
     def _original(self, item: FrameItem) -> "Pixels | None":
         from tactic_codec import picture as image
 
-        if self._originals is None:
+        if self.originals is None:
             return None
-        path = Path(find_original(self._originals, item))
-        return image.load(path, max_pixels=self._max_pixels or image.DEFAULT_MAX_PIXELS)
+        path = Path(find_original(self.originals, item))
+        return image.load(path, max_pixels=self.max_pixels or image.DEFAULT_MAX_PIXELS)
 
     def _label_map(self, item: FrameItem) -> "LabelMap | None":
         from tactic_codec import picture as image
 
-        if self._masks is None:
+        if self.masks is None:
             return None
-        path = os.path.join(self._masks, item.stem + ".png")
+        path = os.path.join(self.masks, item.stem + ".png")
         if not os.path.isfile(path):
             raise DataError(f"there is no label map {display(path)}")
-        limit = self._max_pixels or image.DEFAULT_MAX_PIXELS
+        limit = self.max_pixels or image.DEFAULT_MAX_PIXELS
         return image.load_labels(Path(path), max_pixels=limit)
 
 
@@ -240,83 +234,3 @@ def find_original(folder: str, item: FrameItem) -> str:
         raise DataError(f"there is no original {wanted} with the suffix of a picture")
     several = ", ".join(map(display, found))
     raise DataError(f"there are several originals {wanted}: {several}; keep one of them")
-
-
-# --- The table ------------------------------------------------------------------------------------
-
-
-def _print_table(console: Console, rows: Sequence["Row"], sums: "Totals") -> None:
-    lines = [*(_table_cells(row) for row in rows), _mean_line(sums), _sum_line(sums)]
-    named = dict.fromkeys(name for line in lines for name in line if name != "file")
-    columns = [name for name in (*named, "file") if any(line.get(name) for line in lines)]
-    cells = [[line.get(name, "") for name in columns] for line in lines]
-    for text in table([columns, *cells], left=(-1,)):
-        console.line(text)
-    for text in _footnotes(sums):
-        console.line(text)
-
-
-def _table_cells(row: "Row") -> dict[str, str]:
-    size = row.size
-    cells = {
-        "bytes": str(size.bytes),
-        "size": f"{size.width}x{size.height}",
-        **_bpp_cells(size.bpp, size.payload_bpp, size.ideal_bpp),
-        "model": display(row.model),
-        "level": str(size.level),
-        **_fidelity_cells("", row.fidelity),
-    }
-    for rival in row.rivals:
-        cells[f"{rival.codec} bytes"] = f"{'' if rival.fits else '>'}{rival.bytes}"
-        cells |= _fidelity_cells(f"{rival.codec} ", rival.fidelity)
-    for verdict in row.verdicts.values():
-        cells |= verdict.cells
-    cells["file"] = display(row.file) + (f" frame {row.frame}" if row.frame > 1 else "")
-    return cells
-
-
-def _mean_line(sums: "Totals") -> dict[str, str]:
-    cells = {
-        "bytes": f"{sums.mean_bytes:.1f}",
-        **_bpp_cells(sums.mean_bpp, sums.mean_payload_bpp, sums.mean_ideal_bpp),
-        **_fidelity_cells("", sums.fidelity),
-    }
-    for rival in sums.rivals:
-        cells[f"{rival.codec} bytes"] = f"{rival.bytes:.1f}"
-        cells |= _fidelity_cells(f"{rival.codec} ", rival.fidelity)
-    for summary in sums.summaries.values():
-        cells |= summary.mean_cells
-    return {**cells, "file": "mean"}
-
-
-def _sum_line(sums: "Totals") -> dict[str, str]:
-    cells = {"bytes": str(sums.bytes), "bpp": f"{sums.total_bpp:.4f}"}
-    for summary in sums.summaries.values():
-        cells |= summary.sum_cells
-    return {**cells, "file": f"sum of {sums.frames}"}
-
-
-def _bpp_cells(bpp: float, payload: float, ideal: float | None) -> dict[str, str]:
-    return {
-        "bpp": f"{bpp:.4f}",
-        "payload_bpp": f"{payload:.4f}",
-        "ideal_bpp": "-" if ideal is None else f"{ideal:.4f}",
-    }
-
-
-def _fidelity_cells(prefix: str, fidelity: "Fidelity | None") -> dict[str, str]:
-    if fidelity is None:
-        return {}
-    return {f"{prefix}psnr": f"{fidelity.psnr:.2f}", f"{prefix}ms_ssim": f"{fidelity.ms_ssim:.4f}"}
-
-
-def _footnotes(sums: "Totals") -> list[str]:
-    notes = [
-        f"{rival.codec}: for {rival.over} of {sums.frames} pictures even the lowest quality has "
-        "more bytes (>)"
-        for rival in sums.rivals
-        if rival.over
-    ]
-    for summary in sums.summaries.values():
-        notes += map(display, summary.notes)
-    return notes

@@ -27,7 +27,7 @@ _TOLD = 3  # classes that -v names of a picture
     help="Write the picture with the classes' colours laid over it, not the label map.",
 )
 @options.model
-@options.running
+@options.decoding
 @options.talking
 def segment(
     asked: Asked,

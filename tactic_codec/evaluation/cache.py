@@ -20,14 +20,11 @@ HASH_DIGITS = 32  # 128 bits: against accidents and collisions, not against forg
 
 
 class Cache:
-    """A folder of shelves.
+    """A folder of shelves, made when something is first put into it; without one, in memory."""
 
-    Attributes:
-        folder: made when something is first put into it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._shelves: dict[str, Shelf] = {}
 
     def shelf(self, key: Mapping[str, Any]) -> "Shelf":
         """Return what is known under a key, which is anything that JSON holds.
@@ -35,19 +32,22 @@ class Cache:
         Raises:
             OSError: the folder cannot be read.
         """
-        return Shelf(self.folder, _canonical(key))
+        name = _canonical(key)
+        if self._folder is not None:
+            return Shelf(self._folder / f"{_digest(name)}.jsonl", name)
+        return self._shelves.setdefault(name, Shelf(None, name))
 
 
 class Shelf:
     """Facts of pictures, by the hash of their pixels; for one thread."""
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, path: Path | None, key: str) -> None:
         self._key = key
-        self._path = folder / f"{_digest(key)}.jsonl"
+        self._path = path
         self._known: dict[str, Facts] = {}
         self._ends_whole = True
-        if self._path.exists():
-            text = self._path.read_text(encoding="utf-8", errors="replace")
+        if path and path.exists():
+            text = path.read_text(encoding="utf-8", errors="replace")
             self._ends_whole = text.endswith("\n") or not text
             for line in text.splitlines():
                 self._take(line)
@@ -64,6 +64,9 @@ class Shelf:
         Raises:
             OSError: they cannot be written.
         """
+        self._known[picture] = facts
+        if self._path is None:
+            return
         named = {"picture": picture, **facts}
         line = _canonical({**named, "check": self._check(named)})
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +74,6 @@ class Shelf:
             # A run that was killed may have left half a line behind.
             stream.write(("" if self._ends_whole else "\n") + line + "\n")
         self._ends_whole = True
-        self._known[picture] = facts
 
     def _take(self, line: str) -> None:
         """Believe a line if it is whole."""

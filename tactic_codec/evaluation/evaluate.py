@@ -1,109 +1,133 @@
 """Measure coders on pictures: what a task network makes of what comes back.
 
-picture ─ code, decode ─▶ bytes, PSNR, MS-SSIM, facts ─ all pictures ─▶ Point… ─▶ Curve of a coder
+picture ─ on the shelf? ─ else code, decode ─▶ bytes, PSNR, MS-SSIM, facts ─▶ shelf
+facts of all pictures ─▶ Point… ─▶ Curve of a coder … ─▶ Report
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
 from tactic_codec import metrics
 from tactic_codec.codec import Codec
-from tactic_codec.evaluation.bench import MAX_BPP, Bench, Heads, work_at
-from tactic_codec.evaluation.coders import Coded, Coder, Uncompressed, runtime_identity
-from tactic_codec.evaluation.comparisons import Comparison, comparisons
-from tactic_codec.evaluation.curves import Curve, Point
+from tactic_codec.evaluation.cache import Cache
+from tactic_codec.evaluation.coders import Coder, Identity, Uncompressed, runtime_identity
+from tactic_codec.evaluation.keeper import Keeper
 from tactic_codec.evaluation.pictures import Folder, Picture
+from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
 from tactic_codec.rivals import Setting
-from tactic_codec.tasks import Facts, Question
+from tactic_codec.tasks import CLASSIFY, Facts, Question, Scores
+
+MAX_BPP = 1.2
+"""Above it a codec's own grid of qualities is left: the next point would not matter to anybody."""
+
+
+class Heads(Protocol):
+    """Trains task networks, see `tactic_codec.evaluation.retrain`."""
+
+    @property
+    def steps(self) -> int:
+        """Steps for each point."""
+
+    def scores(
+        self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[Facts]
+    ) -> Scores:
+        """Train a head on what a coder gives back, and ask it about a folder's pictures."""
 
 
 @dataclass(frozen=True)
-class FolderResult:
-    """All that was measured on a folder.
+class Evaluation:
+    """Who answers, what is known already, how the work is done, and what is said of it.
 
     Attributes:
-        folder: its name.
-        images: how many.
-        labelled: whether the truth of all of them is known.
-        uncompressed: the pictures themselves.
-        curves: of models and codecs, in the order of the coders.
-        comparisons: of every model with every other curve.
-    """
-
-    folder: str
-    images: int
-    labelled: bool
-    uncompressed: Point
-    curves: tuple[Curve, ...]
-    comparisons: tuple[Comparison, ...]
-
-
-def evaluate(
-    folders: Sequence[Folder],
-    coders: Sequence[Coder],
-    bench: Bench,
-    *,
-    within: tuple[float, float] = (0.0, 1.0),
-    heads: Heads | None = None,
-    compare: bool = True,
-) -> list[FolderResult]:
-    """Measure every coder at each of its settings on every folder.
-
-    Args:
-        folders: their pictures.
-        coders: what is measured.
-        bench: whose reference's task network answers.
-        within: the shares over which BD-rates are taken.
+        reference: its task network answers.
+        cache: of earlier measurements.
+        task: what is asked.
+        device: that the reference's runtime was opened for.
+        jobs: pictures to work on at once.
+        advance: is told how much of `work_of` was done.
+        keeper: keeps what coders give back.
         heads: trains heads for every point, where that is wanted.
         compare: whether to compute BD-rates.
-
-    Raises:
-        TacError: a coder cannot code a picture; a curve without it would be another curve.
-        UnknownTask: the reference has no network for the task.
-        BackendUnavailable: ``compare`` is true and SciPy is missing.
+        within: the shares over which BD-rates are taken.
+        size: side of squares, in pixels, where the task is asked about such.
+        held_out: whether only pictures were taken that training had kept out.
+        limit: most pictures of a folder; None for all.
+        notes: what was left out, and why.
     """
-    examiner = _Examiner(bench, heads)
-    results = []
-    for folder in folders:
-        before = examiner.measured(folder, Uncompressed(), 0)
-        uncompressed = examiner.point(folder, Uncompressed(), 0, before, before)
-        curves = tuple(examiner.curve(folder, coder, before) for coder in coders)
-        compared = tuple(comparisons(curves, within)) if compare else ()
-        results.append(
-            FolderResult(
-                folder.name, len(folder.pictures), folder.labelled, uncompressed, curves, compared
-            )
+
+    reference: Codec
+    cache: Cache
+    task: Question[Any, Any] = CLASSIFY
+    device: str = "auto"
+    jobs: int = 1
+    advance: Callable[[int], None] = lambda work: None
+    keeper: Keeper | None = None
+    heads: Heads | None = None
+    compare: bool = True
+    within: tuple[float, float] = (0.0, 1.0)
+    size: int | None = None
+    held_out: bool = False
+    limit: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def run(self, folders: Sequence[Folder], coders: Sequence[Coder]) -> Report:
+        """Measure every coder at each of its settings on every folder, at least one.
+
+        Raises:
+            TacError: a coder cannot code a picture; a curve without it would be another curve.
+            UnknownTask: the reference has no network for the task.
+            BackendUnavailable: ``compare`` is true and SciPy is missing.
+            OSError: the cache cannot be read or written.
+        """
+        model = self.reference.model
+        return Report(
+            task=self.task,
+            size=None if self.task.whole else self.size,
+            reference=(model.name, model.fingerprint.hex()),
+            witness=self.task.witness(model),
+            held_out=self.held_out,
+            limit=self.limit,
+            within=self.within,
+            retrained_steps=self.heads.steps if self.heads else None,
+            notes=self.notes,
+            folders=tuple(self.on_folder(folder, coders) for folder in folders),
         )
-    return results
 
+    def work_of(self, folders: Sequence[Folder], coders: Sequence[Coder]) -> int:
+        """Return the most work there may be: pictures to measure and steps of heads."""
+        settings = 1 + sum(len(coder.grid) for coder in coders)
+        return settings * sum(self._work_at(folder) for folder in folders)
 
-class _Examiner:
-    """Measures coders on folders, and keeps what the reference says of the pictures themselves."""
+    def _work_at(self, folder: Folder) -> int:
+        return len(folder.pictures) + (self.heads.steps if self.heads else 0)
 
-    def __init__(self, bench: Bench, heads: Heads | None) -> None:
-        self._bench = bench
-        self._heads = heads
-        witness = bench.task.witness(bench.reference.model)
-        self._answers = {"reference": {**witness.identity, **runtime_identity(bench.device)}}
-        self._before: dict[str, Any] = {}
+    def on_folder(self, folder: Folder, coders: Sequence[Coder]) -> FolderResult:
+        """Measure coders on one folder; errors as `run`."""
+        before = self._measured(folder, Uncompressed(), 0)
+        uncompressed = self._point(folder, Uncompressed(), 0, before, before)
+        curves = tuple(self._curve(folder, coder, before) for coder in coders)
+        compared = tuple(comparisons(curves, self.within)) if self.compare else ()
+        images = len(folder.pictures)
+        return FolderResult(folder.name, images, folder.labelled, uncompressed, curves, compared)
 
-    def curve(self, folder: Folder, coder: Coder, before: Sequence[Facts]) -> Curve:
+    def _curve(self, folder: Folder, coder: Coder, before: Sequence[Facts]) -> Curve:
         """Measure a coder at its settings, until its files are larger than anybody asked for."""
         points = []
         for number, setting in enumerate(coder.grid, start=1):
-            found = self.measured(folder, coder, setting)
-            points.append(self.point(folder, coder, setting, found, before))
+            found = self._measured(folder, coder, setting)
+            points.append(self._point(folder, coder, setting, found, before))
             if coder.open_ended and points[-1].bpp > MAX_BPP:
-                left = len(coder.grid) - number
-                self._bench.advance(left * work_at(folder, self._heads))
+                self.advance((len(coder.grid) - number) * self._work_at(folder))
                 break
         points.sort(key=lambda point: point.bpp)
         return Curve(coder.name, coder.kind, coder.describe(), tuple(points))
 
-    def point(
+    def _point(
         self,
         folder: Folder,
         coder: Coder,
@@ -112,86 +136,64 @@ class _Examiner:
         before: Sequence[Facts],
     ) -> Point:
         """Put measurements together, and train a head where that is wanted."""
-        reached = point(self._bench.task, setting, found, before, folder.pictures)
-        if self._heads:
-            scores = self._heads.scores(folder, coder, setting, before)
-            reached = replace(reached, retrained=scores)
-            self._bench.advance(self._heads.steps)
-        return reached
+        pictures = folder.pictures
+        bits = [8 * f["bytes"] / (p.pixels.size // 3) for f, p in zip(found, pictures, strict=True)]
+        size, psnr, ms_ssim = (
+            float(np.mean([facts[name] for facts in found]))
+            for name in ("bytes", "psnr", "ms_ssim")
+        )
+        scores = self.task.scores(found, before, [picture.truth for picture in pictures])
+        bpp = float(np.mean(bits))
+        point = Point(setting, len(found), size, bpp, psnr, ms_ssim, scores)
+        if self.heads:
+            point = replace(point, retrained=self.heads.scores(folder, coder, setting, before))
+            self.advance(self.heads.steps)
+        return point
 
-    def measured(self, folder: Folder, coder: Coder, setting: Setting) -> list[Facts]:
-        """Return the measurements of all pictures."""
-        return self._bench.facts(folder.pictures, coder, setting, self._answers, self._measure)
+    def _measured(self, folder: Folder, coder: Coder, setting: Setting) -> list[Facts]:
+        """Return the facts of all pictures, from the cache where it has them."""
+        shelf = self.cache.shelf({"coder": coder.identity(setting), "reference": self._answers})
+        keeper = self.keeper
+        missing = [
+            picture
+            for picture in folder.pictures
+            if picture.hash not in shelf or (keeper and keeper.lacks(coder, setting, picture))
+        ]
+        self.advance(len(folder.pictures) - len(missing))
 
-    def _measure(self, picture: Picture, coded: Coded) -> Facts:
-        def before() -> Any:
-            if picture.content not in self._before:
-                answer = self._bench.task.ask(self._bench.reference, picture.pixels)
-                self._before[picture.content] = answer
-            return self._before[picture.content]
+        def measure(picture: Picture) -> Facts:
+            coded = coder.code(picture.pixels, setting)
+            if keeper:
+                keeper.keep(coder, setting, picture, coded.decoded)
+            answer = self.task.ask(self.reference, coded.decoded)
+            return {
+                "bytes": coded.bytes,
+                "psnr": metrics.finite_psnr(picture.pixels, coded.decoded),
+                "ms_ssim": metrics.ms_ssim(picture.pixels, coded.decoded),
+                **self.task.facts(picture.truth, answer, lambda: self._before(picture)),
+            }
 
-        return measure(self._bench.task, self._bench.reference, picture, coded, before)
+        executor = ThreadPoolExecutor(self.jobs, thread_name_prefix="tactic")
+        try:
+            results = (map if self.jobs == 1 else executor.map)(measure, missing)
+            for picture, facts in zip(missing, results, strict=True):
+                shelf.put(picture.hash, facts)
+                self.advance(1)
+        finally:
+            executor.shutdown(cancel_futures=True)
+        return [shelf[picture.hash] for picture in folder.pictures]
 
+    @cached_property
+    def _answers(self) -> Identity:
+        witness = self.task.witness(self.reference.model)
+        return {**witness.identity, **runtime_identity(self.device)}
 
-def measure(
-    task: Question[Any, Any],
-    reference: Codec,
-    picture: Picture,
-    coded: Coded,
-    before: Callable[[], Any] | None = None,
-) -> Facts:
-    """Compare a decoded picture with its original.
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        """What the reference says of the pictures themselves, by their content."""
+        return {}
 
-    Args:
-        task: what is asked.
-        reference: its task network answers.
-        picture: the original.
-        coded: what came back of it.
-        before: returns the answer for the original; None where agreement does not count.
-
-    Returns:
-        What the cache keeps: ``bytes`` of the file; ``psnr`` in dB, at most 100; ``ms_ssim``, 0 to
-        1; and the task's own facts.
-
-    Raises:
-        UnknownTask: the reference has no network for the task.
-    """
-    return {
-        "bytes": coded.bytes,
-        "psnr": metrics.finite_psnr(picture.pixels, coded.decoded),
-        "ms_ssim": metrics.ms_ssim(picture.pixels, coded.decoded),
-        **task.facts(picture.truth, task.ask(reference, coded.decoded), before),
-    }
-
-
-def point(
-    task: Question[Any, Any],
-    setting: Setting,
-    found: Sequence[Facts],
-    before: Sequence[Facts],
-    pictures: Sequence[Picture],
-) -> Point:
-    """Put the measurements of pictures together.
-
-    Args:
-        task: scores them.
-        setting: at which they were coded.
-        found: what was measured of each, at least one.
-        before: the same of the pictures themselves.
-        pictures: of which they are.
-    """
-
-    def mean(name: str) -> float:
-        return float(np.mean([facts[name] for facts in found]))
-
-    areas = [picture.pixels.size // 3 for picture in pictures]
-    bits = [8 * facts["bytes"] / area for facts, area in zip(found, areas, strict=True)]
-    return Point(
-        setting=setting,
-        images=len(found),
-        bytes=mean("bytes"),
-        bpp=float(np.mean(bits)),
-        psnr=mean("psnr"),
-        ms_ssim=mean("ms_ssim"),
-        scores=task.scores(found, before, [picture.truth for picture in pictures]),
-    )
+    def _before(self, picture: Picture) -> Any:
+        if picture.content not in self._known:
+            self._known[picture.content] = self.task.ask(self.reference, picture.pixels)
+        return self._known[picture.content]

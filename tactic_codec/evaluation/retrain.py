@@ -13,7 +13,8 @@ weights.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from tactic_codec.codec import Codec
 from tactic_codec.errors import DataError
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import Coder, head_identity
-from tactic_codec.evaluation.pictures import Folder, Picture
+from tactic_codec.evaluation.pictures import Folder
 from tactic_codec.networks.folder import load_network
 from tactic_codec.networks.heads import build_head, classify
 from tactic_codec.picture import Pixels
@@ -108,12 +109,16 @@ class Retrainer:
             }
         )
         if any(picture.hash not in shelf for picture in folder.pictures):
-            head = self._trained(lesson, Decoded(training.pictures, coder, setting))
+
+            @cache  # few steps do not see all of them
+            def decoded(number: int) -> Pixels:
+                return coder.code(training.pictures[number].pixels, setting).decoded
+
+            head = self._trained(lesson, decoded)
             # The way in which the model's own head is asked.
             asked = Codec(self._reference.model, _HeadRuntime(head, self._device))
             for picture in folder.pictures:
-                decoded = coder.code(picture.pixels, setting).decoded
-                answer = self._task.ask(asked, decoded)
+                answer = self._task.ask(asked, coder.code(picture.pixels, setting).decoded)
                 shelf.put(picture.hash, self._task.facts(picture.truth, answer))
         found = [shelf[picture.hash] for picture in folder.pictures]
         return self._task.scores(found, before, [picture.truth for picture in folder.pictures])
@@ -133,7 +138,7 @@ class Retrainer:
         lines = (f"{p.hash} {'' if self._task.key(p.truth) else p.truth}" for p in folder.pictures)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def _trained(self, lesson: Lesson, decoded: "Decoded") -> nn.Module:
+    def _trained(self, lesson: Lesson, decoded: Callable[[int], Pixels]) -> nn.Module:
         """Train a head on decoded pictures."""
         head = self.start()
         optimizer = torch.optim.Adam(lesson.groups(head))
@@ -141,7 +146,7 @@ class Retrainer:
         for step in range(self.steps):
             for group in optimizer.param_groups:
                 group["lr"] = group["highest"] * share_of_rate(step, self.steps)
-            loss = lesson.loss(head, decoded.__getitem__, random)
+            loss = lesson.loss(head, decoded, random)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if lesson.clip is not None:
@@ -158,33 +163,6 @@ class Retrainer:
             head = load_network(self._reference.model, self._task.name)
         # Evaluation mode throughout: statistics of normalisations stay, and nothing drops out.
         return head.eval().to(self._device)
-
-
-class Decoded:
-    """Pictures by their number as a coder gives them back, each coded when it is first looked at.
-
-    Args:
-        pictures: to learn from; few steps do not see all of them.
-        coder: gives them back,
-        setting: at this setting.
-    """
-
-    def __init__(self, pictures: Sequence[Picture], coder: Coder, setting: Setting) -> None:
-        self._pictures = pictures
-        self._coder = coder
-        self._setting = setting
-        self._known: dict[int, Pixels] = {}
-
-    def __getitem__(self, number: int) -> Pixels:
-        """Return a picture, uint8 [H, W, 3].
-
-        Raises:
-            TacError: it cannot be coded.
-        """
-        if number not in self._known:
-            pixels = self._pictures[number].pixels
-            self._known[number] = self._coder.code(pixels, self._setting).decoded
-        return self._known[number]
 
 
 class _HeadRuntime:

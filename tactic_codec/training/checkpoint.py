@@ -38,6 +38,8 @@ _STATE = {"config", "step", "network", "optimizer", "log_bytes"}
 class Learner(NamedTuple):
     """What a run consists of while it trains."""
 
+    config: TrainingConfig
+    device: str
     network: TacticNetwork
     optimizer: Adam
     average: AveragedModel | None  # of the network's weights
@@ -51,18 +53,17 @@ class Learner(NamedTuple):
         return network.eval()
 
 
-def save(run: Path, config: TrainingConfig, learner: Learner, step: int, anew: int = 0) -> None:
+def save(run: Path, learner: Learner, step: int, anew: int) -> None:
     """Replace the run's checkpoint; its log must have been flushed.
 
     Args:
         run: the folder.
-        config: of the run.
         learner: what is saved.
         step: how many steps are behind it.
         anew: step at which the optimizer's moments started.
     """
     state = {
-        "config": json.dumps(asdict(config)),
+        "config": json.dumps(asdict(learner.config)),
         "step": step,
         "anew": anew,
         "network": _learned_state(learner.network),
@@ -72,16 +73,14 @@ def save(run: Path, config: TrainingConfig, learner: Learner, step: int, anew: i
     if learner.average:
         state["average"] = _learned_state(learner.trained)
         state["averaged"] = int(learner.average.n_averaged)
-    if learner.teacher and config.task.learn:
+    if learner.teacher and learner.config.task.learn:
         state["teacher"] = learner.teacher.state_dict()
-    sibling = run / f"{CHECKPOINT}.new"
-    torch.save(state, sibling)
-    os.replace(sibling, run / CHECKPOINT)
     weights = {k: halved(v) for k, v in _learned_state(learner.trained).items()}
     about = {"config": str(state["config"]), "step": str(step)}
-    sibling = run / f"{CARRIED}.new"
-    safetensors.torch.save_file(weights, sibling, about)
-    os.replace(sibling, run / CARRIED)
+    torch.save(state, run / f"{CHECKPOINT}.new")
+    safetensors.torch.save_file(weights, run / f"{CARRIED}.new", about)
+    for name in (CHECKPOINT, CARRIED):
+        os.replace(run / f"{name}.new", run / name)
 
 
 def halved(weight: Tensor) -> Tensor:
@@ -96,16 +95,16 @@ class Resumed(NamedTuple):
     anew: int  # step at which the optimizer's moments started
 
 
-def resume(run: Path, config: TrainingConfig, learner: Learner, device: str) -> Resumed:
+def resume(run: Path, learner: Learner) -> Resumed:
     """Load the checkpoint, or the weights where there is none, and say where the run goes on.
 
     Raises:
         ConfigError: they belong to another configuration, or are damaged.
     """
-    path = run / CHECKPOINT
+    path, config = run / CHECKPOINT, learner.config
     if not path.exists():
-        return _resume_weights(run / CARRIED, config, learner)
-    state = _load(path, device)
+        return _resume_weights(run / CARRIED, learner)
+    state = _load(path, learner.device)
     step: int = state["step"]
     _check_continues(state["config"], config, step, path)
     _load_state(learner.network, state["network"], path)
@@ -118,7 +117,7 @@ def resume(run: Path, config: TrainingConfig, learner: Learner, device: str) -> 
     return Resumed(step, state.get("anew", 0))
 
 
-def _resume_weights(path: Path, config: TrainingConfig, learner: Learner) -> Resumed:
+def _resume_weights(path: Path, learner: Learner) -> Resumed:
     if not path.exists():
         return Resumed(0, 0)
     try:
@@ -126,7 +125,7 @@ def _resume_weights(path: Path, config: TrainingConfig, learner: Learner) -> Res
             about = opened.metadata() or {}
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         step = int(about["step"])
-        _check_continues(about["config"], config, step, path)
+        _check_continues(about["config"], learner.config, step, path)
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as exc:
         raise ConfigError(f"{path} is damaged: {exc}; give another --run folder") from exc
     _load_state(learner.network, weights, path)

@@ -13,20 +13,23 @@
     [evaluation]             how often, on how many images
     [[stage]]                one or more, run in order; each is eq 9 with its own weights
 
-Whatever a file leaves out takes the default below. Unknown keys are refused: a misspelt setting
-that is silently ignored costs a day of training.
+A field's type says what it may be, its rules which range it has; what several fields have to agree
+on stands in `agreements`. Whatever a file leaves out takes the default below. Unknown keys are
+refused: a misspelt setting that is silently ignored costs a day of training.
 """
 
 import dataclasses
 import math
 import re
 import tomllib
-import types
 import typing
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
 
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import ConfigError, DamagedModel
@@ -40,8 +43,6 @@ from tactic_codec.model import (
 from tactic_codec.networks.codec import Quantisation
 from tactic_codec.networks.residual import ResidualConfig
 
-T = TypeVar("T")
-
 Uncoded = Literal["none"]
 """The task network learns alone, on images that are not coded. It then is the teacher."""
 
@@ -52,23 +53,60 @@ Precision = Literal["float32", "bfloat16", "auto"]
 """``auto`` is bfloat16 on CUDA and on CPUs with AMX, which multiply matrices of it faster."""
 
 
+class Rule(NamedTuple):
+    """What holds for a field's value, and how to say so."""
+
+    holds: Callable[[Any], bool]
+    said: str
+
+
+POSITIVE = Rule(lambda value: 0 < value < math.inf, "must be positive")
+NOT_NEGATIVE = Rule(lambda value: 0 <= value < math.inf, "must not be negative")
+BY_EIGHT = Rule(lambda value: value % 8 == 0, "must be a multiple of 8")
+BELOW_ONE = Rule(lambda value: 0 <= value < 1, "must be 0 or more and below 1")
+AN_OFFSET = Rule(lambda value: value <= PLAIN_OFFSET, f"must be at most {PLAIN_OFFSET}")
+FROM_ONE = Rule(lambda value: 1 <= value < math.inf, "must be at least 1 and finite")
+A_RANGE = Rule(lambda ends: 0 < ends[0] <= ends[1] <= 1, "must be a range within 0 to 1")
+A_SEED = Rule(lambda value: 0 <= value < 2**32, f"must be 0 to {2**32 - 1}")
+A_SCALE = Rule(lambda ends: 0 < ends[0] <= ends[1] <= 4, "must be a range above 0, to 4 at most")
+A_SIDE = Rule(lambda side: 0 <= side <= 4096, "must be 0 to 4096")
+TWO = Rule(lambda sides: len(sides) <= 2, "is one side, or height and width")
+COLOURS = Rule(lambda values: len(values) in (0, 1, 3), "has one value, or one for each colour")
+FINITE = Rule(math.isfinite, "must be finite")
+SOME = Rule(lambda values: len(values) > 0, "needs at least one: write [[stage]]")
+A_LEVEL = Rule(lambda count: 1 <= count <= MAX_LEVELS, f"must be 1 to {MAX_LEVELS}")
+A_COLOUR = Rule(lambda text: bool(re.fullmatch("#[0-9a-f]{6}", text)), "must be as #804080")
+A_NAME = Rule(
+    lambda name: name.replace("-", "").replace("_", "").isalnum(),
+    "must be letters, digits, - and _",
+)
+
+Count = Annotated[int, POSITIVE]
+Positive = Annotated[float, POSITIVE]
+Weight = Annotated[float, NOT_NEGATIVE]
+Share = Annotated[float, BELOW_ONE]
+Side = Annotated[int, POSITIVE, BY_EIGHT]
+Offset = Annotated[float, POSITIVE, AN_OFFSET]
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """Widths of the paper's transforms, in channels."""
 
-    latent: int = 64
-    analysis: int = 64
-    synthesis: tuple[int, int] = (64, 48)
+    latent: Count = 64
+    analysis: Count = 64
+    synthesis: tuple[Count, Count] = (64, 48)
 
 
 @dataclass(frozen=True)
 class LevelsConfig:
     """Quality levels of one network."""
 
-    count: int = 8
-    first_gain: float = 0.1  # what level 1 starts to multiply latents by
-    last_gain: float = 2.0  # the same of the last level; those between in equal ratios
-    draw_power: float = 1.0  # 1: all come as often; 2: half of the images get the lowest quarter
+    count: Annotated[int, A_LEVEL] = 8
+    first_gain: Positive = 0.1  # what level 1 starts to multiply latents by
+    last_gain: Positive = 2.0  # the same of the last level; those between in equal ratios
+    # 1: all come as often; 2: half of the images get the lowest quarter.
+    draw_power: Annotated[float, FROM_ONE] = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,9 +116,9 @@ class TaskConfig:
     network: str = "efficientnet_lite0"
     weights: Literal["published", "random"] = "random"
     learn: bool = True  # False keeps it as it starts; gradients still pass through to the codec
-    speed: float = 1.0  # its learning rate over the codec's
-    last_speed: float | None = None  # likewise of the layer that names the classes; None: as speed
-    input_size: int | None = None  # side of the images it reads, in pixels; None: the network's own
+    speed: Positive = 1.0  # its learning rate over the codec's
+    last_speed: Positive | None = None  # likewise of the layer that names the classes; None: speed
+    input_size: Count | None = None  # side of the images it reads, in pixels; None: its own
 
 
 @dataclass(frozen=True)
@@ -88,7 +126,7 @@ class MasksConfig:
     """The classes of label maps, where the task network segments."""
 
     labels: tuple[str, ...]  # a name for each of the values 0, 1, …; other values are void
-    colours: tuple[str, ...]  # of each class, such as "#804080"
+    colours: tuple[Annotated[str, A_COLOUR], ...]  # of each class, such as "#804080"
 
 
 @dataclass(frozen=True)
@@ -97,12 +135,12 @@ class DataConfig:
 
     test: float = 0.2  # share of each folder that training never sees and results are given on
     calibration: float = 0.05  # share that training never sees and tables are counted on
-    draw: tuple[float, ...] = ()  # how often each folder is drawn; empty: by number of images
+    draw: tuple[Positive, ...] = ()  # how often each folder is drawn; empty: by number of images
     test_shares: tuple[float, ...] = ()  # a test share for each folder, where they differ
-    scale: tuple[float, float] = (0.35, 1.0)  # share of the image's area that a crop covers
-    colour: float = 0.0  # brightness, contrast and saturation vary by up to this share
-    size: int = 224  # side of images in evaluation; of pictures with label maps the longer side
-    workers: int = 0  # processes that read images; 0 reads in the training process
+    scale: Annotated[tuple[float, float], A_RANGE] = (0.35, 1.0)  # of the area that a crop covers
+    colour: Share = 0.0  # brightness, contrast and saturation vary by up to this share
+    size: Side = 224  # side of images in evaluation; of pictures with label maps the longer side
+    workers: Annotated[int, NOT_NEGATIVE] = 0  # processes that read images; 0: the training one
 
 
 @dataclass(frozen=True)
@@ -113,13 +151,21 @@ class EntropyConfig:
     shared: tuple[int, ...] = ()
     linear: bool = False  # at the end contexts are learned instead, see `entropy.LinearContexts`
 
+    def __post_init__(self) -> None:
+        _ = self.contexts
+
+    @property
+    def contexts(self) -> ContextModel:
+        """The contexts of ``own`` and ``shared``."""
+        return ContextModel(self.own, self.shared)
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """Evaluation on real bitstreams while training."""
 
-    every: int = 500  # steps
-    images: int = 200  # test images of each folder
+    every: Count = 500  # steps
+    images: Count = 200  # test images of each folder
     final: int | None = None  # likewise of each level when training has ended; None: all
 
 
@@ -127,26 +173,26 @@ class EvaluationConfig:
 class StageConfig:
     """A stretch of training with one objective: L = L_D + alpha · L_T + beta · L_R (eq 9)."""
 
-    steps: int
-    beta: float  # weight of the rate, per bit a pixel, at level 1
-    beta_ratio: float = 1.0  # a level's beta over that of the level below it
-    alpha: float = 1.0  # weight of the task loss, at level 1; 0 trains without the task network
-    alpha_ratio: float = 1.0  # a level's alpha over that of the level below it
-    label: float = 1.0  # weight in the task loss of the cross-entropy with the true label
-    dice: float = 0.0  # of the Dice loss of masks, the gamma of equation 10
-    distill: float = 0.0  # of the divergence from the teacher's prediction
-    features: float = 0.0  # of the error of the teacher's features
+    steps: Count
+    beta: Weight  # weight of the rate, per bit a pixel, at level 1
+    beta_ratio: Positive = 1.0  # a level's beta over that of the level below it
+    alpha: Weight = 1.0  # of the task loss, at level 1; 0 trains without the task network
+    alpha_ratio: Positive = 1.0  # a level's alpha over that of the level below it
+    label: Weight = 1.0  # weight in the task loss of the cross-entropy with the true label
+    dice: Weight = 0.0  # of the Dice loss of masks, the gamma of equation 10
+    distill: Weight = 0.0  # of the divergence from the teacher's prediction
+    features: Weight = 0.0  # of the error of the teacher's features
     name: str = "joint"
-    batch: int = 32
-    size: int = 224  # side of the training crops, in pixels; a multiple of 8
-    learning_rate: float = 1e-3
-    warmup: int = 0  # steps in which the learning rate rises to its first value
-    final_learning_rate: float | None = None  # reached along a half cosine; None: constant
-    pixel_scale: float = 1.0  # L_D is the mean squared error of pixels in [0, pixel_scale]
+    batch: Count = 32
+    size: Side = 224  # side of the training crops, in pixels
+    learning_rate: Positive = 1e-3
+    warmup: Annotated[int, NOT_NEGATIVE] = 0  # steps in which the learning rate rises to that
+    final_learning_rate: Weight | None = None  # reached along a half cosine; None: constant
+    pixel_scale: Positive = 1.0  # L_D is the mean squared error of pixels in [0, pixel_scale]
     quantisation: Quantisation | Uncoded = "noise"  # see TacticNetwork.forward
-    offset: float = 0.5  # latents are rounded to nearest, or below 0.5 with a dead zone
+    offset: Offset = 0.5  # latents are rounded to nearest, or below 0.5 with a dead zone
     precision: Precision = "float32"  # of convolutions; losses keep float32
-    clip: float | None = None  # longest gradient; None: any
+    clip: Positive | None = None  # longest gradient; None: any
 
 
 @dataclass(frozen=True)
@@ -158,30 +204,30 @@ class TeacherConfig:
     """
 
     network: str  # an ONNX file, or the name of a task network with published weights
-    weight: float = 1.0  # of its distance in the task loss
-    draw: float = 1.0  # how often a batch is shown to it, over how often to the others
-    scale: tuple[float, float] = (1.0, 1.0)  # it sees crops at scales drawn from this range
-    size: tuple[int, ...] = ()  # side, or height and width, that it reads; 0: any
+    weight: Positive = 1.0  # of its distance in the task loss
+    draw: Positive = 1.0  # how often a batch is shown to it, over how often to the others
+    scale: Annotated[tuple[float, float], A_SCALE] = (1.0, 1.0)  # that it sees crops at
+    size: Annotated[tuple[Annotated[int, A_SIDE], ...], TWO] = ()  # that it reads; 0: any
     outputs: tuple[str, ...] = ()  # that count; any tensors of the graph
     layout: Literal["nchw", "nhwc", None] = None
     order: Literal["rgb", "bgr", None] = None
-    range: float | None = None
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    range: Positive | None = None
+    mean: Annotated[tuple[Annotated[float, FINITE], ...], COLOURS] = ()
+    std: Annotated[tuple[Positive, ...], COLOURS] = ()
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """A whole run."""
 
-    name: str
-    stage: tuple[StageConfig, ...]
+    name: Annotated[str, A_NAME]
+    stage: Annotated[tuple[StageConfig, ...], SOME]
     description: str = ""  # a sentence on what the model is for
-    seed: int = 1
-    checkpoint_every: int = 200  # steps
+    seed: Annotated[int, A_SEED] = 1
+    checkpoint_every: Count = 200  # steps
     head_only: bool = False  # the codec stays as it is; a task network learns on what it decodes
-    offsets: tuple[float, ...] = ()  # that codec rounds each level with; its model says which
-    ema: float = 0.0  # decay of the moving average of weights that is exported; 0: the weights
+    offsets: tuple[Offset, ...] = ()  # that codec rounds each level with; its model says which
+    ema: Share = 0.0  # decay of the moving average of weights that is exported; 0: the weights
     network: NetworkConfig = field(default_factory=NetworkConfig)
     residual: ResidualConfig | None = None
     levels: LevelsConfig | None = None
@@ -253,6 +299,63 @@ class TrainingConfig:
         return not self.teacher and any(stage.alpha > 0 for stage in self.stage)
 
 
+def agreements(c: TrainingConfig) -> Iterator[tuple[bool, str]]:
+    """Yield what fields have to agree on: what would only fail, or mislead, hours later."""
+    data, task, stages = c.data, c.task, c.stage
+    shares = [(share, data.calibration) for share in (data.test, *data.test_shares)]
+    own = task.network != "nanodet_g"
+    yield own, "nanodet_g is used as published: it has no training here"
+    yield (
+        all(min(pair) > 0 and sum(pair) < 1 for pair in shares),
+        "data test and calibration must be shares above 0 that leave some to train on",
+    )
+    if any(stage.features for stage in stages):
+        fitting = task.network in FEATURE_NETWORKS
+        yield fitting, f"features are distilled from {' and '.join(FEATURE_NETWORKS)} only"
+        own = task.input_size is None
+        yield own, "features are compared at the size of the crops: leave task input_size out"
+    if c.residual:
+        widths = [np.min(value) for value in vars(c.residual).values()]
+        yield min(widths) > 0, "residual widths and blocks must be positive"
+        stride = c.residual.stride
+        yield data.size % stride == 0, f"data size must be a multiple of {stride}"
+    if c.levels:
+        yield c.residual is not None, "levels need the residual transforms: add [residual]"
+        yield c.levels.first_gain <= c.levels.last_gain, "levels gains must rise"
+    if c.masks:
+        labels, count = set(c.masks.labels), len(c.masks.labels)
+        most, several = MAX_SEGMENT_CLASSES, f"multiples of {WHOLE_SIDES}"
+        yield 0 < count <= most, f"masks need 1 to {most} labels"
+        yield len(labels) == count, "masks labels must differ from each other"
+        yield len(c.masks.colours) == count, f"masks need {count} colours, one for each label"
+        yield task.input_size is None, "with [masks] data size is what the task network reads"
+        yield task.learn, "the published weights know no label maps: set learn = true under [task]"
+        even = not any(size % WHOLE_SIDES for size in (data.size, *(s.size for s in stages)))
+        yield even, f"with [masks] sizes are {several}"
+    else:
+        yield not any(s.dice for s in stages), "dice needs label maps: add [masks]"
+    if c.head_only:
+        kept = all(stage.quantisation in ("none", "rounded") for stage in stages)
+        yield kept, 'with head_only the codec stays: set quantisation = "rounded" or "none"'
+        yield task.learn, "with head_only learn = true is needed"
+    if c.teacher:
+        coded = all(stage.quantisation != "none" for stage in stages)
+        yield (
+            coded and not c.head_only and not c.masks,
+            "teachers teach codecs: leave head_only, [masks] and stages without coding out",
+        )
+    yield (
+        not c.offsets or (c.head_only and len(c.offsets) == len(c.gains)),
+        "offsets are those of each level of a codec that stays as it is: leave them to head_only",
+    )
+    for stage in stages:
+        yield (
+            stage.quantisation != "none" or (task.learn and stage.alpha > 0),
+            f"stage {stage.name}: without coding only the task network can learn: set alpha above "
+            "0, and learn = true under [task]",
+        )
+
+
 def load_config(path: Path) -> TrainingConfig:
     """Read and check a configuration file.
 
@@ -286,7 +389,8 @@ def parse_teacher(network: str, settings: Sequence[str], outputs: Sequence[str])
         key, _, text = setting.partition("=")
         values = [_value(part) for part in text.split(",")]
         raw[key] = values if typing.get_origin(hints.get(key)) is tuple else values[0]
-    return _build(TeacherConfig, raw, network)
+    found: TeacherConfig = _converted(TeacherConfig, raw, network)
+    return found
 
 
 def _value(text: str) -> int | float | str:
@@ -300,65 +404,53 @@ def _value(text: str) -> int | float | str:
 
 def parse_config(raw: dict[str, Any], where: str = "the configuration") -> TrainingConfig:
     """Check a configuration that is already a dictionary; errors as ``load_config``."""
-    config = _build(TrainingConfig, raw, where)
-    check(config, where)
+    config: TrainingConfig = _converted(TrainingConfig, raw, where)
+    for agreed, said in agreements(config):
+        if not agreed:
+            raise ConfigError(f"{where}: {said}")
     return config
 
 
-def _build(cls: type[T], raw: Any, where: str) -> T:
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: expected a table of settings, found {raw!r}")
-    assert dataclasses.is_dataclass(cls)
-    hints = typing.get_type_hints(cls)
-    unknown = raw.keys() - hints.keys()
-    if unknown:
-        raise ConfigError(
-            f"{where}: unknown setting {', '.join(sorted(unknown))}; known: {', '.join(hints)}"
-        )
-    fields = dataclasses.fields(cls)
-    required = [
-        f.name
-        for f in fields
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    missing = [name for name in required if name not in raw]
-    if missing:
-        raise ConfigError(f"{where}: {', '.join(missing)} must be set")
-    values = {k: _convert(hints[k], v, f"{where}, {k}") for k, v in raw.items()}
-    return typing.cast(T, cls(**values))
+def check(config: TrainingConfig, where: str) -> TrainingConfig:
+    """Return a configuration that was put together, checked as ``load_config`` does."""
+    return parse_config(asdict(config), where)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Turn a TOML value into the annotated type, or refuse it."""
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type[Any], hint), value, where)
+def _converted(hint: Any, value: Any, where: str) -> Any:
+    """Turn a value of TOML, or of a run's own JSON, into the annotated type, or refuse it."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Union and all(typing.get_origin(a) is Literal for a in arguments):
-        origin, arguments = Literal, tuple(v for a in arguments for v in typing.get_args(a))
+    if origin is Annotated:
+        value = _converted(arguments[0], value, where)
+        for rule in arguments[1:]:
+            if not rule.holds(value):
+                raise ConfigError(f"{where}: {rule.said}, found {value!r}")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _table(hint, value, where)
+    if origin in (typing.Union, UnionType):
+        if value is None and type(None) in arguments:  # TOML has no such value, but JSON has
+            return None
+        known = [argument for argument in arguments if argument is not type(None)]
+        if len(known) == 1:
+            return _converted(known[0], value, where)
+        origin, arguments = Literal, tuple(v for a in known for v in typing.get_args(a))
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise ConfigError(f"{where}: expected a list, found {value!r}")
-        kinds = (
-            [arguments[0]] * len(value)
-            if len(arguments) == 2 and arguments[1] is ...
-            else arguments
-        )
+        kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
         if len(kinds) != len(value):
             raise ConfigError(f"{where}: expected {len(kinds)} values, found {len(value)}")
+        names = [f" ({v['name']})" if isinstance(v, dict) and "name" in v else "" for v in value]
         return tuple(
-            _convert(kind, v, f"{where} {i + 1}")
-            for i, (kind, v) in enumerate(zip(kinds, value, strict=True))
+            _converted(kind, v, f"{where} {i}{name}")
+            for i, (kind, v, name) in enumerate(zip(kinds, value, names, strict=True), 1)
         )
-    if origin is typing.Literal:
+    if origin is Literal:
         if value not in arguments:
-            choices = ", ".join(repr(a) for a in arguments)
+            choices = ", ".join(map(repr, arguments))
             raise ConfigError(f"{where}: expected one of {choices}, found {value!r}")
         return value
-    if origin is types.UnionType:
-        if value is None:  # TOML has no such value, but a run's own record is JSON
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and type(value) is int:
         return float(value)
     # bool is an int to isinstance, but seed = true is a mistake.
     if type(value) is not hint:
@@ -366,194 +458,22 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def check(config: TrainingConfig, where: str) -> None:
-    """Refuse values that would only fail, or mislead, hours later.
-
-    Raises:
-        ConfigError: a value is out of range; the message begins with ``where``.
-    """
-
-    def require(condition: bool, message: str) -> None:
-        if not condition:
-            raise ConfigError(f"{where}: {message}")
-
-    name = config.name
-    require(
-        name.replace("-", "").replace("_", "").isalnum(),
-        f"name must be letters, digits, - and _, found {name!r}",
-    )
-    require(0 <= config.seed < 2**32, f"seed must be 0 to {2**32 - 1}, found {config.seed}")
-    require(len(config.stage) > 0, "at least one [[stage]] is needed")
-    require(config.checkpoint_every > 0, "checkpoint_every must be positive")
-    require(0 <= config.ema < 1, "ema must be 0 or more and below 1")
-    evaluation = (config.evaluation.every, config.evaluation.images)
-    require(min(evaluation) > 0, "evaluation every and images must be positive")
-    _check_task(config, require)
-    for teacher in config.teacher:
-        _check_teacher(teacher, require)
-    require(
-        not config.teacher
-        or not (
-            config.head_only
-            or config.masks
-            or any(stage.quantisation == "none" for stage in config.stage)
-        ),
-        "teachers teach codecs: leave head_only, [masks] and stages without coding out",
-    )
-    _check_data(config.data, require)
-    _check_codec(config, require)
-    _check_masks(config, require)
-    _check_head_only(config, require)
-    try:
-        ContextModel(config.entropy.own, config.entropy.shared)
-    except DamagedModel as exc:
-        raise ConfigError(f"{where}: {exc}") from exc
-    for i, stage in enumerate(config.stage, 1):
-        _check_stage(stage, config.task.learn, f"{where}, stage {i} ({stage.name})")
-
-
-_Require = Callable[[bool, str], None]
-
-
-def _check_task(config: TrainingConfig, require: _Require) -> None:
-    task = config.task
-    require(task.speed > 0, "task speed must be positive")
-    require(task.network != "nanodet_g", "nanodet_g is used as published: it has no training here")
-    for name, value in (("last_speed", task.last_speed), ("input_size", task.input_size)):
-        require(value is None or value > 0, f"task {name} must be positive")
-    if any(stage.features for stage in config.stage):
-        require(
-            task.input_size is None,
-            "features are compared at the size of the crops: leave task input_size out",
-        )
-        require(
-            task.network in FEATURE_NETWORKS,
-            f"features are distilled from {' and '.join(FEATURE_NETWORKS)} only",
-        )
-
-
-def _check_teacher(teacher: TeacherConfig, require: _Require) -> None:
-    low, high = teacher.scale
-    require(0 < low <= high <= 4, "teacher scale must be a range above 0, to 4 at most")
-    require(0 < teacher.weight < math.inf, "teacher weight must be positive")
-    require(0 < teacher.draw < math.inf, "teacher draw must be positive")
-    require(len(teacher.size) <= 2, "teacher size is one side, or height and width")
-    require(all(0 <= side <= 4096 for side in teacher.size), "teacher size must be 0 to 4096")
-    require(teacher.range is None or 0 < teacher.range < math.inf, "teacher range must be positive")
-    for name, values in (("mean", teacher.mean), ("std", teacher.std)):
-        require(len(values) in (0, 1, 3), f"teacher {name} has one value, or one for each colour")
-        require(all(map(math.isfinite, values)), f"teacher {name} must be finite")
-    require(all(value > 0 for value in teacher.std), "teacher std must be positive")
-
-
-def _check_data(data: DataConfig, require: _Require) -> None:
-    require(
-        all(
-            min(share, data.calibration) > 0 and share + data.calibration < 1
-            for share in (data.test, *data.test_shares)
-        ),
-        "data test and calibration must be shares above 0 that leave some to train on",
-    )
-    require(all(weight > 0 for weight in data.draw), "data draw must be positive weights")
-    require(0 < data.scale[0] <= data.scale[1] <= 1, "data scale must be a range within 0 to 1")
-    require(data.size > 0 and data.size % 8 == 0, "data size must be a multiple of 8")
-    require(0 <= data.colour < 1, "data colour must be 0 or more and below 1")
-    require(data.workers >= 0, "data workers must not be negative")
-
-
-def _check_codec(config: TrainingConfig, require: _Require) -> None:
-    network, residual, levels = config.network, config.residual, config.levels
-    widths = (network.latent, network.analysis, *network.synthesis)
-    require(min(widths) > 0, "network widths must be positive")
-    if residual:
-        blocks = (*residual.analysis_blocks, *residual.synthesis_blocks)
-        wide = (residual.latent, residual.sixteenth, residual.eighth, residual.quarter)
-        require(min(*blocks, *wide) > 0, "residual widths and blocks must be positive")
-        require(
-            config.data.size % residual.stride == 0,
-            f"data size must be a multiple of {residual.stride}",
-        )
-    if levels:
-        require(residual is not None, "levels need the residual transforms: add [residual]")
-        require(1 <= levels.count <= MAX_LEVELS, f"levels count must be 1 to {MAX_LEVELS}")
-        require(0 < levels.first_gain <= levels.last_gain, "levels gains must be positive and rise")
-        require(
-            1 <= levels.draw_power < math.inf, "levels draw_power must be at least 1 and finite"
-        )
-
-
-def _check_head_only(config: TrainingConfig, require: _Require) -> None:
-    require(
-        not config.head_only
-        or all(stage.quantisation in ("none", "rounded") for stage in config.stage),
-        'with head_only the codec stays as it is: set quantisation = "rounded" or "none"',
-    )
-    require(not config.head_only or config.task.learn, "with head_only learn = true is needed")
-    require(
-        len(config.offsets) in (0, len(config.gains))
-        and (config.head_only or not config.offsets)
-        and all(0 < offset <= PLAIN_OFFSET for offset in config.offsets),
-        "offsets are those of each level of a codec that stays as it is: leave them to head_only",
-    )
-
-
-def _check_masks(config: TrainingConfig, require: _Require) -> None:
-    masks, task = config.masks, config.task
-    if masks is None:
-        require(not any(stage.dice for stage in config.stage), "dice needs label maps: add [masks]")
-        return
-    count = len(masks.labels)
-    require(0 < count <= MAX_SEGMENT_CLASSES, f"masks need 1 to {MAX_SEGMENT_CLASSES} labels")
-    require(len(set(masks.labels)) == count, "masks labels must differ from each other")
-    require(len(masks.colours) == count, f"masks need {count} colours, one for each label")
-    for colour in masks.colours:
-        require(
-            re.fullmatch("#[0-9a-f]{6}", colour) is not None,
-            f"masks colours are written such as #804080, found {colour!r}",
-        )
-    require(task.input_size is None, "with [masks] data size is what the task network reads")
-    require(task.learn, "the published weights know no label maps: set learn = true under [task]")
-    for size in (config.data.size, *(stage.size for stage in config.stage)):
-        require(
-            size % WHOLE_SIDES == 0,
-            f"with [masks] sizes are multiples of {WHOLE_SIDES}, found {size}",
-        )
-
-
-def _check_stage(stage: StageConfig, learn: bool, where: str) -> None:
-    positive = {
-        "steps": stage.steps,
-        "batch": stage.batch,
-        "size": stage.size,
-        "learning_rate": stage.learning_rate,
-        "pixel_scale": stage.pixel_scale,
-        "offset": stage.offset,
-        "alpha_ratio": stage.alpha_ratio,
-        "beta_ratio": stage.beta_ratio,
-        "clip": 1.0 if stage.clip is None else stage.clip,
-    }
-    not_negative = {
-        "alpha": stage.alpha,
-        "beta": stage.beta,
-        "label": stage.label,
-        "dice": stage.dice,
-        "distill": stage.distill,
-        "features": stage.features,
-        "warmup": stage.warmup,
-        "final_learning_rate": stage.final_learning_rate or 0.0,
-    }
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise ConfigError(f"{where}: {name} must be positive, found {value}")
-    for name, value in not_negative.items():
-        if not 0 <= value < math.inf:
-            raise ConfigError(f"{where}: {name} must not be negative, found {value}")
-    if stage.offset > 0.5:
-        raise ConfigError(f"{where}: offset must be at most 0.5, found {stage.offset}")
-    if stage.quantisation == "none" and not (learn and stage.alpha > 0):
+def _table(cls: Any, raw: Any, where: str) -> Any:
+    """Make a dataclass of a table of settings."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: expected a table of settings, found {raw!r}")
+    hints = typing.get_type_hints(cls, include_extras=True)
+    unknown = raw.keys() - hints.keys()
+    if unknown:
         raise ConfigError(
-            f"{where}: without coding only the task network can learn: set alpha above 0, and "
-            "learn = true under [task]"
+            f"{where}: unknown setting {', '.join(sorted(unknown))}; known: {', '.join(hints)}"
         )
-    if stage.size % 8:
-        raise ConfigError(f"{where}: size must be a multiple of 8, found {stage.size}")
+    absent = dataclasses.MISSING
+    required = [f for f in dataclasses.fields(cls) if f.default is f.default_factory is absent]
+    missing = [f.name for f in required if f.name not in raw]
+    if missing:
+        raise ConfigError(f"{where}: {', '.join(missing)} must be set")
+    try:
+        return cls(**{k: _converted(hints[k], v, f"{where}, {k}") for k, v in raw.items()})
+    except DamagedModel as exc:  # thresholds of contexts
+        raise ConfigError(f"{where}: {exc}") from exc

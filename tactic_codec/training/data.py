@@ -369,9 +369,6 @@ def batches(
         list(range(start, start + batch)[share.slice]) for start in range(first, last, batch)
     ]
     loader: DataLoader[tuple[Tensor, int | Tensor]] = DataLoader(
-        crops,
-        batch_sampler=numbers,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        crops, batch_sampler=numbers, num_workers=workers, pin_memory=torch.cuda.is_available()
     )
     yield from loader

@@ -3,9 +3,9 @@
 test images ─ compress ─▶ frame ─ decode ─▶ PSNR, task network ─▶ the task's figures
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Figures:
     payload_bpp: float
     ideal_bpp: float
     psnr: float
+    _: KW_ONLY
     seen: Facts
 
     def as_json(self) -> Facts:
@@ -44,12 +45,16 @@ class Figures:
         figures = {k: v for k, v in vars(self).items() if k != "seen"} | self.seen
         return {k: _rounded(v) for k, v in figures.items()}
 
+    def told(self, headline: Mapping[str, str]) -> str:
+        """Return the figures for people: rate, PSNR, and shares with their titles."""
+        said = f"{self.bpp:.4f} bpp, {self.psnr:.2f} dB"
+        known = {title: self.seen[name] for name, title in headline.items()}
+        known = {title: share for title, share in known.items() if share is not None}
+        return said + "".join(f", {title} {100 * share:.1f} %" for title, share in known.items())
+
 
 def evaluate(
-    codec: Codec,
-    examples: Sequence[Example],
-    size: int,
-    training: TrainingTask[Any, Any] = CLASSES,
+    codec: Codec, examples: Sequence[Example], size: int, training: TrainingTask[Any, Any] = CLASSES
 ) -> list[Figures]:
     """Code images, ask about what comes back, and compare with their truths.
 
@@ -69,7 +74,7 @@ def evaluate(
     """
     task = training.task
     asked = task.name in codec.model.heads
-    coded: list[list[_Costs]] = [[] for _ in codec.model.levels]
+    costs: list[list[tuple[float, ...]]] = [[] for _ in codec.model.levels]
     after: list[list[Facts]] = [[] for _ in codec.model.levels]
     before: list[Facts] = []
     truths: list[Any] = []
@@ -80,55 +85,28 @@ def evaluate(
         if asked:
             truths.append(truth)
             before.append(task.facts(truth, task.ask(codec, pixels)))
-        for i, (decoded, costs) in enumerate(_at_each_level(codec, pixels)):
-            coded[i].append(costs)
+        for level in range(1, len(costs) + 1):
+            frame = codec.compress(pixels, level).frame
+            symbols = codec.symbols(frame)
+            decoded = codec.synthesise(symbols, frame)
+            bits = (
+                8 * frame.size,
+                8 * len(frame.payload),
+                entropy.ideal_bits(symbols, codec.model.tables(level)),
+            )
+            psnr = metrics.finite_psnr(pixels, decoded)
+            costs[level - 1].append((frame.size, *(b / frame.pixels for b in bits), psnr))
             if asked:
-                after[i].append(task.facts(truth, task.ask(codec, decoded)))
+                after[level - 1].append(task.facts(truth, task.ask(codec, decoded)))
 
     def scores(found: Sequence[Facts]) -> Scores | None:
         return task.scores(found, before, truths) if asked else None
 
+    means = [[float(mean) for mean in np.mean(found, axis=0)] for found in costs]
+    seen = [task.figures(scores(facts), scores(before)) for facts in after]
     return [
-        Figures(**_means(costs), seen=task.figures(scores(found), scores(before)))
-        for costs, found in zip(coded, after, strict=True)
+        Figures(len(examples), *mean, seen=said) for mean, said in zip(means, seen, strict=True)
     ]
-
-
-class _Costs(NamedTuple):
-    """What an image cost on its way through a real bitstream."""
-
-    area: int  # pixels
-    bytes: int
-    payload: int
-    ideal_bits: float
-    psnr: float
-
-
-def _at_each_level(codec: Codec, pixels: image.Pixels) -> Iterator[tuple[image.Pixels, _Costs]]:
-    """Yield what comes back of an image, and what that cost, level 1 first."""
-    for level in range(1, len(codec.model.levels) + 1):
-        frame = codec.compress(pixels, level).frame
-        symbols = codec.symbols(frame)
-        decoded = codec.synthesise(symbols, frame)
-        ideal = entropy.ideal_bits(symbols, codec.model.tables(frame.level))
-        psnr = metrics.finite_psnr(pixels, decoded)
-        yield decoded, _Costs(frame.pixels, frame.size, len(frame.payload), ideal, psnr)
-
-
-def _means(coded: Sequence[_Costs]) -> dict[str, Any]:
-    """Return the fields of `Figures`."""
-
-    def mean(fact: Callable[[_Costs], float]) -> float:
-        return float(np.mean([fact(costs) for costs in coded]))
-
-    return {
-        "images": len(coded),
-        "bytes": mean(lambda c: c.bytes),
-        "bpp": mean(lambda c: 8 * c.bytes / c.area),
-        "payload_bpp": mean(lambda c: 8 * c.payload / c.area),
-        "ideal_bpp": mean(lambda c: c.ideal_bits / c.area),
-        "psnr": mean(lambda c: c.psnr),
-    }
 
 
 def _rounded(value: Any) -> Any:

@@ -8,10 +8,12 @@ Nothing in it names the machine it was made on.
 """
 
 import copy
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -19,48 +21,60 @@ import torch
 from numpy.typing import NDArray
 
 from tactic_codec import codec
-from tactic_codec.entropy import ContextModel, FrequencyTables
-from tactic_codec.model import MANIFEST, PLAIN_OFFSET, TABLES, Model, Objective
+from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables
+from tactic_codec.model import (
+    MANIFEST,
+    MANIFEST_VERSION,
+    PLAIN_OFFSET,
+    SYNTHESIS,
+    TABLES,
+    Model,
+    Objective,
+)
 from tactic_codec.networks.codec import TacticNetwork
-from tactic_codec.networks.folder import WEIGHTS
+from tactic_codec.networks.folder import WEIGHTS, describe
+from tactic_codec.networks.heads import Task
+from tactic_codec.networks.transforms import macs_per_pixel
 from tactic_codec.picture import Pixels
 from tactic_codec.refinement import Networks
+from tactic_codec.tasks import TASKS
 from tactic_codec.training.contexts import fit_contexts
-from tactic_codec.training.manifest import (
-    as_file,
-    describe_files,
-    describe_head,
-    manifest_of,
-    npz,
-    table_arrays,
-    without_task,
-)
 from tactic_codec.training.offsets import tune_offset
-from tactic_codec.training.onnx_files import head_files, network_files, round_to_half
-from tactic_codec.training.parts import HeadExport, LevelExport
+from tactic_codec.training.onnx_files import HeadExport, head_files, network_files, round_to_half
 from tactic_codec.training.placing import check_place, write
-from tactic_codec.training.tables import fit_shared_tables, fit_tables
+from tactic_codec.training.tables import LevelExport, fit_shared_tables, fit_tables, tables_file
 
 WIDTH_UNIT = 16
 """Convolutions of widths that are no multiple of it take much longer: to train on from a latent of
 255 channels took 2.6 s a step, from 256 1.1."""
 
 
+class About(NamedTuple):
+    """What a model folder says for people.
+
+    Attributes:
+        name: of the model.
+        description: one sentence.
+        training: what the model, or its task network, was made from, for the manifest.
+        documents: further files, such as the log.
+    """
+
+    name: str
+    description: str
+    training: Mapping[str, Any]
+    documents: Mapping[str, bytes] = {}
+
+
 def export(
     network: TacticNetwork,
     out: Path,
+    about: About,
     *,
-    name: str,
-    description: str,
     levels: Sequence[LevelExport],
     calibration: Sequence[Pixels],
     contexts: ContextModel,
     learning: Sequence[Pixels] = (),
     head: HeadExport | None,
-    training: Mapping[str, Any],
-    objectives: Sequence[Objective] | None = None,
-    offset: float = PLAIN_OFFSET,
-    documents: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
 ) -> Model:
     """Write a model folder.
@@ -68,19 +82,14 @@ def export(
     Args:
         network: the trained networks, on any device; they stay as they are.
         out: the folder to make.
-        name: the model's name.
-        description: one sentence for people.
-        levels: quality levels, the smallest files first.
+        about: what it says for people.
+        levels: quality levels, the smallest files first; rounding offsets are tuned to what they
+            were trained for, where they tell, and else stay as they were trained.
         calibration: pictures uint8 [H, W, 3] that tables are counted on.
         contexts: how neighbours choose a table.
         learning: other pictures that linear contexts are learned from, which then take the place of
             ``contexts``; offsets are still tuned by those.
         head: the task network, if the model has one.
-        training: what the model was made from, for the manifest.
-        objectives: of each level, what it was trained for; rounding offsets are tuned to it, and
-            without it they stay as they were trained.
-        offset: that the last stage of training rounded with.
-        documents: further files for people, such as the configuration and the log.
         overwrite: replace a folder that is there.
 
     Returns:
@@ -97,79 +106,138 @@ def export(
     for part in (network.analysis, network.synthesis):
         round_to_half(part)
     latents = [latent_of(network, pixels) for pixels in calibration]
-    offsets = [offset] * len(levels)
-    if objectives:
-        offsets = _tune_offsets(
-            network,
-            head,
-            levels,
-            objectives,
-            calibration,
-            latents,
-            contexts=contexts,
-            trained=offset,
-        )
-    keep = kept_channels(_symbols(latents, levels, offsets), by_magnitude=bool(learning))
+    judges = _judging(network, head)
+    levels = [tune_offset(judges, calibration, latents, level, contexts) for level in levels]
+    keep = kept_channels(_symbols(latents, levels), by_magnitude=bool(learning))
     network = network.pruned(keep).eval()
-    kept = [
-        level._replace(gain=level.gain[keep], inverse_gain=level.inverse_gain[keep])
-        for level in levels
-    ]
-    coded = _symbols(latents, levels, offsets)
+    kept = [level.kept(keep) for level in levels]
+    coded = _symbols(latents, levels)
     if learning:
         seen = [latent_of(network, pixels) for pixels in learning]
-        tables = _linear_tables(coded, keep, _symbols(seen, kept, offsets))
+        # Contexts of each level's kept channels, learned from other symbols.
+        tables = [
+            fit_shared_tables([y[keep] for y in symbols], of_level)
+            for symbols, of_level in zip(coded, fit_contexts(_symbols(seen, kept)), strict=True)
+        ]
     else:
-        tables = _plain_tables(coded, keep, contexts, levels)
-    levels = kept
+        # Neither the density nor thresholds on sums over channels know of those that are left out.
+        fitted = (
+            fit_tables(symbols, contexts, level.likelihood)
+            for symbols, level in zip(coded, levels, strict=True)
+        )
+        tables = [FrequencyTables(t.minimum, t.frequencies[keep], contexts) for t in fitted]
     files, weights = network_files(network, head)
-    files[TABLES] = npz(table_arrays(tables))
+    files[TABLES] = tables_file(tables)
     files[WEIGHTS] = safetensors.torch.save(weights)
-    files |= documents or {}
-    manifest = manifest_of(network, name, description, levels, tables, head, files, training)
-    manifest["encoder"]["offset"] = offsets
-    if objectives:
-        manifest["encoder"]["objective"] = [objective._asdict() for objective in objectives]
-    files[MANIFEST] = as_file(manifest)
+    files |= about.documents
+    files[MANIFEST] = as_file(_manifest(network, about, kept, tables, head, files))
     return write(out, files, calibration[0])
 
 
-def _linear_tables(
-    coded: Iterable[Sequence[NDArray[np.int32]]],
-    keep: list[int],
-    learning: Iterable[Sequence[NDArray[np.int32]]],
-) -> list[FrequencyTables]:
-    """Return tables of each level's kept channels, with contexts learned from other symbols."""
-    return [
-        fit_shared_tables([y[keep] for y in symbols], of_level)
-        for symbols, of_level in zip(coded, fit_contexts(learning), strict=True)
-    ]
+def _judging(network: TacticNetwork, head: HeadExport | None) -> Networks:
+    return Networks(
+        synthesis=network.synthesis,
+        head=copy.deepcopy(head.module).cpu().float().eval() if head else None,
+        input_size=head.input_size if head else 0,
+        stride=network.transforms.stride,
+        halo=network.transforms.halo,
+        segments=head is not None and head.task == "segment",
+    )
 
 
-def _plain_tables(
-    coded: Iterable[Sequence[NDArray[np.int32]]],
-    keep: list[int],
-    contexts: ContextModel,
+def _manifest(
+    network: TacticNetwork,
+    about: About,
     levels: Sequence[LevelExport],
-) -> list[FrequencyTables]:
-    """Likewise, where neighbours' magnitudes choose the table."""
-    # Neither the density nor thresholds on sums over channels know of those that are left out.
-    fitted = [
-        fit_tables(symbols, contexts, level.likelihood)
-        for symbols, level in zip(coded, levels, strict=True)
-    ]
-    return [FrequencyTables(table.minimum, table.frequencies[keep], contexts) for table in fitted]
+    tables: Sequence[FrequencyTables],
+    head: HeadExport | None,
+    files: Mapping[str, bytes],
+) -> dict[str, Any]:
+    described = _describe_files(files)
+    transforms = network.transforms
+    stride, latent = transforms.stride, transforms.latent
+    encoder: dict[str, Any] = {
+        "default_level": (len(levels) + 1) // 2,
+        "gain": [level.gain.tolist() for level in levels],
+        "offset": [level.offset for level in levels],
+    }
+    objectives = [level.objective._asdict() for level in levels if level.objective]
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "name": about.name,
+        "description": about.description,
+        "normative": {
+            "stride": stride,
+            "channels": latent,
+            "levels": [
+                {"minimum": table.minimum}
+                | _describe_contexts(table.contexts)
+                | {"inverse_gain": level.inverse_gain.tolist()}
+                for level, table in zip(levels, tables, strict=True)
+            ],
+            "files": {file: described[file]["sha256"] for file in (TABLES, SYNTHESIS)},
+        },
+        "halo": transforms.halo,
+        "encoder": encoder | ({"objective": objectives} if objectives else {}),
+        "network": describe(transforms),
+        "complexity": {
+            "analysis_macs_per_pixel": macs_per_pixel(network.analysis, stride=stride),
+            "synthesis_macs_per_pixel": macs_per_pixel(
+                network.synthesis, latent=latent, stride=stride
+            ),
+        },
+        "heads": {head.task: _describe_head(head)} if head else {},
+        "files": described,
+        "training": dict(about.training),
+    }
+
+
+def _describe_head(head: HeadExport) -> dict[str, Any]:
+    own = ("file", "network", "input_size")
+    lists = ("labels", "classes", *(("colours",) if head.colours else ()))
+    described: dict[str, Any] = {name: getattr(head, name) for name in own}
+    return described | {name: list(getattr(head, name)) for name in lists}
+
+
+def _describe_files(files: Mapping[str, bytes]) -> dict[str, Any]:
+    return {
+        file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for file, data in files.items()
+    }
+
+
+def _describe_contexts(contexts: Contexts) -> dict[str, list[int]]:
+    plain = isinstance(contexts, ContextModel)
+    names = ("own", "shared") if plain else ("groups", "magnitude", "sign")
+    return {name: list(getattr(contexts, name)) for name in names}
+
+
+def as_file(manifest: Mapping[str, Any]) -> bytes:
+    """Return the file of a manifest."""
+    return json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+# --- Later ----------------------------------------------------------------------------------------
+
+
+def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write measured figures into the manifest of a model folder; its fingerprint stays.
+
+    Those of other image folders stay, too: a head that was added has its own.
+    """
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["metrics"] = {**manifest.get("metrics", {}), **metrics}
+    path.write_bytes(as_file(manifest))
 
 
 def add_head(
     model: Model,
     out: Path,
+    about: About,
     *,
-    name: str,
     head: HeadExport,
-    training: Mapping[str, Any],
     example: Pixels,
-    documents: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
 ) -> Model:
     """Write a model folder with the codec of another and one more task network.
@@ -178,13 +246,11 @@ def add_head(
     network. A network for the same task is replaced, and its figures go; those of the codec stay.
 
     Args:
-        model: what to take everything else from.
+        model: what to take everything else from, its description among it.
         out: the folder to make.
-        name: of the new model.
+        about: of the new model; documents replace those of the same name.
         head: the task network.
-        training: how it was trained, for the manifest.
         example: a picture uint8 [H, W, 3] on which both runtimes are compared.
-        documents: further files for people, that replace those of the same name.
         overwrite: replace a folder that is there.
 
     Raises:
@@ -197,27 +263,58 @@ def add_head(
     data, own = head_files(head)
     weights = safetensors.torch.load(files[WEIGHTS])
     kept = {k: v for k, v in weights.items() if not k.startswith(f"{head.task}.")}
-    files |= {head.file: data, WEIGHTS: safetensors.torch.save(kept | own), **(documents or {})}
-    manifest["name"] = name
-    manifest["heads"][head.task] = describe_head(head)
-    manifest["heads_training"] = {**manifest.get("heads_training", {}), head.task: dict(training)}
+    files |= {head.file: data, WEIGHTS: safetensors.torch.save(kept | own), **about.documents}
+    manifest["name"] = about.name
+    manifest["heads"][head.task] = _describe_head(head)
+    manifest.setdefault("heads_training", {})[head.task] = dict(about.training)
     if "metrics" in manifest:
-        manifest["metrics"] = without_task(manifest["metrics"], head.task)
-    manifest["files"] = describe_files(files)
+        manifest["metrics"] = _without_task(manifest["metrics"], head.task)
+    manifest["files"] = _describe_files(files)
     files[MANIFEST] = as_file(manifest)
     return write(out, files, example)
 
 
-def levels_of(network: TacticNetwork) -> list[LevelExport]:
-    """Return the quality levels of a network, the smallest files first."""
+def _without_task(metrics: Any, task: Task) -> Any:
+    """Drop what a task network made of the images of each folder, at each level."""
+    gone = TASKS[task].figures(None, None).keys()
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, list):
+            return [kept(part) for part in value]
+        if isinstance(value, dict):
+            return {name: part for name, part in value.items() if name not in gone}
+        return value
+
+    return {folder: kept(figures) for folder, figures in metrics.items()}
+
+
+# --- Levels and channels --------------------------------------------------------------------------
+
+
+def levels_of(
+    network: TacticNetwork,
+    objectives: Sequence[Objective] | None = None,
+    offset: float = PLAIN_OFFSET,
+) -> list[LevelExport]:
+    """Return the quality levels of a network, the smallest files first.
+
+    Args:
+        network: with gains where it has several.
+        objectives: of each level, what it was trained for.
+        offset: that the last stage of training rounded with.
+    """
     network = copy.deepcopy(network).cpu()
-    ones = np.ones((1, network.transforms.latent), np.float32)
-    gain = inverse = ones
+    gain = inverse = torch.ones(1, network.transforms.latent)
     if network.gains:
-        gain = network.gains.gain.detach().numpy()
-        inverse = network.gains.inverse_gain.detach().numpy()
+        gain, inverse = network.gains.gain.detach(), network.gains.inverse_gain.detach()
     return [
-        LevelExport(gain[i], inverse[i], partial(network.likelihood, level=i))
+        LevelExport(
+            gain[i].numpy(),
+            inverse[i].numpy(),
+            partial(network.likelihood, level=i),
+            objectives[i] if objectives else None,
+            offset,
+        )
         for i in range(network.levels)
     ]
 
@@ -231,49 +328,12 @@ def latent_of(network: TacticNetwork, pixels: Pixels) -> NDArray[np.float32]:
     return latent
 
 
-def _tune_offsets(
-    network: TacticNetwork,
-    head: HeadExport | None,
-    levels: Sequence[LevelExport],
-    objectives: Sequence[Objective],
-    calibration: Sequence[Pixels],
-    latents: Sequence[NDArray[np.float32]],
-    *,
-    contexts: ContextModel,
-    trained: float,
-) -> list[float]:
-    networks = Networks(
-        synthesis=network.synthesis,
-        head=copy.deepcopy(head.module).cpu().float().eval() if head else None,
-        input_size=head.input_size if head else 0,
-        stride=network.transforms.stride,
-        halo=network.transforms.halo,
-        segments=head is not None and head.task == "segment",
-    )
-    return [
-        tune_offset(
-            networks,
-            calibration,
-            latents,
-            gain=level.gain,
-            inverse_gain=level.inverse_gain,
-            likelihood=level.likelihood,
-            contexts=contexts,
-            objective=objective,
-            trained=trained,
-        )
-        for level, objective in zip(levels, objectives, strict=True)
-    ]
-
-
 def _symbols(
-    latents: Sequence[NDArray[np.float32]],
-    levels: Sequence[LevelExport],
-    offsets: Sequence[float],
+    latents: Sequence[NDArray[np.float32]], levels: Sequence[LevelExport]
 ) -> Iterator[list[NDArray[np.int32]]]:
     """Yield the symbols of latents at each level: one level's at a time are held in memory."""
-    for level, offset in zip(levels, offsets, strict=True):
-        yield [codec.quantise(y, level.gain, offset) for y in latents]
+    for level in levels:
+        yield [codec.quantise(y, level.gain, level.offset) for y in latents]
 
 
 def kept_channels(

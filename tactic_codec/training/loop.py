@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,72 +121,57 @@ def train(
             "start fewer, or enlarge batch"
         )
     run.mkdir(parents=True, exist_ok=True)
-    learner = _build_learner(config, len(data.classes), device, start or {})
-    objective = TrainingLoss(
+    task, classes = task_of(config), len(data.classes)
+    learner = _build_learner(config, classes, device, start or {})
+    objective: nn.Module = TrainingLoss(
         *(learner.network, learner.teacher, config.task, data.class_weights, config.offsets),
         None if teachers is None else teachers.to(device),
     )
-    done, anew = checkpoint.resume(run, config, learner, device)
+    done, anew = checkpoint.resume(run, learner)
     parallel.wait()  # for all to have read what the first one will change
     if share.first:
         checkpoint.cut_log(run)
         if on_start:
             on_start()
-    wrapped = (
-        DistributedDataParallel(objective, find_unused_parameters=True) if share.of > 1 else None
-    )
+    if share.of > 1:
+        objective = DistributedDataParallel(objective, find_unused_parameters=True)
 
-    first = 0  # step of the run that the stage starts after
-    crop = 0  # number of the crop that the stage starts with
-    for stage in config.stage:
-        last = first + stage.steps
-        if done < last:
-            crops = Crops(
-                *(data.parts, config.data, stage.size, config.seed),
-                task=task_of(config),
-                classes=len(data.classes),
-            )
-            begin = max(done, first)
-            if begin == first:
-                # Another objective has gradients of another size: with the moments of the last
-                # one, Adam's first steps would be as many times too long.
-                learner.optimizer.state.clear()
-                anew = first
-            images = batches(
-                crops,
-                batch=stage.batch,
-                first=crop + (begin - first) * stage.batch,
-                last=crop + stage.steps * stage.batch,
-                share=share,
-                workers=config.data.workers,
-            )
-            for step, batch in enumerate(images, begin + 1):
-                report = _step(
-                    config,
-                    stage,
-                    learner,
-                    wrapped or objective,
-                    step,
-                    _learning_rate(stage, step - first - 1, step - anew - 1),
-                    batch,
-                    device,
-                    share,
-                )
-                if not share.first:
-                    continue
-                _write_line(run, report._asdict())
-                if on_step:
-                    on_step(report)
-                ends = step == config.steps
-                if ends or step % config.checkpoint_every == 0:
-                    checkpoint.save(run, config, learner, step, anew)
-                # The last step is evaluated when it is exported, by whoever does that.
-                if evaluate and not ends and step % config.evaluation.every == 0:
-                    _write_line(run, {"step": step, "evaluation": evaluate(learner.trained)})
-                    # Again: a run that is resumed does not evaluate this step a second time.
-                    checkpoint.save(run, config, learner, step, anew)
-        first = last
-        crop += stage.steps * stage.batch
+    # The step of the run that a stage starts after, and the number of the crop that it starts with.
+    firsts = accumulate((stage.steps for stage in config.stage), initial=0)
+    crops = accumulate((stage.steps * stage.batch for stage in config.stage), initial=0)
+    for stage, first, crop in zip(config.stage, firsts, crops, strict=False):
+        if done >= first + stage.steps:
+            continue
+        begin = max(done, first)
+        if begin == first:
+            # Another objective has gradients of another size: with the moments of the last one,
+            # Adam's first steps would be as many times too long.
+            learner.optimizer.state.clear()
+            anew = first
+        images = batches(
+            Crops(*(data.parts, config.data, stage.size, config.seed), task=task, classes=classes),
+            batch=stage.batch,
+            first=crop + (begin - first) * stage.batch,
+            last=crop + stage.steps * stage.batch,
+            share=share,
+            workers=config.data.workers,
+        )
+        for step, batch in enumerate(images, begin + 1):
+            rate = _learning_rate(stage, step - first - 1, step - anew - 1)
+            report = _step(learner, stage, objective, step, rate, batch, share)
+            if not share.first:
+                continue
+            _write_line(run, report._asdict())
+            if on_step:
+                on_step(report)
+            ends = step == config.steps
+            if ends or step % config.checkpoint_every == 0:
+                checkpoint.save(run, learner, step, anew)
+            # The last step is evaluated when it is exported, by whoever does that.
+            if evaluate and not ends and step % config.evaluation.every == 0:
+                _write_line(run, {"step": step, "evaluation": evaluate(learner.trained)})
+                # Again: a run that is resumed does not evaluate this step a second time.
+                checkpoint.save(run, learner, step, anew)
     return learner.trained
 
 
@@ -220,11 +206,11 @@ def _build_learner(
     if config.ema:
         multi_avg_fn = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
         average = AveragedModel(network, multi_avg_fn=multi_avg_fn)
-    return Learner(network, _build_optimizer(network, config), average, teacher)
+    return Learner(config, device, network, _build_optimizer(network, config), average, teacher)
 
 
 def _build_optimizer(network: TacticNetwork, config: TrainingConfig) -> Adam:
-    """Group what learns at a speed of its own; `_step` sets the learning rates."""
+    """Group what learns at a speed of its own, in the order of checkpoints; `_step` sets rates."""
     fast = list(network.prior.parameters())
     if network.gains:
         fast += network.gains.parameters()
@@ -245,31 +231,32 @@ def _build_optimizer(network: TacticNetwork, config: TrainingConfig) -> Adam:
 
 
 def _step(
-    config: TrainingConfig,
-    stage: StageConfig,
     learner: Learner,
+    stage: StageConfig,
     objective: nn.Module,
     step: int,
     learning_rate: float,
     batch: tuple[Tensor, Tensor],
-    device: str,
     share: parallel.Share,
 ) -> Step:
     """Take one step of the optimizer."""
     began = time.perf_counter()
-    network, optimizer = learner.network, learner.optimizer
+    config, network, optimizer = learner.config, learner.network, learner.optimizer
     # The levels, the noise of equation 5, and dropout.
     torch.manual_seed(config.seed * 1_000_003 + step)
     power = config.levels.draw_power if config.levels else 1.0
-    level_B = draw_levels(network.levels, power, stage.batch)[share.slice].to(device)
+    level_B = draw_levels(network.levels, power, stage.batch)[share.slice].to(learner.device)
     if not share.first:
         torch.manual_seed((config.seed * 1_000_003 + step) * share.of + share.rank)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["speed"]
 
-    images, labels = batch[0].to(device), batch[1].to(device)
+    images, labels = (part.to(learner.device) for part in batch)
     x_BCHW = (images.float() / 255).contiguous(memory_format=torch.channels_last)
-    _set_mode(network, learn_head=config.task.learn)
+    network.train()
+    if network.head is not None and not config.task.learn:
+        # A head kept as it is keeps its statistics too, and drops nothing out.
+        network.head.eval()
     outcome = objective(x_BCHW, labels, level_B, stage)
     optimizer.zero_grad(set_to_none=True)
     outcome.total.backward()
@@ -320,13 +307,6 @@ def _share_of(answer: Tensor | None, expected: Tensor | None) -> float | None:
     if not known.any():
         return None
     return (answer == expected)[known].float().mean().item()
-
-
-def _set_mode(network: TacticNetwork, *, learn_head: bool) -> None:
-    network.train()
-    if network.head is not None and not learn_head:
-        # A head kept as it is keeps its statistics too, and drops nothing out.
-        network.head.eval()
 
 
 def _learning_rate(stage: StageConfig, taken: int, moments: int) -> float:

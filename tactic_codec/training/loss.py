@@ -9,27 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tactic_codec.networks.heads import Logits
-from tactic_codec.networks.measures import (
-    UNLABELLED,
-    dice,
-    distortion,
-    divergence,
-    feature_error,
-    pixel_cross_entropy,
-)
-
-__all__ = [
-    "AUXILIARY_WEIGHT",
-    "UNLABELLED",
-    "Terms",
-    "cross_entropy",
-    "dice",
-    "distortion",
-    "divergence",
-    "feature_error",
-    "pixel_cross_entropy",
-    "rate",
-]
+from tactic_codec.networks.measures import UNLABELLED as UNLABELLED
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of Inception v3's auxiliary classifier (Szegedy et al., CVPR 2015)."""

@@ -6,7 +6,6 @@
 It is one module so that its forward pass is one call, which is what DistributedDataParallel wraps.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from tactic_codec.networks.codec import Coded, TacticNetwork
 from tactic_codec.networks.heads import KINDS, look
+from tactic_codec.networks.measures import distortion, divergence, feature_error
 from tactic_codec.training import loss
 from tactic_codec.training.config import StageConfig, TaskConfig
 from tactic_codec.training.tasks import TRAINING
@@ -94,7 +94,7 @@ class TrainingLoss(nn.Module):
             elif self.teachers is not None and stage.alpha > 0:
                 task_B = self.teachers(coded.x_hat_BCHW.float().clamp(0, 1), x_BCHW)
         terms = loss.Terms(
-            distortion_B=loss.distortion(coded.x_hat_BCHW, x_BCHW, stage.pixel_scale),
+            distortion_B=distortion(coded.x_hat_BCHW, x_BCHW, stage.pixel_scale),
             task_B=task_B,
             rate_B=loss.rate(coded.bits_B, x_BCHW),
         )
@@ -122,13 +122,12 @@ class TrainingLoss(nn.Module):
             return loss_B, answer, None
         with torch.no_grad():
             target, wanted = look(self.teacher, x_BCHW)
-        loss_B = loss_B + stage.distill * loss.divergence(logits.main, target.main)
+        loss_B = loss_B + stage.distill * divergence(logits.main, target.main)
         if stage.features > 0:
-            loss_B = loss_B + stage.features * loss.feature_error(features, wanted)
+            loss_B = loss_B + stage.features * feature_error(features, wanted)
         return loss_B, answer, _at_pixels(target.main, labels).argmax(1)
 
 
-@functools.cache
 def _fast_low(device: str) -> bool:
     """Tell whether a kind of device multiplies matrices of bfloat16 faster than of float32."""
     if device == "cpu":

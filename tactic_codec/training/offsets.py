@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from tactic_codec import codec, entropy
 from tactic_codec.entropy import ContextModel
-from tactic_codec.model import Objective
 from tactic_codec.picture import Pixels
 from tactic_codec.refinement import Judge, Networks
-from tactic_codec.training.tables import Likelihood, fit_tables
+from tactic_codec.training.tables import LevelExport, fit_tables
 
 CANDIDATES = (0.5, 0.45, 0.4, 0.35, 0.3)
 """Below the last a symbol's reconstruction would no longer stand near the middle of what is rounded
@@ -38,45 +37,37 @@ def tune_offset(
     networks: Networks,
     calibration: Sequence[Pixels],
     latents: Sequence[NDArray[np.float32]],
-    *,
-    gain: NDArray[np.float32],
-    inverse_gain: NDArray[np.float32],
-    likelihood: Likelihood,
+    level: LevelExport,
     contexts: ContextModel,
-    objective: Objective,
-    trained: float,
-) -> float:
-    """Return the offset with the least mean J but for the divergence.
+) -> LevelExport:
+    """Return a level with the offset that has the least mean J but for the divergence.
 
     Where the divergence is all that the task weighs by, what is left of J knows nothing of it, and
-    the offset stays what it was in training.
+    the offset stays what it was in training; so it does where a level does not tell its objective.
 
     Args:
         networks: decode and classify.
         calibration: pictures uint8 [H, W, 3].
         latents: of the same pictures, before gains, [C, h, w].
-        gain: [C], of the level.
-        inverse_gain: likewise.
-        likelihood: the learned density of the level's symbols.
+        level: with the offset that the last stage of training rounded with.
         contexts: chooses among the tables.
-        objective: of the level.
-        trained: the offset that the last stage of training rounded with.
     """
-    if objective.alpha > 0 and objective.features == 0:
-        return trained
+    objective = level.objective
+    if objective is None or (objective.alpha > 0 and objective.features == 0):
+        return level
     judged = objective._replace(alpha=0.0)
     # Evenly over all images, which may come from several folders.
     chosen = range(0, len(calibration), max(1, -(-len(calibration) // IMAGES)))
-    judges = {i: Judge(networks, calibration[i], inverse_gain, judged) for i in chosen}
+    judges = {i: Judge(networks, calibration[i], level.inverse_gain, judged) for i in chosen}
 
     def mean_objective(offset: float) -> float:
-        symbols = [codec.quantise(y, gain, offset) for y in latents]
-        tables = fit_tables(symbols, contexts, likelihood)
+        symbols = [codec.quantise(y, level.gain, offset) for y in latents]
+        tables = fit_tables(symbols, contexts, level.likelihood)
         total = 0.0
         for i, judge in judges.items():
             loss = judge.loss(torch.from_numpy(symbols[i].astype(np.float32)))
             bpp = entropy.ideal_bits(symbols[i], tables) / (judge.height * judge.width)
-            total += loss.total + objective.beta * bpp
+            total += loss.total + judged.beta * bpp
         return total / len(judges)
 
-    return min(CANDIDATES, key=mean_objective)
+    return level._replace(offset=min(CANDIDATES, key=mean_objective))

@@ -3,7 +3,8 @@
 import copy
 import logging
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -15,12 +16,39 @@ from tactic_codec import codec
 from tactic_codec.errors import TacError
 from tactic_codec.model import SYNTHESIS, WHOLE_SIDES, Model
 from tactic_codec.networks.codec import TacticNetwork
+from tactic_codec.networks.heads import Task
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import TASKS
-from tactic_codec.training.parts import HeadExport
 
 TOLERANCE = 1e-3
 """Largest difference between ONNX Runtime and torch, relative to the largest value."""
+
+
+class HeadExport(NamedTuple):
+    """A task network to be written into the folder.
+
+    Attributes:
+        network: the architecture's name.
+        module: the trained network.
+        input_size: side of the images it reads, or the longer one, in pixels: see `model.Head`.
+        labels: a name for each class.
+        classes: the folder name of each class in the training data.
+        task: what it does.
+        colours: of each class of a segmentation, such as "#804080".
+    """
+
+    network: str
+    module: nn.Module
+    input_size: int
+    labels: Sequence[str]
+    classes: Sequence[str]
+    task: Task = "classify"
+    colours: Sequence[str] = ()
+
+    @property
+    def file(self) -> str:
+        """Its ONNX file in the folder."""
+        return f"{self.task}.onnx"
 
 
 def network_files(

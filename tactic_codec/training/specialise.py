@@ -73,12 +73,7 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         warmup=20,
     )
     head = replace(
-        joint,
-        name="head",
-        steps=250,
-        label=1.0,
-        learning_rate=4e-4,
-        quantisation="none",
+        joint, name="head", steps=250, label=1.0, learning_rate=4e-4, quantisation="none"
     )
     rounded = replace(
         joint,
@@ -109,8 +104,7 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         evaluation=EvaluationConfig(every=10**6, images=10, final=50),
         stage=(head, joint, rounded),
     )
-    check(config, f"a specialist of {model.name}")
-    return config
+    return check(config, f"a specialist of {model.name}")
 
 
 def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> TrainingConfig:
@@ -164,8 +158,7 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
         evaluation=EvaluationConfig(every=10**6, images=10, final=50),
         stage=(joint, rounded),
     )
-    check(config, f"a codec from {model.name}")
-    return config
+    return check(config, f"a codec from {model.name}")
 
 
 def _start(model: Model) -> tuple[ResidualConfig, TrainingConfig, StageConfig]:
@@ -212,5 +205,4 @@ def head_only_config(model: Model, config: TrainingConfig) -> TrainingConfig:
     else:
         network = NetworkConfig(*transforms)
         config = replace(config, residual=None, levels=None, network=network)
-    check(config, f"a task network for {model.name}")
-    return config
+    return check(config, f"a task network for {model.name}")

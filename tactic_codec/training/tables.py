@@ -7,7 +7,9 @@ and rounded latents. Where counts are few they lean on something broader: a chan
 learned density, and a context's table on its channel's.
 """
 
+import io
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +24,34 @@ from tactic_codec.entropy import (
     LinearContexts,
     count_symbols,
 )
+from tactic_codec.model import PLAIN_OFFSET, Objective
 
 Likelihood = Callable[[Tensor], Tensor]
 """From symbols [1, C, h, w] to their probabilities, of the same shape."""
+
+
+class LevelExport(NamedTuple):
+    """A quality level to be written into the folder.
+
+    Attributes:
+        gain: [C], what the encoder multiplies latents by before it rounds.
+        inverse_gain: [C], what the decoder multiplies symbols by.
+        likelihood: the density of the level's symbols.
+        objective: what the level was trained for, where that is known.
+        offset: that it rounds with.
+    """
+
+    gain: NDArray[np.float32]
+    inverse_gain: NDArray[np.float32]
+    likelihood: Likelihood
+    objective: Objective | None = None
+    offset: float = PLAIN_OFFSET
+
+    def kept(self, channels: Sequence[int]) -> "LevelExport":
+        """Return the level of a latent that has only these channels left."""
+        gain, inverse = self.gain[channels], self.inverse_gain[channels]
+        return self._replace(gain=gain, inverse_gain=inverse)
+
 
 MAX_SYMBOLS = 256
 """Longest table; values beyond the calibration images' go by the escape anyway."""
@@ -128,3 +155,20 @@ def _density(
     with torch.no_grad():
         inside = likelihood(grid)[0, :, 0].double().numpy()
     return np.pad(inside, ((0, 0), (0, 1)), constant_values=ESCAPE_SHARE)
+
+
+def tables_file(tables: Sequence[FrequencyTables]) -> bytes:
+    """Return the file of all levels' tables."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, table in enumerate(tables, 1):
+        arrays[f"level_{number}"] = table.frequencies
+        contexts = table.contexts
+        if isinstance(contexts, LinearContexts):
+            arrays["sets"] = np.asarray(table.sets, np.int32)
+            for kind in ("magnitude", "sign"):
+                # The weights of all levels are the same.
+                arrays[f"{kind}_weights"] = getattr(contexts, f"{kind}_weights")
+                arrays[f"{kind}_bias_{number}"] = getattr(contexts, f"{kind}_bias")
+    stream = io.BytesIO()
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()

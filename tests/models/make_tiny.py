@@ -15,12 +15,13 @@ import torch
 from torch import nn
 
 from tactic_codec.entropy import ContextModel
-from tactic_codec.networks import heads
+from tactic_codec.networks import heads, measures
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.transforms import TransformConfig
 from tactic_codec.training import loss
-from tactic_codec.training.export import export
-from tactic_codec.training.parts import HeadExport, LevelExport
+from tactic_codec.training.export import About, export
+from tactic_codec.training.onnx_files import HeadExport
+from tactic_codec.training.tables import LevelExport
 
 FOLDER = Path(__file__).parent
 LABELS = ("cat", "cup", "flower", "person", "rocket")
@@ -67,7 +68,7 @@ def main() -> None:
         x_BCHW = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
         coded = network(x_BCHW, "mixed")
         terms = loss.Terms(
-            distortion_B=loss.distortion(coded.x_hat_BCHW, x_BCHW, 10.0),
+            distortion_B=measures.distortion(coded.x_hat_BCHW, x_BCHW, 10.0),
             task_B=torch.zeros(16),
             rate_B=loss.rate(coded.bits_B, x_BCHW),
         )
@@ -80,13 +81,15 @@ def main() -> None:
     model = export(
         network,
         FOLDER / "tiny",
-        name="tiny",
-        description="A model for tests; of no use for pictures.",
+        About(
+            "tiny",
+            "A model for tests; of no use for pictures.",
+            {"command": "python tests/models/make_tiny.py", "seed": 1},
+        ),
         levels=[LevelExport(ones * gain, ones / gain, network.prior.likelihood) for gain in GAINS],
         calibration=photographs,
         contexts=ContextModel(own=(1, 3, 6), shared=(4,)),
         head=HeadExport("tiny", tiny_head(len(LABELS)), SIZE, LABELS, LABELS),
-        training={"command": "python tests/models/make_tiny.py", "seed": 1},
         overwrite=True,
     )
     size = sum(path.stat().st_size for path in model.path.iterdir())

@@ -20,7 +20,6 @@ from tactic_codec.networks.measures import class_weights, dice, pixel_cross_entr
 from tactic_codec.picture import LabelMap, Pixels
 from tactic_codec.tasks import SEGMENT
 from tactic_codec.tasks.segment import IMAGES, LABELS, map_of, read_map
-from tactic_codec.training import loss
 from tactic_codec.training.config import DataConfig, StageConfig
 from tactic_codec.training.loss import UNLABELLED
 from tactic_codec.training.tasks.protocol import Box, Cut, Lesson, TrainingTask
@@ -111,9 +110,9 @@ class SegmentTraining(TrainingTask[Path, LabelMap]):
     ) -> Tensor:
         """Return the cross-entropy of pixels and the Dice loss (equation 10)."""
         assert class_weights is not None
-        loss_B = stage.label * loss.pixel_cross_entropy(said, labels, class_weights)
+        loss_B = stage.label * pixel_cross_entropy(said, labels, class_weights)
         if stage.dice > 0:
-            loss_B = loss_B + stage.dice * loss.dice(said, labels)
+            loss_B = loss_B + stage.dice * dice(said, labels)
         return loss_B
 
 
