@@ -63,14 +63,13 @@ def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
         "tactic eval -m streets --data val/ --retrain-head 300 --train-data train/ --out report/",
     ),
 )
-@click.option(
+@options.several(
     "-m",
     "--model",
     "models",
     metavar="NAME|FOLDER",
-    multiple=True,
     required=True,
-    help="A model to measure at each of its levels. May be given several times. The classifier or "
+    help="A model to measure at each of its levels. The classifier or "
     "segmentation network of the first one is the reference network for all.",
 )
 @click.option(
@@ -97,14 +96,13 @@ def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     help="A codec to compare with: jpeg, webp, avif, heic, jpeg2000 or jpegxl. May be given "
     "several times. By default all that are installed.",
 )
-@click.option(
+@options.several(
     "--qualities",
     "grids",
     callback=_grids,
     metavar="CODER=Q,Q...",
-    multiple=True,
     help="Measure a codec at these qualities (jpeg2000: compression ratios), or a model at these "
-    "levels. May be given several times.",
+    "levels.",
 )
 @click.option(
     "--effort",
@@ -154,12 +152,11 @@ def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     "of 16 pictures, or of 8 crops with label maps. It needs --held-out or --train-data, and "
     "torch.",
 )
-@click.option(
+@options.several(
     "--train-data",
     metavar="DIR",
-    multiple=True,
     help="Folder of pictures for --retrain-head. By default those of each --data folder that are "
-    "not held out. May be given several times.",
+    "not held out.",
 )
 @click.option(
     "--judge",

@@ -41,36 +41,32 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
     metavar="MODEL",
     help="Start from this model. Without CONFIG.toml a specialist is made of it.",
 )
-@click.option(
+@options.several(
     "--data",
     "folders",
     type=_FOLDER,
-    multiple=True,
     help="Folder with one folder of pictures for each class, or with images/ and labels/ if the "
-    "configuration has [masks]. May be given several times.",
+    "configuration has [masks].",
 )
-@click.option(
+@options.several(
     "--unlabelled",
     type=_FOLDER,
-    multiple=True,
     help="Folder of pictures without classes. They are trained on with what the teacher finds in "
-    "them. Or what experiments/photographs.py made. May be given several times.",
+    "them. Or what experiments/photographs.py made.",
 )
-@click.option(
+@options.several(
     "--test",
     "tests",
     type=_FOLDER,
-    multiple=True,
     help="Folder to test on, laid out as --data is. By default a share of each --data folder is "
-    "kept out. May be given several times.",
+    "kept out.",
 )
-@click.option(
+@options.several(
     "--teacher",
     "networks",
     metavar="NET.onnx",
-    multiple=True,
     help="Make a codec for this network, from pictures without classes: what it says of a decoded "
-    "picture is to stay what it says of the picture. May be given several times.",
+    "picture is to stay what it says of the picture.",
 )
 @options.reading("teacher")
 @click.option(

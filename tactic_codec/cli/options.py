@@ -43,23 +43,27 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def several(*names: str, help: str, **settings: Any) -> Decorator:
+    """Return an option that may be given several times, and whose help says so."""
+    told = f"{help} May be given several times."
+    return click.option(*names, multiple=True, help=told, **settings)
+
+
 def reading(role: str) -> Decorator:
     """Return the options that say how the ONNX file of a role reads pictures."""
     return compose(
-        click.option(
+        several(
             f"--{role}-input",
             metavar="KEY=VALUE",
-            multiple=True,
             help="How it reads pictures: size=640 or size=HEIGHT,WIDTH (0: any), layout=nchw or "
             "nhwc, order=rgb or bgr, range=255 or 1, mean=M or M,M,M and std=S, in that range. "
-            "What is not given is guessed, and printed. May be given several times.",
+            "What is not given is guessed, and printed.",
         ),
-        click.option(
+        several(
             f"--{role}-output",
             metavar="NAME",
-            multiple=True,
             help="An output that counts, or any tensor inside, as those before boxes are selected. "
-            "By default all. May be given several times.",
+            "By default all.",
         ),
     )
 
