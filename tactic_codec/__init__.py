@@ -91,6 +91,7 @@ __all__ = [
     "UnknownSection",
     "UnknownTask",
     "UnsupportedImage",
+    "UnsupportedNetwork",
     "UnsupportedVersion",
     "__version__",
     "classify",

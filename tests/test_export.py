@@ -1,5 +1,6 @@
 """Tables that are frozen, model folders that are written, and a whole run, end to end."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from torch import nn
 
 from tactic_codec import container, entropy, metrics, tasks
 from tactic_codec import picture as image
-from tactic_codec.codec import load_model
+from tactic_codec.codec import Codec, load_model
 from tactic_codec.entropy import TOTAL, ContextModel, LinearContexts
 from tactic_codec.errors import ConfigError, DamagedModel, DataError, OutputExists, TacError
 from tactic_codec.model import Model, Objective
@@ -44,10 +45,10 @@ from tactic_codec.training.export import (
     levels_of,
 )
 from tactic_codec.training.offsets import tune_offset
-from tactic_codec.training.onnx_files import HeadExport
+from tactic_codec.training.onnx_files import HeadExport, round_to_half
 from tactic_codec.training.placing import install
 from tactic_codec.training.run import Plan, Run
-from tactic_codec.training.tables import LevelExport, fit_tables, freeze, smooth
+from tactic_codec.training.tables import LevelExport, fit_tables, freeze, smooth, tables_file
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -173,6 +174,30 @@ def test_tables_stay_short_and_code_everything(
     np.testing.assert_array_equal(entropy.decode(payload, (1, 4, 4), tables), latent)
 
 
+def test_tables_are_read_back_from_their_file() -> None:
+    """Of two levels; that a whole folder is read back, the slower tests of export show."""
+    prior = FactorizedPrior(2)
+    levels = [draw(channels=2, size=16, scale=scale) for scale in (1.0, 3.0)]
+    made = [fit_tables([y], ContextModel((1, 3)), prior.likelihood) for y in levels]
+    with np.load(io.BytesIO(tables_file(made)), allow_pickle=False) as found:
+        assert list(found) == ["level_1", "level_2"]
+        for table, name in zip(made, found, strict=True):
+            np.testing.assert_array_equal(found[name], table.frequencies)
+
+
+def test_weights_that_half_precision_does_not_hold_are_refused() -> None:
+    module = nn.Linear(2, 1)
+    with torch.no_grad():
+        module.weight[0, 1] = 1e6
+    with pytest.raises(TacError, match=r"weight has weights beyond ±65,504.*train again"):
+        round_to_half(module)
+    with torch.no_grad():
+        module.weight[0] = 1 / 3
+    half = round_to_half(module)
+    assert half["weight"].dtype == torch.float16 and module.weight.dtype == torch.float32
+    assert (module.weight == half["weight"].float()).all()
+
+
 # --- Exporting ------------------------------------------------------------------------------------
 
 CLASSES = ("blue", "green", "red")
@@ -240,6 +265,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, small_head_is_known: None
     return export_of(trained(), tmp_path_factory.mktemp("models") / "exported")
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_whole(exported: Model) -> None:
     exported.verify()
     assert {path.name for path in exported.path.iterdir()} == {
@@ -272,6 +298,7 @@ def test_an_exported_model_is_whole(exported: Model) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(24, 40), (8, 8), (304, 136)])
 def test_both_runtimes_of_an_exported_model_agree(exported: Model, shape: tuple[int, int]) -> None:
     onnx, other = (open_runtime(exported, device, threads=1) for device in ("cpu", "torch-cpu"))
@@ -306,6 +333,7 @@ def test_what_the_exporter_folds_into_a_weight_is_not_rounded_again(tmp_path: Pa
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_an_exported_model_codes_and_classifies(exported: Model) -> None:
     codec = load_model(exported.path, device="cpu", threads=1)
     for level in (1, 2, 3):
@@ -318,6 +346,7 @@ def test_an_exported_model_codes_and_classifies(exported: Model) -> None:
         assert {p.label for p in tasks.classify(data, codec=codec)} == {"Blue", "Green", "Red"}
 
 
+@pytest.mark.slow
 def test_an_exported_folder_does_not_name_its_machine(exported: Model, tmp_path: Path) -> None:
     assert_no_traces(exported.path, tmp_path)
 
@@ -392,7 +421,7 @@ def test_the_fingerprint_changes_with_the_synthesis(exported: Model, tmp_path: P
     np.testing.assert_array_equal(model.level(1).gain, 1)
 
 
-def test_a_folder_that_is_there_is_kept(exported: Model, tmp_path: Path) -> None:
+def test_a_folder_that_is_there_is_kept(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear")
     with pytest.raises(OutputExists, match="mine exists; choose another name, or overwrite"):
@@ -402,27 +431,27 @@ def test_a_folder_that_is_there_is_kept(exported: Model, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "diary.txt"]
 
 
-def test_what_stands_beside_a_model_stays(exported: Model, tmp_path: Path) -> None:
+def test_what_stands_beside_a_model_stays(tiny: Codec, tmp_path: Path) -> None:
     for end in ("new", "old"):
         (tmp_path / f"mine.{end}").mkdir()
     (tmp_path / "mine").mkdir()  # an empty folder is nothing to lose
-    install(exported, tmp_path / "mine", overwrite=True).verify()
+    install(tiny.model, tmp_path / "mine", overwrite=True).verify()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.new", "mine.old"]
     with pytest.raises(OutputExists):
-        install(exported, tmp_path / "mine", overwrite=False)
+        install(tiny.model, tmp_path / "mine", overwrite=False)
 
 
-def test_what_a_link_leads_to_is_replaced(exported: Model, tmp_path: Path) -> None:
+def test_what_a_link_leads_to_is_replaced(tiny: Codec, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "model.json").write_text("old")
     (tmp_path / "link").symlink_to("real")
-    install(exported, tmp_path / "link", overwrite=True).verify()
+    install(tiny.model, tmp_path / "link", overwrite=True).verify()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
-    assert (tmp_path / "link").is_symlink() and Model(tmp_path / "real").name == exported.name
+    assert (tmp_path / "link").is_symlink() and Model(tmp_path / "real").name == "tiny"
 
 
 def test_the_old_model_stays_where_the_new_one_cannot_take_its_place(
-    exported: Model, tmp_path: Path, monkeypatch: Any
+    tiny: Codec, tmp_path: Path, monkeypatch: Any
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "model.json").write_text("old")
@@ -435,7 +464,7 @@ def test_the_old_model_stays_where_the_new_one_cannot_take_its_place(
 
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(OSError, match="no space left"):
-        install(exported, tmp_path / "mine", overwrite=True)
+        install(tiny.model, tmp_path / "mine", overwrite=True)
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "model.json"]
     assert (tmp_path / "mine" / "model.json").read_text() == "old"
 
@@ -467,6 +496,7 @@ def test_metrics_do_not_change_the_fingerprint(spoilt: Any) -> None:
     assert after.manifest == before.manifest | {"metrics": {"photos": {"bpp": 0.25, "label": "é"}}}
 
 
+@pytest.mark.slow
 def test_figures_of_a_task_network_go_with_it(exported: Model, tmp_path: Path) -> None:
     shutil.copytree(exported.path, tmp_path / "before")
     coded = {"level": 1, "images": 3, "bpp": 0.25, "psnr": 30.0}
