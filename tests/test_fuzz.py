@@ -24,6 +24,7 @@ EXAMPLES = {
     "network": 150,
     "segment": 150,
     "detect": 300,
+    "teacher": 300,
 }
 
 # A place as a share of the input, and what happens there.

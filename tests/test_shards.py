@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim import Adam
 
 from tactic_codec.errors import ConfigError, DataError
+from tactic_codec.networks.measures import UNLABELLED
 from tactic_codec.training import checkpoint
 from tactic_codec.training.checkpoint import CARRIED, CHECKPOINT, LOG, Learner
 from tactic_codec.training.config import (
@@ -88,6 +89,21 @@ def test_crops_are_scaled_within_their_range_and_lie_inside(photographs: Path) -
     # One that would not fit is taken at the smallest scale at which it does, however that rounds.
     for size in range(50, 90):
         assert crop(Photograph(shard, 1), size, np.random.default_rng(0)).size == (size, size)
+
+
+def test_other_pictures_are_cut_at_scales_where_a_run_asks_for_them(photographs: Path) -> None:
+    row = np.linspace(0, 255, 80, dtype=np.uint8)
+    ramp = photographs.parent / "ramp"
+    ramp.mkdir()
+    for i in range(3):
+        Image.fromarray(np.tile(row[:, None], (60, 1, 3))).save(ramp / f"{i}.png")
+    config = DataConfig(zoom=(0.5, 0.8))
+    crops = Crops(scan([], config, seed=1, unlabelled=[ramp]).parts, config, 32, seed=1)
+    for number in range(20):
+        square, label = crops[number]
+        assert label == UNLABELLED
+        slope = abs(float(square[0, 16, 24]) - float(square[0, 16, 8])) / 16 / (255 / 79)
+        assert 1 / 0.8 - 0.15 < slope < 1 / 0.5 + 0.15
 
 
 def test_scan_knows_such_a_folder(photographs: Path) -> None:

@@ -299,6 +299,11 @@ def test_a_network_that_somebody_runs_makes_a_codec_from_pictures_in_any_folders
     config = specialise.pupil_config(generalist, "mine", [TeacherConfig("net.onnx")])
     assert [stage.quantisation for stage in config.stage] == ["straight", "rounded"]
     assert {(stage.beta, stage.alpha_ratio) for stage in config.stage} == {(2.0, 0.25)}
+    assert {(stage.size, stage.batch) for stage in config.stage} == {(192, 8)}
+    # What is read at a size of its own is coded at that size.
+    squeezed = [TeacherConfig("net.onnx", size=(416,))]
+    config = specialise.pupil_config(generalist, "mine", squeezed)
+    assert {(stage.size, stage.batch) for stage in config.stage} == {(416, 2)}
 
     def brief(source: Model, name: str, teachers: Sequence[TeacherConfig]) -> TrainingConfig:
         config = real(source, name, teachers)
@@ -318,7 +323,7 @@ def test_a_network_that_somebody_runs_makes_a_codec_from_pictures_in_any_folders
     result = CliRunner().invoke(cli.main, line)
     assert result.exit_code == 0, result.output
     assert result.stdout == "ours\n"
-    assert "guessed: layout=nchw size=any order=rgb mean=0 std=1" in result.stderr
+    assert "guessed: layout=nchw size=0 order=rgb mean=0 std=1" in result.stderr
     made = model.find(tmp_path / "ours")
     made.verify()
     assert not made.heads

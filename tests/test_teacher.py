@@ -137,12 +137,15 @@ def test_one_picture_at_a_time_where_a_graph_knows_no_more(saved: Callable[[Any]
 def test_what_nobody_says_is_guessed_and_told(saved: Callable[[Any], str]) -> None:
     told: list[str] = []
     path = saved(detector(shape=[1, 3, 320, 256]))
-    teacher.load([TeacherConfig(path)], PICTURE, CROPS, told.append)
+    reading = teacher.completed(TeacherConfig(path), told.append)
+    assert teacher.completed(reading, told.append) == reading
+    teacher.load([reading], PICTURE, CROPS, told.append)
+    assert len(told) == 2
     assert "layout=nchw size=320,256 order=rgb range=1 mean=0.485,0.456,0.406" in told[0]
     assert "outputs=scores,boxes" in told[0]
     assert "teaches by scores ±" in told[1]
     # A size below what any network reads is only what the file was exported with.
-    assert foreign.read(TeacherConfig(saved(detector(shape=[9, 3, 32, 32])))).reading.size == ()
+    assert foreign.read(TeacherConfig(saved(detector(shape=[9, 3, 32, 32])))).reading.size == (0,)
     last = [
         helper.make_node("Transpose", ["bgr_image"], ["x"], perm=[0, 3, 1, 2]),
         *detector().graph.node,

@@ -80,6 +80,7 @@ def test_every_setting_can_be_set() -> None:
         draw = [1, 2.5]
         test_shares = [0.2, 0.3]
         scale = [0.5, 1]
+        zoom = [0.6, 1]
         colour = 0.1
         size = 64
         workers = 2
@@ -120,7 +121,7 @@ def test_every_setting_can_be_set() -> None:
         task=TaskConfig("efficientnet_lite0", "published", True, 0.5, 5.0),
         evaluation=EvaluationConfig(2, 3),
         entropy=EntropyConfig((1, 4), (3,)),
-        data=DataConfig(0.3, 0.1, (1.0, 2.5), (0.2, 0.3), (0.5, 1.0), 0.1, 64, 2),
+        data=DataConfig(0.3, 0.1, (1.0, 2.5), (0.2, 0.3), (0.5, 1.0), (0.6, 1.0), 0.1, 64, 2),
         stage=(
             StageConfig(
                 *(5, 2.0, 0.5, 0.0, 0.25, 0.0, 0.0, 1.0, 2.0, "first", 4, 32, 1.0, 2, 0.0),

@@ -22,7 +22,7 @@ from tactic_codec.training.loop import Step, load_trained, train
 from tactic_codec.training.placing import check_place
 from tactic_codec.training.run import RUN, Plan, Run, Say, is_imagenet
 from tactic_codec.training.specialise import head_only_config, pupil_config, specialist_config
-from tactic_codec.training.teacher import identity
+from tactic_codec.training.teacher import completed, identity
 from tactic_codec.training.teacher import load as load_teachers
 
 CURVE = "learning.png"
@@ -87,7 +87,9 @@ def train_command(
         TacError: what was trained cannot be exported, see `training.export.export`.
     """
     model = None if start is None else find(start)
+    teachers = [completed(teacher, say) for teacher in teachers]
     config = _config(config, model, out.name, head_only, teachers)
+    config = replace(config, teacher=tuple(completed(teacher, say) for teacher in config.teacher))
     if config.teacher:
         folders, unlabelled = (), (*folders, *unlabelled)
     check_place(out, overwrite=force)

@@ -138,6 +138,7 @@ class DataConfig:
     draw: tuple[Positive, ...] = ()  # how often each folder is drawn; empty: by number of images
     test_shares: tuple[float, ...] = ()  # a test share for each folder, where they differ
     scale: Annotated[tuple[float, float], A_RANGE] = (0.35, 1.0)  # of the area that a crop covers
+    zoom: Annotated[tuple[float, float], A_RANGE] | None = None  # or: scales of crops, to 1
     colour: Share = 0.0  # brightness, contrast and saturation vary by up to this share
     size: Side = 224  # side of images in evaluation; of pictures with label maps the longer side
     workers: Annotated[int, NOT_NEGATIVE] = 0  # processes that read images; 0: the training one
@@ -329,6 +330,7 @@ def agreements(c: TrainingConfig) -> Iterator[tuple[bool, str]]:
         yield len(labels) == count, "masks labels must differ from each other"
         yield len(c.masks.colours) == count, f"masks need {count} colours, one for each label"
         yield task.input_size is None, "with [masks] data size is what the task network reads"
+        yield data.zoom is None, "with [masks] leave data zoom out"
         yield task.learn, "the published weights know no label maps: set learn = true under [task]"
         even = not any(size % WHOLE_SIDES for size in (data.size, *(s.size for s in stages)))
         yield even, f"with [masks] sizes are {several}"

@@ -30,7 +30,7 @@ from tactic_codec.picture import Pixels
 from tactic_codec.training.config import DataConfig
 from tactic_codec.training.loss import UNLABELLED
 from tactic_codec.training.parallel import Share
-from tactic_codec.training.shards import INDEX, Photograph, Shard, crop
+from tactic_codec.training.shards import INDEX, Photograph, Shard, crop, square_at
 from tactic_codec.training.tasks import CLASSES, TrainingTask
 from tactic_codec.training.tasks.protocol import Box
 
@@ -333,6 +333,9 @@ class Crops(Dataset[tuple[Tensor, int | Tensor]]):
         example = part.train[random.integers(len(part.train))]
         if example.photograph is not None:
             square = crop(example.photograph, self.size, random)
+            return self._coloured(square, random), int(example.kept)
+        if self.config.zoom:
+            square = square_at(self.config.zoom, example.pixels(), self.size, random)
             return self._coloured(square, random), int(example.kept)
         picture = image.to_pillow(example.pixels())
         box = self.task.box(random, picture.width, picture.height, self.size, self.config)

@@ -114,7 +114,7 @@ class Foreign:
             UnsupportedNetwork: it cannot be run so.
         """
         data = self.at(*sides(self.reading, *pixels.shape[:2]))
-        _shapes(data, self.path)
+        shaped(data, self.path)
         try:
             return fold(data, self.array(pixels))
         except UnsupportedNetwork as exc:
@@ -258,7 +258,7 @@ def _guess(proto: Any, reading: TeacherConfig, path: Path) -> tuple[TeacherConfi
     channels = dims[1] if layout == "nchw" else dims[3]
     if channels not in (0, 3):
         raise UnsupportedNetwork(f"{path} reads {channels} channels in {layout}; 3 were expected")
-    size: tuple[int, ...] = (height, width) if min(height, width) >= SMALLEST else ()
+    size = (height, width) if min(height, width) >= SMALLEST else (0,)
     first = next(node for node in proto.graph.node if value.name in node.input)
     integers = _type(value).elem_type not in _FLOATS
     # What a network does first shows whether it takes pixels as they are.
@@ -284,7 +284,7 @@ def _guess(proto: Any, reading: TeacherConfig, path: Path) -> tuple[TeacherConfi
 
 def _told(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(_told, value)) or "any"
+        return ",".join(map(_told, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -298,7 +298,7 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
         UnsupportedNetwork: it cannot be run, is too large, or has an operator that torch lacks.
     """
     folded, said = foreign.run_apart(picture)
-    proto = _shapes(folded, foreign.path, all_known=True)
+    proto = shaped(folded, foreign.path, all_known=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # It imports torchvision, and ONNX Runtime, which has to be kept quiet first.
@@ -322,7 +322,7 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
     return module.eval().requires_grad_(False), said
 
 
-def _shapes(data: bytes, path: Path, *, all_known: bool = False) -> Any:
+def shaped(data: bytes, path: Path, *, all_known: bool = False) -> Any:
     """Return a network with the shapes of its tensors, and refuse those beyond the limit.
 
     Args:

@@ -104,17 +104,25 @@ class Photograph(NamedTuple):
 
 
 def crop(photograph: Photograph, size: int, random: np.random.Generator) -> Image.Image:
+    """Return a square of a photograph at a scale that its entry allows, see `square_at`."""
+    scales = photograph.shard.entries[photograph.number].scales
+    return square_at(scales, photograph.pixels, size, random)
+
+
+def square_at(
+    scales: tuple[float, float], pixels: Pixels, size: int, random: np.random.Generator
+) -> Image.Image:
     """Draw a scale and a place, and return a square of ``size`` pixels, flipped half of the time.
 
-    Scales are drawn evenly in their logarithm from the range that the photograph's entry names; a
-    square that would not fit is taken at the smallest scale at which it does.
+    Scales are drawn evenly in their logarithm from the range; a square that would not fit is taken
+    at the smallest scale at which it does.
     """
-    pixels, entry = photograph.pixels, photograph.shard.entries[photograph.number]
-    low, high = (math.log(scale) for scale in entry.scales)
-    scale = max(math.exp(random.uniform(low, high)), size / min(entry.height, entry.width))
-    side = min(size / scale, entry.height, entry.width)  # which rounding may have passed
-    left = random.uniform(0, entry.width - side)
-    top = random.uniform(0, entry.height - side)
+    height, width, _ = pixels.shape
+    low, high = (math.log(scale) for scale in scales)
+    scale = max(math.exp(random.uniform(low, high)), size / min(height, width))
+    side = min(size / scale, height, width)  # which rounding may have passed
+    left = random.uniform(0, width - side)
+    top = random.uniform(0, height - side)
     flip = random.random() < 0.5
     # Only what the filter reads is copied out of the file.
     rim = math.ceil(3 / min(scale, 1.0))

@@ -33,6 +33,12 @@ from tactic_codec.training.config import (
 
 TASK = "classify"
 
+PUPIL_CROP = 192
+"""Side of the crops for networks that take any sides, in pixels."""
+
+SIDES = 32
+"""Of which all sides of crops are multiples."""
+
 TEACHER_ALPHA = 4.0
 """Weight of a teacher's distance. Where it is 0.25, that weighs as much as a picture of 20 dB."""
 
@@ -119,12 +125,15 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
         ConfigError: as `specialist_config`; a classifier is not needed.
     """
     transforms, made, moving = _start(model)
+    # What a network reads at a size of its own is coded at that size, and shown as large.
+    fixed = [max(teacher.size) for teacher in teachers if any(teacher.size)]
+    size = -(-max(fixed, default=PUPIL_CROP) // SIDES) * SIDES
     joint = replace(
         moving,
         name="joint",
         steps=1500,
-        batch=8,
-        size=192,
+        batch=max(2, round(8 * PUPIL_CROP**2 / size**2)),
+        size=size,
         alpha=TEACHER_ALPHA,
         label=1.0,
         distill=0.0,
@@ -153,7 +162,7 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
         residual=transforms,
         levels=replace(made.levels or LevelsConfig(), count=len(model.levels), draw_power=1.3),
         teacher=tuple(teachers),
-        data=DataConfig(colour=0.1, size=256),
+        data=DataConfig(colour=0.1, size=max(256, size), zoom=(0.6, 1.0)),
         entropy=made.entropy,
         evaluation=EvaluationConfig(every=10**6, images=10, final=50),
         stage=(joint, rounded),

@@ -141,6 +141,20 @@ def identity(reading: TeacherConfig) -> dict[str, str]:
     return foreign.read(reading).identity
 
 
+def completed(reading: TeacherConfig, say: Callable[[str], None]) -> TeacherConfig:
+    """Return how a network reads pictures with nothing left open, and say what was guessed.
+
+    Raises:
+        UnsupportedNetwork: an ONNX file is refused, see `foreign.read`.
+    """
+    if reading.network in KINDS:
+        return reading
+    network = foreign.read(reading)
+    if network.guessed:
+        say(f"{reading.network}, guessed: {network.guessed}")
+    return network.reading
+
+
 # --- Making them ----------------------------------------------------------------------------------
 
 
@@ -171,7 +185,7 @@ def load(
             teacher = Teacher(reading, _Features(head))
             teacher.measure(x_BCHW)
         else:
-            teacher = _foreign(reading, picture, x_BCHW, say)
+            teacher = _foreign(reading, picture, x_BCHW)
         named = teacher.reading.outputs or [str(number) for number in range(len(teacher.spreads))]
         told = [f"{n} ±{s:.3g}" for n, s in zip(named, teacher.spreads, strict=True)]
         say(f"{reading.network} teaches by {', '.join(told)}")
@@ -220,13 +234,9 @@ class _Together(_Each):
         return self.one(x_BCHW)
 
 
-def _foreign(
-    reading: TeacherConfig, picture: Pixels, crops_BCHW: Tensor, say: Callable[[str], None]
-) -> Teacher:
+def _foreign(reading: TeacherConfig, picture: Pixels, crops_BCHW: Tensor) -> Teacher:
     """Turn an ONNX file into a teacher, and compare it with ONNX Runtime on a real picture."""
     network = foreign.read(reading)
-    if network.guessed:
-        say(f"{reading.network}, guessed: {network.guessed}")
     module, said = foreign.converted(network, picture)
     adopt_depthwise(module)
     x = torch.from_numpy(network.array(picture).astype(np.float32)).requires_grad_()

@@ -8,6 +8,7 @@
     network     bytes as the ONNX file of the synthesis network, likewise
     segment     bytes as what is segmented, or as the manifest or ONNX file of what segments it
     detect      bytes as the ONNX file of a detector, as its output, or as a file that marks boxes
+    teacher     bytes as the ONNX file of a network that is to teach or judge
 
 A target swallows nothing but the errors that its promise names. Everything else is a finding: an
 exception of another class, a disagreement between two decoders, a result that breaks a rule.
@@ -41,6 +42,7 @@ from tactic_codec.errors import (
     ImageError,
     LimitExceeded,
     ModelError,
+    UnsupportedNetwork,
 )
 from tactic_codec.picture.streams import pictures
 from tactic_codec.tasks import annotations
@@ -441,6 +443,29 @@ def _read_boxes(file: str, data: bytes) -> None:
         check(0 <= box.top < box.bottom <= 40, "a box lies in the picture")
 
 
+def teacher(data: bytes) -> None:
+    """Read a network that somebody brings: it is described, or refused by name."""
+    from tactic_codec.training import foreign
+    from tactic_codec.training.config import TeacherConfig
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "net.onnx")
+        path.write_bytes(data)
+        try:
+            network = foreign.read(TeacherConfig(str(path)))
+        except UnsupportedNetwork:
+            return
+        check(foreign.read(network.reading).guessed == "", "nothing is left open")
+        pixels = np.zeros((40, 50, 3), np.uint8)
+        height, width = foreign.sides(network.reading, 40, 50)
+        if height * width <= _MAX_PIXELS:
+            check(network.array(pixels).size == 3 * height * width, "pictures get their sides")
+        try:
+            foreign.shaped(network.at(height, width), path)
+        except UnsupportedNetwork:
+            return
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "parser": parser,
     "decoder": decoder,
@@ -450,6 +475,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "network": network,
     "segment": segment,
     "detect": detect,
+    "teacher": teacher,
 }
 
 
