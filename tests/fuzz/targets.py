@@ -44,6 +44,7 @@ from tactic_codec.errors import (
     ModelError,
     UnsupportedNetwork,
 )
+from tactic_codec.picture import Shrink
 from tactic_codec.picture.streams import pictures
 from tactic_codec.tasks import annotations
 
@@ -204,6 +205,12 @@ def picture(data: bytes) -> None:
         "a picture is uint8 [height, width, 3]",
     )
     check(pixels.size <= 3 * _MAX_PIXELS, "the limit on pixels holds")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", image.ImageWarning)
+        small = image.read(data, max_pixels=_MAX_PIXELS, shrink=Shrink(5))
+    check((small.height, small.width) == pixels.shape[:2], "a shrunk picture keeps its size")
+    size = Shrink(5).size(small.width, small.height)
+    check(small.pixels.shape[1::-1] == size, "a picture is as small as it was asked to be")
 
 
 class _Pieces(io.RawIOBase):
