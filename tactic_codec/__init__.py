@@ -90,6 +90,7 @@ __all__ = [
     "UnknownModel",
     "UnknownSection",
     "UnknownTask",
+    "UnmeasuredModel",
     "UnsupportedImage",
     "UnsupportedNetwork",
     "UnsupportedVersion",

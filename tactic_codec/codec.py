@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ from tactic_codec.errors import (
     Truncated,
     whole_number,
 )
-from tactic_codec.model import PLAIN_OFFSET, WHOLE_SIDES, Model
+from tactic_codec.model import PLAIN_OFFSET, WHOLE_SIDES, Model, Point
 from tactic_codec.picture import WHITE, WHOLE, Colour, Picture, Pixels, Scaled, Shrink
 from tactic_codec.runtime import Runtime, open_runtime
 from tactic_codec.tiling import tiles
@@ -177,7 +177,7 @@ class Codec:
         keep_label: bool = False,
         effort: int = 0,
         max_side: int | None = None,
-        scale: float = 1,
+        scale: float | Literal["auto"] = 1,
         background: str | Colour = WHITE,
     ) -> Compressed:
         """Code a picture as one frame, at a level or at the one that reaches a target.
@@ -198,7 +198,10 @@ class Codec:
                 tried: see `tactic_codec.refinement`, also on what another classifier sees of it.
             max_side: pixels of the longer side at which the picture is coded, where it has more.
                 The frame keeps its own size, to which it is decoded.
-            scale: likewise what both sides are multiplied by, above 0 and at most 1.
+            scale: likewise what both sides are multiplied by, above 0 and at most 1. With "auto"
+                and a target, scales and levels are tried together: those that are better than all
+                of fewer bits, as measured at the model's export. ``max_bytes`` takes the best
+                one whose file is small enough, ``keep_label`` the first that keeps the label.
             background: the colour that transparent pixels are laid on, as "#808080" or (r, g, b).
 
         Raises:
@@ -208,10 +211,11 @@ class Codec:
             UnknownLevel: the model has no such level.
             TargetMissed: no level's file is small enough.
             UnknownTask: the model has no classifier, and ``keep_label`` needs one.
+            UnmeasuredModel: ``scale`` is "auto", and the model has measured none.
             BackendUnavailable: effort above 0 needs torch, which is not installed.
             ValueError: effort is not 0 to 3, ``max_bytes`` or ``max_side`` is below 1, ``scale`` is
-                not above 0 and at most 1, there is a level and a target, or ``background`` is no
-                colour.
+                not above 0 and at most 1, or "auto" without a target, there is a level and a
+                target, or ``background`` is no colour.
         """
         effort = whole_number("effort", effort)
         if not 0 <= effort <= MAX_EFFORT:
@@ -225,10 +229,19 @@ class Codec:
             max_bytes = whole_number("max_bytes", max_bytes, 1)
         if max_side is not None:
             max_side = whole_number("max_side", max_side, 1)
-        if not 0 < scale <= 1:
-            raise ValueError(f"scale must be above 0 and at most 1, not {scale!r}")
-        shrink = Shrink(max_side, scale)
-        early = WHOLE if keep_label else shrink  # the label is that of the whole picture
+        targets = keep_label or max_bytes is not None
+        if scale == "auto" and not targets:
+            raise ValueError("scale 'auto' goes with max_bytes or keep_label, which it serves")
+        if scale != "auto" and not (isinstance(scale, int | float) and 0 < scale <= 1):
+            raise ValueError(f"scale must be above 0 and at most 1, or 'auto', not {scale!r}")
+        if scale == "auto":
+            points = self.model.front("classify" if keep_label else None)
+        elif targets:
+            points = [Point(scale, number + 1) for number in range(len(self.model.levels))]
+        else:
+            points = [Point(scale, self.model.default_level if level is None else level)]
+        # The label is that of the whole picture.
+        early = WHOLE if keep_label or scale == "auto" else Shrink(max_side, points[0].scale)
         given = image.as_scaled(picture, background=background, shrink=early)
         if max(given.width, given.height) > container.MAX_SIDE:
             raise LimitExceeded(
@@ -236,41 +249,42 @@ class Codec:
                 f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
             )
         wanted = self.most_likely(given.pixels) if keep_label else None
-        shrunk = shrink.of(given)
-        latent = self.analyse(shrunk.pixels)
 
         @cache
-        def coded(level: int) -> tuple[Frame, Symbols]:
-            return self.code(shrunk, latent, level, effort)
+        def analysed(scale: float) -> tuple[Scaled, NDArray[np.float32]]:
+            shrunk = Shrink(max_side, scale).of(given)
+            return shrunk, self.analyse(shrunk.pixels)
 
-        if max_bytes is None and wanted is None:
-            frame, _ = coded(self.model.default_level if level is None else level)
-            return Compressed(frame, self.model.name)
-        highest = self._highest(lambda level: coded(level)[0].size, max_bytes)
+        @cache
+        def coded(place: int) -> tuple[Frame, Symbols]:
+            point = points[place]
+            return self.code(*analysed(point.scale), point.level, effort)
+
+        last = self._last(lambda place: coded(place)[0], len(points), max_bytes)
         kept = None
         if wanted is not None:
-            for level in range(1, highest + 1):
-                frame, symbols = coded(level)
+            for place in range(last + 1):
+                frame, symbols = coded(place)
                 if max_bytes is not None and frame.size > max_bytes:
                     continue
                 if self.most_likely(self.synthesise(symbols, frame)) == wanted:
                     return Compressed(frame, self.model.name, label_kept=True)
             kept = False
-        return Compressed(coded(highest)[0], self.model.name, kept)
+        return Compressed(coded(last)[0], self.model.name, kept)
 
-    def _highest(self, size: Callable[[int], int], max_bytes: int | None) -> int:
-        """Return the highest level whose file is small enough, by bisection."""
-        levels = range(1, len(self.model.levels) + 1)
+    def _last(self, coded: Callable[[int], Frame], count: int, max_bytes: int | None) -> int:
+        """Return the last of some points, of ever larger files, whose file is small enough."""
         if max_bytes is None:
-            return levels[-1]
-        # Files of higher levels are larger. Where one is not, the answer still is small enough.
-        found = bisect_right(levels, max_bytes, key=size)
+            return count - 1
+        # By bisection. Where one's file is not larger, the answer still is small enough.
+        found = bisect_right(range(count), max_bytes, key=lambda place: coded(place).size)
         if not found:
+            frame = coded(0)
             raise TargetMissed(
-                f"this picture has {size(1)} bytes at level 1 of model {self.model.name}, expected "
-                f"at most {max_bytes}: allow more, or scale the picture down"
+                f"this picture has {frame.size} bytes at level {frame.level} of model "
+                f"{self.model.name}, expected at most {max_bytes}: allow more, or code it smaller"
             )
-        return levels[found - 1]
+        return found - 1
 
     def code(
         self, picture: Scaled, latent: NDArray[np.float32], level: int, effort: int = 0
@@ -579,7 +593,7 @@ def compress(
     keep_label: bool = False,
     effort: int = 0,
     max_side: int | None = None,
-    scale: float = 1,
+    scale: float | Literal["auto"] = 1,
     background: str | Colour = WHITE,
     model: str | Path | None = None,
     device: str = "auto",

@@ -17,7 +17,8 @@
     │   ├── UnknownModel       no installed model has this name or fingerprint
     │   ├── DamagedModel       its files contradict its manifest or the rules
     │   ├── UnknownLevel       it has no such quality level
-    │   └── UnknownTask        it has no head for this task
+    │   ├── UnknownTask        it has no head for this task
+    │   └── UnmeasuredModel    it does not say what its scales are worth
     ├── TargetMissed           no quality level makes a file as small as was asked for
     ├── BackendUnavailable     the runtime or device asked for is not installed
     ├── OutOfThreads           the system allows no further thread
@@ -121,6 +122,10 @@ class UnknownLevel(ModelError):
 
 class UnknownTask(ModelError):
     """The model has no head for this task."""
+
+
+class UnmeasuredModel(ModelError):
+    """The model does not say what coding at its scales comes to, so that none can be chosen."""
 
 
 class TargetMissed(TacError):

@@ -52,6 +52,7 @@ from tactic_codec.errors import (
     UnknownLevel,
     UnknownModel,
     UnknownTask,
+    UnmeasuredModel,
 )
 
 DEFAULT_MODEL = "imagenet"
@@ -121,6 +122,29 @@ class Level(NamedTuple):
     objective: Objective | None
 
 
+class Point(NamedTuple):
+    """What coding at a scale and a level comes to, on photographs at the model's export.
+
+    Attributes:
+        scale: what width and height are multiplied by before coding, above 0 and at most 1.
+        level: quality level.
+        bpp: bits of a file a pixel of the picture itself.
+        psnr: of the picture in its own size, in dB.
+        agreement: by task, how far its network says of what was coded what it says of the picture.
+    """
+
+    scale: float
+    level: int
+    bpp: float = 0
+    psnr: float = 0
+    agreement: Mapping[str, float] = {}
+
+    def result(self, task: str | None) -> float:
+        """Agreement on a task, by default the mean of all; without any the PSNR."""
+        told = [self.agreement[task]] if task else list(self.agreement.values())
+        return sum(told) / len(told) if told else self.psnr
+
+
 class Head(NamedTuple):
     """A task network of the model.
 
@@ -163,6 +187,7 @@ class Model:
         channels: of the latent.
         levels: quality levels; level n is ``levels[n - 1]``.
         default_level: used where the caller names none.
+        points: scales and levels that were measured; empty where none was.
         heads: task networks by task: ``classify``, ``segment``, ``detect``.
     """
 
@@ -224,6 +249,7 @@ class Model:
         )
         self.default_level = _positive(encoder["default_level"])
         self.level(self.default_level)
+        self.points = tuple(self._point(row) for row in encoder.get("points", ()))
         self.heads = {
             _of_type(str, task): _head(task, head)
             for task, head in _of_type(dict, manifest["heads"]).items()
@@ -237,6 +263,37 @@ class Model:
         for name, digest in normative["files"].items():
             if self._files[name].sha256 != digest:
                 raise ValueError(f"two hashes are given for {name}")
+
+    def _point(self, row: Any) -> Point:
+        scale, psnr = _number(row["scale"]), _number(row["psnr"])
+        level, bpp = _positive(row["level"]), _number(row["bpp"])
+        self.level(level)
+        if not 0 < scale <= 1 or bpp <= 0:
+            raise ValueError(f"expected a scale of 0 to 1 and bits a pixel, found {row}")
+        agreement = _of_type(dict, row["agreement"])
+        return Point(scale, level, bpp, psnr, {t: _number(v) for t, v in agreement.items()})
+
+    def front(self, task: str | None = None) -> list[Point]:
+        """Return the points that none with fewer bits is better than, fewest bits first.
+
+        Args:
+            task: that the result is of, see `Point.result`.
+
+        Raises:
+            UnmeasuredModel: there are none.
+        """
+        front: list[Point] = []
+        for point in sorted(self.points, key=lambda point: (point.bpp, -point.psnr)):
+            if task and task not in point.agreement:
+                continue
+            if not front or point.result(task) > front[-1].result(task):
+                front.append(point)
+        if not front:
+            raise UnmeasuredModel(
+                f"model {self.name} does not say what its scales are worth"
+                f"{f' to {task}' if task else ''}: give a number as the scale"
+            )
+        return front
 
     def _gains(self, values: list[float]) -> NDArray[np.float32]:
         if any(type(value) not in (int, float) for value in values):

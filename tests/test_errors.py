@@ -22,6 +22,7 @@ from tactic_codec.errors import TacError
 
 MODELS = Path(__file__).parent / "models"
 TINY = MODELS / "tiny"
+AUTO = ("compress", "-m", "tiny", "--scale", "auto", "--max-bytes", "900")
 NEWER = container.pack(Frame(bytes.fromhex("a292e80f"), 2, 9, 9, b"\x12", None, ((5, b"?"),)))
 FRAME = Frame(bytes.fromhex("a292e80f"), 2, 9, 9, b"\x12\x34")
 DATA = container.pack(FRAME)
@@ -176,6 +177,10 @@ COMMANDS: dict[str, tuple[type[TacError], Callable[[], list[str]]]] = {
     "no eyes": (
         errors.UnknownTask,
         lambda: ["segment", "-m", "tiny", write(TAC, DATA), "o/"],
+    ),
+    "unmeasured": (
+        errors.UnmeasuredModel,
+        lambda: [*AUTO, write("a.png", picture()), TAC],
     ),
     "no CUDA": (
         errors.BackendUnavailable,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import reference_decoder
 from click.testing import CliRunner, Result
-from conftest import PHOTOGRAPHS, Spoilt
+from conftest import PHOTOGRAPHS, TINY, Spoilt
 from PIL import Image
 
 import tactic_codec
@@ -17,8 +18,11 @@ from tactic_codec import container, metrics, picture, report, tasks
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
+from tactic_codec.errors import DamagedModel, TargetMissed, UnmeasuredModel
+from tactic_codec.model import Point
 from tactic_codec.picture import Scaled, Shrink
 from tactic_codec.tasks import SEGMENT, TASKS
+from tactic_codec.training import points as points_of
 
 PHOTO = PHOTOGRAPHS[0]
 PIXELS = picture.load(PHOTO)
@@ -173,6 +177,94 @@ def test_targets_at_a_scale(tiny: Codec) -> None:
     ]
     first = [tiny.most_likely(pixels) for pixels in decoded].index(wanted) + 1
     assert (kept.label_kept, kept.level) == (True, first)
+
+
+POINTS = [
+    {"scale": scale, "level": level, "bpp": bpp, "psnr": psnr, "agreement": {"classify": same}}
+    for scale, level, bpp, psnr, same in [
+        (1, 3, 0.6, 30, 1.0),
+        (1, 1, 0.2, 24, 0.9),
+        (0.5, 3, 0.15, 25, 0.95),  # better than the one above, with fewer bits
+        (0.5, 1, 0.06, 21, 0.8),
+        (0.25, 2, 0.03, 20, 0.85),  # likewise
+        (0.25, 1, 0.02, 18, 0.2),
+    ]
+]
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Codec:
+    folder = tmp_path / "measured"
+    shutil.copytree(TINY, folder)
+    manifest = json.loads((folder / "model.json").read_text())
+    manifest["encoder"]["points"] = POINTS
+    (folder / "model.json").write_text(json.dumps(manifest))
+    return load_model(folder, threads=1)
+
+
+def test_scale_and_level_are_chosen_together(measured: Codec, tiny: Codec) -> None:
+    assert measured.model.fingerprint == tiny.model.fingerprint
+    front = [(point.scale, point.level) for point in measured.model.front("classify")]
+    assert front == [(0.25, 1), (0.25, 2), (0.5, 3), (1, 3)]
+    files = [tiny.compress(PIXELS, level, scale=scale).data for scale, level in front]
+    sizes = [len(data) for data in files]
+    assert sizes == sorted(sizes)
+    for limit in range(sizes[0], sizes[-1] + 2, 7):
+        best = max(place for place, size in enumerate(sizes) if size <= limit)
+        assert measured.compress(PIXELS, max_bytes=limit, scale="auto").data == files[best]
+    with pytest.raises(TargetMissed, match=f"has {sizes[0]} bytes at level 1"):
+        measured.compress(PIXELS, max_bytes=sizes[0] - 1, scale="auto")
+    wanted = tiny.most_likely(PIXELS)
+    seen = [tiny.most_likely(tiny.decode(container.parse(data), coded_size=True)) for data in files]
+    kept = measured.compress(PIXELS, keep_label=True, scale="auto")
+    assert kept.label_kept == (wanted in seen)
+    assert kept.data == files[seen.index(wanted) if wanted in seen else -1]
+
+
+def test_models_without_a_classifier_are_chosen_by_psnr() -> None:
+    one, other = Point(1, 1, 0.2, 30.0), Point(1, 2, 0.3, 31.0, {"segment": 0.5, "classify": 1})
+    assert (one.result(None), other.result(None), other.result("segment")) == (30, 0.75, 0.5)
+
+
+def test_scales_are_not_chosen_without_need_or_knowledge(measured: Codec, tiny: Codec) -> None:
+    with pytest.raises(ValueError, match="'auto' goes with max_bytes or keep_label"):
+        measured.compress(PIXELS, scale="auto")
+    with pytest.raises(UnmeasuredModel, match="model tiny does not say what its scales are worth"):
+        tiny.compress(PIXELS, scale="auto", max_bytes=1000)
+    run("compress", "--scale", "auto", PHOTO, "-", code=2)
+    told = run("compress", "-m", TINY, "--scale", "auto", "--keep-label", PHOTO, "-", code=1).stderr
+    assert "does not say what its scales are worth" in told
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"scale": 0}, {"scale": "1"}, {"level": 4}, {"level": 0}, {"bpp": 0}, {"agreement": []}],
+)
+def test_points_that_are_none(measured: Codec, wrong: dict[str, Any]) -> None:
+    manifest = json.loads((measured.model.path / "model.json").read_text())
+    manifest["encoder"]["points"][0] |= wrong
+    (measured.model.path / "model.json").write_text(json.dumps(manifest))
+    with pytest.raises(DamagedModel):
+        load_model(measured.model.path)
+
+
+def test_points_are_measured(tiny: Codec) -> None:
+    pictures = [PIXELS[:64, :96], PIXELS[64:144, :64]]
+    points = points_of.measured(tiny, pictures)
+    assert {(p.scale, p.level) for p in points} == {
+        (scale, level) for scale in points_of.SCALES for level in (1, 2, 3)
+    }
+    half = next(p for p in points if (p.scale, p.level) == (0.5, 2))
+    frames = [tiny.compress(pixels, 2, scale=0.5).frame for pixels in pictures]
+    assert half.bpp == round(np.mean([frame.bpp for frame in frames]), 5)
+    decoded = [tiny.decode(frame) for frame in frames]
+    psnr = np.mean([metrics.psnr(*pair) for pair in zip(pictures, decoded, strict=True)])
+    assert half.psnr == round(psnr, 2)
+    same = [
+        tiny.most_likely(pixels) == tiny.most_likely(tiny.decode(frame, coded_size=True))
+        for pixels, frame in zip(pictures, frames, strict=True)
+    ]
+    assert half.agreement == {"classify": np.mean(same)}
 
 
 # --- Tasks ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
@@ -80,6 +80,13 @@ class _Colour(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is no opaque colour, such as black or '#ff8000'", param, ctx)
 
 
+class _Scale(click.FloatRange):
+    """A scale, or the word that leaves it to a target."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 # --- compress -------------------------------------------------------------------------------------
 
 
@@ -119,10 +126,11 @@ class _Colour(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--scale",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=_Scale(0, 1, min_open=True),
     default=1,
     metavar="F",
-    help="Code pictures at F times their width and height, above 0 and at most 1.",
+    help="Code pictures at F times their width and height, above 0 and at most 1. 'auto' lets "
+    "--max-bytes or --keep-label choose the scale, too.",
 )
 @options.model
 @click.option(
@@ -152,7 +160,7 @@ def compress(
     keep_label: bool,
     effort: int,
     max_side: int | None,
-    scale: float,
+    scale: "float | Literal['auto']",
     model: str | None,
     stream: bool,
     drop: bool,
@@ -187,7 +195,9 @@ def compress(
 
     --max-side and --scale code a smaller picture, for small files and for tasks that look at few
     pixels. The .tac file keeps the picture's own size, to which decompress brings it, and by which
-    bpp is counted.
+    bpp is counted. With --scale auto and a target, scales and levels are tried together, those that
+    were best when the model was exported: --max-bytes takes the best that is small enough,
+    --keep-label the smallest that keeps the label.
 
     --effort searches for symbols that cost fewer bits, or that help the picture and the model's
     own task network more, in 8, 16 or 96 steps. Each step takes longer than decoding the picture
@@ -199,6 +209,8 @@ def compress(
         raise click.UsageError(
             "-q does not go with --max-bytes and --keep-label, which choose the level"
         )
+    if scale == "auto" and not to_target:
+        raise click.UsageError("--scale auto goes with --max-bytes or --keep-label")
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
@@ -216,11 +228,14 @@ def compress(
         level = None if to_target else options.level_of(codec, quality)
         if keep_label:
             codec.model.head("classify")  # what is missing is said once, not for every picture
+        if scale == "auto":
+            codec.model.front("classify" if keep_label else None)  # likewise
         if effort:
             _ = codec.refiner  # likewise
 
         # A JPEG need not be decoded to more pixels than are coded.
-        early = image.WHOLE if keep_label else image.Shrink(max_side, scale)
+        whole = keep_label or scale == "auto"
+        early = image.WHOLE if whole else image.Shrink(max_side, float(scale))
 
         def code(picture: _Picture) -> _Coded:
             like = None if picture.arrival else picture.source.stat()

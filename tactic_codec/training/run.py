@@ -27,6 +27,7 @@ from tactic_codec.errors import ConfigError
 from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.heads import KINDS, build_head
+from tactic_codec.training import points
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.config import TrainingConfig, parse_config
 from tactic_codec.training.data import Example, ImageFolders, scan
@@ -34,6 +35,7 @@ from tactic_codec.training.evaluate import evaluate
 from tactic_codec.training.export import About, add_head, add_metrics, export, levels_of
 from tactic_codec.training.onnx_files import HeadExport
 from tactic_codec.training.placing import install
+from tactic_codec.training.points import PICTURES
 from tactic_codec.training.tasks import CLASSES, task_of
 
 RUN = "run.json"
@@ -258,6 +260,9 @@ class Run:
         """
         model = self.candidate(network)
         add_metrics(model.path, self.figures(model, self.config.evaluation.final))
+        tested = [example for part in self.data.parts for example in part.test]
+        tested = tested[: min(PICTURES, self.config.evaluation.images or PICTURES)]
+        points.add(model.path, [example.pixels() for example in tested])
         return install(model, out, overwrite=force)
 
     def assess(self, network: TacticNetwork) -> dict[str, Any]:
