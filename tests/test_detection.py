@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from click.testing import CliRunner
 from conftest import ROOT, Spoilt, teach_to_detect
 from detector import DETECT_LABELS, PLACES
+from PIL import Image
 
 import tactic_codec
 from tactic_codec import boxes, metrics
 from tactic_codec import picture as image
 from tactic_codec.boxes import Box, meant, shared
+from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DamagedModel, DataError, UnknownTask
+from tactic_codec.rivals import rival
 from tactic_codec.tasks import DETECT, Detection, Detections, detect, detect_pixels
 from tactic_codec.tasks.annotations import Thing, found_in
 from tactic_codec.tasks.precision import mean_precisions
@@ -481,3 +485,96 @@ def test_resamples_are_the_same_for_all() -> None:
     draws = metrics.resamples(5)
     assert draws.shape == (1 + metrics.RESAMPLES, 5) and (draws.sum(axis=1) == 5).all()
     np.testing.assert_array_equal(draws, metrics.resamples(5))
+
+
+# --- Evaluations ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Path:
+    """Three pictures and their boxes."""
+    folder = tmp_path / "marked"
+    for number, colour in enumerate(((250, 120, 0), (0, 250, 120), (120, 0, 250))):
+        pixels = image.save(plain(48, 64, colour), "png")
+        put(folder / f"images/{number}.png", pixels)
+        box = PLACES[number]
+        x, y = (box[0] + box[2]) / 128, (box[1] + box[3]) / 96
+        w, h = (box[2] - box[0]) / 64, min(box[3] - box[1], 48) / 48
+        put(folder / f"labels/{number}.txt", f"{number} {x} {min(y, 0.5) if h == 1 else y} {w} {h}")
+    return folder
+
+
+def evaluated(folder: Path, out: Path, model: Path, *more: str) -> dict[str, Any]:
+    args = ["eval", "-m", str(model), "--data", str(folder), "--out", str(out), "--json"]
+    args += ["--codec", "jpeg", "--qualities", "jpeg=5,60", *more]
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["folders"][0]
+
+
+def test_eval_of_pictures_with_boxes(marked: Path, tmp_path: Path, spoilt: Spoilt) -> None:
+    teach_to_detect(spoilt)
+    found = evaluated(marked, tmp_path / "out", spoilt.path)
+    assert found["labelled"] is True
+    whole = found["uncompressed"]
+    assert list(whole)[-3:] == ["mean_ap50", "mean_ap", "f1"]
+    assert whole["mean_ap50"]["share"] == 1 and whole["f1"]["share"] == 1
+    rows = (tmp_path / "out/results.md").read_text()
+    assert "mAP50 | mAP50:95 | F1" in rows and "colours of tiny" in rows
+    assert (tmp_path / "out/curves.png").exists()
+
+
+def test_eval_of_objects_without_boxes(marked: Path, tmp_path: Path, spoilt: Spoilt) -> None:
+    teach_to_detect(spoilt)
+    found = evaluated(marked / "images", tmp_path / "out", spoilt.path, "--task", "detect")
+    assert found["labelled"] is False
+    assert found["uncompressed"]["f1"]["share"] == 1
+    assert found["uncompressed"]["mean_ap50"] is None
+    refused = CliRunner().invoke(
+        main,
+        [
+            *("eval", "-m", str(spoilt.path), "--data", str(marked), "--out", str(tmp_path / "o")),
+            *("--task", "detect", "--retrain-head", "1", "--train-data", str(marked)),
+        ],
+    )
+    assert refused.exit_code == 2 and "detectors are not trained here" in refused.stderr
+
+
+def test_eval_at_scales(marked: Path, tmp_path: Path, spoilt: Spoilt) -> None:
+    """Every coder at every setting and scale, in real bytes, and cached by the scale."""
+    teach_to_detect(spoilt)
+    scales = ("--scales", "1,0.5", "--keep-decoded", str(tmp_path / "kept"))
+    found = evaluated(marked, tmp_path / "out", spoilt.path, *scales)
+    codec = load_model(spoilt.path, threads=1)
+    for curve in found["curves"]:
+        points = {(p["setting"], p["scale"]): p for p in curve["points"]}
+        settings = (1, 2, 3) if curve["coder"] == "tiny" else (5, 60)
+        assert set(points) == {(setting, scale) for setting in settings for scale in (1, 0.5)}
+        for (setting, scale), point in points.items():
+            sizes = []
+            for path in sorted((marked / "images").iterdir()):
+                pixels = image.load(path)
+                if curve["coder"] == "tiny":
+                    coded = codec.compress(pixels, setting, scale=scale)
+                    size, decoded = len(coded.data), codec.decode(coded.frame)
+                else:
+                    small = np.asarray(
+                        Image.fromarray(pixels).resize((64, 48), Image.Resampling.LANCZOS)
+                    )
+                    if scale != 1:
+                        small = np.asarray(
+                            Image.fromarray(pixels).resize((32, 24), Image.Resampling.LANCZOS)
+                        )
+                    data = rival("jpeg").encode(small, setting)
+                    size = len(data)
+                    decoded = image.enlarged(rival("jpeg").decode(data), 64, 48)
+                sizes.append(size)
+                folder = f"{setting}" if scale == 1 else f"{setting} at {scale:g}"
+                kept = tmp_path / "kept" / curve["coder"] / folder / f"images/{path.name}.png"
+                np.testing.assert_array_equal(image.load(kept), decoded)
+            assert point["bytes"] == round(sum(sizes) / len(sizes), 2)
+    assert "| 5 at 0.5 |" in (tmp_path / "out/results.md").read_text()
+    assert evaluated(marked, tmp_path / "out", spoilt.path, *scales) == found
+    for scale in ("0", "1.5", "a", "nan"):
+        args = ["eval", "-m", "tiny", "--data", ".", "--out", "o", "--scales", scale]
+        assert CliRunner().invoke(main, args).exit_code == 2

@@ -14,8 +14,8 @@ import { setBackend, tensor3d } from "@tensorflow/tfjs-core";
 
 const MODEL = new URL("package/models/coco-ssd/", import.meta.url);
 const WASM = new URL("node_modules/@tensorflow/tfjs-backend-wasm/dist/", import.meta.url);
-const MOST = 20; // as many boxes as the library asks for by default
-const LEAST_SCORE = 0.3; // below what is looked at, so that whoever reads this chooses
+// As many boxes as the library asks for by default, with scores below what is looked at.
+const [MOST, LEAST_SCORE] = process.argv.length > 2 ? process.argv.slice(2).map(Number) : [20, 0.3];
 
 // The library loads models over HTTP alone: these requests are for files beside this one.
 globalThis.fetch = async (url) => {

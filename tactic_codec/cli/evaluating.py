@@ -41,6 +41,17 @@ def _grids(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     return grids
 
 
+def _scales(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, ...]:
+    """Read ``1,0.5``."""
+    try:
+        scales = tuple(dict.fromkeys(map(float, value.split(","))))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not of the form 1,0.75,0.5") from None
+    if not all(0 < scale <= 1 for scale in scales):
+        raise click.BadParameter(f"scales above 0 and at most 1 are expected, not {value}")
+    return scales
+
+
 def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, float]:
     """Read ``LOW:HIGH``, two shares."""
     try:
@@ -124,6 +135,23 @@ def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     "with label maps stay whole.",
 )
 @click.option(
+    "--scales",
+    callback=_scales,
+    default="1",
+    show_default=True,
+    metavar="F,F...",
+    help="Code pictures at these scales, above 0 and at most 1, and enlarge them again: each coder "
+    "at each of its settings. BD-rates then compare each coder's best scale for a rate.",
+)
+@click.option(
+    "--task",
+    "asked",
+    type=click.Choice(["classify", "detect"]),
+    help="What to ask of pictures that have no ground truth: a label (by default), or objects. "
+    "With detect pictures stay whole, and their boxes are compared with those of the uncompressed "
+    "picture.",
+)
+@click.option(
     "--held-out",
     is_flag=True,
     help="Take only the pictures that the training of the first model kept out.",
@@ -181,6 +209,8 @@ def eval(
     grids: Grids,
     efforts: tuple[int, ...],
     size: int,
+    scales: tuple[float, ...],
+    asked: str | None,
     held_out: bool,
     limit: int | None,
     within: tuple[float, float],
@@ -211,18 +241,25 @@ def eval(
     values are the network's classes. Other values do not count. The table then has the mean IoU,
     the IoU of each class, the pixel accuracy, and the agreement of pixels.
 
+    A DIR that holds boxes is looked at for objects: images/ and labels/NAME.txt (YOLO),
+    annotations/FILE.json (COCO), or Annotations/NAME.xml (Pascal VOC). Its pictures are coded
+    whole. The table has mAP50 and mAP50:95, and F1 against what is found in the uncompressed
+    picture. With --task detect pictures without boxes have F1. It needs pycocotools.
+
     Each codec writes its smallest files, without metadata. The settings for that stand below the
     table. --out gets results.json, results.csv, results.md, curves.png and curves.svg. Give the
     same command again to go on after an interruption. Only what is new is measured.
 
     Codecs beyond JPEG, WebP, AVIF and JPEG 2000, BD-rates and plots need:
-    pip install pillow-heif pillow-jxl-plugin scipy matplotlib
+    pip install pillow-heif pillow-jxl-plugin scipy matplotlib pycocotools
     """
     if steps and not (held_out or train_data):
         raise click.UsageError(
             "--retrain-head needs other pictures than those that are evaluated: give --held-out "
             "or --train-data DIR"
         )
+    if asked == "detect" and steps:
+        raise click.UsageError("detectors are not trained here; leave --retrain-head out")
     if judge and steps:
         raise click.UsageError("--judge is not trained; leave --retrain-head out")
     if keep_decoded and len(set(data)) > 1:
@@ -244,7 +281,7 @@ def eval(
         reference = loaded[models[0]]
         task = _judge(console, judge, judge_input, judge_output) if judge else None
         with options.refused(ConfigError):
-            task = task or pictures.task_of(reference.model, (*data, *train_data))
+            task = task or pictures.task_of(reference.model, (*data, *train_data), asked)
         witness = task.witness(reference.model)
         notes = [formats.EFFORT_NOTE] if any(efforts) else []
         coders = _coders(console, models_at(loaded, device, efforts), codecs, grids, notes)
@@ -295,6 +332,7 @@ def eval(
             size=size,
             held_out=held_out,
             limit=limit,
+            scales=scales,
             notes=tuple(notes),
         )
         advance = console.progress(evaluation.work_of(folders, coders))

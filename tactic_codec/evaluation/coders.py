@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from tactic_codec import __version__
+from tactic_codec import picture as image
 from tactic_codec.codec import Codec
 from tactic_codec.errors import ConfigError
 from tactic_codec.picture import Pixels
@@ -40,6 +41,7 @@ class Coder(ABC):
         settings: how files are made, for people.
         grid: the settings to measure, by rising rate.
         open_ended: whether to stop where files have become larger than anybody asked for.
+        scale: what both sides of pictures are multiplied by before they are coded.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Coder(ABC):
     settings: str
     grid: tuple[Setting, ...]
     open_ended: bool
+    scale: float = 1
 
     @abstractmethod
     def code(self, pixels: Pixels, setting: Setting) -> Coded:
@@ -55,6 +58,15 @@ class Coder(ABC):
         Raises:
             TacError: this coder cannot code it.
         """
+
+    def code_at(self, scale: float, pixels: Pixels, setting: Setting) -> Coded:
+        """Shrink a picture as `Codec.compress` does, code it, and bring it to its size again."""
+        height, width, _ = pixels.shape
+        if scale == 1:
+            return self.code(pixels, setting)
+        shrunk = image.Shrink(scale=scale).of(image.Scaled(pixels, width, height)).pixels
+        size, decoded = self.code(shrunk, setting)
+        return Coded(size, image.enlarged(decoded, width, height))
 
     @abstractmethod
     def identity(self, setting: Setting) -> Identity:
@@ -117,7 +129,11 @@ class ModelCoder(Coder):
 
     def code(self, pixels: Pixels, setting: Setting) -> Coded:
         """Code a picture as one frame, see `Coder`."""
-        frame = self.codec.compress(pixels, int(setting), effort=self.effort).frame
+        return self.code_at(1, pixels, setting)
+
+    def code_at(self, scale: float, pixels: Pixels, setting: Setting) -> Coded:
+        """Code a picture as one frame that keeps its size, see `Coder`."""
+        frame = self.codec.compress(pixels, int(setting), effort=self.effort, scale=scale).frame
         return Coded(frame.size, self.codec.decode(frame))
 
     def identity(self, setting: Setting) -> Identity:
@@ -185,6 +201,26 @@ def runtime_identity(device: str) -> Identity:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+class Shrunk(Coder):
+    """A coder that is given smaller pictures, and whose pictures are enlarged again."""
+
+    def __init__(self, coder: Coder, scale: float) -> None:
+        """Shrink both sides to ``scale`` of what they are, above 0 and at most 1."""
+        self._coder = coder
+        self.scale = scale
+        self.name, self.kind, self.settings = coder.name, coder.kind, coder.settings
+        self.grid, self.open_ended = coder.grid, coder.open_ended
+
+    def code(self, pixels: Pixels, setting: Setting) -> Coded:
+        """Code a smaller picture, see `Coder.code_at`."""
+        return self._coder.code_at(self.scale, pixels, setting)
+
+    def identity(self, setting: Setting) -> Identity:
+        """Return the coder's, and the scale."""
+        scale = {"scale": self.scale} if self.scale != 1 else {}
+        return {**self._coder.identity(setting), **scale}
 
 
 class Uncompressed(Coder):

@@ -15,7 +15,7 @@ import numpy as np
 from tactic_codec import metrics
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Cache
-from tactic_codec.evaluation.coders import Coder, Identity, Uncompressed, runtime_identity
+from tactic_codec.evaluation.coders import Coder, Identity, Shrunk, Uncompressed, runtime_identity
 from tactic_codec.evaluation.keeper import Keeper
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
@@ -57,6 +57,7 @@ class Evaluation:
         size: side of squares, in pixels, where the task is asked about such.
         held_out: whether only pictures were taken that training had kept out.
         limit: most pictures of a folder; None for all.
+        scales: at which pictures are coded, at least one; 1 for their own size.
         notes: what was left out, and why.
     """
 
@@ -73,6 +74,7 @@ class Evaluation:
     size: int | None = None
     held_out: bool = False
     limit: int | None = None
+    scales: tuple[float, ...] = (1,)
     notes: tuple[str, ...] = ()
 
     def run(self, folders: Sequence[Folder], coders: Sequence[Coder]) -> Report:
@@ -100,7 +102,7 @@ class Evaluation:
 
     def work_of(self, folders: Sequence[Folder], coders: Sequence[Coder]) -> int:
         """Return the most work there may be: pictures to measure and steps of heads."""
-        settings = 1 + sum(len(coder.grid) for coder in coders)
+        settings = 1 + len(self.scales) * sum(len(coder.grid) for coder in coders)
         return settings * sum(self._work_at(folder) for folder in folders)
 
     def _work_at(self, folder: Folder) -> int:
@@ -118,12 +120,13 @@ class Evaluation:
     def _curve(self, folder: Folder, coder: Coder, before: Sequence[Facts]) -> Curve:
         """Measure a coder at its settings, until its files are larger than anybody asked for."""
         points = []
-        for number, setting in enumerate(coder.grid, start=1):
-            found = self._measured(folder, coder, setting)
-            points.append(self._point(folder, coder, setting, found, before))
-            if coder.open_ended and points[-1].bpp > MAX_BPP:
-                self.advance((len(coder.grid) - number) * self._work_at(folder))
-                break
+        for shrunk in (Shrunk(coder, scale) for scale in self.scales):
+            for number, setting in enumerate(coder.grid, start=1):
+                found = self._measured(folder, shrunk, setting)
+                points.append(self._point(folder, shrunk, setting, found, before))
+                if coder.open_ended and points[-1].bpp > MAX_BPP:
+                    self.advance((len(coder.grid) - number) * self._work_at(folder))
+                    break
         points.sort(key=lambda point: point.bpp)
         return Curve(coder.name, coder.kind, coder.describe(), tuple(points))
 
@@ -144,7 +147,7 @@ class Evaluation:
         )
         scores = self.task.scores(found, before, [picture.truth for picture in pictures])
         bpp = float(np.mean(bits))
-        point = Point(setting, len(found), size, bpp, psnr, ms_ssim, scores)
+        point = Point(setting, len(found), size, bpp, psnr, ms_ssim, scores, scale=coder.scale)
         if self.heads:
             point = replace(point, retrained=self.heads.scores(folder, coder, setting, before))
             self.advance(self.heads.steps)

@@ -66,7 +66,13 @@ def _json_folder(report: Report, result: FolderResult) -> dict[str, Any]:
 def _json_point(point: Point) -> dict[str, Any]:
     costs = {name: round(getattr(point, name), digits) for name, digits, _ in COSTS}
     scores = {name: _json_score(score) for name, score in point.all_scores().items()}
-    return {"setting": point.setting, "images": point.images, **costs, **scores}
+    return {
+        "setting": point.setting,
+        "scale": point.scale,
+        "images": point.images,
+        **costs,
+        **scores,
+    }
 
 
 def _json_score(score: Score) -> Any:
@@ -179,7 +185,8 @@ def _costs(name: str, kind: str, point: Point) -> list[str]:
     costs = [format(getattr(point, name), form) for name, _, form in COSTS]
     if kind == "uncompressed":
         return [name, "", *costs[:2], "", ""]
-    return [name, f"{point.setting:g}", *costs]
+    scale = f" at {point.scale:g}" * (point.scale != 1)
+    return [name, f"{point.setting:g}{scale}", *costs]
 
 
 def percent(score: Score) -> str:

@@ -34,4 +34,5 @@ class Keeper:
     def _path(self, coder: Coder, setting: Setting, picture: Picture) -> Path:
         # Names of coders may hold a model's path; those of pictures may differ by suffix alone.
         name = re.sub(r"[^\w.@ -]+", "_", coder.name)
-        return self._folder / name / f"{setting:g}" / f"{picture.name}.png"
+        scale = f" at {coder.scale:g}" * (coder.scale != 1)
+        return self._folder / name / f"{setting:g}{scale}" / f"{picture.name}.png"

@@ -91,13 +91,16 @@ def folder(
     return Folder(name, tuple(sorted(pictures, key=lambda picture: picture.name)))
 
 
-def task_of(model: Model, folders: Sequence[str]) -> Task[Any, Any]:
+def task_of(model: Model, folders: Sequence[str], asked: str | None = None) -> Task[Any, Any]:
     """Return the task that folders are for, of those that a model has a network for.
 
     Raises:
         ConfigError: they are for several, or for one that the model has no network for.
     """
     found = {folder: _claimant(Path(folder)) for folder in folders}
+    if asked and all(task is CLASSIFY for task in found.values()):
+        model.head(asked)
+        return TASKS[asked]
     for folder, task in found.items():
         if task is not CLASSIFY and task.name not in model.heads:
             raise ConfigError(

@@ -94,6 +94,7 @@ def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:
     scale = 1 if quality == "psnr" else 100
     for kind, style in _STYLES.items():
         for number, curve in enumerate(c for c in result.curves if c.kind == kind):
+            curve = curve.at_best(quality)
             colours = MODELS if kind == "model" else CODECS
             marker: dict[str, Any] = (
                 {} if kind == "model" else {"marker": MARKERS[number % len(MARKERS)]}
@@ -102,6 +103,11 @@ def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:
             x, y = zip(*curve.rates(quality), strict=True)
             own = {"color": colour, "label": curve.name, **style, **marker}
             axes.plot(x, [scale * value for value in y], **own)
+            for point, place in zip(curve.points, zip(x, y, strict=True), strict=True):
+                if point.scale != 1:
+                    place = (place[0], scale * place[1])
+                    name = f"{point.scale:g}"
+                    axes.annotate(name, place, (3, -7), textcoords="offset points", fontsize=5)
             if kind == "codec" or quality == "psnr":
                 continue
             shares = [point.shares()[quality] for point in curve.points]

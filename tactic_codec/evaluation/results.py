@@ -6,7 +6,7 @@ Curve… ─ every model with all others, and with the best of all codecs ─▶
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tactic_codec.evaluation.bdrate import BdRate, RatePoint, bd_rate
@@ -33,6 +33,7 @@ class Point:
         ms_ssim: mean, 0 to 1.
         scores: of the reference network, see `Task.scores`.
         retrained: of a retrained head; None where that was not asked for.
+        scale: what both sides of the pictures were multiplied by before they were coded.
     """
 
     setting: Setting
@@ -43,11 +44,16 @@ class Point:
     ms_ssim: float
     scores: Scores
     retrained: Scores | None = None
+    scale: float = 1
 
     def all_scores(self) -> Scores:
         """Return the scores of both networks by name."""
         retrained = self.retrained or {}
         return {**self.scores, **{RETRAINED + name: score for name, score in retrained.items()}}
+
+    def quality(self, name: str) -> float:
+        """Return the PSNR, or a share by its name."""
+        return self.psnr if name == "psnr" else self.shares()[name].share
 
     def shares(self) -> dict[str, Share]:
         """Return by name what curves show over the rate, the most telling first."""
@@ -75,9 +81,17 @@ class Curve:
 
     def rates(self, quality: str) -> list[RatePoint]:
         """Return bpp and a quality of every point: ``psnr``, or a share by its name."""
-        if quality == "psnr":
-            return [(point.bpp, point.psnr) for point in self.points]
-        return [(point.bpp, point.shares()[quality].share) for point in self.points]
+        return [(point.bpp, point.quality(quality)) for point in self.points]
+
+    def at_best(self, quality: str) -> "Curve":
+        """Return the points that no cheaper one reaches in a quality, where there are scales."""
+        if len({point.scale for point in self.points}) == 1:
+            return self
+        kept: list[Point] = []
+        for point in self.points:
+            if not kept or point.quality(quality) > kept[-1].quality(quality):
+                kept.append(point)
+        return replace(self, points=tuple(kept))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,210 @@
+"""What detectors find after coding, each codec at its best scale.
+
+    python benchmarks/objects.py FOLDER [--scales 1,0.5] [--limit 40] [--levels 2,4,6,8]
+        [--qualities avif=12,28,43,62] [--work work/]
+
+FOLDER has pictures and boxes, see `tactic eval`. Every coder codes every picture at every scale and
+setting; the file is decoded and brought to the picture's size. Two networks look at the result: the
+model's own detector, and COCO-SSD as TensorFlow.js publishes it, which benchmarks/detector.py says
+how to install. For each there is mAP50 against the boxes of the folder, and F1 against what the
+network finds in the uncoded picture (scores of at least 0.4 and 0.5, same class, overlap at least a
+half). BD-rates compare Pareto fronts over scales and settings, over the range that both reach;
+intervals are of 300 draws of the pictures, the same for both. Writes
+benchmarks/results/objects.json. What was found stays in the work folder, where an interrupted run
+goes on.
+"""
+
+import argparse
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detector import DETECTOR
+from numpy.typing import NDArray
+from rows import write
+
+from tactic_codec import metrics
+from tactic_codec import picture as image
+from tactic_codec.boxes import Box, shared
+from tactic_codec.codec import load_model
+from tactic_codec.evaluation.bdrate import bd_rate
+from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Shrunk, Uncompressed
+from tactic_codec.evaluation.pictures import spread
+from tactic_codec.picture import Pixels
+from tactic_codec.rivals import rival
+from tactic_codec.tasks import DETECT
+from tactic_codec.tasks.precision import mean_precisions
+
+DRAWS = 300
+OUT = Path(__file__).parent / "results" / "objects.json"
+QUALITIES = ("jpeg=2,6,13,30", "webp=0,7,20,45", "avif=8,22,35,52")
+LEAST = {"own": 0.4, "COCO-SSD": 0.5}
+
+Judge = Callable[[Sequence[Pixels]], list[list[Box]]]
+
+
+def coco_ssd(labels: Sequence[str]) -> Judge:
+    """Return what asks COCO-SSD, in classes of the given names."""
+
+    def ask(pictures: Sequence[Pixels]) -> list[list[Box]]:
+        sizes = [np.array(p.shape[:2], "<u4").tobytes() + p.tobytes() for p in pictures]
+        command = ["node", "detect.mjs", "100", "0.05"]
+        done = subprocess.run(
+            command, cwd=DETECTOR, input=b"".join(sizes), stdout=subprocess.PIPE, check=True
+        )
+        found = []
+        for line in done.stdout.splitlines():
+            own = []
+            for box in json.loads(line):
+                left, top, width, height = box["bbox"]
+                if box["class"] in labels:
+                    kind = labels.index(box["class"])
+                    own.append(Box(kind, box["score"], left, top, left + width, top + height))
+            found.append(own)
+        return found
+
+    return ask
+
+
+def looked_at(
+    coder: Coder, setting: float, pictures: Sequence[Pixels], judges: dict[str, Judge]
+) -> dict[str, Any]:
+    """Code all pictures, and return bits a pixel and the boxes that each network finds."""
+    coded = [coder.code(pixels, setting) for pixels in pictures]
+    decoded = [one.decoded for one in coded]
+    return {
+        "bytes": [one.bytes for one in coded],
+        "bpp": [8 * one.bytes / (one.decoded.size // 3) for one in coded],
+        "boxes": {name: ask(decoded) for name, ask in judges.items()},
+    }
+
+
+def curves(
+    found: dict[str, Any], before: dict[str, Any], things: Any, draws: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return bpp, and mAP50 and F1 by each network, of each draw of the pictures."""
+    result = {"bpp": draws @ np.array(found["bpp"]) / draws.sum(axis=1)}
+    for name, boxes in found["boxes"].items():
+        boxes = [[Box(int(b[0]), *b[1:]) for b in own] for own in boxes]
+        uncoded = [[Box(int(b[0]), *b[1:]) for b in own] for own in before["boxes"][name]]
+        result[f"mAP50 {name}"] = mean_precisions(things, boxes, draws)[0]
+        counts = [
+            shared(*([b for b in both if b.score >= LEAST[name]] for both in pair))
+            for pair in zip(uncoded, boxes, strict=True)
+        ]
+        sums = draws @ np.array(counts)
+        result[f"F1 {name}"] = 2 * sums[:, 2] / np.maximum(sums[:, 0] + sums[:, 1], 1)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", help="a name or a model folder; the default model")
+    parser.add_argument("--scales", default="1,0.5")
+    parser.add_argument("--levels", default="2,4,6,8")
+    parser.add_argument("--qualities", action="append", help="such as avif=8,22")
+    parser.add_argument("--limit", type=int, default=40, help="how many pictures")
+    parser.add_argument("--work", type=Path, default=Path("objects-work"))
+    args = parser.parse_args()
+
+    codec = load_model(args.model, threads=1)
+    labels = codec.model.head("detect").labels
+    every = [p for p in args.folder.rglob("*") if p.suffix.lower() in image.SUFFIXES]
+    names = spread(sorted(path.relative_to(args.folder).as_posix() for path in every), args.limit)
+    pictures = [image.load(args.folder / name) for name in names]
+    reader = DETECT.reader(args.folder, labels)
+    things = [reader(name, pixels) for name, pixels in zip(names, pictures, strict=True)]
+    judges: dict[str, Judge] = {
+        "own": lambda decoded: [DETECT.ask(codec, pixels).boxes() for pixels in decoded],
+        "COCO-SSD": coco_ssd(labels),
+    }
+    levels = tuple(int(level) for level in args.levels.split(","))
+    coders: list[Coder] = [ModelCoder(codec).at(levels)]
+    for text in args.qualities or QUALITIES:
+        name, _, numbers = text.partition("=")
+        coders.append(RivalCoder(rival(name)).at(tuple(int(n) for n in numbers.split(","))))
+
+    args.work.mkdir(exist_ok=True)
+
+    def known(coder: Coder, scale: float, setting: float) -> dict[str, Any]:
+        path = args.work / f"{coder.name}-{scale:g}-{setting:g}-{len(names)}.json"
+        if not path.exists():
+            found = looked_at(Shrunk(coder, scale), setting, pictures, judges)
+            path.write_text(json.dumps(found))
+            print(path.name, np.mean(found["bytes"]), flush=True)
+        result: dict[str, Any] = json.loads(path.read_text())
+        return result
+
+    before = known(Uncompressed(), 1, 0)
+    draws = metrics.resamples(len(names))[: 1 + DRAWS]
+    rows = [row("uncompressed", 1, 0, before, curves(before, before, things, draws))]
+    fronts: dict[str, list[dict[str, NDArray[np.float64]]]] = {}
+    # Scales of one setting beside each other: an interrupted run has all coders at some settings.
+    for coder in coders:
+        for scale in map(float, args.scales.split(",")):
+            for setting in coder.grid:
+                found = known(coder, scale, setting)
+                reached = curves(found, before, things, draws)
+                rows.append(row(coder.name, scale, setting, found, reached))
+                fronts.setdefault(coder.name, []).append(reached)
+    own, *others = fronts
+    write(
+        OUT,
+        {
+            "model": codec.model.name,
+            "fingerprint": codec.model.fingerprint.hex(),
+            "images": len(names),
+            "scales": args.scales,
+            "rows": rows,
+            "bd_rates": [
+                compared(fronts[own], fronts[other], quality, other)
+                for other in others
+                for quality in fronts[own][0]
+                if quality != "bpp"
+            ],
+        },
+    )
+
+
+def row(
+    coder: str, scale: float, setting: float, found: dict[str, Any], reached: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a row: means, and each figure with its interval."""
+    shares = {
+        name: [round(value, 4) for value in metrics.with_interval(values)]
+        for name, values in reached.items()
+        if name != "bpp"
+    }
+    size, bpp = round(float(np.mean(found["bytes"])), 1), round(float(reached["bpp"][0]), 4)
+    return {"coder": coder, "scale": scale, "setting": setting, "bytes": size, "bpp": bpp, **shares}
+
+
+def compared(
+    test: Sequence[dict[str, NDArray[np.float64]]],
+    anchor: Sequence[dict[str, NDArray[np.float64]]],
+    quality: str,
+    name: str,
+) -> dict[str, Any]:
+    """Return the BD-rate of a front against another, with its interval over the draws."""
+    rates = []
+    for draw in range(len(test[0]["bpp"])):
+        pair = [[(p["bpp"][draw], p[quality][draw]) for p in front] for front in (anchor, test)]
+        rates.append(bd_rate(*pair))
+    found = rates[0]
+    drawn = [rate.change for rate in rates[1:] if rate]
+    ends = np.percentile(drawn, (2.5, 97.5)).round(4).tolist() if drawn else None
+    return {
+        "anchor": name,
+        "quality": quality,
+        "bd_rate": found and round(found.change, 4),
+        "interval": ends,
+        "range": found and [round(found.low, 4), round(found.high, 4)],
+    }
+
+
+if __name__ == "__main__":
+    main()
