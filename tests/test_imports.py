@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,14 @@ def rooms() -> Iterator[tuple[str, Path]]:
             yield room, path
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_bytes())))
+
+
 def imported(path: Path) -> Iterator[str]:
     """Yield the full names of all that a file imports, in functions too."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -130,11 +136,10 @@ def test_torch_has_one_door_in_the_runtime() -> None:
 
 def test_only_the_entropy_room_mentions_constriction() -> None:
     for room, path in rooms():
-        tree = ast.parse(path.read_bytes())
         names = {name.partition(".")[0] for name in imported(path)}
         names |= {
             node.value
-            for node in ast.walk(tree)
+            for node in nodes(path)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         assert "constriction" not in names or room == "entropy", path
@@ -244,7 +249,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bench -m tiny --repeat 1 a.png", (*LEARNING_LIBRARIES, *TRAINING)),
         ("eval --help", (*HEAVY, *TRAINING)),
         (
-            "eval -m tiny --data . --out report --size 32 --codec jpeg --qualities jpeg=50",
+            "eval -m tiny --data . --out report --limit 1 --size 32 --codec jpeg --qualities jpeg=9",
             (*LEARNING_LIBRARIES, "tactic_codec.training", "tactic_codec.networks"),
         ),
     ],
