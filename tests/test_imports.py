@@ -249,7 +249,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bench -m tiny --repeat 1 a.png", (*LEARNING_LIBRARIES, *TRAINING)),
         ("eval --help", (*HEAVY, *TRAINING)),
         (
-            "eval -m tiny --data . --out report --limit 1 --size 32 --codec jpeg --qualities jpeg=9",
+            "eval -m tiny --data . --out o --limit 1 --size 32 --codec jpeg --qualities jpeg=9",
             (*LEARNING_LIBRARIES, "tactic_codec.training", "tactic_codec.networks"),
         ),
     ],
