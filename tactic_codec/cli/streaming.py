@@ -33,6 +33,9 @@ from tactic_codec.errors import OutputExists
 if TYPE_CHECKING:
     from tactic_codec.picture.streams import Found
 
+_JPEG = b"\xff\xd8\xff"
+_ONE_JPEG = 1 << 26  # bytes that are looked through at once
+
 _WAITING = 16  # reports that wait; of pictures one does
 
 
@@ -83,14 +86,21 @@ def of(
 
 def warn_of_more(source: Source) -> None:
     """Warn of a file that holds several pictures where only the first is read."""
-    from tactic_codec.picture import ImageWarning
-    from tactic_codec.picture.streams import several
+    if not os.path.isfile(source.path):
+        return
+    with files.opened(source) as stream:
+        # What begins as a JPEG, ends as one and begins no other between is one, as most are.
+        if stream.read(3) == _JPEG:
+            rest = stream.read(_ONE_JPEG)
+            if rest.endswith(b"\xff\xd9") and _JPEG not in rest:
+                return
+        from tactic_codec.picture import ImageWarning
+        from tactic_codec.picture.streams import several
 
-    if os.path.isfile(source.path):
-        with files.opened(source) as stream:
-            if several(stream):
-                why = "the file holds several pictures: the first is read, with --stream all are"
-                warnings.warn(why, ImageWarning, stacklevel=2)
+        stream.seek(0)
+        if several(stream):
+            why = "the file holds several pictures: the first is read, with --stream all are"
+            warnings.warn(why, ImageWarning, stacklevel=2)
 
 
 class Streams:
