@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from tactic_codec.cli import decoding, files, options
 from tactic_codec.cli.console import Console
-from tactic_codec.cli.decoding import Decoding
-from tactic_codec.cli.files import Source
+from tactic_codec.cli.files import FrameItem, Source
 from tactic_codec.cli.outputs import STDOUT, Destination
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Answered(NamedTuple):
         milliseconds: that it took.
     """
 
-    item: Decoding
+    item: FrameItem
     facts: dict[str, Any]
     told: list[tuple[str, float]]
     milliseconds: float
@@ -68,12 +67,12 @@ def each(
     """
     from tactic_codec.picture import enlarged
 
-    def answer(item: Decoding) -> tuple[bytes, dict[str, Any], list[tuple[str, float]]]:
+    def answer(item: FrameItem) -> tuple[bytes, dict[str, Any], list[tuple[str, float]]]:
         codec = codec_of(item.frame)
         frame = item.frame
         pixels = codec.decode(frame, coded_size=True)
         found = task.in_picture(ask(codec, pixels), frame)
-        facts: dict[str, Any] = {"file": item.source.path, "frame": item.item.number}
+        facts: dict[str, Any] = {"file": item.source.path, "frame": item.number}
         data = b""
         if draw:
             facts["output"] = item.out

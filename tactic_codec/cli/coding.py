@@ -3,23 +3,21 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
 from tactic_codec.cli import decoding, files, options, outputs, streaming, work
 from tactic_codec.cli.console import Console, display, opened
-from tactic_codec.cli.decoding import FORMATS, Decoding
-from tactic_codec.cli.files import FRAMES, TAC, Source
+from tactic_codec.cli.decoding import FORMATS
+from tactic_codec.cli.files import FRAMES, TAC, FrameItem, Source
 from tactic_codec.cli.outputs import Asked, Destination, UpToDate
-from tactic_codec.cli.streaming import Arrival, Sink, Streams
+from tactic_codec.cli.streaming import Picture, Sink, Streams
 from tactic_codec.container import Frame, default_max_pixels
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
-    from tactic_codec.picture import Colour, Scaled, Shrink
+    from tactic_codec.picture import Colour
 
 _LOST = (
     "at every level that was allowed, the model's classifier finds another class in the file than "
@@ -34,33 +32,6 @@ class _Coded(NamedTuple):
     frame: Frame
     model: str
     label_kept: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A picture to be compressed, and where to; or why it cannot be."""
-
-    source: Source
-    out: str | None
-    problem: TacError | OSError | None
-    weight: int = 1
-    arrival: Arrival | None = None  # where the source is a stream
-    sink: Sink | None = None
-
-    @property
-    def title(self) -> str:
-        return self.arrival.title if self.arrival else self.source.title
-
-    def read(self, max_pixels: int, background: "Colour", shrink: "Shrink") -> "Scaled":
-        if self.problem:
-            raise self.problem
-        if self.arrival:
-            return self.arrival.found.read(max_pixels, background, shrink)
-        streaming.warn_of_more(self.source)
-        from tactic_codec.picture import read
-
-        path = Path(self.source.path)
-        return read(path, max_pixels=max_pixels, background=background, shrink=shrink)
 
 
 # Generic since click 8.4, and older ones will do.
@@ -237,8 +208,8 @@ def compress(
         whole = keep_label or scale == "auto"
         early = image.WHOLE if whole else image.Shrink(max_side, float(scale))
 
-        def code(picture: _Picture) -> _Coded:
-            like = None if picture.arrival else picture.source.stat()
+        def code(picture: Picture) -> _Coded:
+            like = None if picture.sink else picture.source.stat()
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
             coded = codec.compress(
                 picture.read(limit, background, early),
@@ -256,7 +227,7 @@ def compress(
             return _Coded(coded.data, coded.frame, coded.model, coded.label_kept)
 
         flow = streaming.of(console, sources, every=stream, drop=drop, limit=running.max_pixels)
-        pictures: Iterable[_Picture] = _pictures(flow, sources, destination)
+        pictures: Iterable[Picture] = _pictures(flow, sources, destination)
         total = None
         if not flow:
             pictures = list(pictures)
@@ -272,7 +243,7 @@ def compress(
 
 def _pictures(
     flow: Streams | None, sources: Iterable[Source], destination: Destination
-) -> Iterator[_Picture]:
+) -> Iterator[Picture]:
     """The pictures of all sources in their order, of those that are streams as they come."""
     from tactic_codec.picture import SUFFIXES
 
@@ -283,14 +254,13 @@ def _pictures(
                 raise source.problem
             if flow and flow.reads(source):
                 sink = Sink(destination, source, stem)
-                for arrival in flow.arrivals(source):
-                    yield _Picture(source, None, None, arrival=arrival, sink=sink)
+                yield from flow.pictures(source, sink)
             else:
-                yield _Picture(source, destination.place(source, stem + TAC), None)
+                yield Picture(source, destination.place(source, stem + TAC))
         except UpToDate:
             continue
         except (TacError, OSError) as exc:
-            yield _Picture(source, None, exc)
+            yield Picture(source, problem=exc)
 
 
 def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
@@ -368,7 +338,7 @@ def decompress(
         chosen = picture_format or decoding.format_of(destination, "give --format")
         codec_of = options.codec_of(model, running)
 
-        def decode(item: Decoding) -> _Coded:
+        def decode(item: FrameItem) -> _Coded:
             frame = item.frame
             codec = codec_of(frame)
             data = image.save(codec.decode(frame, coded_size=coded_size), chosen)
@@ -385,14 +355,14 @@ def decompress(
 
 
 def _deliver(
-    console: Console, item: _Picture | Decoding, coded: _Coded, seconds: float, as_json: bool
+    console: Console, item: Picture | FrameItem, coded: _Coded, seconds: float, as_json: bool
 ) -> None:
     """Write to standard output what belongs there, and say what was done."""
     milliseconds = 1000 * seconds
     frame = coded.frame
-    out, arrival = item.out, None
-    if isinstance(item, _Picture) and item.sink:
-        out, arrival = item.sink.put(coded.data), item.arrival
+    out, found, dropped = item.out, None, 0
+    if isinstance(item, Picture) and item.sink:
+        out, found, dropped = item.sink.put(coded.data), item.found, item.dropped
     if out is None:
         console.data(coded.data)
     if as_json:
@@ -411,8 +381,8 @@ def _deliver(
         }
         if coded.label_kept is not None:
             facts["label_kept"] = coded.label_kept
-        if arrival:
-            facts |= {"picture": arrival.found.number, "dropped": arrival.dropped}
+        if found:
+            facts |= {"picture": found.number, "dropped": dropped}
         console.json(facts)
     where = "standard output" if out is None else display(out)
     console.detail(

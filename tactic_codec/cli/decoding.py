@@ -1,12 +1,12 @@
 """What commands that make a file of each frame share: names, numbers and formats of the results.
 
-IN… ─ frames ─ number them ─ place them in OUT ─▶ Decoding… ─ decode ─ save ─▶ files
+IN… ─ frames ─ number them ─ place them in OUT ─▶ FrameItem… ─ decode ─ save ─▶ files
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -26,45 +26,6 @@ FORMATS = {
     "bmp": ".bmp",
     "tiff": ".tif",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """A frame to be decoded, and where its result goes; or why it cannot be.
-
-    Attributes:
-        item: the frame, or what was found in its place.
-        out: path of the result; None for standard output.
-        problem: what is wrong with the frame or with the path.
-        like: facts of the input's file, from before it was read.
-    """
-
-    item: FrameItem
-    out: str | None
-    problem: TacError | OSError | None
-    like: os.stat_result | None = None
-
-    @property
-    def frame(self) -> Frame:
-        """The frame; raises the problem where there is one."""
-        if self.problem:
-            raise self.problem
-        return self.item.frame
-
-    @property
-    def source(self) -> Source:
-        """The input that it comes from."""
-        return self.item.source
-
-    @property
-    def title(self) -> str:
-        """Its name in messages."""
-        return self.item.title
-
-    @property
-    def weight(self) -> int:
-        """Its bytes."""
-        return self.item.weight
 
 
 def format_of(destination: Destination, otherwise: str) -> str:
@@ -89,7 +50,7 @@ def format_of(destination: Destination, otherwise: str) -> str:
 
 def placed(
     sources: Sequence[Source], destination: Destination, suffix: str, max_pixels: int | None
-) -> Iterator[Decoding]:
+) -> Iterator[FrameItem]:
     """Read the frames of all inputs and say where the result of each goes.
 
     In a folder the frames of an input that has several, or is a stream, are numbered; one output
@@ -113,13 +74,14 @@ def placed(
 
 def _place(
     item: FrameItem, destination: Destination, suffix: str, like: os.stat_result | None
-) -> Decoding:
-    if isinstance(item.found, TacError | OSError):
-        return Decoding(item, None, item.found)
+) -> FrameItem:
+    if not isinstance(item.found, Frame):
+        return item
     try:
-        return Decoding(item, destination.place(item.source, item.stem + suffix), None, like)
+        out = destination.place(item.source, item.stem + suffix)
     except (TacError, OSError) as exc:
-        return Decoding(item, None, exc)
+        return replace(item, found=exc)
+    return replace(item, out=out, like=like)
 
 
 def _only(items: Iterator[FrameItem]) -> Iterator[FrameItem]:

@@ -282,13 +282,17 @@ class FrameItem:
         source: the input.
         number: of the frame in it, from 1.
         several: whether the number tells anything: the input has others, or is a stream.
-        found: the frame, or the error.
+        found: the frame, or the error: of the frame, or of where its result goes.
+        out: path of the result; None for standard output.
+        like: facts of the input's file, from before it was read, for the result's.
     """
 
     source: Source
     number: int
     several: bool
     found: Frame | TacError | OSError
+    out: str | None = None
+    like: os.stat_result | None = None
 
     @property
     def title(self) -> str:

@@ -19,8 +19,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import click
 
@@ -28,9 +29,10 @@ from tactic_codec.cli import files, outputs
 from tactic_codec.cli.console import Console, OutputClosed, ending_signals
 from tactic_codec.cli.files import TAC, Source
 from tactic_codec.cli.outputs import Destination
-from tactic_codec.errors import OutputExists
+from tactic_codec.errors import OutputExists, TacError
 
 if TYPE_CHECKING:
+    from tactic_codec.picture import Colour, Scaled, Shrink
     from tactic_codec.picture.streams import Found
 
 _JPEG = b"\xff\xd8\xff"
@@ -40,24 +42,43 @@ _WAITING = 16  # reports that wait; of pictures one does
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """A picture of a stream, or what was found in its place.
+class Picture:
+    """A picture to be compressed, and where to; or why it cannot be.
 
     Attributes:
-        source: the stream.
-        found: the picture or the error.
-        dropped: how many pictures before it were not taken.
+        source: its file, or the stream that it is of.
+        out: path of its frame, where the source is no stream; None for standard output.
+        problem: why the source cannot be read.
+        found: the picture of a stream, or the error in its place.
+        dropped: how many pictures of the stream before it were not taken.
+        sink: where frames of the stream go.
     """
 
     source: Source
-    found: "Found"
-    dropped: int
+    out: str | None = None
+    problem: TacError | OSError | None = None
+    found: "Found | None" = None
+    dropped: int = 0
+    sink: "Sink | None" = None
+    weight: ClassVar[int] = 1
 
     @property
     def title(self) -> str:
         """Its name in messages."""
-        number = self.found.number
+        number = self.found.number if self.found else 0
         return f"{self.source.title}: picture {number}" if number else self.source.title
+
+    def read(self, max_pixels: int, background: "Colour", shrink: "Shrink") -> "Scaled":
+        """Decode it; errors as `picture.read`."""
+        if self.problem:
+            raise self.problem
+        if self.found:
+            return self.found.read(max_pixels, background, shrink)
+        warn_of_more(self.source)
+        from tactic_codec.picture import read
+
+        path = Path(self.source.path)
+        return read(path, max_pixels=max_pixels, background=background, shrink=shrink)
 
 
 def of(
@@ -117,7 +138,7 @@ class Streams:
         """Whether an input is a stream."""
         return not source.problem and (self._every or source.is_stdin)
 
-    def arrivals(self, source: Source) -> Iterator[Arrival]:
+    def pictures(self, source: Source, sink: "Sink") -> Iterator[Picture]:
         """Read a stream; there is at least one item, unless a signal ends it.
 
         Raises:
@@ -138,7 +159,7 @@ class Streams:
                 return
             if isinstance(found, BaseException):
                 raise found
-            item = Arrival(source, found, dropped)
+            item = Picture(source, found=found, dropped=dropped, sink=sink)
             if self._dropped:
                 self._console.status(f"{self._dropped} pictures left out so far")
             if found.warning:
