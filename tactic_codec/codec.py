@@ -75,11 +75,13 @@ class Compressed:
         model: name of the model that made it and decodes it.
         label_kept: whether the model's classifier sees in the file what it sees in the picture;
             None where nobody asked.
+        boxes_kept: likewise whether its detector finds the same boxes, see `Codec.compress`.
     """
 
     frame: Frame
     model: str
     label_kept: bool | None = None
+    boxes_kept: bool | None = None
 
     @cached_property
     def data(self) -> bytes:
@@ -130,7 +132,8 @@ class Compressed:
 
     def __repr__(self) -> str:
         """Tell the facts, without the bytes."""
-        kept = "" if self.label_kept is None else f", label_kept={self.label_kept}"
+        told = {"label_kept": self.label_kept, "boxes_kept": self.boxes_kept}
+        kept = "".join(f", {name}={kept}" for name, kept in told.items() if kept is not None)
         return (
             f"<Compressed {self.width} x {self.height}: {self.frame.size} bytes, {self.bpp:.4f} "
             f"bpp, level {self.level} of {self.model}{kept}>"
@@ -175,6 +178,7 @@ class Codec:
         *,
         max_bytes: int | None = None,
         keep_label: bool = False,
+        keep_boxes: bool = False,
         effort: int = 0,
         max_side: int | None = None,
         scale: float | Literal["auto"] = 1,
@@ -185,7 +189,9 @@ class Codec:
         With ``max_bytes`` alone that is the highest level whose file is small enough, found by
         bisection. With ``keep_label`` it is the lowest level at which the model's own classifier
         finds the same class most likely as in the picture itself; from the first level on each is
-        decoded and classified. Where none keeps it, the highest is taken.
+        decoded and classified. Where none keeps it, the highest is taken. ``keep_boxes`` asks the
+        model's own detector likewise: its boxes with a score of at least 0.4, in the file and in
+        the picture itself, must have an F1 of at least 0.9 (same class, overlap at least a half).
 
         Args:
             picture: a Pillow image, an array, a picture file's path, its bytes, or the file itself,
@@ -193,6 +199,7 @@ class Codec:
             level: of the model, 1 for the smallest files; by default the model's own.
             max_bytes: of the whole file.
             keep_label: see above; with ``max_bytes`` of the levels that are small enough.
+            keep_boxes: likewise; with ``keep_label`` both are kept.
             effort: 0 rounds latents; 1 to 3 search ever longer for symbols that cost fewer bits and
                 show more, for people and for the model's own classifier, at each level that is
                 tried: see `tactic_codec.refinement`, also on what another classifier sees of it.
@@ -201,7 +208,8 @@ class Codec:
             scale: likewise what both sides are multiplied by, above 0 and at most 1. With "auto"
                 and a target, scales and levels are tried together: those that are better than all
                 of fewer bits, as measured at the model's export. ``max_bytes`` takes the best
-                one whose file is small enough, ``keep_label`` the first that keeps the label.
+                one whose file is small enough, ``keep_label`` the first that keeps the label, and
+                ``keep_boxes`` the first that keeps the boxes.
             background: the colour that transparent pixels are laid on, as "#808080" or (r, g, b).
 
         Raises:
@@ -210,7 +218,7 @@ class Codec:
             LimitExceeded: it is too large.
             UnknownLevel: the model has no such level.
             TargetMissed: no level's file is small enough.
-            UnknownTask: the model has no classifier, and ``keep_label`` needs one.
+            UnknownTask: the model has no classifier or detector, and a target needs it.
             UnmeasuredModel: ``scale`` is "auto", and the model has measured none.
             BackendUnavailable: effort above 0 needs torch, which is not installed.
             ValueError: effort is not 0 to 3, ``max_bytes`` or ``max_side`` is below 1, ``scale`` is
@@ -220,8 +228,10 @@ class Codec:
         effort = whole_number("effort", effort)
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
-        if level is not None and (keep_label or max_bytes is not None):
-            raise ValueError("give a level, or let max_bytes or keep_label choose it")
+        kept = "detect" if keep_boxes else "classify" if keep_label else None
+        targets = kept is not None or max_bytes is not None
+        if level is not None and targets:
+            raise ValueError("give a level, or let max_bytes, keep_label or keep_boxes choose it")
         if level is not None:
             level = whole_number("level", level)
             self.model.level(level)
@@ -229,26 +239,30 @@ class Codec:
             max_bytes = whole_number("max_bytes", max_bytes, 1)
         if max_side is not None:
             max_side = whole_number("max_side", max_side, 1)
-        targets = keep_label or max_bytes is not None
         if scale == "auto" and not targets:
-            raise ValueError("scale 'auto' goes with max_bytes or keep_label, which it serves")
+            raise ValueError("scale 'auto' goes with max_bytes, keep_label or keep_boxes")
         if scale != "auto" and not (isinstance(scale, int | float) and 0 < scale <= 1):
             raise ValueError(f"scale must be above 0 and at most 1, or 'auto', not {scale!r}")
         if scale == "auto":
-            points = self.model.front("classify" if keep_label else None)
+            points = self.model.front(kept)
         elif targets:
             points = [Point(scale, number + 1) for number in range(len(self.model.levels))]
         else:
             points = [Point(scale, self.model.default_level if level is None else level)]
-        # The label is that of the whole picture.
-        early = WHOLE if keep_label or scale == "auto" else Shrink(max_side, points[0].scale)
+        # Label and boxes are those of the whole picture.
+        early = WHOLE if kept or scale == "auto" else Shrink(max_side, points[0].scale)
         given = image.as_scaled(picture, background=background, shrink=early)
         if max(given.width, given.height) > container.MAX_SIDE:
             raise LimitExceeded(
                 f"the picture is {given.width} x {given.height}; a .tac file holds at most "
                 f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
             )
-        wanted = self.most_likely(given.pixels) if keep_label else None
+        keeps: dict[str, Callable[[Pixels], bool]] = {}
+        if keep_label:
+            label = self.most_likely(given.pixels)
+            keeps["label_kept"] = lambda decoded: self.most_likely(decoded) == label
+        if keep_boxes:
+            keeps["boxes_kept"] = partial(self._keeps_boxes, self.boxes(given.pixels), given)
 
         @cache
         def analysed(scale: float) -> tuple[Scaled, NDArray[np.float32]]:
@@ -261,16 +275,22 @@ class Codec:
             return self.code(*analysed(point.scale), point.level, effort)
 
         last = self._last(lambda place: coded(place)[0], len(points), max_bytes)
-        kept = None
-        if wanted is not None:
-            for place in range(last + 1):
-                frame, symbols = coded(place)
-                if max_bytes is not None and frame.size > max_bytes:
-                    continue
-                if self.most_likely(self.synthesise(symbols, frame)) == wanted:
-                    return Compressed(frame, self.model.name, label_kept=True)
-            kept = False
-        return Compressed(coded(last)[0], self.model.name, kept)
+        found: dict[str, bool] = {}
+        for place in range(last + 1) if keeps else ():
+            frame, symbols = coded(place)
+            if max_bytes is not None and frame.size > max_bytes:
+                continue
+            decoded = self.synthesise(symbols, frame)
+            found = {name: keep(decoded) for name, keep in keeps.items()}
+            if all(found.values()):
+                return Compressed(frame, self.model.name, **found)
+        return Compressed(coded(last)[0], self.model.name, **found)
+
+    def _keeps_boxes(self, before: list[boxes.Box], given: Scaled, decoded: Pixels) -> bool:
+        """Tell whether a decoded picture shows the boxes of a whole one, see `compress`."""
+        height, width, _ = decoded.shape
+        after = boxes.resized(self.boxes(decoded), given.width / width, given.height / height)
+        return boxes.shared(boxes.certain(before), boxes.certain(after)).f1 >= boxes.KEPT
 
     def _last(self, coded: Callable[[int], Frame], count: int, max_bytes: int | None) -> int:
         """Return the last of some points, of ever larger files, whose file is small enough."""
@@ -591,6 +611,7 @@ def compress(
     *,
     max_bytes: int | None = None,
     keep_label: bool = False,
+    keep_boxes: bool = False,
     effort: int = 0,
     max_side: int | None = None,
     scale: float | Literal["auto"] = 1,
@@ -608,6 +629,7 @@ def compress(
         level,
         max_bytes=max_bytes,
         keep_label=keep_label,
+        keep_boxes=keep_boxes,
         effort=effort,
         max_side=max_side,
         scale=scale,

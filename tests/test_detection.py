@@ -578,3 +578,52 @@ def test_eval_at_scales(marked: Path, tmp_path: Path, spoilt: Spoilt) -> None:
     for scale in ("0", "1.5", "a", "nan"):
         args = ["eval", "-m", "tiny", "--data", ".", "--out", "o", "--scales", scale]
         assert CliRunner().invoke(main, args).exit_code == 2
+
+
+# --- Reports of coded files -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["labels", "."])
+def test_report_with_boxes(marked: Path, tmp_path: Path, spoilt: Spoilt, where: str) -> None:
+    teach_to_detect(spoilt)
+    codec = load_model(spoilt.path, threads=1)
+    maker = found_in(marked)
+    assert maker
+    truth, found = [], []
+    for path in sorted((marked / "images").iterdir()):
+        coded = codec.compress(path, 3, scale=0.5)
+        put(tmp_path / f"coded/{path.stem}.tac", coded.data)
+        truth.append(maker(DETECT_LABELS)(f"images/{path.name}", 64, 48))
+        found.append(DETECT.ask_frame(codec, coded.frame).boxes())
+    args = ["bpp-report", "-m", str(spoilt.path), str(tmp_path / "coded")]
+    args += ["--boxes", str(marked / where)]
+    result = CliRunner().invoke(main, [*args, "--json"])
+    assert result.exit_code == 0, result.output
+    *rows, last = map(json.loads, result.stdout.splitlines())
+    for row, things_, boxes_ in zip(rows, truth, found, strict=True):
+        certain = boxes.certain(boxes_)
+        counts = shared([thing.box for thing in things_], certain)
+        assert (row["boxes"], row["found"], row["right"]) == counts
+    totals = last["totals"]["detection"]
+    expected = mean_precisions(truth, found, np.ones((1, 3), np.int64))
+    assert totals["pictures"] == 3
+    assert totals["mean_ap50"] == pytest.approx(expected[0, 0], abs=1e-6)
+    assert totals["mean_ap"] == pytest.approx(expected.mean(), abs=1e-6)
+    assert totals["mean_ap50_low"] <= totals["mean_ap50"] <= totals["mean_ap50_high"]
+    table = CliRunner().invoke(main, args).stdout
+    assert "mAP50: " in table and "of 3 pictures" in table
+
+
+def test_report_with_boxes_that_are_of_no_use(
+    marked: Path, tmp_path: Path, spoilt: Spoilt, tiny: Codec
+) -> None:
+    put(tmp_path / "coded/0.tac", tiny.compress(marked / "images/0.png").data)
+    args = ["bpp-report", "-m", str(spoilt.path), str(tmp_path / "coded"), "--boxes"]
+    result = CliRunner().invoke(main, [*args, str(marked)])
+    assert "boxes are of no use here: no model of these files can detect" in result.stderr
+    (tmp_path / "empty").mkdir()
+    assert "holds no .txt" in CliRunner().invoke(main, [*args, str(tmp_path / "empty")]).stderr
+    teach_to_detect(spoilt)
+    put(marked / "labels/0.txt", "0 nan 0 1 1")
+    result = CliRunner().invoke(main, [*args, str(marked)])
+    assert result.exit_code == 1 and "expected shares of the picture" in result.stderr

@@ -227,7 +227,7 @@ def test_models_without_a_classifier_are_chosen_by_psnr() -> None:
 
 
 def test_scales_are_not_chosen_without_need_or_knowledge(measured: Codec, tiny: Codec) -> None:
-    with pytest.raises(ValueError, match="'auto' goes with max_bytes or keep_label"):
+    with pytest.raises(ValueError, match="'auto' goes with max_bytes, keep_label"):
         measured.compress(PIXELS, scale="auto")
     with pytest.raises(UnmeasuredModel, match="model tiny does not say what its scales are worth"):
         tiny.compress(PIXELS, scale="auto", max_bytes=1000)

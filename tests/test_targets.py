@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import PHOTOGRAPHS, ROOT, Spoilt
+from conftest import PHOTOGRAPHS, ROOT, Spoilt, teach_to_detect
 from numpy.typing import NDArray
 from PIL import Image
 
 from tactic_codec import picture as image
+from tactic_codec.boxes import Box
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
@@ -147,7 +148,7 @@ def test_a_picture_is_analysed_once_and_a_level_coded_once(
 
 def test_what_cannot_be_aimed_at(tiny: Codec, spoilt: Spoilt) -> None:
     for target in ({"max_bytes": 900}, {"keep_label": True}):
-        with pytest.raises(ValueError, match="a level, or let max_bytes or keep_label"):
+        with pytest.raises(ValueError, match="a level, or let max_bytes, keep_label"):
             tiny.compress(crops()[0], 1, **target)
     spoilt.set("heads", to={})
     with pytest.raises(UnknownTask):
@@ -221,3 +222,62 @@ def test_a_model_without_a_classifier_keeps_no_labels(pictures: list[str], spoil
     )
     assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1, result.stderr
     assert not Path("out").exists()
+
+
+# --- Boxes ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def detecting(spoilt: Spoilt, monkeypatch: pytest.MonkeyPatch) -> Codec:
+    """A model whose detector finds one box, of the class of the mean of a picture's values."""
+
+    def boxes(codec: Codec, pixels: Pixels) -> list[Box]:
+        height, width, _ = pixels.shape
+        return [Box(int(pixels.mean()), 0.9, 0, 0, width, height)]
+
+    teach_to_detect(spoilt)
+    monkeypatch.setattr(Codec, "boxes", boxes)
+    return load_model(spoilt.path, device="cpu", threads=1)
+
+
+def test_the_lowest_level_that_keeps_the_boxes(detecting: Codec) -> None:
+    seen = set()
+    for pixels in crops():
+        expected = first_kept(detecting, pixels)
+        aimed = detecting.compress(pixels, keep_boxes=True)
+        assert (aimed.boxes_kept, aimed.label_kept) == (expected is not None, None)
+        assert aimed.level == (expected or LEVELS[-1])
+        assert aimed.data == detecting.compress(pixels, aimed.level).data
+        seen.add(expected)
+    assert len(seen - {None}) > 1 and None in seen, seen
+
+
+def test_label_and_boxes_are_both_kept(detecting: Codec, keen: None) -> None:
+    pixels = next(p for p in crops() if first_kept(detecting, p))
+    aimed = detecting.compress(pixels, keep_boxes=True, keep_label=True)
+    assert (aimed.label_kept, aimed.boxes_kept) == (True, True)
+    assert "label_kept=True, boxes_kept=True" in repr(aimed)
+
+
+def test_boxes_are_compared_in_the_picture_s_coordinates(detecting: Codec) -> None:
+    flat = np.full((40, 60, 3), 102, np.uint8)
+    aimed = detecting.compress(flat, keep_boxes=True, scale=0.5)
+    decoded = detecting.decode(aimed.frame, coded_size=True)
+    assert decoded.shape == (20, 30, 3)
+    assert aimed.boxes_kept == (int(decoded.mean()) == 102)
+
+
+def test_the_command_keeps_boxes(detecting: Codec, pictures: list[str]) -> None:
+    folder = str(detecting.model.path)
+    result = CliRunner().invoke(
+        main, ["compress", "--json", "--keep-boxes", "-m", folder, *pictures, "out"]
+    )
+    assert result.exit_code == 0, result.output
+    facts = [json.loads(line) for line in result.stdout.splitlines()]
+    for name, pixels, fact in zip(pictures, crops(), facts, strict=True):
+        expected = first_kept(detecting, pixels)
+        assert (fact["level"], fact["boxes_kept"]) == (expected or LEVELS[-1], bool(expected))
+        assert "label_kept" not in fact
+        assert (f"{name}: warning: at every level" in result.stderr) != bool(expected)
+    refused = CliRunner().invoke(main, ["compress", "--keep-boxes", "-m", "tiny", *pictures, "o"])
+    assert refused.exit_code == 1 and "tiny cannot detect" in refused.stderr

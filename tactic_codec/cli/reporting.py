@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tactic_codec.container import Frame
     from tactic_codec.metrics import LabelMap
     from tactic_codec.report import Pixels, Row
+    from tactic_codec.tasks.annotations import Maker
 
 
 @click.command(
@@ -52,6 +53,13 @@ if TYPE_CHECKING:
     help="Folder of the pictures' label maps, with the same subfolders and names, as .png.",
 )
 @click.option(
+    "--boxes",
+    metavar="DIR|FILE",
+    type=click.Path(exists=True),
+    help="Boxes of the pictures: a folder with a .txt (YOLO) or .xml (Pascal VOC) for each, with "
+    "the same subfolders and names, or a .json of COCO.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["table", "csv", "json"]),
@@ -67,6 +75,7 @@ def bpp_report(
     originals: str | None,
     rivals: str,
     masks: str | None,
+    boxes: str | None,
     form: str,
     model: str | None,
     running: options.Running,
@@ -90,6 +99,10 @@ def bpp_report(
     compared with label maps: PNG of 8-bit grey or with a palette, whose values are classes. Each
     row has the pixel accuracy and the mean intersection over union of the classes (mIoU). The row
     of sums has both over all pixels. Values that are no class of the model do not count.
+
+    With --boxes objects are looked for, if the model can do that. Each row has how many boxes there
+    are, how many were found with a score of at least 0.4, and how many of these are right. The
+    totals have mAP50 with its 95 % interval, and mAP50:95. It needs pycocotools.
     """
     form = "json" if talking.as_json else form
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
@@ -100,7 +113,7 @@ def bpp_report(
         work.collect_warnings(image.ImageWarning)
         codec_of = options.codec_of(model, running)
         names = _codecs(rivals) if originals is not None else ()
-        assess = _Assessor(codec_of, originals, names, masks, running.max_pixels)
+        assess = _Assessor(codec_of, originals, names, masks, _marked(boxes), running.max_pixels)
         items = files.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
         rows = []
@@ -113,8 +126,9 @@ def bpp_report(
         sums = report.totals(rows)
         if sums is None:
             return
-        if masks is not None and "segment" not in sums.summaries:
-            console.warn(display(masks), _why_no_pixels(rows))
+        for path, task, what in ((masks, "segment", "label maps"), (boxes, "detect", "boxes")):
+            if path is not None and task not in sums.summaries:
+                console.warn(display(path), _why_no_totals(rows, task, what))
         if form == "json":
             console.json({"totals": report.totals_as_json(sums)})
         elif form == "csv":
@@ -133,10 +147,26 @@ def _codecs(names: str) -> list[str]:
         return [rival(name).name for name in dict.fromkeys(filter(None, names.split(",")))]
 
 
-def _why_no_pixels(rows: Sequence["Row"]) -> str:
-    if any("segment" in row.verdicts for row in rows):
-        return "no totals of label maps: the models of these files have different classes"
-    return "label maps are of no use here: no model of these files can segment; see --model"
+def _marked(path: str | None) -> "Maker | None":
+    """Return what reads the boxes of --boxes."""
+    from tactic_codec.tasks.annotations import found_in
+
+    if path is None:
+        return None
+    maker = found_in(Path(path), loose=True)
+    if maker is None:
+        raise click.BadParameter(
+            f"{display(path)} holds no .txt, .xml or .json", param_hint="'--boxes'"
+        )
+    return maker
+
+
+def _why_no_totals(rows: Sequence["Row"], task: str, what: str) -> str:
+    if any(task in row.verdicts for row in rows):
+        return (
+            f"no totals of {what}: none counts, or the models of these files have different classes"
+        )
+    return f"{what} are of no use here: no model of these files can {task}; see --model"
 
 
 @dataclass(frozen=True)
@@ -147,6 +177,7 @@ class _Assessor:
     originals: str | None
     rivals: Sequence[str]
     masks: str | None
+    boxes: "Maker | None"
     max_pixels: int | None
 
     def __call__(self, item: FrameItem) -> "tuple[Row, UnknownModel | None]":
@@ -159,7 +190,8 @@ class _Assessor:
         from tactic_codec import report
 
         codec, missing = self._known_codec(item.frame)
-        can_segment = codec is not None and "segment" in codec.model.heads
+        heads = codec.model.heads if codec else {}
+        boxes = (self.boxes, item.stem + ".tac") if self.boxes and "detect" in heads else None
         row = report.row_of(
             item.frame,
             codec,
@@ -169,7 +201,8 @@ class _Assessor:
             rivals=self.rivals,
             given={
                 "classify": _folder_name(item),
-                "segment": self._label_map(item) if can_segment else None,
+                "detect": boxes,
+                "segment": self._label_map(item) if "segment" in heads else None,
             },
         )
         return row, missing
@@ -178,7 +211,7 @@ class _Assessor:
         try:
             return self.codec_of(frame), None
         except UnknownModel as exc:
-            if self.originals is not None or self.masks is not None:
+            if self.originals or self.masks or self.boxes:
                 raise
             return None, exc
 

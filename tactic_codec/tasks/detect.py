@@ -267,7 +267,7 @@ class Detect(Task[list[Thing], Detections]):
                 figures[prefix + name] = found.share if isinstance(found, Share) else None
         return figures
 
-    def expected(self, model: Model, given: "tuple[Maker, str] | None") -> "_Expected | None":
+    def expected(self, model: Model, given: tuple[Maker, str] | None) -> "_Expected | None":
         """Expect what a file marks under a picture's name, see `Task`."""
         if given is None:
             return None

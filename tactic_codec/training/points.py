@@ -40,8 +40,7 @@ def _same_classes(before: list[Prediction], after: list[Prediction]) -> float:
 
 
 def _same_boxes(before: Detections, after: Detections) -> float:
-    ours, theirs, both = shared(certain(before.boxes()), certain(after.boxes()))
-    return 2 * both / (ours + theirs) if ours + theirs else 1.0
+    return shared(certain(before.boxes()), certain(after.boxes())).f1
 
 
 def _same_pixels(before: Segmentation, after: Segmentation) -> float:
