@@ -281,6 +281,7 @@ def test_coco_files_are_read(tmp_path: Path) -> None:
 
 def test_folders_without_boxes_have_none(tmp_path: Path) -> None:
     put(tmp_path / "labels/x.png", b"")
+    put(tmp_path / "labels/classes.txt", "road")  # of label maps
     put(tmp_path / "notes.txt", "0 0.5 0.5 1 1")
     assert found_in(tmp_path) is None and not DETECT.claims(tmp_path)
     assert found_in(tmp_path, loose=True) is not None

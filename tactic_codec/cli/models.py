@@ -124,7 +124,7 @@ def _described(model: "Model") -> Iterator[str]:
         facts.append([key.removesuffix("_macs_per_pixel"), f"{_brief(value)} MACs a pixel"])
     for task, head in model.heads.items():
         size = f"{head.input_size} x {head.input_size}"
-        if task == "segment":
+        if task != "classify":
             size = f"longer side {head.input_size}"
         facts.append([task, f"{head.network}, {size} pixels, {len(head.labels)} classes"])
     yield from table(facts, left=(0, 1))

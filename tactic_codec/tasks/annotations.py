@@ -25,6 +25,9 @@ MAX_BYTES = 1 << 27
 MAX_TEXT_BYTES = 1 << 20
 """Of a YOLO or VOC file, which are of one picture."""
 
+CLASSES = "classes.txt"
+"""File of a YOLO folder with the names of its classes, a line each."""
+
 _SLACK = 1e-3
 """By how much shares of a picture may miss 0 and 1 for having been rounded."""
 
@@ -75,7 +78,8 @@ def found_in(folder: Path, *, loose: bool = False) -> Maker | None:
         ("labels", "txt", _yolo),
     ):
         for place in (folder / name, folder) if loose else (folder / name,):
-            if any(place.rglob(f"*.{suffix}")):
+            # Lists of classes also lie beside label maps.
+            if any(path.name != CLASSES for path in place.rglob(f"*.{suffix}")):
                 return partial(reader, place)
     return None
 
@@ -134,7 +138,7 @@ def _check_size(where: str, found: tuple[float, float], width: int, height: int)
 
 
 def _yolo(folder: Path, classes: Sequence[str]) -> Reader:
-    names = folder / "classes.txt"
+    names = folder / CLASSES
     indices: list[int | None] = list(range(len(classes)))
     if names.is_file():
         known = _index(classes)
