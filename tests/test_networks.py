@@ -148,6 +148,7 @@ def test_rate_pulls_latents_together_and_teaches_the_density() -> None:
         assert (parameter.grad != 0).any(), name
 
 
+@pytest.mark.slow
 def test_a_density_learns_a_distribution() -> None:
     random = np.random.default_rng(1)
     symbols = np.minimum(random.geometric(0.4, 4000), 12).astype(np.float32)
@@ -262,12 +263,21 @@ def test_rounding_passes_gradients_only_when_mixed(quantisation: Any, reaches: b
 # --- Task networks --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(KINDS))
+LARGE = ("fcn_resnet101", "inception_v3")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in sorted(KINDS)],
+)
 def test_every_task_network_maps_pictures_to_logits(name: str) -> None:
     head = build_head(name, 7).eval()
     size = KINDS[name].input_size or 64
     with torch.no_grad():
         logits = classify(head, torch.rand(2, 3, size, size))
+    if KINDS[name].task == "detect":  # boxes and their classes, place by place
+        assert (len(logits.main), logits.main.shape[2]) == (2, 4 + 7)
+        return
     assert logits.main.shape[:2] == (2, 7)
     if KINDS[name].task == "segment":
         rows, columns = logits.main.shape[2:]
