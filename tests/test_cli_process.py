@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,13 +75,16 @@ def test_the_pipeline(folder: Path) -> None:
     assert len(json.loads(result.stdout)["predictions"]) == 5
 
 
+def slow(*commands: str) -> list[Any]:
+    """Commands that take longer than those beside them, and show the same."""
+    return [pytest.param(command, marks=pytest.mark.slow) for command in commands]
+
+
 @pytest.mark.parametrize(
     "command",
     [
-        "compress -m tiny a.png -",
         "info s.tac",
-        "decompress s.tac -",
-        "segment -m $EYES s.tac -",
+        *slow("compress -m tiny a.png -", "decompress s.tac -", "segment -m $EYES s.tac -"),
     ],
 )
 def test_a_reader_that_goes_away_ends_it_quietly(folder: Path, frame: bytes, command: str) -> None:
@@ -94,7 +98,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(folder: Path, frame: bytes, com
 
 @pytest.mark.parametrize(
     "command",
-    ["info a.tac", "compress -m tiny a.png -", "segment -m $EYES a.tac -", "models list"],
+    ["info a.tac", *slow("compress -m tiny a.png -", "segment -m $EYES a.tac -", "models list")],
 )
 def test_stdout_that_is_closed_or_full(folder: Path, frame: bytes, command: str) -> None:
     for redirection, message in ((">&-", b"is closed"), (">/dev/full", b"No space left on device")):
@@ -211,7 +215,10 @@ def test_a_report_in_csv_escapes_what_a_terminal_would_obey(folder: Path, frame:
 
 @pytest.mark.parametrize(
     ("endless", "message"),
-    [("/dev/zero", "67108864 bytes hold no picture"), ("yes", "this is text")],
+    [
+        ("/dev/zero", "67108864 bytes hold no picture"),
+        pytest.param("yes", "this is text", marks=pytest.mark.slow),
+    ],
 )
 def test_input_that_never_ends_is_refused(folder: Path, endless: str, message: str) -> None:
     source = f"cat {endless}" if endless.startswith("/") else endless
@@ -240,7 +247,7 @@ def test_what_pillow_and_libtiff_say_stands_not_beside_our_errors(folder: Path) 
 # --- Signals --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["decompress", "segment"])
+@pytest.mark.parametrize("command", ["decompress", *slow("segment")])
 @pytest.mark.parametrize(
     ("number", "status", "message"),
     [

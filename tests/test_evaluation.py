@@ -776,8 +776,17 @@ Tactic = Callable[..., Result]
 
 
 @pytest.fixture
-def tactic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tactic:
+def drawing() -> None:
+    """For the test that sees the plots: in others they would take most of the time."""
+
+
+@pytest.fixture
+def tactic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Tactic:
     """The command, in a folder with photographs in ``photos`` by class, and ``loose``."""
+    if "drawing" not in request.fixturenames:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setenv("TACTIC_MODELS", str(TINY.parent))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
     monkeypatch.chdir(tmp_path)
@@ -796,6 +805,7 @@ def tactic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tactic:
     return call
 
 
+@pytest.mark.usefixtures("drawing")
 def test_eval_writes_results_and_prints_tables(tactic: Tactic) -> None:
     folders = ("--data", "photos", "--data", "loose")
     result = tactic("-m", "tiny", *folders, "--out", "report")

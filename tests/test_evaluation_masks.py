@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -564,8 +565,17 @@ Tactic = Callable[..., Result]
 
 
 @pytest.fixture
-def tactic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tactic:
+def drawing() -> None:
+    """For the test that sees the plots: in others they would take most of the time."""
+
+
+@pytest.fixture
+def tactic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Tactic:
     """The command, in a folder with label maps in ``val`` and ``train``, and photographs."""
+    if "drawing" not in request.fixturenames:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setenv("TACTIC_MODELS", str(TINY.parent))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
     monkeypatch.chdir(tmp_path)
@@ -596,6 +606,7 @@ def model(spoilt: Spoilt) -> Path:
     return spoilt.path
 
 
+@pytest.mark.usefixtures("drawing")
 def test_eval_segments_folders_with_label_maps(tactic: Tactic, model: Path) -> None:
     result = tactic("-m", model, "--data", "val", "--out", "report")
     written = {path.name for path in Path("report").iterdir()}
