@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from tactic_codec import cli
+from tactic_codec import cli, picture
 from tactic_codec.errors import ConfigError, UnsupportedNetwork
 from tactic_codec.runtime import folding
 from tactic_codec.training import foreign, teacher
@@ -418,6 +418,13 @@ def test_a_judge_compares_all_coders_by_the_distance_that_is_taught(
     made.spreads = np.sqrt(square - mean**2)
     distances = [made.distance(b, a).item() for a, b in zip(x, x_hat, strict=True)]
     assert 1 - points[10]["kept"]["share"] == pytest.approx(np.mean(distances), abs=2e-3)
+
+    evaluated(
+        pictures, "--judge", path, *settings, "--keep-decoded", str(kept), "--scales", "1,0.5"
+    )
+    smaller = kept / "jpeg" / "10 at 0.5" / f"{files[0]}.png"
+    assert picture.load(smaller).shape == picture.load(decoded[0]).shape
+    assert smaller.read_bytes() != decoded[0].read_bytes()
 
     # What was deleted is made again, though its figures are known.
     decoded[0].unlink()
