@@ -138,7 +138,7 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
         label=1.0,
         distill=0.0,
         features=0.0,
-        learning_rate=1e-3,
+        learning_rate=5e-4,
         final_learning_rate=3e-5,
         warmup=20,
     )
