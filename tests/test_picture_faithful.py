@@ -427,7 +427,7 @@ def test_pgm_and_ppm_of_any_depth(magic: str, top: int) -> None:
         (pam("RGB", 3, 70000, PICTURE), DamagedImage, "largest value is 70000"),
         (pam("RGB", 3, 255, PICTURE)[:-1], DamagedImage, "bytes of pixels"),
         (b"P7\nWIDTH 1\n", DamagedImage, "header is cut"),
-        (b"P7\n" + b"#\n" * 999, DamagedImage, "header does not end"),
+        (b"P7\n" + b"#\n" * 9999, DamagedImage, "header does not end"),
         (b"P7\nWIDTH 99999\nHEIGHT 99999\nDEPTH 4\nMAXVAL 65535\nENDHDR\n", LimitExceeded, "limit"),
         (b"P6 " + b" " * 5000, DamagedImage, "header"),
     ],

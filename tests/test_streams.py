@@ -700,5 +700,5 @@ def test_y4m_that_is_damaged_or_cut_off() -> None:
     assert len(whole) == 3 and "the stream ends within this YUV4MPEG2 frame" in errors([last])[4]
     (item,) = found(b"YUV4MPEG2 W9999999 H9999999\nFRAME\n" + bytes(99))
     assert isinstance(item.problem, LimitExceeded)
-    with pytest.raises(LimitExceeded, match="8 x 8 pixels"):
+    with pytest.raises(LimitExceeded, match="8 x 8 = 64 pixels"):
         found(film)[0].read(63)

@@ -7,11 +7,12 @@ Every picture becomes an array ``uint8 [height, width, 3]`` of sRGB values, upri
         ─ alpha over the background ─ EXIF orientation ─ array
 
     sources    `as_pixels`, the door: files, Pillow images and arrays alike
-    kinds      which format some bytes begin
+    formats    a row for each format, and what else some bytes may begin
     reading    one file to a Pillow image, within bounds
-    mending    files whose damage does not touch their pixels
-    plugins    Pillow's plugins, its warnings and exceptions; netpbm is one of ours
-    boxes      the parts of a file that Pillow keeps to itself
+    jpeg, png, webp, tiff, boxes, rasters
+               where files end, damage, and what Pillow keeps to itself
+    window     what is held while a format is followed to its end
+    plugins    Pillow's plugins, its warnings and exceptions
     modes      Pillow's modes, depths, alpha and orientation
     colour     to sRGB; profiles are made of colours that are told in numbers
     scaling    for the networks that read pictures
@@ -34,66 +35,36 @@ Changed with an `ImageWarning`: frames and pages behind the first; colour profil
 clean apertures that cannot be used; damage beside the pixels; 16 bits so dark that nothing shows.
 """
 
-from tactic_codec.picture.forms import (
-    DEFAULT_MAX_PIXELS,
-    WHITE,
-    Colour,
-    ImageWarning,
-    LabelMap,
-    Pixels,
-    Plane,
-    Scaled,
-    colour_of,
-)
-from tactic_codec.picture.kinds import SUFFIXES, kind_of, not_a_tac
-from tactic_codec.picture.labels import load_labels, save_labels
-from tactic_codec.picture.reading import at_end, load, read
-from tactic_codec.picture.scaling import (
-    WHOLE,
-    Shrink,
-    enlarged,
-    nearest,
-    network_input,
-    resize_plane,
-    scaled,
-    scaled_size,
-    square,
-)
-from tactic_codec.picture.sources import Picture, as_pixels, as_scaled, path_of
-from tactic_codec.picture.writing import format_of, save, to_pillow
-
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "SUFFIXES",
-    "WHITE",
-    "WHOLE",
-    "Colour",
-    "ImageWarning",
-    "LabelMap",
-    "Picture",
-    "Pixels",
-    "Plane",
-    "Scaled",
-    "Shrink",
-    "as_pixels",
-    "as_scaled",
-    "at_end",
-    "colour_of",
-    "enlarged",
-    "format_of",
-    "kind_of",
-    "load",
-    "load_labels",
-    "nearest",
-    "network_input",
-    "not_a_tac",
-    "path_of",
-    "read",
-    "resize_plane",
-    "save",
-    "save_labels",
-    "scaled",
-    "scaled_size",
-    "square",
-    "to_pillow",
-]
+from tactic_codec.picture.formats import SUFFIXES as SUFFIXES
+from tactic_codec.picture.formats import kind_of as kind_of
+from tactic_codec.picture.formats import not_a_tac as not_a_tac
+from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS as DEFAULT_MAX_PIXELS
+from tactic_codec.picture.forms import WHITE as WHITE
+from tactic_codec.picture.forms import Colour as Colour
+from tactic_codec.picture.forms import ImageWarning as ImageWarning
+from tactic_codec.picture.forms import LabelMap as LabelMap
+from tactic_codec.picture.forms import Pixels as Pixels
+from tactic_codec.picture.forms import Plane as Plane
+from tactic_codec.picture.forms import Scaled as Scaled
+from tactic_codec.picture.forms import colour_of as colour_of
+from tactic_codec.picture.labels import load_labels as load_labels
+from tactic_codec.picture.labels import save_labels as save_labels
+from tactic_codec.picture.reading import at_end as at_end
+from tactic_codec.picture.reading import load as load
+from tactic_codec.picture.reading import read as read
+from tactic_codec.picture.scaling import WHOLE as WHOLE
+from tactic_codec.picture.scaling import Shrink as Shrink
+from tactic_codec.picture.scaling import enlarged as enlarged
+from tactic_codec.picture.scaling import nearest as nearest
+from tactic_codec.picture.scaling import network_input as network_input
+from tactic_codec.picture.scaling import resize_plane as resize_plane
+from tactic_codec.picture.scaling import scaled as scaled
+from tactic_codec.picture.scaling import scaled_size as scaled_size
+from tactic_codec.picture.scaling import square as square
+from tactic_codec.picture.sources import Picture as Picture
+from tactic_codec.picture.sources import as_pixels as as_pixels
+from tactic_codec.picture.sources import as_scaled as as_scaled
+from tactic_codec.picture.sources import path_of as path_of
+from tactic_codec.picture.writing import format_of as format_of
+from tactic_codec.picture.writing import save as save
+from tactic_codec.picture.writing import to_pillow as to_pillow

@@ -1,199 +1,144 @@
-"""Walk the parts of picture files: what Pillow's plugins do not tell, read from the bytes.
+"""Files made of boxes: AVIF, HEIF, JPEG 2000, JPEG XL, MP4. What Pillow does not tell of them.
 
 Nothing here trusts a length: whatever points beyond the data ends a walk.
 """
 
-import re
 import struct
-import zlib
+import warnings
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
-from tactic_codec.picture.kinds import HEAD_BYTES, PNG_DEPTH
+from PIL import Image
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from tactic_codec.errors import DamagedImage
+from tactic_codec.picture.forms import ImageWarning
 
-_LARGEST_PART = 1 << 24
-"""No colour description and no list of properties has more bytes; larger parts are passed over."""
-
-_INFLATED_AT_ONCE = 1 << 20
-
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # one that ends entropy-coded data
+_OF_FILMS = frozenset(
+    b"ftyp moov mdat free skip wide uuid moof mfra sidx styp meta pdin mpvd udta".split()
+)
 
 
-def told(name: str, stream: BinaryIO) -> dict[str | tuple[int, int], Any]:
-    """What a file says of its colours and its edge and Pillow keeps to itself.
-
-    Args:
-        name: of the format, as in `kinds`.
-        stream: at any position; it is left at the start.
-
-    Returns:
-        Entries for Pillow's ``info``: "cicp", four numbers of ITU-T H.273; "icc_profile", bytes;
-        "bits" of each channel of a PNG; "clap", the payload of a clean aperture.
-    """
-    stream.seek(0)
-    found: dict[str | tuple[int, int], Any] = {}
-    if name == "PNG":
-        found["bits"] = stream.read(HEAD_BYTES)[PNG_DEPTH]
-        for kind, at, length in png_chunks(stream):
-            if kind == b"IDAT":
-                break
-            if kind == b"cICP" and length == 4:
-                stream.seek(at)
-                found["cicp"] = tuple(stream.read(4))
-    elif name == "AVIF":
-        found = _of_primary_item(_top_box(stream, b"meta")[1])
-    elif name == "JPEG 2000":
-        for kind, body in boxes(_top_box(stream, b"jp2h")[1]):
-            if kind == b"colr" and body[:1] == b"\2":
-                found["icc_profile"] = body[3:]
-    stream.seek(0)
-    return found
-
-
-def png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, offset and length of the data of each chunk of a PNG."""
-    at = len(PNG_SIGNATURE)
-    while True:
-        stream.seek(at)
-        head = stream.read(8)
-        if len(head) < 8:
-            return
-        length = int.from_bytes(head[:4], "big")
-        yield head[4:], at + 8, length
-        at += 12 + length
-
-
-def idat_is_whole(stream: BinaryIO) -> bool:
-    """Whether the checksums of a PNG's pixels are right, as far as they are there."""
-    for kind, at, length in png_chunks(stream):
-        if kind == b"IDAT":
-            stream.seek(at)
-            data = stream.read(length)
-            checksum = stream.read(4)
-            if len(checksum) == 4 and zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(
-                checksum, "big"
-            ):
-                return False
-    return True
-
-
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
-          (0, 1, 1, 2))  # fmt: skip
-"""First column and row, and steps, of each pass of an interlaced PNG (PNG 3rd edition, 8.1)."""
-
-
-def png_has_all_rows(stream: BinaryIO) -> bool:
-    """Whether the zlib stream of a PNG's pixels is as long as its header says, or longer."""
-    missing = 1
-    inflate = zlib.decompressobj()
-    for kind, at, length in png_chunks(stream):
-        stream.seek(at)
-        if kind == b"IHDR":
-            width, height, bits, colours, *_, interlaced = struct.unpack(
-                ">IIBBBBB", stream.read(13)
-            )
-            bits *= {2: 3, 4: 2, 6: 4}.get(colours, 1)
-            missing = 0
-            for x, y, step_x, step_y in _ADAM7 if interlaced else ((0, 0, 1, 1),):
-                columns, rows = -((x - width) // step_x), -((y - height) // step_y)
-                missing += rows * (1 + (columns * bits + 7) // 8) if columns > 0 < rows else 0
-        elif kind == b"IDAT":
-            data = stream.read(length)
-            while data and missing > 0:
-                missing -= len(inflate.decompress(data, _INFLATED_AT_ONCE))
-                data = inflate.unconsumed_tail
-    return missing - len(inflate.flush()) <= 0
-
-
-def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Yield kind and body of each box (ISO/IEC 14496-12, 4.2) that lies side by side in data."""
-    at = 0
-    while at + 8 <= len(data):
-        size, start = int.from_bytes(data[at : at + 4], "big"), 8
-        if size == 1:
-            size, start = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-        elif size == 0:
-            size = len(data) - at
+    view, at = memoryview(data), 0
+    while at + 8 <= len(view):
+        kind, start, size = _head(view[at : at + 16])
+        size = size or len(view) - at
         if size < start:
             return
-        yield data[at + 4 : at + 8], data[at + start : at + size]
+        yield kind, view[at + start : at + size]
         at += size
 
 
-def _top_box(stream: BinaryIO, *wanted: bytes) -> tuple[bytes, bytes]:
-    """Kind and body of the first box of these kinds at the top of a file, or nothing."""
-    at = 0
-    while True:
-        stream.seek(at)
-        head = stream.read(16)
-        if len(head) < 8:
-            return b"", b""
-        size, start = int.from_bytes(head[:4], "big"), 8
-        if size == 1:
-            size, start = int.from_bytes(head[8:], "big"), 16
-        if size and size < start:
-            return b"", b""
-        if head[4:8] in wanted:
-            stream.seek(at + start)
-            length = min(size - start, _LARGEST_PART) if size else _LARGEST_PART
-            return head[4:8], stream.read(length)
-        if not size:
-            return b"", b""
-        at += size
+def _head(head: bytes | memoryview) -> tuple[bytes, int, int]:
+    """Kind of a box, where its body begins, and its size, which is 0 up to the end of the file."""
+    size, kind = struct.unpack_from(">I4s", head)
+    return (kind, 16, int.from_bytes(head[8:16])) if size == 1 else (kind, 8, size)
 
 
-def _of_primary_item(meta: bytes) -> dict[str | tuple[int, int], Any]:
-    """Colours and clean aperture of a HEIF file's primary item (ISO/IEC 23008-12, 6.5)."""
-    parts = dict(boxes(meta[4:]))
-    primary = parts.get(b"pitm", b"")
-    item = int.from_bytes(primary[4:], "big")
+def film_box(head: bytes) -> int:
+    """The length of the box of an MP4 film that 16 bytes begin; 0 where they begin none."""
+    kind, start, size = _head(head)
+    return size if size >= start and kind in _OF_FILMS else 0
+
+
+def _first(data: bytes | memoryview, *kinds: bytes) -> tuple[bytes, bytes]:
+    """Kind and body of the first box of these kinds, or nothing."""
+    return next(((kind, bytes(body)) for kind, body in boxes(data) if kind in kinds), (b"", b""))
+
+
+# --- AVIF -----------------------------------------------------------------------------------------
+
+
+def of_avif(data: bytes) -> dict[Any, Any]:
+    """Colours, "cicp", and clean aperture, "clap", of the primary item (ISO/IEC 23008-12, 6.5)."""
+    parts = dict(boxes(_first(data, b"meta")[1][4:]))
+    item = int.from_bytes(parts.get(b"pitm", b"")[4:], "big")
     containers = dict(boxes(parts.get(b"iprp", b"")))
     properties = list(boxes(containers.get(b"ipco", b"")))
-    found: dict[str | tuple[int, int], Any] = {}
-    for index in _associated(containers.get(b"ipma", b""), item):
-        if not 0 < index <= len(properties):
-            continue
-        kind, body = properties[index - 1]
+    said: dict[Any, Any] = {}
+    for index in _associated(bytes(containers.get(b"ipma", b"")), item):
+        kind, body = properties[index - 1] if 0 < index <= len(properties) else (b"", b"")
         if kind == b"clap":
-            found["clap"] = body
-        elif kind == b"colr" and body[:4] == b"nclx" and len(body) >= 11:
-            numbers = [int.from_bytes(body[at : at + 2], "big") for at in (4, 6, 8)]
-            found["cicp"] = (*numbers, body[10] >> 7)
-    return found
+            said["clap"] = bytes(body)
+        elif kind == b"colr" and bytes(body[:4]) == b"nclx" and len(body) >= 11:
+            *numbers, full = struct.unpack_from(">HHHB", body, 4)
+            said["cicp"] = (*numbers, full >> 7)
+    return said
 
 
 def _associated(table: bytes, item: int) -> Iterator[int]:
     """Yield the indices, from 1, of an item's properties."""
-    id_bytes, index_bytes = (
-        (4 if table[:1] > b"\0" else 2),
-        (2 if table[3:4] and table[3] & 1 else 1),
-    )
+    id_bytes = 4 if table[:1] > b"\0" else 2
+    form = "H" if table[3:4] and table[3] & 1 else "B"
     at = 8
     while at + id_bytes < len(table):
-        found = int.from_bytes(table[at : at + id_bytes], "big")
-        at += id_bytes
-        count = table[at]
-        at += 1
-        if found == item:
-            for place in range(at, at + count * index_bytes, index_bytes):
-                index = int.from_bytes(table[place : place + index_bytes], "big")
-                yield index & (0x7FFF if index_bytes == 2 else 0x7F)
-        at += count * index_bytes
+        found, count = int.from_bytes(table[at : at + id_bytes], "big"), table[at + id_bytes]
+        first = at + id_bytes + 1
+        at = first + count * struct.calcsize(form)
+        if found == item and at <= len(table):
+            for index in struct.unpack_from(f">{count}{form}", table, first):
+                yield index & (0x7FFF if form == "H" else 0x7F)
 
 
-def jxl_size(stream: BinaryIO) -> tuple[int, int]:
-    """Width and height in the header of a JPEG XL (ISO/IEC 18181-1, 5.4); 0 x 0 if it is cut.
+def crop(image: Image.Image) -> Image.Image:
+    """Cut out a clean aperture (ISO/IEC 14496-12, 12.1.4.1): outside it there is only padding."""
+    if "clap" not in image.info:
+        return image
+    try:
+        w, w_per, h, h_per, x, x_per, y, y_per = struct.unpack(">IIIIiIiI", image.info["clap"])
+        width, height = round(w / w_per), round(h / h_per)
+        left = round((image.width - width) / 2 + x / x_per)
+        top = round((image.height - height) / 2 + y / y_per)
+    except (struct.error, ZeroDivisionError):
+        width = height = left = top = 0
+    inside = min(left, top) >= 0 and left + width <= image.width and top + height <= image.height
+    if width and height and inside:
+        return image.crop((left, top, left + width, top + height))
+    warnings.warn(
+        "the clean aperture cannot be used: the picture is read with its edges",
+        ImageWarning,
+        stacklevel=4,
+    )
+    return image
 
-    The plugin decodes as soon as it opens: the limit has to be held before.
+
+def mended_avif(data: bytes) -> Iterator[tuple[bytes, ...]]:
+    """Leave out EXIF data that are none."""
+    yield (data.replace(b"Exif", b"free", 1),)  # the kind of an item that nobody reads
+
+
+# --- JPEG 2000 and JPEG XL ------------------------------------------------------------------------
+
+
+def of_jpeg_2000(data: bytes) -> dict[Any, Any]:
+    """Return the profile that stands in a box.
+
+    Raises:
+        DamagedImage: the last marker is missing; cut behind its header, Pillow makes one grey.
     """
-    stream.seek(0)
-    head = stream.read(16)
+    if b"\xff\xd9" not in data:
+        raise DamagedImage("the JPEG 2000 picture is cut: fetch it again")
+    said: dict[Any, Any] = {}
+    for kind, body in boxes(_first(data, b"jp2h")[1]):
+        if kind == b"colr" and bytes(body[:1]) == b"\2":
+            said["icc_profile"] = bytes(body[3:])
+    return said
+
+
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+"""Of width to height, numbered from 1."""
+
+
+def of_jpeg_xl(data: bytes) -> dict[Any, Any]:
+    """Return the "size", width and height, that the header tells (ISO/IEC 18181-1, 5.4).
+
+    The plugin decodes as soon as it opens: the limit has to be held before. 0 x 0 if it is cut.
+    """
+    head = data[:16]
     if head[:2] != b"\xff\x0a":
-        kind, body = _top_box(stream, b"jxlc", b"jxlp")
+        kind, body = _first(data, b"jxlc", b"jxlp")
         head = body[4:20] if kind == b"jxlp" else body[:16]  # a part begins with its number
-    stream.seek(0)
     bits = int.from_bytes(head[2:], "little")
 
     def take(count: int) -> int:
@@ -206,27 +151,9 @@ def jxl_size(stream: BinaryIO) -> tuple[int, int]:
         return 8 * (take(5) + 1) if small else 1 + take((9, 13, 18, 30)[take(2)])
 
     if len(head) < 3:
-        return 0, 0
+        return {"size": (0, 0)}
     small = take(1)
     height = side(small)
     ratio = take(3)
-    if not ratio:
-        return side(small), height
-    over, under = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-    return height * over // under, height
-
-
-def jpeg_segments(data: bytes | bytearray) -> Iterator[tuple[int, int, bytes]]:
-    """Yield marker, offset and body of each segment of a JPEG that has a body."""
-    at = 2
-    while True:
-        found = _JPEG_MARKER.search(data, at)
-        if found is None:
-            return
-        marker = found[1][0]
-        if marker in (0x01, 0xD8, 0xD9):
-            at = found.end()
-            continue
-        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
-        at = found.end() + max(2, length)
-        yield marker, found.start(), bytes(data[found.end() + 2 : at])
+    over, under = _RATIOS[ratio - 1]
+    return {"size": (height * over // under if ratio else side(small), height)}

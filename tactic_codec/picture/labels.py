@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
+from tactic_codec.picture.formats import HEAD_BYTES, find_format
 from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, Colour, LabelMap
-from tactic_codec.picture.kinds import HEAD_BYTES, PNG_DEPTH, find_reader
 from tactic_codec.picture.plugins import plugin
+from tactic_codec.picture.png import DEPTH
 from tactic_codec.picture.reading import decoded, opened
 
 
@@ -56,15 +57,15 @@ def load_labels(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> LabelMap
     """
     with opened(path, max_pixels) as stream:
         head = stream.read(HEAD_BYTES)
-        reader = find_reader(head)
-        if reader.name != "PNG":
-            raise UnsupportedImage(f"this is {reader.name}: {_LABELS_EXPECTED}")
-        image = decoded(reader, stream, max_pixels)
+        form = find_format(head)
+        if form.name != "PNG":
+            raise UnsupportedImage(f"this is {form.name}: {_LABELS_EXPECTED}")
+        image = decoded(form, stream, max_pixels)
         # Pillow spreads grey of 2 and 4 bits over 0 to 255, which would make other classes of it.
-        spread_grey = image.mode == "L" and head[PNG_DEPTH] != 8
+        spread_grey = image.mode == "L" and head[DEPTH] != 8
         if image.mode not in ("L", "P") or spread_grey:
             raise UnsupportedImage(
-                f"this PNG has mode {image.mode} and {head[PNG_DEPTH]} bits: {_LABELS_EXPECTED}"
+                f"this PNG has mode {image.mode} and {head[DEPTH]} bits: {_LABELS_EXPECTED}"
             )
         return np.array(image)
 

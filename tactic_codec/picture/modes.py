@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
+from tactic_codec.picture import tiff
 from tactic_codec.picture.colour import to_srgb
 from tactic_codec.picture.forms import (
     WHITE,
@@ -81,7 +82,11 @@ def from_pillow(
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """The colours, of mode L, RGB, CMYK or LAB, and the alpha, of mode L, where there is one."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16") or _is_signed(image):
+    if (
+        image.mode in ("I", "F")
+        or image.mode.startswith("I;16")
+        or (image.mode == "L" and tiff.is_signed(image))
+    ):
         return _split_deep_grey(image)
     if image.has_transparency_data:
         if image.mode in ("1", "L", "LA", "La"):
@@ -101,13 +106,13 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """`_split` for grey that Pillow would clip or wrap instead of scale."""
     values = np.asarray(image)
-    bits, samples = _tag(image, _BITS), _tag(image, _SAMPLE_FORMAT)
+    bits, signed = tiff.bits(image), tiff.is_signed(image)
     top = 255 if image.mode in ("F", "L") else 4095 if bits == 12 else 65535
-    if samples == _SIGNED and bits in (8, 16):
+    if signed and bits in (8, 16):
         top //= 2  # what is below 0 has no agreed scale
     if image.mode == "L":
         values = values.view(np.int8)
-    elif image.mode == "I" and bits == 32 and samples != _SIGNED:
+    elif image.mode == "I" and bits == 32 and not signed:
         values = values.view(np.uint32)
     lowest, highest = values.min(), values.max()
     if not (lowest >= 0 and highest <= top):  # so written, it catches NaN
@@ -115,7 +120,7 @@ def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | Non
             f"the grey values run from {lowest} to {highest}: 0 to {top} was expected;"
             " scale them first"
         )
-    white_is_zero = _tag(image, _PHOTOMETRIC) == 0
+    white_is_zero = tiff.white_is_zero(image)
     if image.mode == "F":
         scaled = values * 255 if highest <= 1 else values
         grey = np.rint(255 - scaled if white_is_zero else scaled).astype(np.uint8)
@@ -130,21 +135,6 @@ def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | Non
         return Image.fromarray(grey), None
     opaque = np.where(values == transparent, 0, 255).astype(np.uint8)
     return Image.fromarray(grey), Image.fromarray(opaque)
-
-
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0
-_SIGNED = 2
-
-
-def _tag(image: Image.Image, number: int) -> int | None:
-    """A TIFF's tag, that of the first channel, or None; images of other files have none."""
-    value = getattr(image, "tag_v2", {}).get(number)
-    first = value[0] if isinstance(value, tuple) and value else value
-    return first if isinstance(first, int) else None
-
-
-def _is_signed(image: Image.Image) -> bool:
-    return image.mode == "L" and _tag(image, _SAMPLE_FORMAT) == _SIGNED
 
 
 _EXIF_IFD, _INTEROPERABILITY_IFD = 0x8769, 0xA005

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
+from tactic_codec.picture.formats import Format
 from tactic_codec.picture.forms import ImageWarning
-from tactic_codec.picture.kinds import Reader
 
 
 def plugin(module: str) -> Any:
@@ -34,22 +34,21 @@ def _quiet_libtiff() -> None:
             getattr(library, name)(None)
 
 
-def begin(reader: Reader, stream: BinaryIO) -> Image.Image:
+def begin(form: Format, stream: BinaryIO) -> Image.Image:
     """Read a picture's header and not yet its pixels."""
     try:
-        module = plugin(reader.module)
+        module = plugin(form.module)
     except ImportError as error:
         remedy = "update Pillow"
-        if not reader.module.startswith("PIL."):
-            package = {"HEIF": "pillow-heif"}.get(reader.name, "pillow-jxl-plugin")
+        if not form.module.startswith("PIL."):
+            package = {"HEIF": "pillow-heif"}.get(form.name, "pillow-jxl-plugin")
             remedy = f"install what reads them: pip install {package}"
-        raise UnsupportedImage(f"{reader.name} pictures cannot be read here: {remedy}") from error
+        raise UnsupportedImage(f"{form.name} pictures cannot be read here: {remedy}") from error
     if not getattr(module, "SUPPORTED", True):
-        raise UnsupportedImage(f"this Pillow was built without {reader.name}: install its wheel")
-    if reader.name == "TIFF":
+        raise UnsupportedImage(f"this Pillow was built without {form.name}: install its wheel")
+    if form.name == "TIFF":
         _quiet_libtiff()
-    with translated(f"the {reader.name} picture"):
-        image: Image.Image = getattr(module, reader.class_name)(stream)
+    image: Image.Image = getattr(module, form.class_name)(stream)
     return image
 
 

@@ -3,10 +3,9 @@
 import io
 import math
 import stat
-import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, UnsupportedImage
-from tactic_codec.picture.boxes import idat_is_whole, jxl_size, png_has_all_rows, told
+from tactic_codec.picture import boxes, jpeg, png, tiff
+from tactic_codec.picture.formats import HEAD_BYTES, Format, find_format
 from tactic_codec.picture.forms import (
     DEFAULT_MAX_PIXELS,
     WHITE,
@@ -25,7 +25,6 @@ from tactic_codec.picture.forms import (
     colour_of,
     warn_of_darkness,
 )
-from tactic_codec.picture.kinds import HEAD_BYTES, Reader, find_reader
 from tactic_codec.picture.modes import OWN_SIZE, from_pillow, refuse_empty
 from tactic_codec.picture.plugins import begin, translated
 from tactic_codec.picture.scaling import SHRINKING_GAP, WHOLE, Shrink
@@ -35,15 +34,6 @@ _BYTES_A_PIXEL = 16
 
 _BYTES_BESIDE = 1 << 26
 """Room for metadata and previews."""
-
-_TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PLANES = 258, 259, 284
-_SEPARATE_PLANES, _PACKBITS = 2, 32773
-_IN_NATIVE_ORDER = {
-    f"{kind}{order}{form}": f"{kind}N{form}"
-    for kind, form in (("F;32", "F"), ("I;32", "S"), ("I;16", "S"))
-    for order in ("B", "")
-}
-"""Pillow's names of samples that are floats or signed, of either order of bytes."""
 
 _FLAT = 4
 """Levels of grey between which the last block of a JPEG has to lie where data may be missing."""
@@ -88,9 +78,10 @@ def read(
     """
     colour_of(background)  # before anything is read
     with opened(source, max_pixels) as stream:
-        image = decoded(find_reader(stream.read(HEAD_BYTES)), stream, max_pixels, shrink)
+        image = decoded(find_format(stream.read(HEAD_BYTES)), stream, max_pixels, shrink)
         found = from_pillow(image, background=background, shrink=shrink)
-        if image.mode.startswith("RGB") and _is_deep(image):
+        # Of colours of 16 bits the upper 8 were read.
+        if image.mode.startswith("RGB") and (image.info.get("bits") or tiff.bits(image)) == 16:
             warn_of_darkness(int(found.pixels.max()) or 1, 255)
         return found
 
@@ -105,78 +96,66 @@ def load(
     return read(source, max_pixels=max_pixels, background=background).pixels
 
 
-def decoded(
-    reader: Reader, stream: BinaryIO, max_pixels: int, shrink: Shrink = WHOLE
-) -> Image.Image:
+def decoded(form: Format, stream: BinaryIO, max_pixels: int, shrink: Shrink = WHOLE) -> Image.Image:
     """Read a picture, and one whose file is damaged where its pixels are not; errors as `read`."""
     try:
-        image = _decoded(reader, stream, max_pixels, shrink)
+        image = _decoded(form, stream, max_pixels, shrink)
     except DamagedImage:
-        mended = _mended(reader, stream, max_pixels, shrink)
-        if mended is None:
-            raise
-        return mended
-    if reader.name == "JPEG":
-        _warn_of_lacking(image, stream, max_pixels, shrink)
-    return image
-
-
-def _decoded(reader: Reader, stream: BinaryIO, max_pixels: int, shrink: Shrink) -> Image.Image:
-    """Read a picture's pixels, and what its file says of them."""
-    if reader.name == "JPEG XL":  # decoded as soon as it is opened
-        with translated("the JPEG XL picture"):
-            refuse_size(max_pixels, *jxl_size(stream))
-    stream.seek(0)
-    image = begin(reader, stream)
-    refuse_size(max_pixels, *image.size)
-    with translated(f"the {reader.name} picture"):
-        _refuse_camera_raw(image)
-        if reader.name == "TIFF":
-            _mend_reading_of_tiff(image)
-        if reader.name == "JPEG":
-            own = image.size
-            width, height = (math.ceil(SHRINKING_GAP * side) for side in shrink.size(*own))
-            image.draft(None, (width, height))  # an eighth at least, and no less than that
-            image.info[OWN_SIZE] = own
-        _refuse_silent_damage(reader, stream)
-        several = getattr(image, "is_animated", False)
-        said = told(reader.name, stream)
-        stream.seek(0)
-        image.load()
-        image.info.update(said)
-        if reader.name == "PNG":
-            _refuse_missing_rows(image, stream)
-            if "cicp" in said:  # goes before a profile, in PNG alone
-                image.info.pop("icc_profile", None)
-            _scale_transparency(image.info, said["bits"])
-        if reader.name == "JPEG XL" and not getattr(image, "jpeg", False):
-            image.info.pop("exif", None)  # it is upright already, whatever its EXIF says
-        if "clap" in said:
-            image = _cropped(image, said["clap"])
-    if several:
-        warnings.warn(
-            f"the {reader.name} picture has several frames or pages: only the first is read",
-            ImageWarning,
-            stacklevel=3,
+        for files in form.mended(_whole(stream, max_pixels)) if form.mended else ():
+            with suppress(DamagedImage):
+                image, *others = (
+                    _decoded(form, io.BytesIO(file), max_pixels, shrink) for file in files
+                )
+                if all(_is_same(image, other) for other in others):
+                    _warn(
+                        f"the {form.name} file is damaged where its pixels are not, in its metadata"
+                        " or at its end: what is damaged is left out"
+                    )
+                    return image
+        raise
+    if form.name == "JPEG" and (what := _lacking(form, image, stream, max_pixels, shrink)):
+        _warn(
+            f"the JPEG lacks {what}, although it has an end marker: what is missing there is"
+            " grey or coarse"
         )
     return image
 
 
-def _refuse_silent_damage(reader: Reader, stream: BinaryIO) -> None:
-    """Refuse what Pillow decodes to other pixels without a word.
+def _decoded(form: Format, stream: BinaryIO, max_pixels: int, shrink: Shrink) -> Image.Image:
+    """Read a picture's pixels, and what its file says of them."""
+    with translated(f"the {form.name} picture"):
+        data, said = b"", dict[Any, Any]()
+        if form.examine:
+            data = _whole(stream, max_pixels)
+            said = form.examine(data)
+            refuse_size(max_pixels, *said.pop("size", (1, 1)))
+        stream.seek(0)
+        image = begin(form, stream)
+        refuse_size(max_pixels, *image.size)
+        if form.name == "TIFF":
+            tiff.prepare(image)
+        if form.name == "JPEG":
+            own = image.size
+            width, height = (math.ceil(SHRINKING_GAP * side) for side in shrink.size(*own))
+            image.draft(None, (width, height))  # an eighth at least, and no less than that
+            image.info[OWN_SIZE] = own
+        several = getattr(image, "is_animated", False)
+        image.load()
+        image.info.update(said)
+        if form.name == "PNG":
+            png.finish(image, data)
+        if form.name == "JPEG XL" and not getattr(image, "jpeg", False):
+            image.info.pop("exif", None)  # it is upright already, whatever its EXIF says
+        image = boxes.crop(image)
+    if several:
+        _warn(f"the {form.name} picture has several frames or pages: only the first is read")
+    return image
 
-    A JPEG 2000 without its last marker, cut behind its header, becomes one grey. And the checksums
-    of a PNG's pixels are not looked at.
-    """
-    stream.seek(0)
-    if reader.name == "JPEG 2000" and b"\xff\xd9" not in stream.read():
-        raise DamagedImage("the JPEG 2000 picture is cut: fetch it again")
-    if reader.name == "PNG" and not idat_is_whole(stream):
-        raise DamagedImage("a checksum of the PNG's pixels is wrong: fetch it again")
 
-
-def _warn_of_lacking(image: Image.Image, stream: BinaryIO, max_pixels: int, shrink: Shrink) -> None:
-    """Warn of a JPEG that was closed with an end marker although pixels are missing.
+def _lacking(
+    form: Format, image: Image.Image, stream: BinaryIO, max_pixels: int, shrink: Shrink
+) -> str:
+    """What is missing of a JPEG although it was closed with an end marker, or "".
 
     libjpeg shows grey or coarse blocks there. Whether the last ones are missing shows when there is
     more data before the marker: then they change.
@@ -186,125 +165,27 @@ def _warn_of_lacking(image: Image.Image, stream: BinaryIO, max_pixels: int, shri
     doubtful = np.ptp(np.asarray(last)) <= _FLAT or "progressive" in image.info
     data = _whole(stream, max_pixels)
     if not doubtful and _RESTARTS not in data:
-        return
-    from tactic_codec.picture.mending import lacking
-
-    what, other = lacking(data)
+        return ""
+    what, other = jpeg.lacking(data)
     if doubtful and other:
-        reader = find_reader(other[:HEAD_BYTES])
-        again = _decoded(reader, io.BytesIO(other), max_pixels, shrink)
-        what = "" if np.array_equal(np.asarray(image), np.asarray(again)) else "its last pixels"
-    if what:
-        warnings.warn(
-            f"the JPEG lacks {what}, although it has an end marker: what is missing there is"
-            " grey or coarse",
-            ImageWarning,
-            stacklevel=4,
-        )
+        again = _decoded(form, io.BytesIO(other), max_pixels, shrink)
+        what = "" if _is_same(image, again) else "its last pixels"
+    return what
 
 
-def _refuse_missing_rows(image: Image.Image, stream: BinaryIO) -> None:
-    """Refuse a PNG whose rows end early; Pillow leaves them at 0 without a word.
-
-    Only then they are counted, because that means to inflate all of them once more.
-    """
-    last = image.crop((0, image.height - 1, image.width, image.height))
-    seems_whole = np.asarray(last).any() and not image.info.get("interlace")
-    if not seems_whole and not png_has_all_rows(stream):
-        raise DamagedImage("the PNG's rows end early: fetch it again")
+def _is_same(image: Image.Image, other: Image.Image) -> bool:
+    return np.array_equal(np.asarray(image), np.asarray(other))
 
 
-def _mend_reading_of_tiff(image: Any) -> None:
-    """Have Pillow read planes and the order of bytes as the file has them.
-
-    Of uncompressed planes Pillow's own reader takes each sample for 8 bits, black for 0 and the
-    machine's order of bytes. libtiff reads them well, and looks up for itself how they are
-    compressed; Pillow leaves them to it where the tag says so. But what libtiff has read has the
-    machine's order of bytes, which Pillow knows of unsigned integers alone.
-    """
-    if image.tag_v2.get(_TIFF_PLANES) == _SEPARATE_PLANES:
-        if image.mode in ("LA", "PA"):  # read wrongly by either way
-            raise UnsupportedImage(
-                "this TIFF has grey and alpha in separate planes: convert it to PNG first"
-            )
-        if image.tag_v2.get(_TIFF_COMPRESSION, 1) == 1:
-            image.tag_v2[_TIFF_COMPRESSION] = _PACKBITS
-            image._setup()
-    image.tile = [
-        tile._replace(args=(_IN_NATIVE_ORDER.get(tile.args[0], tile.args[0]), *tile.args[1:]))
-        if tile.codec_name == "libtiff"
-        else tile
-        for tile in image.tile
-    ]
-
-
-def _scale_transparency(info: dict[Any, Any], bits: int) -> None:
-    """Bring the transparent colour of a PNG to the scale of its pixels, where Pillow does not.
-
-    Of colours of 16 bits Pillow keeps the upper 8, so no more can be compared.
-    """
-    transparent = info.get("transparency")
-    if isinstance(transparent, int) and bits in (2, 4):
-        info["transparency"] = transparent * 255 // ((1 << bits) - 1)
-    elif isinstance(transparent, tuple) and bits == 16:
-        info["transparency"] = tuple(value >> 8 for value in transparent)
-
-
-def _mended(
-    reader: Reader, stream: BinaryIO, max_pixels: int, shrink: Shrink
-) -> Image.Image | None:
-    """Read a picture whose file is damaged where its pixels are not, or return None."""
-    from tactic_codec.picture.mending import mended  # few pictures need it
-
-    for files in mended(reader.name, _whole(stream, max_pixels)):
-        try:
-            image, *others = (
-                _decoded(reader, io.BytesIO(file), max_pixels, shrink) for file in files
-            )
-        except DamagedImage:
-            continue
-        if all(np.array_equal(np.asarray(image), np.asarray(other)) for other in others):
-            warnings.warn(
-                f"the {reader.name} file is damaged where its pixels are not, in its metadata or at"
-                " its end: what is damaged is left out",
-                ImageWarning,
-                stacklevel=3,
-            )
-            return image
-    return None
+def _warn(what: str) -> None:
+    warnings.warn(what, ImageWarning, stacklevel=4)
 
 
 def _whole(stream: BinaryIO, max_pixels: int) -> bytes:
-    """All of a file, but nothing of one that is too long for its pixels."""
-    fits = stream.seek(0, io.SEEK_END) <= bytes_of(max_pixels)
+    """All of a file, or of a longer one as much as its pixels may have."""
+    size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    return stream.read() if fits else b""
-
-
-def _cropped(image: Image.Image, aperture: bytes) -> Image.Image:
-    """Cut out a clean aperture (ISO/IEC 14496-12, 12.1.4.1): outside it there is only padding."""
-    try:
-        w, w_per, h, h_per, x, x_per, y, y_per = struct.unpack(">IIIIiIiI", aperture)
-        width, height = round(w / w_per), round(h / h_per)
-        left = round((image.width - width) / 2 + x / x_per)
-        top = round((image.height - height) / 2 + y / y_per)
-    except (struct.error, ZeroDivisionError):
-        width = height = left = top = 0
-    inside = min(left, top) >= 0 and left + width <= image.width and top + height <= image.height
-    if not (width and height and inside):
-        warnings.warn(
-            "the clean aperture cannot be used: the picture is read with its edges",
-            ImageWarning,
-            stacklevel=4,
-        )
-        return image
-    return image.crop((left, top, left + width, top + height))
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether colours of 16 bits were read, of which Pillow keeps the upper 8."""
-    bits = image.info.get("bits") or getattr(image, "tag_v2", {}).get(_TIFF_BITS, 8)
-    return bits == 16 or (isinstance(bits, tuple) and set(bits) == {16})
+    return stream.read(min(size, bytes_of(max_pixels)))
 
 
 @contextmanager
@@ -343,7 +224,7 @@ def _bounded(stream: BinaryIO, max_pixels: int) -> BinaryIO:
     head = stream.read(HEAD_BYTES)
     if not head and (problem := at_end(stream)):
         raise UnsupportedImage(problem)
-    find_reader(head)
+    find_format(head)
     limit = bytes_of(max_pixels)
     content = io.BytesIO()
     piece = head
@@ -367,14 +248,4 @@ def refuse_size(max_pixels: int, width: int, height: int) -> None:
         raise LimitExceeded(
             f"the picture has {width} x {height} = {width * height} pixels, more than the limit of"
             f" {max_pixels}: scale it down or raise the limit"
-        )
-
-
-def _refuse_camera_raw(image: Image.Image) -> None:
-    """Refuse a TIFF whose first page says that it is a thumbnail, as DNG, NEF and their kin do."""
-    new_subfile_type, reduced_resolution = 254, 1
-    if int(getattr(image, "tag_v2", {}).get(new_subfile_type, 0)) & reduced_resolution:
-        raise UnsupportedImage(
-            "the first page of this TIFF is only a thumbnail, as in a camera's raw file: develop it"
-            " to PNG or JPEG first"
         )
