@@ -40,8 +40,7 @@ from tactic_codec.errors import (
 )
 from tactic_codec.model import PLAIN_OFFSET, WHOLE_SIDES, Model, Point
 from tactic_codec.picture import WHITE, WHOLE, Colour, Picture, Pixels, Scaled, Shrink
-from tactic_codec.runtime import Runtime, open_runtime
-from tactic_codec.tiling import tiles
+from tactic_codec.runtime import Runtime, open_runtime, tiles
 
 if TYPE_CHECKING:
     from tactic_codec.refinement import Refiner

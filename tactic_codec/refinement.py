@@ -33,7 +33,7 @@ from tactic_codec import picture as image
 from tactic_codec.entropy import SYMBOL_LIMIT, Prices
 from tactic_codec.errors import BackendUnavailable
 from tactic_codec.model import WHOLE_SIDES, Level, Model, Objective
-from tactic_codec.tiling import Tile, tiles
+from tactic_codec.runtime import Tile, tiles
 
 try:
     import torch

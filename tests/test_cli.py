@@ -21,7 +21,7 @@ from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS
 
 from tactic_codec import container, runtime, tasks
 from tactic_codec import picture as image
-from tactic_codec.cli import console, decoding, files, main, options, outputs, work
+from tactic_codec.cli import console, decoding, files, main, options
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import TacError
@@ -1430,7 +1430,7 @@ def test_no_temporary_file_is_left(monkeypatch: pytest.MonkeyPatch, error: BaseE
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(type(error)) as caught:
-        outputs.write("a.tac", b"data", force=True)
+        files.write("a.tac", b"data", force=True)
     assert all_files() == set()
     if isinstance(caught.value, OSError):
         assert console.reason(caught.value) == "No space left on device: a.tac"
@@ -1439,7 +1439,7 @@ def test_no_temporary_file_is_left(monkeypatch: pytest.MonkeyPatch, error: BaseE
 def test_new_files_have_the_mode_that_the_umask_leaves() -> None:
     before = os.umask(0o027)
     try:
-        outputs.write("a.tac", b"data", force=False)
+        files.write("a.tac", b"data", force=False)
     finally:
         os.umask(before)
     assert stat.S_IMODE(os.stat("a.tac").st_mode) == 0o640
@@ -1462,10 +1462,10 @@ def test_bugs_end_the_work_and_errors_do_not(jobs: int) -> None:
 
     found = []
     with pytest.raises(ZeroDivisionError):
-        for outcome in work.in_order(check, range(100), jobs):
+        for outcome in console.in_order(check, range(100), jobs):
             found.append(outcome.result)
     assert [r for r in found if isinstance(r, int)] == [0, 1, 2, 4, 5, 6, 7, 8]
-    assert isinstance(found[3], work.Failure)
+    assert isinstance(found[3], console.Failure)
 
 
 def test_what_is_ready_does_not_wait_for_a_full_window() -> None:
@@ -1484,7 +1484,7 @@ def test_what_is_ready_does_not_wait_for_a_full_window() -> None:
             asked.append(n)
 
     asked: list[int] = []
-    outcomes = work.in_order(note, camera(), 4)
+    outcomes = console.in_order(note, camera(), 4)
     assert next(outcomes).result == 0
     assert len(asked) < 2  # the second may have been taken, the third was not
     assert [outcome.result for outcome in outcomes] == [1, 2]
@@ -1494,6 +1494,6 @@ def test_streams_are_not_read_ahead(codec: Codec, monkeypatch: pytest.MonkeyPatc
     frame = frame_bytes(codec)
     stream = io.BytesIO(frame * 2)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
-    items = files.frames_of(files.Source("-", "stdin"), max_pixels=1000)
+    items = decoding.frames_of(files.Source("-", "stdin"), max_pixels=1000)
     assert next(items).title == "standard input: frame 1"
     assert stream.tell() == len(frame)

@@ -25,9 +25,9 @@ from tactic_codec.entropy import (
     ideal_bits,
     symbols,
 )
-from tactic_codec.entropy.contexts import capped, empty_board, scan
-from tactic_codec.entropy.escapes import code_bits, fold, read_code, unfold
 from tactic_codec.entropy.pure import RangeDecoder, RangeEncoder
+from tactic_codec.entropy.symbols import code_bits, fold, read_code, unfold
+from tactic_codec.entropy.tables import capped, empty_board, scan
 from tactic_codec.errors import Corrupt, DamagedModel
 
 constriction = pytest.importorskip("constriction")

@@ -32,7 +32,7 @@ from PIL import Image
 from segmenter import SEGMENT_SIZE, segment_head
 
 from tactic_codec import container, entropy, tasks
-from tactic_codec.cli import outputs
+from tactic_codec.cli import files
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import (
@@ -807,7 +807,7 @@ def _status(server: "subprocess.Popen[str]") -> int:
 # Kills itself at the given step of writing a file.
 KILLED = """
 import os, signal, sys
-from tactic_codec.cli import outputs
+from tactic_codec.cli import files
 step, path = sys.argv[1:]
 def dying(name, before):
     real = getattr(os, name)
@@ -822,7 +822,7 @@ def dying(name, before):
 if step != "none":
     name, _, when = step.partition(" ")
     dying(name, when == "before")
-outputs.write(path, b"n" * 100_000, force=True)
+files.write(path, b"n" * 100_000, force=True)
 """
 
 
@@ -848,7 +848,7 @@ def test_many_writers_of_one_file_leave_one_whole(tmp_path: Path) -> None:
 
     def write(content: bytes) -> None:
         for _ in range(20):
-            outputs.write(str(path), content, force=True)
+            files.write(str(path), content, force=True)
 
     threads = [threading.Thread(target=write, args=(content,)) for content in contents]
     for thread in threads:
@@ -891,7 +891,7 @@ def test_a_file_that_appears_at_the_last_moment_is_not_overwritten(
     too_early = lambda name: os.fspath(name) != str(path) and looked(name)  # noqa: E731
     monkeypatch.setattr(os.path, "exists", too_early)
     with pytest.raises(OutputExists):
-        outputs.write(str(path), b"ours", force=False)
+        files.write(str(path), b"ours", force=False)
     monkeypatch.undo()
     assert path.read_bytes() == b"another's"
     assert os.listdir(tmp_path) == ["out.tac"]

@@ -20,21 +20,20 @@ MODELS = ROOT / "tests" / "models"
 # --- By source ------------------------------------------------------------------------------------
 
 CODING = {"container", "entropy", "errors", "picture", "model"}
-RUNNING = CODING | {"boxes", "codec", "metrics", "refinement", "runtime", "tasks", "tiling"}
+RUNNING = CODING | {"boxes", "codec", "metrics", "refinement", "runtime", "tasks"}
 
 ROOMS = {
     "errors": set(),
     "container": {"errors"},
     "entropy": {"errors"},
-    "tiling": set(),
     "boxes": set(),
     "metrics": set(),
     "plotting": {"errors"},
     "picture": {"errors"},
     "model": {"container", "entropy", "errors"},
     "runtime": {"errors", "model", "networks"},
-    "codec": CODING | {"atomic", "boxes", "refinement", "runtime", "tiling"},
-    "refinement": {"entropy", "errors", "picture", "model", "networks", "tiling"},
+    "codec": CODING | {"atomic", "boxes", "refinement", "runtime"},
+    "refinement": {"entropy", "errors", "picture", "model", "networks", "runtime"},
     "tasks": CODING | {"boxes", "codec", "metrics"},
     "atomic": set(),
     "facts": {"codec", "container", "errors", "model"},
@@ -53,8 +52,7 @@ LIBRARIES = {
     "click": {"cli"},
     "constriction": {"entropy"},
     "matplotlib": {"evaluation", "plotting", "training"},
-    "numpy": set(ROOMS)
-    - {"errors", "container", "tiling", "atomic", "cli", "facts", "plotting", "speed"},
+    "numpy": set(ROOMS) - {"errors", "container", "atomic", "cli", "facts", "plotting", "speed"},
     "onnx": {"training"},
     "onnx2pytorch": {"training"},
     "onnxruntime": {"runtime"},

@@ -11,8 +11,7 @@ from plain_tables import linear_contexts
 
 from tactic_codec import entropy
 from tactic_codec.entropy import TOTAL, ContextModel, FrequencyTables, LinearContexts, Prices
-from tactic_codec.entropy.contexts import CAP, capped, empty_board, scan, wavefronts
-from tactic_codec.entropy.linear import EXACT, SCALE
+from tactic_codec.entropy.tables import CAP, EXACT, SCALE, capped, empty_board, scan, wavefronts
 from tactic_codec.errors import DamagedModel
 
 Symbols = npt.NDArray[np.int32]

@@ -16,11 +16,10 @@ import pytest
 from conftest import ROOT, TINY, TINY_FINGERPRINT, Spoilt
 
 import tactic_codec
-from tactic_codec import container, model
+from tactic_codec import container, model, runtime
 from tactic_codec.codec import Codec, load_model, load_model_of
 from tactic_codec.errors import FormatError, OutOfMemory, OutOfThreads, TacError
-from tactic_codec.runtime import machine
-from tactic_codec.runtime.machine import processors
+from tactic_codec.runtime import processors
 
 # --- Kept -----------------------------------------------------------------------------------------
 
@@ -79,8 +78,8 @@ def cgroups(folder: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict
         (folder / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "fs" / name).write_text(text)
     (folder / "own").write_text(own)
-    monkeypatch.setattr(machine, "_CGROUPS", folder / "fs")
-    monkeypatch.setattr(machine, "_OWN_CGROUPS", folder / "own")
+    monkeypatch.setattr(runtime, "_CGROUPS", folder / "fs")
+    monkeypatch.setattr(runtime, "_OWN_CGROUPS", folder / "own")
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(48)))
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from tactic_codec.codec import quantise
 from tactic_codec.entropy import ContextModel
-from tactic_codec.entropy.contexts import capped, empty_board, scan
+from tactic_codec.entropy.tables import capped, empty_board, scan
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.prior import ContextPrior, neighbours
 from tactic_codec.networks.residual import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tactic_codec.tiling import Tile, tiles
+from tactic_codec.runtime import Tile, tiles
 
 Plane = npt.NDArray[np.int64]
 

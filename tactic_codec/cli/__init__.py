@@ -1,14 +1,13 @@
 """The command ``tactic``: parse, call, print.
 
-    main ─ one module a group of commands ─ files, outputs ─▶ codec, tasks, report, training …
+    main ─ one module a group of commands ─ files, console ─▶ codec, tasks, report, training …
 
-    coding      compress, decompress          console   what is printed, and where
-    classifying classify                      files     inputs: names, folders, streams of frames
-    detecting   detect                        asking    what the three share: ask, print, draw
-    segmenting  segment
-    inspecting  info, test                    outputs   names of outputs, atomic writing
-                                              decoding  a file of each frame: numbers, formats
-    reporting   bpp-report                    work      many items, in order, in threads
+    coding      compress, decompress          console   what is printed; items, worked on in threads
+    classifying classify                      files     inputs, and where results go
+    detecting   detect                        decoding  frames of inputs, and a file of each
+    segmenting  segment                       asking    what these three share: ask, print, draw
+    inspecting  info, test                    streaming pictures that come one after the other
+    reporting   bpp-report                    listing   folders of pictures for training, eval
     models      models list, show, verify     options   options that several commands share
     learning    train, export
     evaluating  eval

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from tactic_codec.cli import decoding, files, options
 from tactic_codec.cli.console import Console
-from tactic_codec.cli.files import FrameItem, Source
-from tactic_codec.cli.outputs import STDOUT, Destination
+from tactic_codec.cli.decoding import FrameItem
+from tactic_codec.cli.files import STDOUT, Destination, Source
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec

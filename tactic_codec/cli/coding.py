@@ -1,28 +1,75 @@
 """``tactic compress`` and ``tactic decompress``."""
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import click
 
-from tactic_codec.cli import decoding, files, options, outputs, streaming, work
-from tactic_codec.cli.console import Console, display, opened
-from tactic_codec.cli.decoding import FORMATS
-from tactic_codec.cli.files import FRAMES, TAC, FrameItem, Source
-from tactic_codec.cli.outputs import Asked, Destination, UpToDate
-from tactic_codec.cli.streaming import Picture, Sink, Streams
+from tactic_codec.cli import decoding, files, options
+from tactic_codec.cli.console import Console, collect_warnings, display, opened
+from tactic_codec.cli.decoding import FORMATS, FrameItem
+from tactic_codec.cli.files import FRAMES, TAC, Asked, Destination, Source, UpToDate
 from tactic_codec.container import Frame, default_max_pixels
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
-    from tactic_codec.picture import Colour
+    from tactic_codec.cli.streaming import Sink, Streams
+    from tactic_codec.picture import Colour, Scaled, Shrink
+    from tactic_codec.picture.streams import Found
 
 _LOST = {
     "label_kept": "classifier finds another class",
     "boxes_kept": "detector finds other boxes",
 }
+
+
+_JPEG = b"\xff\xd8\xff"
+_ONE_JPEG = 1 << 26  # bytes that are looked through at once
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture to be compressed, and where to; or why it cannot be.
+
+    Attributes:
+        source: its file, or the stream that it is of.
+        out: path of its frame, where the source is no stream; None for standard output.
+        problem: why the source cannot be read.
+        found: the picture of a stream, or the error in its place.
+        dropped: how many pictures of the stream before it were not taken.
+        sink: where frames of the stream go.
+    """
+
+    source: Source
+    out: str | None = None
+    problem: TacError | OSError | None = None
+    found: "Found | None" = None
+    dropped: int = 0
+    sink: "Sink | None" = None
+    weight: ClassVar[int] = 1
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        number = self.found.number if self.found else 0
+        return f"{self.source.title}: picture {number}" if number else self.source.title
+
+    def read(self, max_pixels: int, background: "Colour", shrink: "Shrink") -> "Scaled":
+        """Decode it; errors as `picture.read`."""
+        if self.problem:
+            raise self.problem
+        if self.found:
+            return self.found.read(max_pixels, background, shrink)
+        _warn_of_more(self.source)
+        from tactic_codec.picture import read
+
+        path = Path(self.source.path)
+        return read(path, max_pixels=max_pixels, background=background, shrink=shrink)
 
 
 class _Coded(NamedTuple):
@@ -196,7 +243,7 @@ def compress(
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
 
-        inputs, destination = outputs.destination(
+        inputs, destination = files.destination(
             asked,
             suffix=TAC,
             inputs_end_in=image.SUFFIXES,
@@ -204,7 +251,7 @@ def compress(
             as_json=talking.as_json,
         )
         sources = files.expand(console, inputs, recursive=recursive, suffixes=image.SUFFIXES)
-        work.collect_warnings(image.ImageWarning)
+        collect_warnings(image.ImageWarning)
         codec = load_model(model, device=running.device, threads=running.threads)
         level = None if to_target else options.level_of(codec, quality)
         for task, wanted in (("classify", keep_label), ("detect", keep_boxes)):
@@ -243,8 +290,14 @@ def compress(
                 warnings.warn(lost, image.ImageWarning, stacklevel=2)
             return _Coded(coded.data, coded.frame, coded.model, kept)
 
-        flow = streaming.of(console, sources, every=stream, drop=drop, limit=running.max_pixels)
-        pictures: Iterable[Picture] = _pictures(flow, sources, destination)
+        flow = None
+        if stream or any(source.is_stdin for source in sources):
+            from tactic_codec.cli.streaming import Streams
+
+            flow = Streams(console, drop=drop, limit=running.max_pixels)
+        elif drop:
+            raise click.UsageError("--drop is for streams: standard input, or files with --stream")
+        pictures: Iterable[Picture] = _pictures(console, flow, stream, sources, destination)
         total = None
         if not flow:
             pictures = list(pictures)
@@ -259,7 +312,11 @@ def compress(
 
 
 def _pictures(
-    flow: Streams | None, sources: Iterable[Source], destination: Destination
+    console: Console,
+    flow: "Streams | None",
+    every: bool,
+    sources: Iterable[Source],
+    destination: Destination,
 ) -> Iterator[Picture]:
     """The pictures of all sources in their order, of those that are streams as they come."""
     from tactic_codec.picture import SUFFIXES
@@ -269,15 +326,41 @@ def _pictures(
         try:
             if source.problem:
                 raise source.problem
-            if flow and flow.reads(source):
+            if flow and (every or source.is_stdin):
+                from tactic_codec.cli.streaming import Sink
+
                 sink = Sink(destination, source, stem)
-                yield from flow.pictures(source, sink)
+                for found, dropped in flow.pictures(source):
+                    item = Picture(source, found=found, dropped=dropped, sink=sink)
+                    if found.warning:
+                        console.warn(item.title, found.warning)
+                    else:
+                        yield item
             else:
                 yield Picture(source, destination.place(source, stem + TAC))
         except UpToDate:
             continue
         except (TacError, OSError) as exc:
             yield Picture(source, problem=exc)
+
+
+def _warn_of_more(source: Source) -> None:
+    """Warn of a file that holds several pictures where only the first is read."""
+    if not os.path.isfile(source.path):
+        return
+    with files.opened(source) as stream:
+        # What begins as a JPEG, ends as one and begins no other between is one, as most are.
+        if stream.read(3) == _JPEG:
+            rest = stream.read(_ONE_JPEG)
+            if rest.endswith(b"\xff\xd9") and _JPEG not in rest:
+                return
+        from tactic_codec.picture import ImageWarning
+        from tactic_codec.picture.streams import several
+
+        stream.seek(0)
+        if several(stream):
+            why = "the file holds several pictures: the first is read, with --stream all are"
+            warnings.warn(why, ImageWarning, stacklevel=2)
 
 
 def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
@@ -341,7 +424,7 @@ def decompress(
     A damaged frame is reported and gets no picture. The frames behind it are still decoded. The
     fingerprint in a frame says which model decodes it.
     """
-    inputs, destination = outputs.destination(
+    inputs, destination = files.destination(
         asked,
         suffix=FORMATS[picture_format or "png"],
         inputs_end_in=FRAMES,

@@ -17,18 +17,20 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import Any, Protocol, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import click
 
-from tactic_codec.cli import work
 from tactic_codec.errors import TacError
 
 _PART = re.compile(r": (?:picture|frame) \d+$")
@@ -63,7 +65,8 @@ class Advance(Protocol):
         """Add to what was done."""
 
 
-T = TypeVar("T", bound=Item)
+T = TypeVar("T")
+Task = TypeVar("Task", bound=Item)
 R = TypeVar("R")
 
 
@@ -257,13 +260,13 @@ class Console:
 
     def each(
         self,
-        function: Callable[[T], R],
-        items: Iterable[T],
+        function: Callable[[Task], R],
+        items: Iterable[Task],
         *,
         jobs: int = 1,
         total: int | None = None,
         ahead: int = 0,
-    ) -> Iterator[tuple[T, R, float]]:
+    ) -> Iterator[tuple[Task, R, float]]:
         """Work on items in threads; report those that fail, yield the others in order.
 
         Args:
@@ -271,16 +274,16 @@ class Console:
             items: read as they are needed.
             jobs: number of threads.
             total: sum of the weights of all items, or None where nobody knows.
-            ahead: see `work.in_order`.
+            ahead: see `in_order`.
 
         Yields:
             An item, what the function returned, and the seconds it took.
         """
         advance = self.progress(total)
-        for outcome in work.in_order(function, items, jobs, ahead):
+        for outcome in in_order(function, items, jobs, ahead):
             for message in outcome.warnings:
                 self.warn(outcome.item.title, message)
-            if isinstance(outcome.result, work.Failure):
+            if isinstance(outcome.result, Failure):
                 self.fail(outcome.item.title, outcome.result.error)
             else:
                 yield outcome.item, outcome.result, outcome.seconds
@@ -370,3 +373,115 @@ class _Bar:
     def clear(self) -> None:
         if self._shown:
             clear_line()
+
+
+# --- Many items in threads ---
+#
+# Many items, worked on in threads, with their results in the order of the items.
+#
+#     items ─ a window of at most 2 × jobs ─ threads ─ Outcome, Outcome … in order
+#
+# An item that fails with `TacError`, OSError or MemoryError becomes a `Failure`; any other
+# exception is a bug and ends everything. Warnings about a picture are kept with the item that
+# caused them: Python's own `warnings.catch_warnings` belongs to the process and would mix the
+# threads up.
+
+
+class Failure(NamedTuple):
+    """What an item ended in."""
+
+    error: TacError | OSError | MemoryError
+
+
+class Outcome(NamedTuple, Generic[T, R]):
+    """An item, what became of it, what was warned of meanwhile, and how long it took."""
+
+    item: T
+    result: R | Failure
+    warnings: list[str]
+    seconds: float
+
+
+class _Heard(threading.local):
+    """The warnings of the item that this thread works on."""
+
+    messages: list[str] | None = None
+
+
+_heard = _Heard()
+
+
+def collect_warnings(category: type[Warning]) -> None:
+    """From now on, keep every warning of a category with the item that caused it.
+
+    Call it once a command, within ``warnings.catch_warnings()``, which puts things back.
+    """
+    elsewhere = warnings.showwarning
+
+    def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+        if _heard.messages is not None and isinstance(message, category):
+            _heard.messages.append(str(message))
+        else:
+            elsewhere(message, *args, **kwargs)
+
+    warnings.simplefilter("always", category)
+    warnings.showwarning = show
+
+
+def in_order(
+    function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 0
+) -> Iterator[Outcome[T, R]]:
+    """Call a function with every item, in threads, and yield the outcomes in order.
+
+    Args:
+        function: see the module's text.
+        items: with several jobs they are drawn in a thread of their own, so that what is ready does
+            not wait for the next item, which a camera may be long about.
+        jobs: number of threads.
+        ahead: how many items are drawn before the first outcome is; by default 2 x ``jobs``.
+    """
+    if jobs == 1:
+        for item in items:
+            yield _attempt(function, item)
+        return
+    window = SimpleQueue[Future[Outcome[T, R]] | None]()
+    room = threading.Semaphore(ahead or 2 * jobs)
+    executor = ThreadPoolExecutor(jobs, thread_name_prefix="tactic")
+    ended = False
+
+    def draw() -> None:
+        try:
+            for item in items:
+                room.acquire()
+                if ended:
+                    return
+                window.put(executor.submit(_attempt, function, item))
+        except BaseException as exc:  # raised below, where the item would be
+            broken = Future[Outcome[T, R]]()
+            broken.set_exception(exc)
+            window.put(broken)
+        window.put(None)
+
+    threading.Thread(target=draw, daemon=True, name="tactic-draw").start()
+    try:
+        while (future := window.get()) is not None:
+            yield future.result()
+            room.release()
+    finally:
+        ended = True
+        room.release()
+        executor.shutdown(cancel_futures=True)
+
+
+def _attempt(function: Callable[[T], R], item: T) -> Outcome[T, R]:
+    start = time.perf_counter()
+    heard: list[str] = []
+    _heard.messages = heard
+    result: R | Failure
+    try:
+        result = function(item)
+    except (TacError, OSError, MemoryError) as exc:
+        result = Failure(exc)
+    finally:
+        _heard.messages = None
+    return Outcome(item, result, heard, time.perf_counter() - start)

@@ -1,21 +1,31 @@
-"""What commands that make a file of each frame share: names, numbers and formats of the results.
+"""The frames of inputs, and what commands share that make a file of each: names, formats.
 
 IN… ─ frames ─ number them ─ place them in OUT ─▶ FrameItem… ─ decode ─ save ─▶ files
 """
 
+import io
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import click
 
-from tactic_codec.cli import files
-from tactic_codec.cli.files import FrameItem, Source
-from tactic_codec.cli.outputs import Destination, UpToDate
-from tactic_codec.container import Frame
-from tactic_codec.errors import TacError, UnsupportedImage
+from tactic_codec.cli.files import FRAMES, Destination, Source, UpToDate, opened
+from tactic_codec.container import Frame, StreamBudget, read_frame
+from tactic_codec.errors import (
+    ChecksumMismatch,
+    FormatError,
+    LimitExceeded,
+    NotATacFile,
+    TacError,
+    Truncated,
+    UnknownSection,
+    UnsupportedImage,
+)
 
 # The formats that the image room writes, by the suffix a file gets; a test compares the two.
 FORMATS = {
@@ -26,6 +36,120 @@ FORMATS = {
     "bmp": ".bmp",
     "tiff": ".tif",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FrameItem:
+    """A frame of an input, or what was found in its place.
+
+    Attributes:
+        source: the input.
+        number: of the frame in it, from 1.
+        several: whether the number tells anything: the input has others, or is a stream.
+        found: the frame, or the error: of the frame, or of where its result goes.
+        out: path of the result; None for standard output.
+        like: facts of the input's file, from before it was read, for the result's.
+    """
+
+    source: Source
+    number: int
+    several: bool
+    found: Frame | TacError | OSError
+    out: str | None = None
+    like: os.stat_result | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"{self.source.title}: frame {self.number}" if self.several else self.source.title
+
+    @property
+    def stem(self) -> str:
+        """Its input's name below the folder that was given, without suffix, and its number."""
+        return self.source.stem(FRAMES) + (f"-{self.number:04}" if self.several else "")
+
+    @property
+    def weight(self) -> int:
+        """Its bytes."""
+        return self.found.size if isinstance(self.found, Frame) else 0
+
+    @property
+    def frame(self) -> Frame:
+        """The frame; raises the error where there is none."""
+        if isinstance(self.found, Frame):
+            return self.found
+        raise self.found
+
+
+def frames(sources: Iterable[Source], *, max_pixels: int | None) -> Iterator[FrameItem]:
+    """Read the frames of all inputs, one behind the other.
+
+    Behind a frame whose only fault is its checksum or an unknown section reading goes on; any other
+    fault ends its input.
+
+    Args:
+        sources: the inputs.
+        max_pixels: of a frame; by default its bytes and those of its input's frames together set
+            the limits, see the container room.
+    """
+    for source in sources:
+        yield from frames_of(source, max_pixels=max_pixels)
+
+
+def frames_of(source: Source, *, max_pixels: int | None) -> Iterator[FrameItem]:
+    """Read the frames of one input; there is at least one item."""
+    found = _read(source, max_pixels)
+    ahead = [next(found)]
+    if source.is_stdin:
+        # Looking further ahead would hold back the frames of a camera.
+        several = isinstance(ahead[0], Frame | ChecksumMismatch | UnknownSection)
+    else:
+        ahead += islice(found, 1)
+        several = len(ahead) > 1
+    for number, item in enumerate(chain(ahead, found), start=1):
+        yield FrameItem(source, number, several, item)
+
+
+def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError | OSError]:
+    empty = True
+    budget = StreamBudget() if max_pixels is None else None
+    try:
+        with opened(source) as stream:
+            # Without taking it: the bytes behind a frame are a camera's next ones.
+            head = stream.peek(_HEAD_BYTES) if isinstance(stream, io.BufferedReader) else b""
+            while True:
+                try:
+                    frame = read_frame(stream, max_pixels=max_pixels)
+                except (ChecksumMismatch, UnknownSection) as exc:
+                    empty = False
+                    yield exc
+                    continue
+                except NotATacFile as exc:
+                    raise _stranger(source, head, exc) if empty else exc from None
+                if frame is None:
+                    break
+                empty = False
+                if budget:
+                    budget.spend(frame)
+                yield frame
+        if empty:
+            yield Truncated("empty (0 bytes); a .tac frame was expected")
+    except (FormatError, LimitExceeded, OSError) as exc:
+        yield exc
+
+
+_HEAD_BYTES = 256
+
+
+def _stranger(source: Source, head: bytes, error: NotATacFile) -> NotATacFile:
+    """Return the error that says what an input is instead, and how to go on with a picture."""
+    from tactic_codec.picture import not_a_tac
+
+    error = not_a_tac(head, error)
+    if " picture" not in str(error):
+        return error
+    names = "- -" if source.is_stdin else shlex.quote(source.title)
+    return NotATacFile(f'{error}; make one with "tactic compress {names}"')
 
 
 def format_of(destination: Destination, otherwise: str) -> str:
@@ -60,11 +184,11 @@ def placed(
         sources: the inputs.
         destination: OUT.
         suffix: of the results in a folder.
-        max_pixels: the largest picture that is read, see `files.frames`.
+        max_pixels: the largest picture that is read, see `frames`.
     """
     for source in sources:
         like = source.stat()
-        items = files.frames_of(source, max_pixels=max_pixels)
+        items = frames_of(source, max_pixels=max_pixels)
         if destination.kind == "file":
             items = _only(items)
         for item in items:

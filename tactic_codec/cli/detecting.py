@@ -4,7 +4,7 @@ from functools import partial
 
 import click
 
-from tactic_codec.cli import asking, decoding, files, options, outputs
+from tactic_codec.cli import asking, decoding, files, options
 from tactic_codec.cli.console import display, opened
 from tactic_codec.cli.decoding import FORMATS
 from tactic_codec.cli.files import FRAMES
@@ -61,8 +61,8 @@ def detect(
     """
     destination = asking.NOWHERE
     if overlay is not None:
-        asked = outputs.Asked(paths, None, overlay, force, False)
-        _, destination = outputs.destination(
+        asked = files.Asked(paths, None, overlay, force, False)
+        _, destination = files.destination(
             asked, suffix=".png", inputs_end_in=FRAMES, beside=False, as_json=True
         )
     chosen = decoding.format_of(destination, "name a .png file")

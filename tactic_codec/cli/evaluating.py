@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tactic_codec.cli import listing, options, outputs, work
-from tactic_codec.cli.console import Console, display, opened, table
+from tactic_codec.cli import files, listing, options
+from tactic_codec.cli.console import Console, collect_warnings, display, opened, table
 from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def eval(
         from tactic_codec.evaluation.keeper import Keeper
 
         _check_out(out, force)
-        work.collect_warnings(image.ImageWarning)
+        collect_warnings(image.ImageWarning)
         device, threads = running.device, running.threads
         names = dict.fromkeys(models)
         loaded = {name: load_model(name, device=device, threads=threads) for name in names}
@@ -383,7 +383,7 @@ def _write(console: Console, out: str, report: "Report") -> None:
     except BackendUnavailable as exc:
         console.warn("curves.png", f"not drawn: {exc}")
     for name, content in written.items():
-        outputs.write(os.path.join(out, name), content, force=True)
+        files.write(os.path.join(out, name), content, force=True)
 
 
 # --- Coders ---------------------------------------------------------------------------------------

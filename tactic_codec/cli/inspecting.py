@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tactic_codec.cli import files, options
+from tactic_codec.cli import decoding, files, options
 from tactic_codec.cli.console import Console, display, opened, reason, table
-from tactic_codec.cli.files import FRAMES, FrameItem, Source
+from tactic_codec.cli.decoding import FrameItem
+from tactic_codec.cli.files import FRAMES, Source
 from tactic_codec.container import DEFAULT_MAX_PIXELS, Frame
 from tactic_codec.errors import TacError
 
@@ -42,7 +43,7 @@ def info(
         from tactic_codec.facts import info_of
 
         sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
-        items = files.frames(sources, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
+        items = decoding.frames(sources, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
         total = files.total_bytes(sources)
         names: dict[bytes, str] | None = None
         rows = [_HEADINGS]
@@ -113,7 +114,7 @@ def test(
         decode = _decodes(model) if symbols else None
         # Only decoding costs more than its bytes.
         limit = max_pixels if symbols else max_pixels or DEFAULT_MAX_PIXELS
-        items = files.frames(sources, max_pixels=limit)
+        items = decoding.frames(sources, max_pixels=limit)
         advance = console.progress(files.total_bytes(sources))
         for source, group in groupby(items, key=lambda item: item.source):
             _test_file(console, source, group, decode, advance, talking.as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tactic_codec.cli import listing, options, outputs
+from tactic_codec.cli import files, listing, options
 from tactic_codec.cli.console import Advance, Console, display, opened, table
 from tactic_codec.errors import BackendUnavailable
 
@@ -190,7 +190,7 @@ def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Pat
     except BackendUnavailable as exc:
         console.say(f"comparison.png is not drawn: {exc}")
     for name, content in written.items():
-        outputs.write(str(run / name), content, force=True)
+        files.write(str(run / name), content, force=True)
     for line in formats.as_text(report, table).splitlines():
         console.say(line)
     console.say(f"{', '.join(written)} are in {run}")

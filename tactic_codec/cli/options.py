@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from tactic_codec.cli import files, outputs
+from tactic_codec.cli import files
 from tactic_codec.cli.console import display
 from tactic_codec.container import DEFAULT_MAX_PIXELS
 from tactic_codec.errors import BackendUnavailable, UnknownLevel
@@ -197,8 +197,8 @@ def _asked(
     output: str | None,
     force: bool,
     skip_existing: bool,
-) -> outputs.Asked:
-    return outputs.Asked(paths, _listed(files_from, null), output, force, skip_existing)
+) -> files.Asked:
+    return files.Asked(paths, _listed(files_from, null), output, force, skip_existing)
 
 
 class Running(NamedTuple):
@@ -219,7 +219,7 @@ class Running(NamedTuple):
 
 def _running(device: str, jobs: int, threads: int | None, max_pixels: int | None) -> Running:
     if jobs == 0:
-        from tactic_codec.runtime.machine import processors
+        from tactic_codec.runtime import processors
 
         jobs = processors()
     return Running(device, jobs, threads or (1 if jobs > 1 else None), max_pixels)

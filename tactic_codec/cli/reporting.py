@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tactic_codec.cli import files, options, work
-from tactic_codec.cli.console import display, opened, table
-from tactic_codec.cli.files import FRAMES, FrameItem
+from tactic_codec.cli import decoding, files, options
+from tactic_codec.cli.console import collect_warnings, display, opened, table
+from tactic_codec.cli.decoding import FrameItem
+from tactic_codec.cli.files import FRAMES
 from tactic_codec.errors import ConfigError, DataError, UnknownModel
 
 if TYPE_CHECKING:
@@ -110,11 +111,11 @@ def bpp_report(
         from tactic_codec import picture as image
         from tactic_codec import report
 
-        work.collect_warnings(image.ImageWarning)
+        collect_warnings(image.ImageWarning)
         codec_of = options.codec_of(model, running)
         names = _codecs(rivals) if originals is not None else ()
         assess = _Assessor(codec_of, originals, names, masks, _marked(boxes), running.max_pixels)
-        items = files.frames(sources, max_pixels=running.max_pixels)
+        items = decoding.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
         rows = []
         for item, (row, missing), _ in console.each(assess, items, jobs=running.jobs, total=total):

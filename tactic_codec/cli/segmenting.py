@@ -2,11 +2,10 @@
 
 import click
 
-from tactic_codec.cli import asking, decoding, files, options, outputs
+from tactic_codec.cli import asking, decoding, files, options
 from tactic_codec.cli.console import display, opened
 from tactic_codec.cli.decoding import FORMATS
-from tactic_codec.cli.files import FRAMES
-from tactic_codec.cli.outputs import Asked, Destination
+from tactic_codec.cli.files import FRAMES, Asked, Destination
 
 _TOLD = 3  # classes that -v names of a picture
 
@@ -50,7 +49,7 @@ def segment(
     With --json each frame is one line. It has the classes that occur, the largest first:
     {"file", "frame", "output", "model", "classes": [{"index", "label", "share"}]}.
     """
-    inputs, destination = outputs.destination(
+    inputs, destination = files.destination(
         asked, suffix=".png", inputs_end_in=FRAMES, beside=False, as_json=talking.as_json
     )
     chosen = _format_of(destination, overlay)

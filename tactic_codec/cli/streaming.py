@@ -14,137 +14,48 @@ import os
 import re
 import signal
 import threading
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
-import click
-
-from tactic_codec.cli import files, outputs
+from tactic_codec.cli import files
 from tactic_codec.cli.console import Console, OutputClosed, ending_signals
-from tactic_codec.cli.files import TAC, Source
-from tactic_codec.cli.outputs import Destination
-from tactic_codec.errors import OutputExists, TacError
-
-if TYPE_CHECKING:
-    from tactic_codec.picture import Colour, Scaled, Shrink
-    from tactic_codec.picture.streams import Found
-
-_JPEG = b"\xff\xd8\xff"
-_ONE_JPEG = 1 << 26  # bytes that are looked through at once
+from tactic_codec.cli.files import TAC, Destination, Source
+from tactic_codec.errors import OutputExists
+from tactic_codec.picture.streams import Found, max_bytes, pictures
 
 _WAITING = 16  # reports that wait; of pictures one does
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture to be compressed, and where to; or why it cannot be.
-
-    Attributes:
-        source: its file, or the stream that it is of.
-        out: path of its frame, where the source is no stream; None for standard output.
-        problem: why the source cannot be read.
-        found: the picture of a stream, or the error in its place.
-        dropped: how many pictures of the stream before it were not taken.
-        sink: where frames of the stream go.
-    """
-
-    source: Source
-    out: str | None = None
-    problem: TacError | OSError | None = None
-    found: "Found | None" = None
-    dropped: int = 0
-    sink: "Sink | None" = None
-    weight: ClassVar[int] = 1
-
-    @property
-    def title(self) -> str:
-        """Its name in messages."""
-        number = self.found.number if self.found else 0
-        return f"{self.source.title}: picture {number}" if number else self.source.title
-
-    def read(self, max_pixels: int, background: "Colour", shrink: "Shrink") -> "Scaled":
-        """Decode it; errors as `picture.read`."""
-        if self.problem:
-            raise self.problem
-        if self.found:
-            return self.found.read(max_pixels, background, shrink)
-        warn_of_more(self.source)
-        from tactic_codec.picture import read
-
-        path = Path(self.source.path)
-        return read(path, max_pixels=max_pixels, background=background, shrink=shrink)
-
-
-def of(
-    console: Console, sources: Sequence[Source], *, every: bool, drop: bool, limit: int | None
-) -> "Streams | None":
-    """Return what reads the streams among the inputs, None where there is none.
-
-    Args:
-        console: is told of what is passed over in a stream.
-        sources: standard input is a stream.
-        every: whether named files are.
-        drop: whether pictures may be left out for newer ones.
-        limit: of pixels, which sets one of bytes.
-
-    Raises:
-        click.UsageError: nothing can be dropped where nothing flows.
-    """
-    if not every and not any(source.is_stdin for source in sources):
-        if drop:
-            raise click.UsageError("--drop is for streams: standard input, or files with --stream")
-        return None
-    from tactic_codec.picture.streams import max_bytes
-
-    return Streams(console, every=every, drop=drop, max_bytes=max_bytes(limit))
-
-
-def warn_of_more(source: Source) -> None:
-    """Warn of a file that holds several pictures where only the first is read."""
-    if not os.path.isfile(source.path):
-        return
-    with files.opened(source) as stream:
-        # What begins as a JPEG, ends as one and begins no other between is one, as most are.
-        if stream.read(3) == _JPEG:
-            rest = stream.read(_ONE_JPEG)
-            if rest.endswith(b"\xff\xd9") and _JPEG not in rest:
-                return
-        from tactic_codec.picture import ImageWarning
-        from tactic_codec.picture.streams import several
-
-        stream.seek(0)
-        if several(stream):
-            why = "the file holds several pictures: the first is read, with --stream all are"
-            warnings.warn(why, ImageWarning, stacklevel=2)
-
-
 class Streams:
-    """The streams of one command, read one after the other; see `of`."""
+    """The streams of one command, read one after the other."""
 
-    def __init__(self, console: Console, *, every: bool, max_bytes: int, drop: bool) -> None:
-        self._console, self._every, self._drop = console, every, drop
-        self._max_bytes = max_bytes
+    def __init__(self, console: Console, *, drop: bool, limit: int | None) -> None:
+        """Read nothing yet.
+
+        Args:
+            console: is told of what is passed over in a stream.
+            drop: whether pictures may be left out for newer ones.
+            limit: of pixels, which sets one of bytes.
+        """
+        self._console, self._drop = console, drop
+        self._max_bytes = max_bytes(limit)
         self._changed = threading.Condition()
         self._signal = 0
         self._dropped = 0
 
-    def reads(self, source: Source) -> bool:
-        """Whether an input is a stream."""
-        return not source.problem and (self._every or source.is_stdin)
-
-    def pictures(self, source: Source, sink: "Sink") -> Iterator[Picture]:
+    def pictures(self, source: Source) -> Iterator[tuple[Found, int]]:
         """Read a stream; there is at least one item, unless a signal ends it.
+
+        Yields:
+            A picture, or the error or warning in its place, and how many before it were left out.
 
         Raises:
             OSError: it cannot be opened or read.
         """
-        inbox = deque["Found | BaseException | None"]()
+        inbox = deque[Found | BaseException | None]()
         before = self._dropped  # while nobody reads
         if not self._signal:
             arguments = (source, inbox)
@@ -159,19 +70,14 @@ class Streams:
                 return
             if isinstance(found, BaseException):
                 raise found
-            item = Picture(source, found=found, dropped=dropped, sink=sink)
             if self._dropped:
                 self._console.status(f"{self._dropped} pictures left out so far")
-            if found.warning:
-                self._console.warn(item.title, found.warning)
-            else:
-                yield item
+            yield found, dropped
 
-    def _read(self, source: Source, inbox: "deque[Found | BaseException | None]") -> None:
+    def _read(self, source: Source, inbox: deque[Found | BaseException | None]) -> None:
         """Fill the inbox; runs in a thread of its own."""
-        from tactic_codec.picture.streams import pictures
 
-        def put(found: "Found | BaseException | None") -> None:
+        def put(found: Found | BaseException | None) -> None:
             with self._changed:
                 newest = inbox[-1] if self._drop and inbox and found else None
                 if _is_picture(newest) and _is_picture(found):
@@ -221,7 +127,7 @@ class Streams:
             signal.raise_signal(self._signal)
 
 
-def _is_picture(found: "Found | BaseException | None") -> bool:
+def _is_picture(found: Found | BaseException | None) -> bool:
     return found is not None and not isinstance(found, BaseException) and bool(found.data)
 
 
@@ -265,7 +171,7 @@ class Sink:
             self._number += 1
             path = f"{self._path}-{self._number:06}{TAC}"
             try:
-                outputs.write(path, frame, force=False)
+                files.write(path, frame, force=False)
             except OutputExists:  # another process writes here, too
                 continue
             _sync(path)

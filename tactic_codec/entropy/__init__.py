@@ -2,14 +2,11 @@
 
     y_hat [C, h, w] ─ encode(…, tables) ─▶ payload ─ decode(…, shape, tables) ─▶ y_hat [C, h, w]
 
-    symbols    encode, decode, ideal_bits, count_symbols: the order of the stages
-    contexts   coding order, and the neighbours that choose a table
-    linear     contexts that weigh neighbours and channels of the same position
-    tables     integer frequencies of 2^24
+    symbols    encode, decode, ideal_bits, count_symbols: the order of the stages; escapes
+    tables     coding order, contexts that choose a table, and tables of integers that sum to 2^24
     moves      what symbols cost, and what moving one would change
-    escapes    Exp-Golomb codes for values outside a table
     coders     the range coder, by constriction where it is installed
-    pure       the same range coder in plain Python
+    pure       the same range coder in plain Python, standard library only
 
 This room knows nothing of images, networks or frames, and is the only one that imports
 constriction. It refuses a payload that no encoder writes with `Corrupt`, and tables that break
@@ -17,12 +14,17 @@ their rules with `DamagedModel`.
 """
 
 from tactic_codec.entropy.coders import CONSTRICTION, PURE, Coder, default_coder
-from tactic_codec.entropy.contexts import ContextModel
-from tactic_codec.entropy.linear import LinearContexts, LinearThresholds
 from tactic_codec.entropy.moves import Moves, Prices
 from tactic_codec.entropy.pure import TOTAL
 from tactic_codec.entropy.symbols import count_symbols, decode, encode, ideal_bits
-from tactic_codec.entropy.tables import SYMBOL_LIMIT, Contexts, FrequencyTables
+from tactic_codec.entropy.tables import (
+    SYMBOL_LIMIT,
+    ContextModel,
+    Contexts,
+    FrequencyTables,
+    LinearContexts,
+    LinearThresholds,
+)
 
 __all__ = [
     "CONSTRICTION",

@@ -16,11 +16,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec.entropy.contexts import CAP, ContextModel, capped, empty_board
-from tactic_codec.entropy.escapes import code_lengths, fold
-from tactic_codec.entropy.linear import SCALE, LinearContexts
 from tactic_codec.entropy.pure import PRECISION
-from tactic_codec.entropy.tables import FrequencyTables
+from tactic_codec.entropy.symbols import code_lengths, fold
+from tactic_codec.entropy.tables import (
+    CAP,
+    SCALE,
+    ContextModel,
+    FrequencyTables,
+    LinearContexts,
+    capped,
+    empty_board,
+)
 
 Bits = NDArray[np.float32]
 

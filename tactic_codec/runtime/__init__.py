@@ -13,14 +13,15 @@ A runtime outlives fork: the child opens its networks anew, and never touches th
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.errors import whole_number
 from tactic_codec.model import Model
-from tactic_codec.runtime.machine import processors
 
 if TYPE_CHECKING:
     from tactic_codec.runtime.onnx import OnnxRuntime
@@ -94,3 +95,147 @@ def _begin_anew() -> None:
 
 if hasattr(os, "register_at_fork"):  # Windows does not fork
     os.register_at_fork(after_in_child=_begin_anew)
+
+
+# --- Processors ---
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+
+
+def processors(wanted: int | None = None) -> int:
+    """Return how many threads to work with, at least 1.
+
+    Args:
+        wanted: what the user asked for, of which the machine's processors are the limit; by default
+            as many as the affinity (``taskset``, cpusets) and the quota of the cgroup (a
+            container's ``--cpus``) leave to this process.
+    """
+    machine = os.cpu_count() or 1
+    if wanted is not None:
+        return min(wanted, machine)
+    # macOS and Windows have no affinity that Python can ask for.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
+    # Half a processor more than the quota is a thread that waits half the time, and all for it.
+    return max(1, min(machine, allowed, *map(int, _quotas())))
+
+
+def _quotas() -> Iterator[float]:
+    """Yield the processors that each cgroup around this process grants, where there is a limit.
+
+    A container sees its own cgroup at the root, whatever path ``/proc`` names: every folder from
+    that path up to the root is asked, and those that are not there say nothing.
+    """
+    for line in _text(_OWN_CGROUPS).splitlines():
+        _, _, rest = line.partition(":")
+        kinds, _, path = rest.partition(":")
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        own = PurePosixPath(path.strip("/"))
+        for folder in (own, *own.parents):
+            place = _CGROUPS / kinds / folder
+            if kinds:  # version 1
+                words = [_text(place / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+            else:
+                words = _text(place / "cpu.max").split()
+            quota, period = map(_number, words) if len(words) == 2 else (0, 0)
+            if quota > 0 and period > 0:
+                yield quota / period
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):  # not there, not ours to read, or a path that is not ASCII
+        return ""
+
+
+def _number(word: str) -> int:
+    """Return a number of microseconds; 0 for ``max`` and -1 for -1, which are no limit."""
+    try:
+        return int(word)
+    except ValueError:
+        return 0
+
+
+# --- Tiles ---
+#
+# Cut a plane into tiles, so that a large picture is coded in bounded memory and without seams.
+#
+# A convolutional network's output at one place depends on its input within some distance, the halo.
+# Each tile therefore has a *core*, its share of the plane, and a *padded* block, the core with the
+# halo around it. Run on the padded block and cropped to the core, the network gives exactly what it
+# would give on the whole plane, as long as the halo is no smaller than that distance:
+#
+#     whole plane ─ padded block ─ network ─ crop to the core ─ whole plane
+#
+# At the border of the plane the padded block ends with the plane, so the network pads there as it
+# would for the whole. The cores cover the plane exactly once. This module knows only coordinates.
+
+
+class Tile(NamedTuple):
+    """One tile: rows ``y0:y1`` and columns ``x0:x1`` of the core, and with p those of the block."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+    py0: int
+    py1: int
+    px0: int
+    px1: int
+
+    @property
+    def core(self) -> tuple[slice, slice]:
+        """The core within the plane: ``plane[..., *tile.core]``."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    @property
+    def padded(self) -> tuple[slice, slice]:
+        """The padded block within the plane: ``plane[..., *tile.padded]``."""
+        return slice(self.py0, self.py1), slice(self.px0, self.px1)
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """The core within the padded block: ``block[..., *tile.inner]``."""
+        return (
+            slice(self.y0 - self.py0, self.y1 - self.py0),
+            slice(self.x0 - self.px0, self.x1 - self.px0),
+        )
+
+
+def tiles(height: int, width: int, *, size: int, halo: int) -> list[Tile]:
+    """Cut a plane into tiles of nearly equal size, row by row.
+
+    Args:
+        height: rows of the plane, at least 1.
+        width: columns of the plane, at least 1.
+        size: the largest height and width of a core, at least 1.
+        halo: rows and columns around the core.
+
+    Returns:
+        At least one tile. A plane that fits into one tile has exactly that one, without a halo.
+
+    Raises:
+        ValueError: an argument breaks the rules above.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"a plane of {height} x {width} cannot be cut: at least 1 x 1 expected")
+    if size < 1 or halo < 0:
+        raise ValueError(f"tiles of size {size} with a halo of {halo}: 1 and 0 at least expected")
+    return [
+        Tile(
+            *(y0, y1, x0, x1),
+            *(max(y0 - halo, 0), min(y1 + halo, height)),
+            *(max(x0 - halo, 0), min(x1 + halo, width)),
+        )
+        for y0, y1 in _spans(height, size)
+        for x0, x1 in _spans(width, size)
+    ]
+
+
+def _spans(length: int, size: int) -> list[tuple[int, int]]:
+    """Spans that cover ``length``, as few as ``size`` allows, evened out: no slivers at the end."""
+    count = -(-length // size)
+    step = -(-length // count)
+    return [(start, min(start + step, length)) for start in range(0, length, step)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tactic_codec.errors import BackendUnavailable
 from tactic_codec.model import Model
-from tactic_codec.runtime.machine import processors
+from tactic_codec.runtime import processors
 
 if TYPE_CHECKING:
     from torch import nn

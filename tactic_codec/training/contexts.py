@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tactic_codec.entropy import LinearContexts
-from tactic_codec.entropy.contexts import CAP
-from tactic_codec.entropy.linear import EXACT, SCALE
+from tactic_codec.entropy.tables import CAP, EXACT, SCALE
 
 GROUPS = (8, 32, 96)
 """First channels of all groups but the first; channels are sorted by falling magnitude."""
