@@ -231,23 +231,21 @@ class Codec:
         targets = kept is not None or max_bytes is not None
         if level is not None and targets:
             raise ValueError("give a level, or let max_bytes, keep_label or keep_boxes choose it")
-        if level is not None:
-            level = whole_number("level", level)
-            self.model.level(level)
-        if max_bytes is not None:
-            max_bytes = whole_number("max_bytes", max_bytes, 1)
-        if max_side is not None:
-            max_side = whole_number("max_side", max_side, 1)
-        if scale == "auto" and not targets:
-            raise ValueError("scale 'auto' goes with max_bytes, keep_label or keep_boxes")
-        if scale != "auto" and not (isinstance(scale, int | float) and 0 < scale <= 1):
-            raise ValueError(f"scale must be above 0 and at most 1, or 'auto', not {scale!r}")
+        level = self.model.default_level if level is None else whole_number("level", level)
+        self.model.level(level)
+        max_bytes, max_side = (
+            limit if limit is None else whole_number(name, limit, 1)
+            for name, limit in (("max_bytes", max_bytes), ("max_side", max_side))
+        )
         if scale == "auto":
+            if not targets:
+                raise ValueError("scale 'auto' goes with max_bytes, keep_label or keep_boxes")
             points = self.model.front(kept)
-        elif targets:
-            points = [Point(scale, number + 1) for number in range(len(self.model.levels))]
+        elif not (isinstance(scale, int | float) and 0 < scale <= 1):
+            raise ValueError(f"scale must be above 0 and at most 1, or 'auto', not {scale!r}")
         else:
-            points = [Point(scale, self.model.default_level if level is None else level)]
+            levels = range(1, len(self.model.levels) + 1) if targets else (level,)
+            points = [Point(scale, number) for number in levels]
         # Label and boxes are those of the whole picture.
         early = WHOLE if kept or scale == "auto" else Shrink(max_side, points[0].scale)
         given = image.as_scaled(picture, background=background, shrink=early)
@@ -256,12 +254,6 @@ class Codec:
                 f"the picture is {given.width} x {given.height}; a .tac file holds at most "
                 f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
             )
-        keeps: dict[str, Callable[[Pixels], bool]] = {}
-        if keep_label:
-            label = self.most_likely(given.pixels)
-            keeps["label_kept"] = lambda decoded: self.most_likely(decoded) == label
-        if keep_boxes:
-            keeps["boxes_kept"] = partial(self._keeps_boxes, self.boxes(given.pixels), given)
 
         @cache
         def analysed(scale: float) -> tuple[Scaled, NDArray[np.float32]]:
@@ -273,6 +265,14 @@ class Codec:
             point = points[place]
             return self.code(*analysed(point.scale), point.level, effort)
 
+        if not targets:
+            return Compressed(coded(0)[0], self.model.name)
+        keeps: dict[str, Callable[[Pixels], bool]] = {}
+        if keep_label:
+            label = self.most_likely(given.pixels)
+            keeps["label_kept"] = lambda decoded: self.most_likely(decoded) == label
+        if keep_boxes:
+            keeps["boxes_kept"] = partial(self._keeps_boxes, self.boxes(given.pixels), given)
         last = self._last(lambda place: coded(place)[0], len(points), max_bytes)
         found: dict[str, bool] = {}
         for place in range(last + 1) if keeps else ():
@@ -282,8 +282,10 @@ class Codec:
             decoded = self.synthesise(symbols, frame)
             found = {name: keep(decoded) for name, keep in keeps.items()}
             if all(found.values()):
-                return Compressed(frame, self.model.name, **found)
-        return Compressed(coded(last)[0], self.model.name, **found)
+                break
+        else:
+            frame = coded(last)[0]
+        return Compressed(frame, self.model.name, **found)
 
     def _keeps_boxes(self, before: list[boxes.Box], given: Scaled, decoded: Pixels) -> bool:
         """Tell whether a decoded picture shows the boxes of a whole one, see `compress`."""
@@ -377,9 +379,9 @@ class Codec:
         """
         stride = self.model.stride
         padded = pad(pixels, stride)
-        latent_height, latent_width = (side // stride for side in padded.shape[:2])
-        latent = np.empty((self.model.channels, latent_height, latent_width), np.float32)
-        for tile in tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo):
+        height, width = padded.shape[0] // stride, padded.shape[1] // stride
+        latent = np.empty((self.model.channels, height, width), np.float32)
+        for tile in tiles(height, width, size=self._tile, halo=self.model.halo):
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
             x = image.network_input(padded[rows, columns])
             y = self.runtime.run("analysis", x)
@@ -597,11 +599,8 @@ def load_model_of(fingerprint: bytes, *, device: str = "auto", threads: int | No
 def _codec(model: Model, device: str, threads: int | None) -> Codec:
     if threads is not None:
         threads = whole_number("threads", threads, 1)
-
-    def load() -> Codec:
-        return Codec(model, open_runtime(model, device, threads=threads))
-
-    return model.keep(f"codec {device} {threads}", load)
+    load = partial(open_runtime, model, device, threads=threads)
+    return model.keep(f"codec {device} {threads}", lambda: Codec(model, load()))
 
 
 def compress(

@@ -23,12 +23,12 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import stat
+import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +41,6 @@ from tactic_codec import entropy
 from tactic_codec.container import Frame
 from tactic_codec.entropy import (
     ContextModel,
-    Contexts,
     FrequencyTables,
     LinearContexts,
     LinearThresholds,
@@ -167,11 +166,71 @@ class Head(NamedTuple):
     colours: tuple[tuple[int, int, int], ...] = ()
 
 
-class _File(NamedTuple):
-    """What the manifest says of a file of the folder."""
+class _Number(NamedTuple):
+    """A rule for a value of the manifest: a number within a range."""
 
-    bytes: int
-    sha256: str
+    kinds: tuple[type, ...]
+    least: float = -sys.float_info.max
+    most: float = sys.float_info.max
+
+
+_POSITIVE = _Number((int,), 1)
+_NUMBER = _Number((int, float))
+_ABOVE_0 = 1e-45  # what single precision can still hold
+_GAIN = _Number((int, float), _ABOVE_0, 3.4e38)
+_NO_WEIGHT_BELOW_0 = _Number((int, float), 0)
+_COLOUR = re.compile("#[0-9a-f]{6}")
+_RULES = {
+    "manifest_version": int,
+    "name": str,
+    "halo": _POSITIVE,
+    "normative": {
+        "stride": _Number((int,), 1, MAX_STRIDE),
+        "channels": _POSITIVE,
+        "levels": [
+            {
+                "minimum": int,
+                "own?": [_POSITIVE],
+                "shared?": [_POSITIVE],
+                "groups?": [_POSITIVE],
+                "magnitude?": [int],
+                "sign?": [int],
+                "inverse_gain": [_GAIN],
+            }
+        ],
+        "files": {"*": str},
+    },
+    "encoder": {
+        "gain": [[_GAIN]],
+        "default_level": _POSITIVE,
+        # The first models were written before there were offsets, objectives and points.
+        "offset?": [_Number((int, float), _ABOVE_0, PLAIN_OFFSET)],
+        "objective?": [dict.fromkeys(Objective._fields, _NO_WEIGHT_BELOW_0)],
+        "points?": [
+            {
+                "scale": _Number((int, float), _ABOVE_0, 1),
+                "level": _POSITIVE,
+                "bpp": _Number((int, float), _ABOVE_0),
+                "psnr": _NUMBER,
+                "agreement": {"*": _NUMBER},
+            }
+        ],
+    },
+    "heads": {
+        "*": {
+            "file": str,
+            "network": str,
+            "input_size": _Number((int,), 1, MAX_INPUT_SIZE),
+            "labels": [str],
+            "classes": [str],
+            "colours?": [_COLOUR],
+        }
+    },
+    "files": {"*": {"bytes": int, "sha256": str}},
+}
+"""What the manifest must hold: a type, a range, a pattern, a list of such values, or an object.
+
+A field whose name ends in a question mark may be left out; * is every field there is."""
 
 
 class Model:
@@ -191,6 +250,12 @@ class Model:
         heads: task networks by task: ``classify``, ``segment``, ``detect``.
     """
 
+    name: str
+    halo: int
+    stride: int
+    channels: int
+    default_level: int
+
     def __init__(self, path: Path) -> None:
         """Read the manifest.
 
@@ -208,70 +273,52 @@ class Model:
                 f"release reads version {MANIFEST_VERSION}: update tactic-codec"
             )
         try:
-            self._interpret()
+            _check(_RULES, self.manifest, MANIFEST)
+            self._interpret(**{part: self.manifest[part] for part in ("normative", "encoder")})
         # DamagedModel: of the context thresholds, which do not know whose they are.
         except (KeyError, TypeError, ValueError, OverflowError, UnknownLevel, DamagedModel) as exc:
             raise DamagedModel(
                 f"{path / MANIFEST}: {type(exc).__name__} {exc}; install the model again"
             ) from exc
 
-    def _interpret(self) -> None:
-        manifest = self.manifest
-        _of_type(int, manifest["manifest_version"])
-        normative, encoder = manifest["normative"], manifest["encoder"]
-        self.name = _of_type(str, manifest["name"])
-        self.stride = _positive(normative["stride"])
-        if self.stride > MAX_STRIDE:
-            raise ValueError(f"expected a stride of at most {MAX_STRIDE}, found {self.stride}")
-        self.channels = _positive(normative["channels"])
-        self.halo = _positive(manifest["halo"])
+    def _interpret(self, normative: dict[str, Any], encoder: dict[str, Any]) -> None:
+        self.name, self.halo = self.manifest["name"], self.manifest["halo"]
+        self.stride, self.channels = normative["stride"], normative["channels"]
         self.fingerprint = fingerprint(normative)
-        gains, count = encoder["gain"], len(normative["levels"])
-        if not 1 <= count <= MAX_LEVELS or len(gains) != count:
-            raise ValueError(f"expected 1 to {MAX_LEVELS} levels, and a gain for each")
-        # The first models were written before there were offsets and objectives.
-        offsets = encoder.get("offset", [PLAIN_OFFSET] * count)
+        levels, gains = normative["levels"], encoder["gain"]
+        if not 1 <= len(levels) <= MAX_LEVELS:
+            raise ValueError(f"expected 1 to {MAX_LEVELS} levels, found {len(levels)}")
+        offsets = encoder.get("offset", [PLAIN_OFFSET] * len(levels))
         objectives = encoder.get("objective")
-        if len(offsets) != count or (objectives is not None and len(objectives) != count):
-            raise ValueError(f"expected {count} offsets and objectives, one for each level")
+        if objectives is None:
+            objectives = [None] * len(levels)
         self.levels = tuple(
             Level(
-                minimum=_of_type(int, level["minimum"]),
-                contexts=_contexts(level),
-                gain=self._gains(gain),
-                inverse_gain=self._gains(level["inverse_gain"]),
-                offset=_offset(offset),
-                objective=None if objectives is None else _objective(objectives[i]),
+                level["minimum"],
+                _contexts(level),
+                self._gains(gain),
+                self._gains(level["inverse_gain"]),
+                offset,
+                objective and Objective(*(objective[name] for name in Objective._fields)),
             )
-            for i, (level, gain, offset) in enumerate(
-                zip(normative["levels"], gains, offsets, strict=True)
+            # One for each level, or a ValueError.
+            for level, gain, offset, objective in zip(
+                levels, gains, offsets, objectives, strict=True
             )
         )
-        self.default_level = _positive(encoder["default_level"])
-        self.level(self.default_level)
-        self.points = tuple(self._point(row) for row in encoder.get("points", ()))
-        self.heads = {
-            _of_type(str, task): _head(task, head)
-            for task, head in _of_type(dict, manifest["heads"]).items()
-        }
-        self._files = {
-            name: _File(_of_type(int, file["bytes"]), _of_type(str, file["sha256"]))
-            for name, file in _of_type(dict, manifest["files"]).items()
-        }
-        if set(_of_type(dict, normative["files"])) != {TABLES, SYNTHESIS}:
+        self.default_level = encoder["default_level"]
+        self.points = tuple(
+            Point(*(row[name] for name in Point._fields)) for row in encoder.get("points", ())
+        )
+        for number in (self.default_level, *(point.level for point in self.points)):
+            self.level(number)
+        self.heads = {task: _head(task, **head) for task, head in self.manifest["heads"].items()}
+        self._files = self.manifest["files"]
+        if set(normative["files"]) != {TABLES, SYNTHESIS}:
             raise ValueError(f"the fingerprint must cover {TABLES} and {SYNTHESIS}")
         for name, digest in normative["files"].items():
-            if self._files[name].sha256 != digest:
+            if self._files[name]["sha256"] != digest:
                 raise ValueError(f"two hashes are given for {name}")
-
-    def _point(self, row: Any) -> Point:
-        scale, psnr = _number(row["scale"]), _number(row["psnr"])
-        level, bpp = _positive(row["level"]), _number(row["bpp"])
-        self.level(level)
-        if not 0 < scale <= 1 or bpp <= 0:
-            raise ValueError(f"expected a scale of 0 to 1 and bits a pixel, found {row}")
-        agreement = _of_type(dict, row["agreement"])
-        return Point(scale, level, bpp, psnr, {t: _number(v) for t, v in agreement.items()})
 
     def front(self, task: str | None = None) -> list[Point]:
         """Return the points that none with fewer bits is better than, fewest bits first.
@@ -296,13 +343,9 @@ class Model:
         return front
 
     def _gains(self, values: list[float]) -> NDArray[np.float32]:
-        if any(type(value) not in (int, float) for value in values):
-            raise TypeError(f"expected numbers as gains, found {values!r}")
-        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
-            gains = np.array(values, dtype=np.float32)
-        if gains.shape != (self.channels,) or not np.isfinite(gains).all() or (gains <= 0).any():
-            raise ValueError(f"expected {self.channels} positive gains")
-        return gains
+        if len(values) != self.channels:
+            raise ValueError(f"expected {self.channels} gains, found {len(values)}")
+        return np.array(values, dtype=np.float32)
 
     def level(self, number: int) -> Level:
         """Return a quality level, counted from 1.
@@ -326,23 +369,15 @@ class Model:
         return self.keep(f"tables {number}", lambda: self._read_tables(number))
 
     def _read_tables(self, number: int) -> FrequencyTables:
-        level = self.level(number)
-        file = self._table_file
-        contexts: Contexts
+        level, file = self.level(number), self._table_file
         sets = None
         try:
             frequencies = file[f"level_{number}"]
-            if isinstance(level.contexts, ContextModel):
-                contexts = level.contexts
-            else:
-                kinds = ("magnitude", "sign")
-                weights = [file[f"{kind}_weights"] for kind in kinds]
-                biases = [file[f"{kind}_bias_{number}"] for kind in kinds]
-                sets = file["sets"]
-                thresholds = level.contexts
-                contexts = LinearContexts(
-                    thresholds.groups, thresholds.magnitude, thresholds.sign, *weights, *biases
-                )
+            contexts = level.contexts
+            if isinstance(contexts, LinearThresholds):
+                kinds = ("magnitude_weights", "sign_weights", "magnitude_bias_{}", "sign_bias_{}")
+                rest, sets = [file[kind.format(number)] for kind in kinds], file["sets"]
+                contexts = LinearContexts(contexts.groups, contexts.magnitude, contexts.sign, *rest)
         except DamagedModel:
             raise
         # NumPy and zipfile let slip whatever they trip over: tokenize.TokenError, LZMAError,
@@ -452,19 +487,19 @@ class Model:
                 raise OSError(errno.EINVAL, "this is no file")
             with path.open("rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
-                if size != expected.bytes:
+                if size != expected["bytes"]:
                     raise DamagedModel(
                         f"{path} differs from the manifest ({size} bytes, expected "
-                        f"{expected.bytes}); install the model again"
+                        f"{expected['bytes']}); install the model again"
                     )
                 data = stream.read(size)
         except OSError as exc:
             raise DamagedModel(f"{path} cannot be read: {exc}; install the model again") from exc
         found = hashlib.sha256(data).hexdigest()
-        if found != expected.sha256:
+        if found != expected["sha256"]:
             raise DamagedModel(
                 f"{path} differs from the manifest (SHA-256 {found[:12]}…, expected "
-                f"{expected.sha256[:12]}…); install the model again"
+                f"{expected['sha256'][:12]}…); install the model again"
             )
         return data
 
@@ -486,12 +521,8 @@ class Model:
 
 def _contexts(level: Mapping[str, Any]) -> ContextModel | LinearThresholds:
     if "groups" not in level:
-        own, shared = (tuple(_positive(t) for t in level[name]) for name in ("own", "shared"))
-        return ContextModel(own, shared)
-    return LinearThresholds(
-        tuple(_positive(start) for start in level["groups"]),
-        *(tuple(_of_type(int, t) for t in level[name]) for name in ("magnitude", "sign")),
-    )
+        return ContextModel(tuple(level["own"]), tuple(level["shared"]))
+    return LinearThresholds(*(tuple(level[name]) for name in ("groups", "magnitude", "sign")))
 
 
 def latent_size(height: int, width: int, stride: int) -> tuple[int, int]:
@@ -663,69 +694,47 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")
 
 
-def _of_type(kind: type[T], value: Any) -> T:
-    # bool is an int to isinstance; as a size it is a mistake.
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"expected {kind.__name__}, found {value!r}")
-    return value
+def _check(rule: Any, value: Any, name: str) -> None:
+    """Raise KeyError, TypeError or ValueError where a value breaks a rule, see `_RULES`."""
+    # A truth value is an int to isinstance; as a size it is a mistake.
+    kind = type(value)
+    if isinstance(rule, _Number) and kind in rule.kinds:
+        if not rule.least <= value <= rule.most:
+            raise ValueError(f"expected {name} from {rule.least} to {rule.most}, found {value!r}")
+    elif isinstance(rule, re.Pattern) and kind is str:
+        if not rule.fullmatch(value):
+            raise ValueError(f"expected {name} such as #804080, found {value!r}")
+    elif kind is not (rule if isinstance(rule, type) else type(rule)):
+        raise TypeError(f"{name} cannot be {value!r}")
+    elif isinstance(rule, list):
+        for item in value:
+            _check(rule[0], item, name)
+    elif isinstance(rule, dict):
+        for key, inner in (dict.fromkeys(value, rule["*"]) if "*" in rule else rule).items():
+            field = key.removesuffix("?")
+            if field in value or field == key:
+                _check(inner, value[field], field)
+    elif rule is str:
+        value.encode()  # half a surrogate pair, which JSON can hold, is a ValueError
 
 
-def _names(values: Any) -> tuple[str, ...]:
-    names = tuple(_of_type(str, value) for value in _of_type(list, values))
-    for name in names:
-        name.encode()  # half a surrogate pair, which JSON can hold, is a ValueError
-    return names
-
-
-def _head(task: str, given: Any) -> Head:
-    head = Head(
-        file=_of_type(str, given["file"]),
-        network=_of_type(str, given["network"]),
-        input_size=_positive(given["input_size"]),
-        labels=_names(given["labels"]),
-        classes=_names(given["classes"]),
-        colours=tuple(map(_colour, _of_type(list, given.get("colours", [])))),
-    )
-    if head.input_size > MAX_INPUT_SIZE:
-        raise ValueError(f"expected an input size of at most {MAX_INPUT_SIZE} pixels")
-    if task == "detect" and not 0 < len(head.labels) == len(head.classes):
+def _head(
+    task: str,
+    file: str,
+    network: str,
+    input_size: int,
+    labels: list[str],
+    classes: list[str],
+    colours: Sequence[str] = (),
+    **_: Any,
+) -> Head:
+    if task == "detect" and not 0 < len(labels) == len(classes):
         raise ValueError("expected a label and a class of each kind of object")
     if task == "segment":
-        if not 0 < len(head.labels) <= MAX_SEGMENT_CLASSES:
+        if not 0 < len(labels) <= MAX_SEGMENT_CLASSES:
             raise ValueError(f"expected 1 to {MAX_SEGMENT_CLASSES} classes of a label map")
-        if len(head.colours) != len(head.labels):
+        if len(colours) != len(labels):
             raise ValueError("expected a colour for each class of a label map")
-    return head
-
-
-def _colour(value: Any) -> tuple[int, int, int]:
-    if not re.fullmatch(r"#[0-9a-f]{6}", _of_type(str, value)):
-        raise ValueError(f"expected a colour such as #804080, found {value!r}")
-    red, green, blue = bytes.fromhex(value[1:])
-    return red, green, blue
-
-
-def _offset(value: Any) -> float:
-    offset = _number(value)
-    if not 0 < offset <= PLAIN_OFFSET:
-        raise ValueError(f"expected offsets above 0 and at most {PLAIN_OFFSET}, found {offset}")
-    return offset
-
-
-def _objective(given: Any) -> Objective:
-    objective = Objective(*(_number(given[weight]) for weight in Objective._fields))
-    if min(objective) < 0:
-        raise ValueError(f"expected an objective of weights that are not below 0, found {given}")
-    return objective
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise TypeError(f"expected a number, found {value!r}")
-    return float(value)
-
-
-def _positive(value: Any) -> int:
-    if _of_type(int, value) < 1:
-        raise ValueError(f"expected a positive number, found {value!r}")
-    return int(value)
+    rgb = [bytes.fromhex(colour[1:]) for colour in colours]
+    triples = tuple((red, green, blue) for red, green, blue in rgb)
+    return Head(file, network, input_size, tuple(labels), tuple(classes), triples)

@@ -33,20 +33,21 @@ def test_cover_exactly_once_within_bounds(height: int, width: int, size: int, ha
     covered = np.zeros((height, width), int)
     for tile in tiles(height, width, size=size, halo=halo):
         covered[tile.core] += 1
-        assert 0 < tile.y1 - tile.y0 <= size and 0 < tile.x1 - tile.x0 <= size
-        assert tile.py0 == max(tile.y0 - halo, 0) and tile.py1 == min(tile.y1 + halo, height)
-        assert tile.px0 == max(tile.x0 - halo, 0) and tile.px1 == min(tile.x1 + halo, width)
+        for core, padded, length in zip(tile.core, tile.padded, (height, width), strict=True):
+            assert 0 < core.stop - core.start <= size
+            assert padded.start == max(core.start - halo, 0)
+            assert padded.stop == min(core.stop + halo, length)
     assert (covered == 1).all()
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 64), (64, 5), (64, 64)])
 def test_what_fits_is_one_tile_without_halo(height: int, width: int) -> None:
-    whole = Tile(0, height, 0, width, 0, height, 0, width)
-    assert tiles(height, width, size=64, halo=8) == [whole]
+    whole = slice(0, height), slice(0, width)
+    assert tiles(height, width, size=64, halo=8) == [Tile(whole, whole, whole)]
 
 
 def test_tiles_are_evened_out() -> None:
-    heights = {tile.y1 - tile.y0 for tile in tiles(1025, 1, size=512, halo=0)}
+    heights = {tile.core[0].stop - tile.core[0].start for tile in tiles(1025, 1, size=512, halo=0)}
     assert heights == {342, 341}  # not 512, 512 and a sliver of 1
 
 

@@ -12,6 +12,7 @@ A runtime outlives fork: the child opens its networks anew, and never touches th
 """
 
 import os
+import re
 import weakref
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -135,12 +136,14 @@ def _quotas() -> Iterator[float]:
         for folder in (own, *own.parents):
             place = _CGROUPS / kinds / folder
             if kinds:  # version 1
-                words = [_text(place / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+                words = " ".join(
+                    _text(place / f"cpu.cfs_{name}_us") for name in ("quota", "period")
+                )
             else:
-                words = _text(place / "cpu.max").split()
-            quota, period = map(_number, words) if len(words) == 2 else (0, 0)
-            if quota > 0 and period > 0:
-                yield quota / period
+                words = _text(place / "cpu.max")
+            # No limit is -1 or "max".
+            if found := re.fullmatch(r"\s*([1-9]\d{,18})\s+([1-9]\d{,18})\s*", words):
+                yield int(found[1]) / int(found[2])
 
 
 def _text(path: Path) -> str:
@@ -148,14 +151,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="ascii")
     except (OSError, ValueError):  # not there, not ours to read, or a path that is not ASCII
         return ""
-
-
-def _number(word: str) -> int:
-    """Return a number of microseconds; 0 for ``max`` and -1 for -1, which are no limit."""
-    try:
-        return int(word)
-    except ValueError:
-        return 0
 
 
 # --- Tiles ---
@@ -174,34 +169,17 @@ def _number(word: str) -> int:
 
 
 class Tile(NamedTuple):
-    """One tile: rows ``y0:y1`` and columns ``x0:x1`` of the core, and with p those of the block."""
+    """One tile, each part as slices of rows and columns.
 
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-    py0: int
-    py1: int
-    px0: int
-    px1: int
+    Attributes:
+        core: within the plane: ``plane[..., *tile.core]``.
+        padded: the padded block within the plane.
+        inner: the core within the padded block: ``block[..., *tile.inner]``.
+    """
 
-    @property
-    def core(self) -> tuple[slice, slice]:
-        """The core within the plane: ``plane[..., *tile.core]``."""
-        return slice(self.y0, self.y1), slice(self.x0, self.x1)
-
-    @property
-    def padded(self) -> tuple[slice, slice]:
-        """The padded block within the plane: ``plane[..., *tile.padded]``."""
-        return slice(self.py0, self.py1), slice(self.px0, self.px1)
-
-    @property
-    def inner(self) -> tuple[slice, slice]:
-        """The core within the padded block: ``block[..., *tile.inner]``."""
-        return (
-            slice(self.y0 - self.py0, self.y1 - self.py0),
-            slice(self.x0 - self.px0, self.x1 - self.px0),
-        )
+    core: tuple[slice, slice]
+    padded: tuple[slice, slice]
+    inner: tuple[slice, slice]
 
 
 def tiles(height: int, width: int, *, size: int, halo: int) -> list[Tile]:
@@ -223,19 +201,21 @@ def tiles(height: int, width: int, *, size: int, halo: int) -> list[Tile]:
         raise ValueError(f"a plane of {height} x {width} cannot be cut: at least 1 x 1 expected")
     if size < 1 or halo < 0:
         raise ValueError(f"tiles of size {size} with a halo of {halo}: 1 and 0 at least expected")
+    columns = _cuts(width, size, halo)
     return [
-        Tile(
-            *(y0, y1, x0, x1),
-            *(max(y0 - halo, 0), min(y1 + halo, height)),
-            *(max(x0 - halo, 0), min(x1 + halo, width)),
-        )
-        for y0, y1 in _spans(height, size)
-        for x0, x1 in _spans(width, size)
+        Tile(*zip(down, across, strict=True))
+        for down in _cuts(height, size, halo)
+        for across in columns
     ]
 
 
-def _spans(length: int, size: int) -> list[tuple[int, int]]:
-    """Spans that cover ``length``, as few as ``size`` allows, evened out: no slivers at the end."""
+def _cuts(length: int, size: int, halo: int) -> list[tuple[slice, slice, slice]]:
+    """Cut one side into cores, as few as ``size`` allows, evened out: no slivers at the end."""
     count = -(-length // size)
     step = -(-length // count)
-    return [(start, min(start + step, length)) for start in range(0, length, step)]
+    cuts = []
+    for start in range(0, length, step):
+        stop, first = min(start + step, length), max(start - halo, 0)
+        padded = slice(first, min(stop + halo, length))
+        cuts.append((slice(start, stop), padded, slice(start - first, stop - first)))
+    return cuts
