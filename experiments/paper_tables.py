@@ -1,12 +1,13 @@
 """A table of the paper: its description, its existing results, and how they are shown.
 
-tables/<table>-<size>.toml ─▶ Table
+tables/<table>.toml ─▶ Table
 results/<table>-<size>/<row>-seed<n>.json ─▶ as_markdown, draw_figure
 
 Nothing here trains. Results are shown also while rows or seeds are missing.
 """
 
 import json
+import math
 import statistics
 import tomllib
 from collections import Counter
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import row_plot as plot
+from scipy import stats
 
 from tactic_codec.errors import ConfigError
 
 HERE = Path(__file__).resolve().parent
+SIZES = ("desk", "paper")
 BASELINE = "uncompressed"
 """Row that the others are compared with."""
 OURS = "TACTIC"
@@ -43,24 +46,31 @@ class Recode(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table.
+    """A line of a table, which is one run of training.
 
     Attributes:
         name: unique in the table.
         paper: the paper's figures, by metric; empty where it has no such row.
-        stage: of the task network, or of codec and network together.
-        codec: stages before the others, which rows share: of the codec by itself, and where it goes
-            on, of the task network on what it decodes; empty where there are none.
-        frozen: whether that codec then stays as it is.
+        stage: the stages, one after the other.
+        seconds: what a step of each takes, as the table's description estimates it.
+        overhead: likewise of all that is no step.
         recode: what the pictures were coded with; None where they were not.
     """
 
     name: str
     paper: Mapping[str, float]
     stage: Sequence[Mapping[str, Any]]
-    codec: Sequence[Mapping[str, Any]] = ()
-    frozen: bool = True
+    seconds: Sequence[float] = ()
+    overhead: float = 0.0
     recode: Recode | None = None
+
+    def estimate(self, after: int = 0) -> float:
+        """Return the seconds that are estimated for the row but for so many of its steps."""
+        total = self.overhead
+        for stage, seconds in zip(self.stage, self.seconds, strict=True):
+            total += seconds * max(0, stage["steps"] - after)
+            after = max(0, after - stage["steps"])
+        return total
 
 
 @dataclass(frozen=True)
@@ -68,51 +78,64 @@ class Table:
     """A table of the paper, at one size.
 
     Attributes:
+        name: of its folder of results.
         title: for people.
         metrics: fields of results that are shares, the first of them the one that counts.
         base: what the configurations of all rows share.
         rows: in the order of the paper.
+        pairs: of rows whose differences by seed are shown, the second one subtracted.
         figure: name of the picture of the first metric over the rate; None where there is none.
+        squares: side of the squares that all rows start from, in pixels; None for whole pictures.
+        layout: of the data folder: ``classes``, ``masks``, or ``cityscapes`` as it is downloaded.
     """
 
+    name: str
     title: str
     metrics: tuple[str, ...]
     base: Mapping[str, Any]
     rows: tuple[Row, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
     figure: str | None = None
+    squares: int | None = None
+    layout: str = "classes"
 
 
 def load_table(name: str, size: str) -> Table:
-    """Read the description of a table.
+    """Read the description of a table; what it says of a size is laid over what both share.
 
     Raises:
         ConfigError: there is none.
     """
-    path = HERE / "tables" / f"{name}-{size}.toml"
-    if not path.exists():
-        known = sorted(p.stem for p in path.parent.glob("*.toml"))
-        raise ConfigError(f"there is no table {name}-{size}; there are: {', '.join(known)}")
+    path = HERE / "tables" / f"{name}.toml"
+    if not path.exists() or size not in SIZES:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.toml")))
+        raise ConfigError(f"there is no table {name}-{size}; there are: {known}, as desk and paper")
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    rows = tuple(
-        Row(
-            name=row["name"],
-            paper=row.get("paper", {}),
-            stage=[{**raw["steps"][kind], **changes} for kind, changes in _stages(row["stage"])],
-            codec=[
-                {**raw["steps"][kind], **changes} for kind, changes in _stages(row.get("codec", []))
-            ],
-            frozen=row.get("frozen", True),
-            recode=Recode(**row["recode"]) if "recode" in row else None,
-        )
-        for row in raw["row"]
+    raw = _laid_over({k: v for k, v in raw.items() if k not in SIZES}, raw[size])
+
+    def row(described: Mapping[str, Any]) -> Row:
+        kinds = [{**raw["stage"], **raw["steps"][kind]} for kind in described["stage"]]
+        seconds = [kind.pop("seconds") for kind in kinds]
+        stages = [{**kind, **described.get("change", {})} for kind in kinds]
+        recode = Recode(**described["recode"]) if "recode" in described else None
+        paper = described.get("paper", {})
+        return Row(described["name"], paper, stages, seconds, raw["overhead"], recode)
+
+    return Table(
+        name=f"{name}-{size}",
+        title=raw["title"],
+        metrics=tuple(raw["metrics"]),
+        base=raw["base"],
+        rows=tuple(row(d) for d in raw["row"] if d["name"] not in raw.get("without", ())),
+        pairs=tuple((a, b) for a, b in raw["pairs"]),
+        **{key: raw[key] for key in ("figure", "squares", "layout") if key in raw},
     )
-    return Table(raw["title"], tuple(raw["metrics"]), raw["base"], rows, raw.get("figure"))
 
 
-def _stages(named: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name of a kind of stage, and what a row changes of it."""
-    for stage in named:
-        yield stage["like"], {key: value for key, value in stage.items() if key != "like"}
+def _laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two nested tables as one; where both have a value, it is that of ``over``."""
+    deep = {k: _laid_over(under[k], v) for k, v in over.items() if isinstance(under.get(k), dict)}
+    return {**under, **over, **deep}
 
 
 # --- Results --------------------------------------------------------------------------------------
@@ -123,21 +146,16 @@ def result_path(results: Path, row: str, seed: int) -> Path:
     return results / f"{row.replace(' ', '-').replace('/', '-')}-seed{seed}.json"
 
 
-def missing(
-    table: Table, seeds: Sequence[int], results: Path, *, only: str | None = None
-) -> Iterator[tuple[Row, int]]:
+def missing(table: Table, seeds: Sequence[int], results: Path) -> Iterator[tuple[Row, int]]:
     """Yield rows and seeds of which there is no result, or one of another description.
 
     Args:
         table: whose rows,
         seeds: with each of these.
-        results: the folder of results; each is looked for when its turn comes.
-        only: name of the one row to look for; None for all.
+        results: the folder of results.
     """
     for seed in seeds:
         for row in table.rows:
-            if only and row.name != only:
-                continue
             path = result_path(results, row.name, seed)
             if not (path.exists() and _is_current(_read(path), table, row, seed)):
                 yield row, seed
@@ -147,8 +165,7 @@ def described(table: Table, row: Row, seed: int) -> dict[str, Any]:
     """Return what a row's result follows from beside its data, as JSON; the result repeats it."""
     parts = {
         "config": {**table.base, "seed": seed, "stage": row.stage},
-        "codec": list(row.codec),
-        "frozen": row.frozen,
+        "squares": table.squares,
         "recode": row.recode and row.recode._asdict(),
     }
     as_json: dict[str, Any] = json.loads(json.dumps(parts))
@@ -215,35 +232,53 @@ def as_markdown(table: Table, results: Path) -> str:
     """Return a table of what there is: means over seeds, their spread, and the paper's figures."""
     found, _ = read_results(table, results)
     every = [result for own in found.values() for result in own]
-    standard = any("standard_bpp" in result for result in every)
-    published = any("bpp" in row.paper for row in table.rows)
-    header = ["", "bpp"]
-    header += ["bpp, standard JPEG"] if standard else []
-    header += ["paper's bpp"] if published else []
+    standard = ["standard_bpp"] if any("standard_bpp" in result for result in every) else []
+    rates = ["bpp", *standard]
+    header = ["", "bpp", *["bpp, standard JPEG" for _ in standard], "paper's bpp", "PSNR, dB"]
     for metric in table.metrics:
         name = metric.replace("_", " ")
         header += [name, f"less than {BASELINE}", f"paper's {name}", "less"]
     lines = [f"## {table.title}", "", _pipe(header), _pipe(["---", *["---:"] * (len(header) - 1)])]
+    papers = {row.name: row.paper for row in table.rows}
     for row in table.rows:
         own = found[row.name]
         if not own:
             continue
-        cells = [row.name, _mean_bpp(own, "bpp")]
-        cells += [_mean_bpp(own, "standard_bpp")] if standard else []
-        if published:
-            cells.append(f"{row.paper['bpp']:.4f}" if "bpp" in row.paper else "")
+        cells = [row.name, *(_mean(own, rate, ".4f") for rate in rates)]
+        cells += [
+            f"{row.paper['bpp']:.4f}" if "bpp" in row.paper else "",
+            _mean(own, "psnr", ".1f"),
+        ]
         for metric in table.metrics:
-            cells += _cells(table, row, metric, found)
+            values = [100 * result[metric] for result in own]
+            lost = [100 * d for d in _differences(found, BASELINE, row.name, metric)]
+            theirs, least = row.paper.get(metric), papers[BASELINE].get(metric)
+            spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
+            cells += [
+                f"{statistics.mean(values):.1f}{spread} %",
+                f"{statistics.mean(lost):.1f}" if lost else "",
+                f"{theirs:.1f} %" if theirs is not None else "",
+                f"{least - theirs:.1f}" if theirs is not None and least is not None else "",
+            ]
         lines.append(_pipe(cells))
+    paired = [cells for pair in table.pairs if (cells := _pair(table, pair, found, rates))]
+    lines += map(_pipe, paired)
     seeds = sorted({result["seed"] for result in every})
-    # Rows share the codec that they start from.
-    shared = {(r["seed"], r["codec_seconds"]) for r in every}
-    hours = (sum(r["seconds"] for r in every) + sum(seconds for _, seconds in shared)) / 3600
+    hours = sum(result["seconds"] for result in every) / 3600
+    made = sorted({(r["date"], r["commit"]) for r in every if "commit" in r})
     lines += [
         "",
         f"Means over seeds {', '.join(map(str, seeds))} of the split; ± half the range. Steps of "
-        f"training add up to {hours:.1f} hours.",
+        f"training add up to {hours:.1f} hours."
+        + (f" Made from {made[0][0]} to {made[-1][0]}, at " if made else "")
+        + (", ".join(dict.fromkeys(commit for _, commit in made)) + "." if made else ""),
     ]
+    if paired:
+        lines += [
+            "",
+            "Rows with − are means of the differences by seed, in points; ± half of their 95 % "
+            "interval by Student's t, which supposes that so few differences are normal.",
+        ]
     own_seeds = {name: sorted(result["seed"] for result in own) for name, own in found.items()}
     fewer = [
         f"{name} ({', '.join(map(str, own))})"
@@ -261,25 +296,56 @@ def as_markdown(table: Table, results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mean_bpp(results: Sequence[Result], field: str) -> str:
-    bpp = [result[field] for result in results if field in result]
-    return f"{statistics.mean(bpp):.4f}" if bpp else ""
+def _mean(results: Sequence[Result], field: str, form: str) -> str:
+    known = [result[field] for result in results if field in result]
+    return format(statistics.mean(known), form) if known else ""
 
 
-def _cells(table: Table, row: Row, metric: str, found: Mapping[str, Sequence[Result]]) -> list[str]:
-    own = {result["seed"]: 100 * result[metric] for result in found[row.name]}
-    least_of = {result["seed"]: 100 * result[metric] for result in found.get(BASELINE, [])}
-    values = list(own.values())
-    losses = [least_of[seed] - value for seed, value in own.items() if seed in least_of]
-    theirs, least = row.paper.get(metric), _row(table, BASELINE).paper.get(metric)
-    mean = f"{statistics.mean(values):.1f}"
-    spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
-    return [
-        f"{mean}{spread} %",
-        f"{statistics.mean(losses):.1f}" if losses else "",
-        f"{theirs:.1f} %" if theirs is not None else "",
-        f"{least - theirs:.1f}" if theirs is not None and least is not None else "",
+def _differences(
+    found: Mapping[str, Sequence[Result]], first: str, second: str, field: str
+) -> list[float]:
+    """Return what the first row has more than the second, by the seeds that both have."""
+    ours, theirs = (
+        {result["seed"]: result[field] for result in found.get(name, []) if field in result}
+        for name in (first, second)
+    )
+    return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+
+
+def _pair(
+    table: Table,
+    pair: tuple[str, str],
+    found: Mapping[str, Sequence[Result]],
+    rates: Sequence[str],
+) -> list[str] | None:
+    """Return the cells of a pair's differences; None where no seed has both."""
+
+    def mean(field: str, form: str) -> str:
+        known = _differences(found, *pair, field)
+        return format(statistics.mean(known), form) if known else ""
+
+    if not _differences(found, *pair, table.metrics[0]):
+        return None
+    papers = [_row(table, name).paper for name in pair]
+    cells = [
+        f"{pair[0]} − {pair[1]}",
+        *(mean(rate, "+.4f") for rate in rates),
+        "",
+        mean("psnr", "+.1f"),
     ]
+    for metric in table.metrics:
+        points = [100 * d for d in _differences(found, *pair, metric)]
+        known = all(metric in paper for paper in papers)
+        theirs = f"{papers[0][metric] - papers[1][metric]:+.1f}" if known else ""
+        half = f" ± {half_interval(points):.1f}" if len(points) > 1 else ""
+        cells += [f"{statistics.mean(points):+.1f}{half}", "", theirs, ""]
+    return cells
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Return half of the 95 % interval of the mean of at least two values, by Student's t."""
+    quantile = float(stats.t.ppf(0.975, len(values) - 1))
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def _row(table: Table, name: str) -> Row:

@@ -1,29 +1,23 @@
 """The tables of the TACTIC paper: train every row, measure it on real files, print the table.
 
-    python experiments/reproduce.py table1 --size desk --data imagenette/train
-    python experiments/reproduce.py table3 --size paper --data camvid/train --test camvid/val \
-        --device cuda
+    python experiments/reproduce.py --data imagenette/train --masks camvid/train camvid/val
+    python experiments/reproduce.py table1 table2 --size paper --data imagenet/train --classes 50 \
+        --device cuda --workers 8
+    python experiments/reproduce.py table3 --size paper --masks cityscapes --device cuda --workers 8
 
-``experiments/tables/<table>-<size>.toml`` describes a table: a configuration that all rows share,
-and the stages and the paper's figures of each row. ``desk`` is for two cores and some hours,
-``paper`` for a GPU; the code is the same. Every row is trained for each seed of the split, and its
-result is a file below ``--results``. Existing results are not made again, and an interrupted
-training continues, so the same command resumes a table. Without ``--data`` nothing is trained, and
-the existing results are shown. Results that were made from another description of the table are
-named, left out, and made anew. Results whose numbers of pictures differ from the others' are named
-but shown, because nothing tells which of them are of the intended data.
+``experiments/tables/<table>.toml`` describes a table: a configuration that all rows share, and the
+stages and the paper's figures of each row. ``desk`` is for one core and some hours, ``paper`` for a
+GPU; the code is the same. Every row is one run of training for each seed of the split, and its
+result is a file below ``--results``. All rows of all tables have a seed before the next one begins.
+Existing results are not made again, and an interrupted training continues, so the same command
+resumes. Without ``--data`` and ``--masks`` nothing is trained, and the existing results are shown.
+Results that were made from another description of the table are named, left out, and made anew.
+Results whose numbers of pictures differ from the others' are named but shown, because nothing tells
+which of them are of the intended data.
 
-    <results>/<table>-<size>/<row>-seed<n>.json     a result, with its configuration
+    <results>/<table>-<size>/<row>-seed<n>.json     a result, with its configuration and commit
                              README.md              the table, as it is printed
                              figure2.png, .svg      table 2: accuracy over bits a pixel
-
-A row is one of three kinds:
-
-    stage              the task network alone (quantisation "none"), or codec and network together
-    codec, stage       the codec by itself; then it is frozen, and the network learns on its output;
-                       with frozen = false both go on together from there, where the stages of
-                       the codec may end with one of the task network on what it decodes
-    recode, stage      the network alone, on pictures that another codec has coded, at their bytes
 """
 
 import argparse
@@ -31,15 +25,22 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import paper_networks  # noqa: F401  the tables name its networks
 import torch
 from paper_tables import (
     HERE,
+    SIZES,
     Recode,
     Result,
     Row,
@@ -53,145 +54,174 @@ from paper_tables import (
     read_results,
     result_path,
 )
+from PIL import Image
 
+from tactic_codec import metrics
 from tactic_codec import picture as image
-from tactic_codec.errors import (
-    BackendUnavailable,
-    DataError,
-    ImageError,
-    LimitExceeded,
-    TacError,
-)
+from tactic_codec.errors import BackendUnavailable, DataError, ImageError, LimitExceeded, TacError
 from tactic_codec.model import Model
 from tactic_codec.rivals import RIVALS, rival
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import train_command
 from tactic_codec.training.config import parse_config
+from tactic_codec.training.loop import Step
 
 SUFFIX_OF = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
 STANDARD_JPEG = RIVALS["jpeg"].unasked()
 """The paper's JPEG, as Pillow writes it unasked: the pixels of ours, in more bytes, since its
 Huffman tables are those of the standard."""
 
+CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""The values in ``labelIds`` of the 19 classes of Cityscapes; others are void."""
+VOID = 255
 
-class Data(NamedTuple):
-    """The folders of a table, and where its work and its results go."""
+TIMED = 100
+"""Steps after which the hours that are left are told."""
 
-    folders: tuple[Path, ...]
-    tests: tuple[Path, ...]
+OLDER = "> These results were made from an earlier description of the table, and do not count.\n\n"
+
+
+class Setup(NamedTuple):
+    """Where data lie, and where work and results go.
+
+    Attributes:
+        data: the folder of class folders, and where there is one that to test on; empty for none.
+        masks: likewise of pictures with label maps.
+        classes: how many of the class folders count, by name; None for all.
+        work: of prepared pictures and of runs.
+        results: of all tables.
+        device: of torch.
+        threads: likewise; None for its own choice.
+        workers: processes that read pictures.
+    """
+
+    data: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    classes: int | None
     work: Path
     results: Path
-    device: str
-    threads: int | None
+    device: str = "cpu"
+    threads: int | None = None
+    workers: int = 0
+
+    def folders(self, table: Table) -> tuple[Path, ...]:
+        """Return the folders of a table, as they were given."""
+        return self.data if table.layout == "classes" else self.masks
+
+
+Left = list[tuple[Table, Row, int]]
+"""Rows and seeds without results, in the order in which they are made."""
 
 
 # --- A row ----------------------------------------------------------------------------------------
 
 
-def run_row(table: Table, row: Row, seed: int, data: Data) -> dict[str, Any]:
-    """Train a row for a seed, unless that was done, and return its result."""
-    folders, tests = data.folders, data.tests
-    squares: tuple[Path, ...] = ()
-    if any(other.recode for other in table.rows):
-        # All rows start from the same squares, so that only the codec differs.
-        side = int(table.base["data"]["size"])
-        squares = tuple(recoded(folder, None, side, data.work) for folder in tests or folders)
-        folders = tuple(recoded(folder, row.recode, side, data.work) for folder in folders)
-        tests = tuple(recoded(folder, row.recode, side, data.work) for folder in tests)
-    start = None
-    codec_seconds = 0.0
-    if row.codec:
-        alone = {**table.base, "seed": seed, "stage": row.codec}
-        start, codec_seconds = _trained(alone, folders, tests, data)
+def run_row(table: Table, row: Row, seed: int, setup: Setup, later: float = 0.0) -> dict[str, Any]:
+    """Train a row for a seed, unless that was done, and return its result.
+
+    ``later`` is the estimate of all that comes after it, in seconds.
+    """
+    folders = setup.folders(table)
+    squares: Sequence[Path] = ()
+    if table.layout == "cityscapes":
+        folders = tuple(
+            cityscapes(folder, table.base["data"]["size"], setup.work) for folder in folders
+        )
+    if setup.classes and table.layout == "classes":
+        folders = tuple(first_classes(folder, setup.classes, setup.work) for folder in folders)
+    if table.squares:
+        squares, folders = (
+            tuple(recoded(folder, recode, table.squares, setup.work) for folder in folders)
+            for recode in (None, row.recode)
+        )
     origin = described(table, row, seed)
-    config = origin["config"]
-    frozen = start is not None and row.frozen
-    if start is not None and not row.frozen:
-        # Its folder lacks the channels that it left unused; they stay away.
-        widths = {k: v for k, v in start.manifest["network"].items() if k != "kind"}
-        config = {**config, "network": widths}
-    model, took = _trained(config, folders, tests, data, start=start, frozen=frozen)
-    figures = _figures(model, row, folders, tests, squares)
+    model, seconds = _trained(row, origin["config"], folders, setup, later)
     return {
         "row": row.name,
         "seed": seed,
-        **figures,
-        "seconds": round(took),
-        "codec_seconds": round(codec_seconds),
-        "threads": data.threads or torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {data.device}",
+        **_figures(model, row, folders, squares),
+        "seconds": round(seconds),
+        "threads": setup.threads or torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {setup.device}",
         "torch": torch.__version__,
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
         **origin,
-        "data": model.manifest["heads_training"][_task(model)]["data"]
-        if frozen
-        else model.manifest["training"]["data"],
+        "data": model.manifest["training"]["data"],
     }
 
 
-def _task(model: Model) -> str:
-    return "segment" if "segment" in model.heads else "classify"
+def commit() -> str:
+    """Return the commit of this code, and whether it was changed since."""
+    asked = ["git", "-C", str(HERE), "describe", "--always", "--dirty=-changed", "--exclude=*"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _trained(
-    config: Mapping[str, Any],
-    folders: Sequence[Path],
-    tests: Sequence[Path],
-    data: Data,
-    *,
-    start: Model | None = None,
-    frozen: bool = False,
+    row: Row, config: Mapping[str, Any], folders: Sequence[Path], setup: Setup, later: float
 ) -> tuple[Model, float]:
-    """Train a configuration, or find what it was trained to; and the seconds of its steps.
-
-    Args:
-        config: to train,
-        folders: on these,
-        tests: with these to be tested on.
-        data: says where and how.
-        start: what the weights start from.
-        frozen: whether its codec stays as it is.
-
-    Work is kept by what it follows from, so that rows share what they have in common.
-    """
-    origin = [start.fingerprint.hex(), frozen] if start else None
-    named = [str(folder) for folder in (*folders, *tests)]
-    key = json.dumps([config, named, origin], sort_keys=True)
-    place = data.work / hashlib.sha256(key.encode()).hexdigest()[:16]
+    """Train a row, or find what it was trained to; and the seconds of its steps."""
+    key = json.dumps([config, [str(folder.resolve()) for folder in folders]], sort_keys=True)
+    place = setup.work / hashlib.sha256(key.encode()).hexdigest()[:16]
     place.mkdir(parents=True, exist_ok=True)
     if not (place / "model").exists():
         (place / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        given = {**config, "data": {**config["data"], "workers": setup.workers}}
         train_command(
-            parse_config(dict(config), str(place / "config.json")),
-            list(folders),
+            parse_config(given, str(place / "config.json")),
+            folders[:1],
             place / "model",
-            tests=list(tests),
-            head_only=frozen,
-            start=start.path if start else None,
+            tests=folders[1:],
             run=place / "run",
-            device=data.device,
-            threads=data.threads,
+            device=setup.device,
+            threads=setup.threads,
             command=f"python experiments/reproduce.py, seed {config['seed']}",
+            progress=Clock(row, later),
             say=lambda line: print(f"  {line}", flush=True),
         )
     lines = [json.loads(line) for line in (place / "run" / LOG).read_text().splitlines()]
     return Model(place / "model"), sum(line.get("seconds", 0.0) for line in lines)
 
 
+class Clock:
+    """Tells the hours that are left when 100 steps of a row have been timed."""
+
+    def __init__(self, row: Row, later: float) -> None:
+        self.row, self.later = row, later
+        self.first = 0
+        self.began = 0.0
+
+    def __call__(self, step: Step, steps: int) -> None:
+        """Take note of a step."""
+        if not self.first:
+            self.first, self.began = step.step, time.perf_counter()
+        if step.step == self.first + TIMED:
+            took = time.perf_counter() - self.began
+            expected = self.row.estimate(self.first) - self.row.estimate(step.step)
+            row, later = (
+                seconds * took / expected / 3600
+                for seconds in (self.row.estimate(step.step), self.later)
+            )
+            print(
+                f"  {took / TIMED:.2f} s a step: about {row:.1f} hours left of this row, "
+                f"{row + later:.1f} of all",
+                flush=True,
+            )
+
+
 def _figures(
-    model: Model,
-    row: Row,
-    folders: Sequence[Path],
-    tests: Sequence[Path],
-    squares: Sequence[Path],
+    model: Model, row: Row, folders: Sequence[Path], squares: Sequence[Path]
 ) -> dict[str, Any]:
     """Return what a row reaches on its test images, from real files.
 
-    ``squares`` are what the folders with the test images were coded from, where that was so.
+    ``squares`` are what the folders were coded from, where that was so.
     """
     (name,) = model.manifest["metrics"]
     figures = dict(model.manifest["metrics"][name])
-    coded = any(stage.get("quantisation", "noise") != "none" for stage in row.stage)
-    if coded:
+    if any(stage.get("quantisation") != "none" for stage in row.stage):
         return figures
     # The network alone: what it says of the pictures themselves, whoever coded them.
     shares = {
@@ -199,52 +229,85 @@ def _figures(
         for key, value in figures.items()
         if key.startswith("uncompressed_")
     }
-    sizes = {}
+    files = {}
     if row.recode:
-        held_out = (model.held_out() or frozenset()) if not tests else None
-        sizes = _file_sizes(row.recode, tests or folders, squares, held_out)
-    return {"images": figures["images"], **sizes, **shares}
+        held_out = None if folders[1:] else (model.held_out() or frozenset())
+        files = _file_figures(row.recode, folders[-1], squares[-1], held_out)
+    return {"images": figures["images"], **files, **shares}
 
 
-def _file_sizes(
-    recode: Recode,
-    folders: Sequence[Path],
-    squares: Sequence[Path],
-    names: frozenset[str] | None,
+def _file_figures(
+    recode: Recode, folder: Path, origin: Path, names: frozenset[str] | None
 ) -> dict[str, float]:
-    """Return mean bytes and bpp of coded pictures on disk; of JPEG by its standard tables, too.
+    """Return means of PSNR, bytes and bpp of coded pictures; of JPEG by its standard tables, too.
 
     Args:
         recode: by which they were coded.
-        folders: that hold them,
-        squares: and of each the folder that it was coded from.
+        folder: that holds them,
+        origin: and that which they were coded from.
         names: of those that count, below their folder; None for all.
     """
-    sizes, standard, pixels = [], [], []
-    for folder, origin in zip(folders, squares, strict=True):
-        for path in sorted(folder.rglob("*")):
-            name = path.relative_to(folder)
-            known = names is None or name.as_posix() in names
-            if path.suffix not in SUFFIX_OF.values() or not known:
-                continue
+    found = []
+    for path in sorted(folder.glob(f"*/**/*{SUFFIX_OF[recode.codec]}")):
+        name = path.relative_to(folder)
+        if names is None or name.as_posix() in names:
             square = image.load((origin / name).with_suffix(".png"))
-            pixels.append(square.shape[0] * square.shape[1])
-            sizes.append(path.stat().st_size)
+            pixels = square.shape[0] * square.shape[1]
+            size, standard = path.stat().st_size, 0
             if recode.codec == "jpeg":
-                standard.append(len(STANDARD_JPEG.encode(square, recode.quality)))
-    figures = _means("", sizes, pixels)
-    return figures | _means("standard_", standard, pixels) if standard else figures
+                standard = len(STANDARD_JPEG.encode(square, recode.quality))
+            psnr = metrics.finite_psnr(square, image.load(path))
+            found.append((psnr, size, 8 * size / pixels, standard, 8 * standard / pixels))
+    fields = ("psnr", "bytes", "bpp", "standard_bytes", "standard_bpp")
+    means = zip(fields, np.mean(found, axis=0).tolist(), strict=True)
+    return {field: mean for field, mean in means if mean}
 
 
-def _means(prefix: str, sizes: Sequence[int], pixels: Sequence[int]) -> dict[str, float]:
-    bits = [8 * size / count for size, count in zip(sizes, pixels, strict=True)]
-    return {f"{prefix}bytes": float(np.mean(sizes)), f"{prefix}bpp": float(np.mean(bits))}
+# --- Its pictures ---------------------------------------------------------------------------------
+
+
+def prepared(
+    folder: Path, made: Mapping[str, Callable[[], Mapping[str, bytes]]], work: Path, how: str
+) -> Path:
+    """Return a folder of what is made of a folder's pictures; made where it is missing.
+
+    What cannot be read is left out, as training does, and named on standard error.
+
+    Args:
+        folder: that was given.
+        made: by the name of a picture, what makes its files, which have their names.
+        work: where the new folder goes.
+        how: it is made.
+
+    Raises:
+        DataError: the folder holds no picture that can be read.
+    """
+    key = json.dumps([str(folder.resolve()), *made])
+    out = work / f"{folder.name}-{how}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    if (out / "complete").exists():
+        return out
+
+    def make(name: str) -> str:
+        try:
+            files = made[name]()
+        except (ImageError, LimitExceeded, OSError) as exc:
+            return f"skipped {folder / name}: {exc}"
+        for target, data in files.items():
+            (out / target).parent.mkdir(parents=True, exist_ok=True)
+            (out / target).write_bytes(data)
+        return ""
+
+    with ThreadPoolExecutor() as pool:
+        skipped = [said for said in pool.map(make, made) if said]
+    print(*skipped, sep="\n", end="\n" * bool(skipped), file=sys.stderr)
+    if len(skipped) == len(made):
+        raise DataError(f"{folder} holds no picture that can be read")
+    (out / "complete").touch()
+    return out
 
 
 def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
-    """Return a folder with the squares of another's pictures, coded; made where it is missing.
-
-    What cannot be read is left out, as training does, and named on standard error.
+    """Return a folder with the squares of another's pictures, coded, see `prepared`.
 
     Args:
         folder: of class folders.
@@ -256,19 +319,25 @@ def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
         DataError: the folder is missing, holds no class folders, no picture that can be read, or
             two whose names differ in their suffix alone.
     """
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} is not a folder; expected one that holds a folder for each class"
-        )
+    _check_folder(folder)
     paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in image.SUFFIXES)
     if not paths:
         raise DataError(
             f"{folder} holds no pictures in class folders; expected <class>/<picture>.jpg inside it"
         )
-    names = [path.relative_to(folder) for path in paths]
-    origins: dict[Path, Path] = {}  # by the name of what is coded
-    for name in names:
-        target = name.with_suffix(SUFFIX_OF[recode.codec] if recode else ".png")
+    suffix = SUFFIX_OF[recode.codec] if recode else ".png"
+    made: dict[str, Callable[[], Mapping[str, bytes]]] = {}
+    origins: dict[str, str] = {}  # by the name of what is coded
+
+    def make(name: str, target: str) -> dict[str, bytes]:
+        square = image.square(image.load(folder / name), side)
+        if recode:
+            return {target: rival(recode.codec).encode(square, recode.quality)}
+        return {target: image.save(square, "png")}
+
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        target = Path(name).with_suffix(suffix).as_posix()
         if target in origins:
             # A name of its own might sort otherwise for each codec, and the split goes by order.
             raise DataError(
@@ -276,43 +345,91 @@ def recoded(folder: Path, recode: Recode | None, side: int, work: Path) -> Path:
                 "rename one of them"
             )
         origins[target] = name
-    key = json.dumps([str(folder.resolve()), *(name.as_posix() for name in names)])
+        made[name] = partial(make, name, target)
     how = f"{recode.codec}-{recode.quality}" if recode else "lossless"
-    out = work / f"{folder.name}-{how}-{side}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-    if (out / "complete").exists():
-        return out
-    skipped = 0
-    for target, name in origins.items():
-        try:
-            pixels = image.load(folder / name)
-        except (ImageError, LimitExceeded, OSError) as exc:
-            print(f"skipped {folder / name}: {exc}", file=sys.stderr)
-            skipped += 1
-            continue
-        square = image.square(pixels, side)
-        data = (
-            rival(recode.codec).encode(square, recode.quality)
-            if recode
-            else image.save(square, "png")
-        )
-        (out / target).parent.mkdir(parents=True, exist_ok=True)
-        (out / target).write_bytes(data)
-    if skipped == len(names):
-        raise DataError(f"{folder} holds no picture that can be read")
-    (out / "complete").touch()
+    return prepared(folder, made, work, f"{how}-{side}")
+
+
+def first_classes(folder: Path, count: int, work: Path) -> Path:
+    """Return a folder with links to the first class folders of another, by name.
+
+    Raises:
+        DataError: it has fewer.
+    """
+    _check_folder(folder)
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if len(names) < count:
+        raise DataError(f"{folder} holds {len(names)} class folders, and {count} are to be used")
+    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+    out = work / f"{folder.name}-first-{count}-{key}"
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names[:count]:
+        if not (out / name).is_symlink():
+            (out / name).symlink_to((folder / name).resolve(), target_is_directory=True)
     return out
 
 
-# --- The table ------------------------------------------------------------------------------------
+def cityscapes(folder: Path, side: int, work: Path) -> Path:
+    """Return a folder with images and label maps of Cityscapes' training part, see `prepared`.
+
+    The shorter side is scaled to ``side`` pixels, and the square in the middle is kept.
+
+    Raises:
+        DataError: the folder is not laid out as Cityscapes is downloaded.
+    """
+    end = "_leftImg8bit.png"
+    paths = sorted(folder.glob(f"leftImg8bit/train/*/*{end}"))
+    if not paths:
+        raise DataError(
+            f"{folder} holds no leftImg8bit/train/<city>/*{end}; give the folder that the archives "
+            "of Cityscapes were unpacked in"
+        )
+    to_class = np.full(256, VOID, np.uint8)
+    to_class[list(CITYSCAPES)] = range(len(CITYSCAPES))
+
+    def make(path: Path) -> dict[str, bytes]:
+        name = f"{path.parent.name}/{path.name.removesuffix(end)}.png"
+        place = folder / "gtFine/train" / f"{name.removesuffix('.png')}_gtFine_labelIds.png"
+        pixels, labels = image.load(path), image.load_labels(place)
+        if labels.shape != pixels.shape[:2]:
+            raise ImageError(f"{place} has another size than its picture")
+        height, width = labels.shape
+        cut = min(height, width)
+        left, top = (width - cut) // 2, (height - cut) // 2
+        box = (left, top, left + cut, top + cut)
+        small = Image.fromarray(to_class[labels]).resize(
+            (side, side), Image.Resampling.NEAREST, box=box
+        )
+        square = image.save(image.square(pixels, side), "png")
+        grey = [(value, value, value) for value in range(256)]
+        return {
+            f"images/{name}": square,
+            f"labels/{name}": image.save_labels(np.asarray(small), grey),
+        }
+
+    made = {path.relative_to(folder).as_posix(): partial(make, path) for path in paths}
+    return prepared(folder, made, work, f"cityscapes-{side}")
 
 
-def run_table(table: Table, seeds: Sequence[int], data: Data, *, only: str | None = None) -> None:
-    """Make every result that is missing."""
-    data.results.mkdir(parents=True, exist_ok=True)
-    for row, seed in missing(table, seeds, data.results, only=only):
-        print(f"{row.name}, seed {seed}", flush=True)
-        result = run_row(table, row, seed, data)
-        path = result_path(data.results, row.name, seed)
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder; expected one that holds a folder for each class"
+        )
+
+
+# --- The tables -----------------------------------------------------------------------------------
+
+
+def run_tables(left: Left, setup: Setup) -> None:
+    """Make results that are missing."""
+    estimates = [row.estimate() for _, row, _ in left]
+    print(f"{len(left)} rows to make, estimated at {sum(estimates) / 3600:.1f} hours", flush=True)
+    for number, (table, row, seed) in enumerate(left, start=1):
+        print(f"{table.name}: {row.name}, seed {seed}", flush=True)
+        result = run_row(table, row, seed, setup, sum(estimates[number:]))
+        path = result_path(setup.results / table.name, row.name, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
@@ -322,7 +439,7 @@ def say_what_is_left_out(others: Sequence[Path]) -> None:
     seeds = " ".join(sorted({path.stem.rpartition("-seed")[2] for path in others}))
     print(
         f"left out, as they were made from another description of the table: {names}; "
-        f"make them anew with --data DIR --seeds {seeds}, or delete them",
+        f"make them anew with --data or --masks DIR and --seeds {seeds}, or delete them",
         file=sys.stderr,
     )
 
@@ -332,13 +449,27 @@ def say_what_is_of_other_data(results: Path, strangers: Sequence[Result]) -> Non
     names = ", ".join(str(result_path(results, r["row"], r["seed"])) for r in strangers)
     print(
         f"shown, though by their numbers of pictures they are of other data than most: {names}; "
-        "delete what is not to count, and make it anew with --data DIR",
+        "delete what is not to count, and make it anew with --data or --masks DIR",
         file=sys.stderr,
     )
 
 
 def show_table(table: Table, results: Path) -> None:
-    """Print what there is, and write it and its figure beside the results."""
+    """Print what there is, and write it and its figure beside the results.
+
+    A table that is made of results of another description alone is marked as such.
+    """
+    found, others = read_results(table, results)
+    page = results / "README.md"
+    if others:
+        say_what_is_left_out(others)
+    if strangers := of_other_data(found):
+        say_what_is_of_other_data(results, strangers)
+    if not any(found.values()):
+        print(f"there is nothing in {results} to show", file=sys.stderr)
+        if page.exists() and not (older := page.read_text(encoding="utf-8")).startswith(OLDER):
+            page.write_text(OLDER + older, encoding="utf-8")
+        return
     text = as_markdown(table, results)
     print(text)
     if table.figure:
@@ -348,57 +479,63 @@ def show_table(table: Table, results: Path) -> None:
             text += f"\n![{table.title}]({table.figure}.png)\n"
         except BackendUnavailable as exc:
             print(f"{table.figure} is not drawn: {exc}", file=sys.stderr)
-    (results / "README.md").write_text(text, encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    """Run a table from the command line."""
+    """Run tables from the command line."""
+    known = ("table1", "table2", "table3")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", choices=["table1", "table2", "table3"])
-    parser.add_argument("--size", choices=["desk", "paper"], default="desk")
-    parser.add_argument(
-        "--data", type=Path, help="by default nothing is trained, and what there is is shown"
-    )
-    parser.add_argument("--test", type=Path, help="by default a fifth of --data is kept out")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="table1, table2, table3; or all")
+    parser.add_argument("--size", choices=SIZES, default="desk")
+    said = "by default a fifth of DIR is kept out to be tested on"
+    for option, what in (("--data", "class folders"), ("--masks", "pictures with label maps")):
+        parser.add_argument(
+            option, type=Path, nargs="+", metavar="DIR", help=f"{what} [and a test part]; {said}"
+        )
+    parser.add_argument("--classes", type=int, help="so many first class folders, by name")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5, 6, 7, 8, 9])
     parser.add_argument("--row", help="only this row")
     parser.add_argument("--work", type=Path, default=Path("runs/tables"))
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures")
     given = parser.parse_args()
-    table = load_table(given.table, given.size)
-    rows = [row.name for row in table.rows]
-    if given.row is not None and given.row not in rows:
-        parser.error(f"{given.table} has no row {given.row!r}; there are: {', '.join(rows)}")
-    data = Data(
-        (given.data,) if given.data else (),
-        (given.test,) if given.test else (),
-        given.work,
-        given.results / f"{given.table}-{given.size}",
-        given.device,
-        given.threads,
+    if strangers := set(given.tables) - set(known):
+        parser.error(f"there is no {', '.join(strangers)}; there are: {', '.join(known)}")
+    for folders in (given.data, given.masks):
+        if folders and len(folders) > 2:
+            parser.error("give one folder to train on, and one to test on")
+    setup = Setup(
+        *(tuple(given.data or ()), tuple(given.masks or ()), given.classes, given.work),
+        *(given.results, given.device, given.threads, given.workers),
     )
-    left = [*missing(table, given.seeds, data.results, only=given.row)]
-    if data.folders and not left:
-        print(f"{data.results} lacks nothing: {given.data} was not read", file=sys.stderr)
-    elif data.folders:
-        try:
-            run_table(table, given.seeds, data, only=given.row)
-        except TacError as exc:
-            sys.exit(f"{parser.prog}: {exc}")
-    elif left:
-        row, seed = left[0]
-        message = f"{data.results} lacks {row.name} with seed {seed}, and {len(left) - 1} others"
-        print(f"{message}; --data DIR makes them", file=sys.stderr)
-    found, others = read_results(table, data.results)
-    if others:
-        say_what_is_left_out(others)
-    if strangers := of_other_data(found):
-        say_what_is_of_other_data(data.results, strangers)
-    if not any(found.values()):
-        parser.error(f"there is nothing in {data.results} to show; give --data DIR")
-    show_table(table, data.results)
+    tables = [load_table(name, given.size) for name in given.tables or known]
+    rows = {row.name: None for table in tables for row in table.rows}
+    if given.row is not None and given.row not in rows:
+        parser.error(f"there is no row {given.row!r}; there are: {', '.join(rows)}")
+    lacking = [
+        (table, row, seed)
+        for seed in given.seeds
+        for table in tables
+        for row, _ in missing(table, [seed], setup.results / table.name)
+        if given.row in (None, row.name)
+    ]
+    try:
+        if left := [item for item in lacking if setup.folders(item[0])]:
+            run_tables(left, setup)
+    except TacError as exc:
+        sys.exit(f"{parser.prog}: {exc}")
+    if lacking and (still := [item for item in lacking if not setup.folders(item[0])]):
+        table, row, seed = still[0]
+        print(
+            f"{setup.results / table.name} lacks {row.name} with seed {seed}, and "
+            f"{len(still) - 1} others; --data DIR, and --masks DIR for table3, make them",
+            file=sys.stderr,
+        )
+    for table in tables:
+        show_table(table, setup.results / table.name)
 
 
 if __name__ == "__main__":

@@ -179,11 +179,19 @@ def test_transforms_divide_and_multiply_by_the_stride(rows: int, columns: int) -
     assert (x_hat_BCHW >= 0).all()
 
 
-def test_no_channel_of_the_latent_starts_near_where_it_would_be_shut() -> None:
-    x_BCHW = torch.rand(8, 3, 4 * STRIDE, 4 * STRIDE)
+@pytest.mark.parametrize("channels", [1, 4, 64])
+def test_a_fresh_latent_spreads_over_several_symbols_on_photographs(channels: int) -> None:
+    squares = [image.square(image.load(path), 128) for path in PHOTOGRAPHS]
+    x_BCHW = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2) / 255
+    spreads, shut = [], []
     for seed in range(20):
         torch.manual_seed(seed)
-        assert Analysis(SMALL)(x_BCHW).min() > 0.5
+        y_BCHW = Analysis(TransformConfig(channels, 32, (32, 24)))(x_BCHW)
+        spreads.append(y_BCHW.std((0, 2, 3)).mean().item())
+        shut.append((y_BCHW == 0).float().mean((0, 2, 3)).max().item())
+    assert 2.5 < np.mean(spreads) < 4
+    assert min(spreads) > 1.5
+    assert max(shut) < 0.75  # share of zeros, at most, of any channel
 
 
 def test_the_paper_s_layers_are_there() -> None:

@@ -622,6 +622,19 @@ def test_the_seed_fixes_the_weights(data: ImageFolders, tiny_head: Any) -> None:
     )
 
 
+def test_a_stage_with_a_frozen_codec_trains_the_task_network_alone(
+    data: ImageFolders, tmp_path: Path, tiny_head: Any
+) -> None:
+    both, head = (replace(STAGE, steps=2, alpha=1.0, frozen=frozen) for frozen in (False, True))
+    first = state_of(train(staged(steps=2, alpha=1.0), data, tmp_path / "first"))
+    after = replace(CONFIG, stage=(both, replace(head, quantisation="rounded")))
+    last = state_of(train(after, data, tmp_path / "last"))
+    moved = {name.partition(".")[0] for name in first if not torch.equal(first[name], last[name])}
+    assert moved == {"head"}
+    # What it encodes for is what its codec was trained for.
+    assert after.objectives == staged(steps=2, alpha=1.0).objectives
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -647,6 +660,7 @@ def test_what_lies_ahead_of_a_run_may_be_changed(data: ImageFolders, tmp_path: P
     train(staged(steps=2), data, tmp_path / "run")
     longer = staged(steps=3)
     longer = replace(longer, stage=(*longer.stage, replace(STAGE, steps=2, beta=0.5)))
+    longer = replace(longer, data=replace(longer.data, workers=1))
     went_on = train(longer, data, tmp_path / "run")
     assert_same(state_of(went_on), state_of(train(longer, data, tmp_path / "whole")))
     # What was trained already may not.

@@ -21,6 +21,9 @@ STRIDE = 8
 HALO = 4
 """Latent positions around a tile that reach its result: a bound on both transforms."""
 
+FIRST_GAIN, LATENT_GAIN = 8.0, 8.0
+"""Of the analysis's random weights, over what torch starts them with."""
+
 
 class TransformConfig(NamedTuple):
     """Widths of the paper's transforms, in channels."""
@@ -45,12 +48,19 @@ class Analysis(nn.Module):
 
     def __init__(self, config: TransformConfig) -> None:
         super().__init__()
+        first = nn.Conv2d(3, config.analysis, 5, stride=2, padding=2)
         to_latent = nn.Conv2d(config.analysis, config.latent, 5, padding=2)
-        # A channel that starts around zero is little beside the noise of training and has no use
-        # yet: a few steps can take it below zero everywhere, where the last ReLU has no gradient.
-        nn.init.constant_(to_latent.bias, 1.0)  # type: ignore[arg-type]
+        # Photographs then spread a channel's symbols by about 3 around 6 or more. Less drowns in
+        # the noise of training, and rounding makes a single symbol of all of it. Around zero the
+        # last ReLU would shut channels for good.
+        with torch.no_grad():
+            first.weight *= FIRST_GAIN
+            to_latent.weight -= to_latent.weight.mean((1, 2, 3), keepdim=True)
+            to_latent.weight *= LATENT_GAIN
+        nn.init.zeros_(first.bias)  # type: ignore[arg-type]
+        nn.init.constant_(to_latent.bias, 6.0)  # type: ignore[arg-type]
         self.layers = nn.Sequential(
-            nn.Conv2d(3, config.analysis, 5, stride=2, padding=2),
+            first,
             nn.ReLU(),
             nn.MaxPool2d(2),
             to_latent,

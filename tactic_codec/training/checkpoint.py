@@ -223,4 +223,5 @@ def _continues(before: TrainingConfig, now: TrainingConfig, step: int) -> bool:
         checkpoint_every=before.checkpoint_every,
         evaluation=before.evaluation,
         entropy=before.entropy,
+        data=replace(now.data, workers=before.data.workers),
     )

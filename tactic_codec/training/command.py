@@ -65,7 +65,7 @@ def train_command(
         teachers: networks that are to see no difference, in place of the configuration's. Then
             folders hold pictures at any depth, and nothing is asked of their names.
         run: folder of checkpoint and log; ``runs/<name>`` by default.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda``, of training and evaluation.
         threads: of torch; its own choice by default.
         command: the command line, for the manifest.
         force: replace ``out`` if it is there.
@@ -112,7 +112,7 @@ def train_command(
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
     _check_continues(run, plan, data)
-    made = Run(plan, data, run, model if config.head_only else None, say)
+    made = Run(plan, data, run, model if config.head_only else None, say, device)
     taught = load_teachers(config.teacher, *_shown(config, data), say) if config.teacher else None
     first = parallel.share().first
     network = train(

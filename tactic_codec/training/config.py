@@ -194,6 +194,7 @@ class StageConfig:
     offset: Offset = 0.5  # latents are rounded to nearest, or below 0.5 with a dead zone
     precision: Precision = "float32"  # of convolutions; losses keep float32
     clip: Positive | None = None  # longest gradient; None: any
+    frozen: bool = False  # the codec stays; the task network learns on what it decodes
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ class TrainingConfig:
 
     @property
     def objectives(self) -> list[Objective] | None:
-        """What the last stage that codes makes small at each level; None where none codes.
+        """What the last stage that trains the codec makes small at each level; None without one.
 
         An encoder knows no labels: what the task network says of the original stands for them.
         """
@@ -279,12 +280,12 @@ class TrainingConfig:
 
     @property
     def offset(self) -> float:
-        """What the last stage that codes rounds with; to nearest where none codes."""
+        """What the last stage that trains the codec rounds with; to nearest where none does."""
         return self._last_coding.offset if self._last_coding else PLAIN_OFFSET
 
     @property
     def _last_coding(self) -> StageConfig | None:
-        coding = [stage for stage in self.stage if stage.quantisation != "none"]
+        coding = [s for s in self.stage if s.quantisation != "none" and not s.frozen]
         return coding[-1] if coding else None
 
     @property
@@ -352,9 +353,10 @@ def agreements(c: TrainingConfig) -> Iterator[tuple[bool, str]]:
     )
     for stage in stages:
         yield (
-            stage.quantisation != "none" or (task.learn and stage.alpha > 0),
-            f"stage {stage.name}: without coding only the task network can learn: set alpha above "
-            "0, and learn = true under [task]",
+            (stage.quantisation != "none" and not stage.frozen)
+            or (task.learn and stage.alpha > 0 and not c.teacher),
+            f"stage {stage.name}: without coding, or with a frozen codec, only the task network "
+            "can learn: set alpha above 0 and learn = true under [task], and leave teachers out",
         )
 
 

@@ -86,7 +86,8 @@ class TrainingLoss(nn.Module):
                 offset: float | Tensor = stage.offset
                 if self.offsets is not None:
                     offset = self.offsets.to(level_B.device)[level_B]
-                coded = self.network(x_BCHW, stage.quantisation, level_B, offset)
+                with torch.set_grad_enabled(torch.is_grad_enabled() and not stage.frozen):
+                    coded = self.network(x_BCHW, stage.quantisation, level_B, offset)
             task_B = torch.zeros_like(beta_B)
             if self.network.head is not None and stage.alpha > 0:
                 x_hat_BCHW = coded.x_hat_BCHW.float()

@@ -186,6 +186,7 @@ class Run:
         folder: of checkpoint and log.
         codec: the model whose codec is kept, where a task network alone learns.
         say: receives lines for people.
+        device: that it is evaluated on, as `load_model` has it.
     """
 
     plan: Plan
@@ -193,6 +194,7 @@ class Run:
     folder: Path
     codec: Model | None = None
     say: Say = print
+    device: str = "auto"
 
     @property
     def config(self) -> TrainingConfig:
@@ -341,7 +343,7 @@ class Run:
 
     def figures(self, model: Model, limit: int | None) -> dict[str, Any]:
         """Return the figures of each folder: an object, or a list of one for each level."""
-        codec = load_model(model.path)
+        codec = load_model(model.path, device=self.device)
         training = task_of(self.config)
         if training.task.name not in model.heads:  # bytes and PSNR are of squares then
             training = CLASSES
