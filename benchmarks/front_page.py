@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import tactic_codec
 from tactic_codec.codec import Codec
-from tactic_codec.picture import as_pixels
+from tactic_codec.picture import load
 from tactic_codec.tasks import classify_pixels
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +33,7 @@ def panels(photograph: Path, codec: Codec) -> list[tuple[Image.Image, str, str, 
         found.append((tactic_codec.decompress(data), f"tactic compress{option}", len(data)))
     shown = []
     for picture, title, size in found:
-        best = classify_pixels(codec, as_pixels(picture), 1)[0]
+        best = classify_pixels(codec, load(picture), 1)[0]
         drawn = picture.resize((WIDTH, round(WIDTH * picture.height / picture.width)))
         shown.append((drawn, title, f"seen: {best.label}, {best.probability:.0%}", size))
     return shown

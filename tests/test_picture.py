@@ -29,7 +29,6 @@ from PIL import Image, ImageCms
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
 from tactic_codec.picture import (
     ImageWarning,
-    as_pixels,
     format_of,
     load,
     load_labels,
@@ -221,7 +220,7 @@ def palette_with_alpha() -> Image.Image:
     ],
 )
 def test_modes(image: Image.Image, expected: tuple[int, int, int]) -> None:
-    pixels = as_pixels(image)
+    pixels = load(image)
     assert pixels.dtype == np.uint8 and pixels.shape == (1, 1, 3)
     # Lab in 8 bits comes near to red and not onto it, the dark channels being stretched most.
     tolerance = 6 if image.mode == "LAB" else 0
@@ -287,8 +286,8 @@ def test_lab_tiff() -> None:
 
 def test_a_pillow_image_is_copied() -> None:
     image = Image.fromarray(PICTURE)
-    as_pixels(image)[:] = 0
-    np.testing.assert_array_equal(as_pixels(image), PICTURE)
+    load(image)[:] = 0
+    np.testing.assert_array_equal(load(image), PICTURE)
 
 
 # --- Orientation ----------------------------------------------------------------------------------
@@ -333,7 +332,7 @@ def test_orientation(
 
 def test_orientation_of_a_picture_opened_elsewhere() -> None:
     with Image.open(io.BytesIO(encode(PICTURE, "PNG", exif=exif(6)))) as image:
-        np.testing.assert_array_equal(as_pixels(image), UPRIGHT[6](PICTURE))
+        np.testing.assert_array_equal(load(image), UPRIGHT[6](PICTURE))
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -453,7 +452,7 @@ SWAPPED = {b"rXYZ": GREEN, b"gXYZ": RED, b"bXYZ": BLUE, **CURVES}
 )
 def test_profiles(image: Image.Image, profile: bytes, expected: tuple[int, int, int]) -> None:
     image.info["icc_profile"] = profile
-    assert largest_error(as_pixels(image), np.array([[expected]], np.uint8)) <= 1
+    assert largest_error(load(image), np.array([[expected]], np.uint8)) <= 1
 
 
 @pytest.mark.parametrize(
@@ -469,7 +468,7 @@ def test_profiles(image: Image.Image, profile: bytes, expected: tuple[int, int, 
 )
 def test_unusable_profile_costs_a_warning_and_not_the_picture(mode: str, profile: bytes) -> None:
     image = Image.fromarray(PICTURE).convert(mode)
-    plain = as_pixels(image)
+    plain = load(image)
     with pytest.warns(ImageWarning, match="colour profile cannot be used"):
         pixels = load(encode(image, "TIFF", icc_profile=profile))
     np.testing.assert_array_equal(pixels, plain)
@@ -620,7 +619,7 @@ def test_files_without_pixels(data: bytes) -> None:
 
 def test_image_without_pixels() -> None:
     with pytest.raises(UnsupportedImage, match="0 x 5 pixels: at least 1 x 1"):
-        as_pixels(Image.new("RGB", (0, 5)))
+        load(Image.new("RGB", (0, 5)))
 
 
 # --- Damage ---------------------------------------------------------------------------------------
@@ -668,7 +667,7 @@ def test_half_a_file_is_called_damaged(format: str) -> None:
 
 def test_lazily_opened_damage_is_translated_too() -> None:
     with Image.open(io.BytesIO(encode(NOISE, "JPEG")[:3000])) as image, pytest.raises(DamagedImage):
-        as_pixels(image)
+        load(image)
 
 
 @pytest.mark.parametrize(
@@ -687,7 +686,7 @@ def test_whatever_pillow_raises(error: Exception, monkeypatch: pytest.MonkeyPatc
     image = Image.new("RGB", (1, 1))
     monkeypatch.setattr(Image.Image, "load", raise_it)
     with pytest.raises(DamagedImage, match=type(error).__name__) as caught:
-        as_pixels(image)
+        load(image)
     assert caught.value.__cause__ is error
 
 
@@ -698,7 +697,7 @@ def test_out_of_memory_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     image = Image.new("RGB", (1, 1))
     monkeypatch.setattr(Image.Image, "load", raise_it)
     with pytest.raises(LimitExceeded, match="memory"):
-        as_pixels(image)
+        load(image)
 
 
 def jpeg_xl_and_heif() -> list[bytes]:
@@ -810,7 +809,7 @@ def test_jpeg_is_close() -> None:
 def test_to_pillow() -> None:
     image = to_pillow(PICTURE)
     assert (image.mode, image.size) == ("RGB", (30, 20))
-    np.testing.assert_array_equal(as_pixels(image), PICTURE)
+    np.testing.assert_array_equal(load(image), PICTURE)
 
 
 @pytest.mark.parametrize(

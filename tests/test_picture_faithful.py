@@ -16,7 +16,7 @@ from PIL import Image
 from test_picture import NOISE, PICTURE, UPRIGHT, encode, exif, largest_error, png_chunk
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
-from tactic_codec.picture import ImageWarning, Pixels, as_pixels, load, load_labels, profiles
+from tactic_codec.picture import ImageWarning, Pixels, load, load_labels, profiles
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -427,7 +427,7 @@ def test_pgm_and_ppm_of_any_depth(magic: str, top: int) -> None:
         (pam("RGB", 3, 70000, PICTURE), DamagedImage, "largest value is 70000"),
         (pam("RGB", 3, 255, PICTURE)[:-1], DamagedImage, "bytes of pixels"),
         (b"P7\nWIDTH 1\n", DamagedImage, "header is cut"),
-        (b"P7\n" + b"#\n" * 9999, DamagedImage, "header does not end"),
+        (b"P7\n" + b"#\n" * 9999, DamagedImage, "header of this PNM is damaged"),
         (b"P7\nWIDTH 99999\nHEIGHT 99999\nDEPTH 4\nMAXVAL 65535\nENDHDR\n", LimitExceeded, "limit"),
         (b"P6 " + b" " * 5000, DamagedImage, "header"),
     ],
@@ -500,7 +500,7 @@ def test_gama_of_grey_and_of_palettes(row: bytes) -> None:
 
 def test_gama_of_a_picture_opened_elsewhere() -> None:
     with Image.open(io.BytesIO(png(8, 0, b"\x37\x37", gama(1)))) as image:
-        assert as_pixels(image)[0, 0].tolist() == [128, 128, 128]
+        assert load(image)[0, 0].tolist() == [128, 128, 128]
 
 
 AVIF = encode(Image.new("RGB", (32, 32), (200, 60, 60)), "AVIF", quality=100, subsampling="4:4:4")

@@ -15,7 +15,6 @@ from tactic_codec.container import parse
 from tactic_codec.errors import NotATacFile, Truncated, UnsupportedImage
 from tactic_codec.picture import (
     ImageWarning,
-    as_pixels,
     colour_of,
     kind_of,
     load,
@@ -42,41 +41,41 @@ def test_files_in_every_form(path: Path) -> None:
 
     forms = [str(path), path, Like(), PNG, bytearray(PNG), memoryview(PNG), io.BytesIO(PNG)]
     for form in forms:
-        np.testing.assert_array_equal(as_pixels(form), PICTURE)
+        np.testing.assert_array_equal(load(form), PICTURE)
     with path.open("rb") as file:
-        np.testing.assert_array_equal(as_pixels(file), PICTURE)
+        np.testing.assert_array_equal(load(file), PICTURE)
     with path.open("rb", buffering=0) as file:
-        np.testing.assert_array_equal(as_pixels(file), PICTURE)
+        np.testing.assert_array_equal(load(file), PICTURE)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
 def test_pillow_images(mode: str) -> None:
     image = Image.new(mode, (3, 2))
-    assert as_pixels(image).shape == (2, 3, 3)
+    assert load(image).shape == (2, 3, 3)
 
 
 def test_arrays() -> None:
-    assert as_pixels(PICTURE) is PICTURE
+    assert load(PICTURE) is PICTURE
     grey = PICTURE[..., 0]
     thrice = np.stack([grey] * 3, -1)
-    np.testing.assert_array_equal(as_pixels(grey), thrice)
-    np.testing.assert_array_equal(as_pixels(grey[..., np.newaxis]), thrice)
-    np.testing.assert_array_equal(as_pixels(PICTURE.astype(np.uint16) * 257), PICTURE)
+    np.testing.assert_array_equal(load(grey), thrice)
+    np.testing.assert_array_equal(load(grey[..., np.newaxis]), thrice)
+    np.testing.assert_array_equal(load(PICTURE.astype(np.uint16) * 257), PICTURE)
     for kind in (np.float16, np.float32, np.float64):
-        np.testing.assert_array_equal(as_pixels((PICTURE / 255).astype(kind)), PICTURE)
-    np.testing.assert_array_equal(as_pixels(PICTURE[::-1, ::2]), PICTURE[::-1, ::2])
+        np.testing.assert_array_equal(load((PICTURE / 255).astype(kind)), PICTURE)
+    np.testing.assert_array_equal(load(PICTURE[::-1, ::2]), PICTURE[::-1, ::2])
 
 
 def test_a_tensor_that_is_learned_with() -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(PICTURE / np.float32(255)).requires_grad_()
-    np.testing.assert_array_equal(as_pixels(tensor), PICTURE)
+    np.testing.assert_array_equal(load(tensor), PICTURE)
 
 
 @pytest.mark.parametrize("highest", [100, 4095])
 def test_an_array_of_16_bits_of_which_few_are_used(highest: int) -> None:
     with pytest.warns(ImageWarning, match=f"brightest sample is {highest} of 65535"):
-        as_pixels(np.full((2, 2, 3), highest, np.uint16))
+        load(np.full((2, 2, 3), highest, np.uint16))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
@@ -85,8 +84,8 @@ def test_alpha_of_arrays_is_laid_on_the_background(kind: Any) -> None:
     rgba[0, 1] = (1, 2, 3, 255)
     values = rgba / np.float32(255) if kind is np.float32 else rgba.astype(kind)
     values = values * 257 if kind is np.uint16 else values
-    assert as_pixels(values).tolist() == [[[255] * 3, [1, 2, 3]]]
-    assert as_pixels(values, background="#102030").tolist() == [[[16, 32, 48], [1, 2, 3]]]
+    assert load(values).tolist() == [[[255] * 3, [1, 2, 3]]]
+    assert load(values, background="#102030").tolist() == [[[16, 32, 48], [1, 2, 3]]]
 
 
 def test_what_says_that_it_is_an_array() -> None:
@@ -94,7 +93,7 @@ def test_what_says_that_it_is_an_array() -> None:
         def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
             return PICTURE
 
-    np.testing.assert_array_equal(as_pixels(Tensor()), PICTURE)
+    np.testing.assert_array_equal(load(Tensor()), PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ def test_what_says_that_it_is_an_array() -> None:
 )  # fmt: skip
 def test_what_is_not_taken(picture: Any, error: type[Exception], found: str) -> None:
     with pytest.raises(error, match=found):
-        as_pixels(picture)
+        load(picture)
 
 
 def test_the_codec_takes_them_all(path: Path) -> None:
@@ -151,7 +150,7 @@ def test_colours(name: Any, expected: tuple[int, int, int]) -> None:
     assert colour_of(name) == expected
     logo = Image.new("RGBA", (1, 1), (255, 255, 255, 0))
     assert load(encode(logo, "PNG"), background=name).tolist() == [[list(expected)]]
-    assert as_pixels(logo, background=name).tolist() == [[list(expected)]]
+    assert load(logo, background=name).tolist() == [[list(expected)]]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +158,7 @@ def test_colours(name: Any, expected: tuple[int, int, int]) -> None:
     ["", "gray77", "#12345", "#11223344", (1, 2), (1, 2, 256), (0.5, 0.5, 0.5), (1, 2, 3, 4)],
 )
 def test_what_is_no_colour_is_refused_before_anything_is_read(name: Any) -> None:
-    for read in (load, as_pixels):
+    for read in (load, load):
         with pytest.raises(ValueError, match="is no opaque colour: a name as 'grey', '#808080'"):
             read(Path("/absent.png"), background=name)
 
@@ -218,15 +217,15 @@ def test_a_file_that_stands_at_its_end_is_told_from_an_empty_one() -> None:
     stream = io.BytesIO(PNG)
     stream.read()
     with pytest.raises(UnsupportedImage, match=r"at its end .*seek\(0\)"):
-        as_pixels(stream)
+        load(stream)
     with pytest.raises(Truncated, match=r"at its end .*seek\(0\)"):
         load_model(TINY).decompress(stream)
     with pytest.raises(UnsupportedImage, match="empty"):
-        as_pixels(io.BytesIO())
+        load(io.BytesIO())
 
 
 def test_an_address_is_named_whole() -> None:
-    for use in (as_pixels, load_model(TINY).decompress):
+    for use in (load, load_model(TINY).decompress):
         with pytest.raises(FileNotFoundError, match="addresses are not opened") as caught:
             use("http://example.org/a.jpg")
         assert caught.value.filename == "http://example.org/a.jpg"
@@ -234,7 +233,7 @@ def test_an_address_is_named_whole() -> None:
 
 def test_a_mask_is_scaled_to_what_is_seen() -> None:
     with pytest.raises(TypeError, match=r"\.astype\(numpy\.uint8\) \* 255"):
-        as_pixels(np.ones((4, 4), bool))
+        load(np.ones((4, 4), bool))
 
 
 def test_what_is_no_frame_is_named() -> None:

@@ -6,19 +6,17 @@ Every picture becomes an array ``uint8 [height, width, 3]`` of sRGB values, upri
         ─ 8 bits: colours (grey, RGB, CMYK or Lab) and alpha ─ what the file says of its colours
         ─ alpha over the background ─ EXIF orientation ─ array
 
-    sources    `as_pixels`, the door: files, Pillow images and arrays alike
     formats    a row for each format, and what else some bytes may begin
-    reading    one file to a Pillow image, within bounds
-    jpeg, png, webp, tiff, boxes, rasters
+    reading    the door: files, Pillow images and arrays alike, within bounds; label maps
+    jpeg, png, webp, tiff, isobmff, rasters
                where files end, damage, and what Pillow keeps to itself
     window     what is held while a format is followed to its end
     plugins    Pillow's plugins, its warnings and exceptions
-    modes      Pillow's modes, depths, alpha and orientation
-    colour     to sRGB; profiles are made of colours that are told in numbers
+    modes      Pillow's modes, depths, alpha and orientation; colours to sRGB
+    profiles   of colours that are told in numbers
     scaling    for the networks that read pictures
-    labels     label maps
     drawing    outlines with titles
-    writing    files
+    writing    files, label maps too
 
 A plugin is called directly instead of through ``Image.open``. That imports one plugin instead of
 all, keeps formats off the path that nobody asked for (EPS would start Ghostscript), and puts the
@@ -47,10 +45,11 @@ from tactic_codec.picture.forms import Pixels as Pixels
 from tactic_codec.picture.forms import Plane as Plane
 from tactic_codec.picture.forms import Scaled as Scaled
 from tactic_codec.picture.forms import colour_of as colour_of
-from tactic_codec.picture.labels import load_labels as load_labels
-from tactic_codec.picture.labels import save_labels as save_labels
+from tactic_codec.picture.reading import Picture as Picture
 from tactic_codec.picture.reading import at_end as at_end
 from tactic_codec.picture.reading import load as load
+from tactic_codec.picture.reading import load_labels as load_labels
+from tactic_codec.picture.reading import path_of as path_of
 from tactic_codec.picture.reading import read as read
 from tactic_codec.picture.scaling import WHOLE as WHOLE
 from tactic_codec.picture.scaling import Shrink as Shrink
@@ -61,10 +60,9 @@ from tactic_codec.picture.scaling import resize_plane as resize_plane
 from tactic_codec.picture.scaling import scaled as scaled
 from tactic_codec.picture.scaling import scaled_size as scaled_size
 from tactic_codec.picture.scaling import square as square
-from tactic_codec.picture.sources import Picture as Picture
-from tactic_codec.picture.sources import as_pixels as as_pixels
-from tactic_codec.picture.sources import as_scaled as as_scaled
-from tactic_codec.picture.sources import path_of as path_of
 from tactic_codec.picture.writing import format_of as format_of
 from tactic_codec.picture.writing import save as save
+from tactic_codec.picture.writing import save_labels as save_labels
 from tactic_codec.picture.writing import to_pillow as to_pillow
+
+as_scaled = read

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from tactic_codec.errors import NotATacFile, UnsupportedImage
-from tactic_codec.picture import boxes, jpeg, png, rasters, tiff, webp
+from tactic_codec.picture import isobmff, jpeg, png, rasters, tiff, webp
 from tactic_codec.picture.window import Window
 
 
@@ -49,7 +49,7 @@ _FORMATS = (
            ".webp", webp.end, lambda head: rb"RIFF....WEBPVP8", mended=webp.mended),
     Format("AVIF", rb"....ftyp(?:avi[fs]|m(?:if1|sf1|iaf).{4,44}?avi[fs])",
            "PIL.AvifImagePlugin", "AvifImageFile", ".avif", None,
-           lambda head: rb"\0\0.{2}ftyp(?=avi[fs])", boxes.of_avif, boxes.mended_avif),
+           lambda head: rb"\0\0.{2}ftyp(?=avi[fs])", isobmff.of_avif, isobmff.mended_avif),
     Format("GIF", rb"GIF8[79]a", "PIL.GifImagePlugin", "GifImageFile",
            ".gif", None, lambda head: rb"GIF8[79]a"),
     Format("TIFF", rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", "TiffImageFile",
@@ -63,14 +63,14 @@ _FORMATS = (
            "", rasters.end, lambda head: re.escape(head[:8])),
     Format("JPEG 2000", rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
            "PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile", ".jp2 .j2k .jpx", None,
-           lambda head: rb"\0\0\0\x0cjP  \r\n\x87\n", boxes.of_jpeg_2000),
+           lambda head: rb"\0\0\0\x0cjP  \r\n\x87\n", isobmff.of_jpeg_2000),
     Format("QOI", rb"qoif", "PIL.QoiImagePlugin", "QoiImageFile",
            ".qoi", None, lambda head: rb"qoif.{8}[\3\4][\0\1]"),
     Format("HEIF", rb"....ftyp(?:hei|hev|mif|msf)", "pillow_heif", "HeifImageFile",
            ".heic .heif .hif"),
     Format("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
            "pillow_jxl.JpegXLImagePlugin", "JXLImageFile", ".jxl",
-           examine=boxes.of_jpeg_xl),
+           examine=isobmff.of_jpeg_xl),
 )  # fmt: skip
 
 SUFFIXES = tuple(
@@ -130,12 +130,18 @@ _PICTURE, _STRANGER = (
 HEAD_BYTES = 256  # enough for every pattern above
 
 
+def format_at(head: bytes) -> Format | None:
+    """The format that ``head``, the first bytes of a file, belongs to, or None."""
+    picture = _PICTURE.match(head)
+    return _FORMATS[picture.lastindex - 1] if picture and picture.lastindex else None
+
+
 def find_format(head: bytes) -> Format:
-    """The format that ``head``, the first bytes of a file, belongs to."""
+    """Return what `format_at` does; UnsupportedImage says what it is instead."""
     if not head:
         raise UnsupportedImage("the file is empty (0 bytes): a picture was expected")
-    if (picture := _PICTURE.match(head)) and picture.lastindex:
-        return _FORMATS[picture.lastindex - 1]
+    if form := format_at(head):
+        return form
     found = kind_of(head) or f"an unknown kind of file (it begins with {head[:8].hex(' ')})"
     if found == _TAC:
         raise UnsupportedImage(
@@ -157,9 +163,8 @@ def kind_of(head: bytes) -> str | None:
     A kind that can be compressed ends in "picture": "a JPEG picture", "an AVIF picture", but "a PDF
     document". The first 256 bytes are enough; fewer may be all that there are.
     """
-    if (picture := _PICTURE.match(head)) and picture.lastindex:
-        name = _FORMATS[picture.lastindex - 1].name
-        return f"{'an' if name == 'AVIF' else 'a'} {name} picture"
+    if form := format_at(head):
+        return f"{'an' if form.name == 'AVIF' else 'a'} {form.name} picture"
     stranger = _STRANGER.match(head)
     return _STRANGERS[stranger.lastindex - 1][0] if stranger and stranger.lastindex else None
 

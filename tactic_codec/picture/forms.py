@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tactic_codec.errors import LimitExceeded, UnsupportedImage
+
 Pixels = npt.NDArray[np.uint8]
 """A picture as the codec sees it: uint8 [height, width, 3], sRGB."""
 
@@ -38,17 +40,33 @@ class ImageWarning(UserWarning):
     """The picture is read, but not everything that its file holds."""
 
 
+def warn(what: str) -> None:
+    """Warn of something that is said of a picture."""
+    warnings.warn(what, ImageWarning, stacklevel=3)
+
+
+def refuse_size(width: int, height: int, max_pixels: int | None = None) -> None:
+    """Raise LimitExceeded for more than ``max_pixels``, UnsupportedImage for none at all."""
+    if 0 in (width, height):
+        raise UnsupportedImage(
+            f"the picture has {width} x {height} pixels: at least 1 x 1 was expected"
+        )
+    if max_pixels is not None and width * height > max_pixels:
+        raise LimitExceeded(
+            f"the picture has {width} x {height} = {width * height} pixels, more than the limit of"
+            f" {max_pixels}: scale it down or raise the limit"
+        )
+
+
 def warn_of_darkness(highest: int, top: int) -> None:
     """Warn of samples that use so little of the range of their type that nothing is to be seen.
 
     Cameras and instruments of 10 to 13 bits often store what they measure in 16.
     """
     if 0 < highest <= top // 8:
-        warnings.warn(
+        warn(
             f"the brightest sample is {highest} of {top}: the picture looks black or very dark;"
-            " scale its values to the whole range first",
-            ImageWarning,
-            stacklevel=3,
+            " scale its values to the whole range first"
         )
 
 

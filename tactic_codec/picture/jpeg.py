@@ -1,6 +1,5 @@
 """JPEG: its segments, its end, what its own indices count as its parts, and what it lacks."""
 
-import io
 import re
 import struct
 from collections import deque
@@ -86,13 +85,11 @@ def parts(window: Window, length: int) -> list[tuple[int, int]]:
         if marker == _SOS:
             break
         if marker == _APP2 and body.startswith(b"MPF\0"):
-            index = tiff.Directories(Window(io.BytesIO(body[4:])))
-            for tags in as_far_as_whole(index.walk()):
-                entries = bytes(tags.get(tiff.MP_ENTRIES, ()))
-                form = index.order + "IIIHH"
-                for _, size, offset, *_ in struct.iter_unpack(
-                    form, entries[16 : len(entries) & ~15]
-                ):
+            form = tiff.order_of(body[4:]) + "IIIHH"
+            for tags, _ in as_far_as_whole(tiff.directories, body[4:]):
+                entries = bytes(value & 0xFF for value in tags.get(tiff.MP_ENTRIES, ()))
+                others = entries[16 : len(entries) & ~15]  # the first is the picture's own
+                for _, size, offset, *_ in struct.iter_unpack(form, others):
                     listed.append((at + 8 + offset, size))
         elif marker == _APP1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             place = length
@@ -117,7 +114,7 @@ def lacking(data: bytes) -> tuple[str, bytes]:
         What is missing for certain, or "". And a file that shows something else than ``data`` if
         the last pixels are missing, or b"" where that is no question.
     """
-    found = [*as_far_as_whole(segments(Window(io.BytesIO(data))))]
+    found = [*as_far_as_whole(segments, data)]
     if not found or found[-1][0] != _EOI:
         return "", b""
     restarts = list[int]()
@@ -138,7 +135,7 @@ def _has_all_scans(data: bytes) -> bool:
     One that is cut between two scans looks whole otherwise: what is missing is taken for zeros.
     """
     missing = dict[tuple[int, int], int]()
-    for marker, at, to in as_far_as_whole(segments(Window(io.BytesIO(data)))):
+    for marker, at, to in as_far_as_whole(segments, data):
         body = data[at + 4 : to]
         if marker in _FRAMES:
             missing = {(component, k): 14 for component in body[6::3] for k in range(64)}

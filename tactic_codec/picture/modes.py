@@ -1,22 +1,16 @@
 """A Pillow image of any mode as the one array that the codec knows."""
 
-import warnings
+import io
+import struct
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
-from tactic_codec.picture import tiff
-from tactic_codec.picture.colour import to_srgb
-from tactic_codec.picture.forms import (
-    WHITE,
-    Colour,
-    ImageWarning,
-    Scaled,
-    colour_of,
-    warn_of_darkness,
-)
+from tactic_codec.picture import forms, tiff
+from tactic_codec.picture.forms import Colour, Scaled
 from tactic_codec.picture.plugins import translated
 from tactic_codec.picture.scaling import WHOLE, Shrink, resized
 
@@ -24,16 +18,8 @@ OWN_SIZE = (-1, -1)
 """Of an image that was read at a fraction of its size, in its info; no file has such a key."""
 
 
-def refuse_empty(width: int, height: int) -> None:
-    """Raise UnsupportedImage for an image without pixels."""
-    if 0 in (width, height):
-        raise UnsupportedImage(
-            f"the picture has {width} x {height} pixels: at least 1 x 1 was expected"
-        )
-
-
 def from_pillow(
-    image: Image.Image, *, background: str | Colour = WHITE, shrink: Shrink = WHOLE
+    image: Image.Image, *, background: str | Colour = "white", shrink: Shrink = WHOLE
 ) -> Scaled:
     """Turn a Pillow image of any mode into the codec's array.
 
@@ -59,8 +45,8 @@ def from_pillow(
         ImageWarning: what is said of the colours or the EXIF data cannot be used; samples of 16
             bits are so small that the picture looks black.
     """
-    behind = colour_of(background)
-    refuse_empty(*image.size)
+    behind = forms.colour_of(background)
+    forms.refuse_size(*image.size)
     with translated("the picture"):
         image.load()
         width, height = image.info.get(OWN_SIZE, image.size)
@@ -68,16 +54,21 @@ def from_pillow(
         colours, alpha = _split(image)
         if alpha is None:  # else colours would mix with those that nobody sees
             colours = resized(colours, size)
-        picture = to_srgb(colours, _colour_info(image))
+        picture = _to_srgb(colours, _colour_info(image))
         if alpha is not None:
             canvas = Image.new("RGB", picture.size, behind)
             canvas.paste(picture, mask=alpha)
             picture = resized(canvas, size)
-        turn = _TURNS.get(_orientation(image))
-        if turn in _SIDEWAYS:
+        orientation = _orientation(image)
+        if orientation != 1:
+            from PIL import ImageOps  # few pictures need it
+
+            picture.info = {}
+            picture.getexif()[_ORIENTATION] = orientation
+            ImageOps.exif_transpose(picture, in_place=True)
+        if orientation in _SIDEWAYS:
             width, height = height, width
-        pixels = np.array(picture if turn is None else picture.transpose(turn))
-        return Scaled(pixels, width, height)
+        return Scaled(np.array(picture), width, height)
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -125,7 +116,7 @@ def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | Non
         scaled = values * 255 if highest <= 1 else values
         grey = np.rint(255 - scaled if white_is_zero else scaled).astype(np.uint8)
     else:
-        warn_of_darkness(int(top - lowest if white_is_zero else highest), top)
+        forms.warn_of_darkness(int(top - lowest if white_is_zero else highest), top)
         light = values.astype(np.uint32)
         if white_is_zero:
             light = top - light
@@ -152,26 +143,108 @@ def _colour_info(image: Image.Image) -> dict[Any, Any]:
     return info
 
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, or 1, upright, where there is none to be read."""
     try:
-        orientation = image.getexif().get(0x0112)
+        orientation = image.getexif().get(_ORIENTATION)
     # Like the plugins, the EXIF parser raises anything; metadata must not cost us the picture.
     except Exception:
-        warnings.warn(
-            "the EXIF data is damaged: the picture is taken as upright", ImageWarning, stacklevel=3
-        )
+        forms.warn("the EXIF data is damaged: the picture is taken as upright")
         return 1
     return orientation if isinstance(orientation, int) else 1
+
+
+# --- To sRGB --------------------------------------------------------------------------------------
+
+# The names under which plain sRGB is embedded. Whole names: "sRGB linear" and "scRGB" are others.
+_SRGB_NAMES = frozenset(
+    ("sRGB", "sRGB IEC61966-2.1", "sRGB built-in", "sRGB2014", "c2")  # c2: the one on Facebook
+)
+
+_MODE_OF_SPACE = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
+
+
+def _to_srgb(colours: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
+    """Colours of mode L, RGB, CMYK or LAB as sRGB, by what their file says of them.
+
+    What counts first is an embedded profile, then numbers that stand for colours ("cicp", or what
+    pillow-heif calls "nclx_profile"), then PNG's sRGB, then its gAMA and cHRM. Only in PNG do
+    numbers count before a profile (PNG 3rd edition, 4.3): `reading` leaves that profile out.
+
+    Args:
+        colours: as `modes` splits them.
+        info: of the Pillow image; an "icc_profile" that is None was damaged.
+    """
+    try:
+        profile = None if colours.mode == "LAB" else _profile_of(info)
+        if profile or colours.mode == "LAB":
+            return _converted(colours, profile)
+        return colours.convert("RGB")
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        forms.warn(f"the colour profile cannot be used ({reason}): the colours are taken as sRGB")
+        return colours.convert("RGB")
+
+
+def _profile_of(info: Mapping[Any, Any]) -> bytes | None:
+    """The profile to convert by, or None for sRGB; ValueError for colours that nobody knows."""
+    if "icc_profile" in info and info["icc_profile"] != b"":
+        profile = info["icc_profile"]
+        if profile is None:
+            raise ValueError("the embedded profile is damaged")
+        return None if _profile_name(profile) in _SRGB_NAMES else profile
+    numbers = info.get("cicp") or info.get("nclx_profile")
+    by_gamma = "srgb" not in info and bool(info.keys() & {"gamma", "chromaticity"})
+    adobe = info.get("adobe_rgb", False)
+    if not (numbers or adobe or by_gamma):
+        return None
+
+    from tactic_codec.picture import profiles  # few pictures need it
+
+    if isinstance(numbers, dict):
+        numbers = (numbers["color_primaries"], numbers["transfer_characteristics"])
+    if numbers:
+        return profiles.of_cicp(*numbers[:2])
+    if adobe:
+        return profiles.of_gamma(profiles.ADOBE_GAMMA, profiles.ADOBE_RGB)
+    return profiles.of_gamma(info.get("gamma"), info.get("chromaticity"))
+
+
+def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert colours by a profile, which Lab needs not."""
+    from PIL import ImageCms  # few pictures need it
+
+    source: Any = io.BytesIO(profile) if profile else ImageCms.createProfile("LAB")
+    mode = _MODE_OF_SPACE.get(profile[16:20], "no known mode") if profile else "LAB"
+    # Grey pictures often carry the RGB profile of the program that saved them.
+    fitting = colours.convert("RGB") if (colours.mode, mode) == ("L", "RGB") else colours
+    if fitting.mode != mode:
+        raise ValueError(f"they are for {mode}, the picture is {fitting.mode}")
+    try:
+        target = ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(source, target, mode, "RGB").apply(fitting)
+    except ImageCms.PyCMSError as error:
+        raise ValueError(error) from error
+
+
+def _profile_name(profile: bytes) -> str:
+    """The description inside an ICC profile, or "" if there is none to be found.
+
+    Reading it by hand (ICC.1:2022, 7.3 and 10.15; ICC.1:2001, 6.5.17) spares most pictures the
+    import of ImageCms and a conversion from sRGB to sRGB.
+    """
+    count = int.from_bytes(profile[128:132], "big")
+    for entry in range(132, min(132 + 12 * count, len(profile) - 11), 12):
+        kind, offset, size = struct.unpack_from(">4sII", profile, entry)
+        tag = profile[offset : offset + size] if kind == b"desc" else b""
+        if tag[:4] == b"desc":
+            length = int.from_bytes(tag[8:12], "big")
+            return tag[12 : 12 + length].decode("ascii", "replace").rstrip("\0")
+        if tag[:4] == b"mluc":
+            length, start = int.from_bytes(tag[20:24], "big"), int.from_bytes(tag[24:28], "big")
+            return tag[start : start + length].decode("utf-16-be", "replace").rstrip("\0")
+    return ""

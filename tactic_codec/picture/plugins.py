@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -17,18 +17,13 @@ from tactic_codec.picture.formats import Format
 from tactic_codec.picture.forms import ImageWarning
 
 
-def plugin(module: str) -> Any:
-    """A format's module, imported when the format is first met."""
-    return importlib.import_module(module)
-
-
 @cache
 def _quiet_libtiff() -> None:
     """Keep libtiff from printing lines of its own, here and in the rest of the program.
 
     What it finds wrong with pixels Pillow raises as an error anyway.
     """
-    library = ctypes.CDLL(plugin("PIL._imaging").__file__)
+    library = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         with suppress(AttributeError):  # where Pillow was built with it inside
             getattr(library, name)(None)
@@ -37,7 +32,7 @@ def _quiet_libtiff() -> None:
 def begin(form: Format, stream: BinaryIO) -> Image.Image:
     """Read a picture's header and not yet its pixels."""
     try:
-        module = plugin(form.module)
+        module = importlib.import_module(form.module)
     except ImportError as error:
         remedy = "update Pillow"
         if not form.module.startswith("PIL."):

@@ -1,6 +1,5 @@
 """PNG: its chunks, its end, and damage that Pillow does not see."""
 
-import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -66,7 +65,7 @@ def examine(data: bytes) -> dict[Any, Any]:
     """
     said: dict[Any, Any] = {"bits": data[DEPTH]}
     pixels = False
-    for kind, at, to in as_far_as_whole(chunks(Window(io.BytesIO(data)))):
+    for kind, at, to in as_far_as_whole(chunks, data):
         pixels |= kind == b"IDAT"
         if kind == b"IDAT" and to + 4 <= len(data) and not _is_right(data, at, to):
             raise DamagedImage("a checksum of the PNG's pixels is wrong: fetch it again")
@@ -97,7 +96,7 @@ def finish(image: Image.Image, data: bytes) -> None:
 
 def mended(data: bytes) -> Iterator[tuple[bytes, ...]]:
     """Leave out ancillary chunks whose checksum is wrong, then all but those of the pixels."""
-    found = [*as_far_as_whole(chunks(Window(io.BytesIO(data))))]
+    found = [*as_far_as_whole(chunks, data)]
     for only_pixels in (False, True):
         kept = [
             data[at - 8 : to + 4]
@@ -121,7 +120,7 @@ def _has_all_rows(data: bytes) -> bool:
         columns, rows = -((x - width) // step_x), -((y - height) // step_y)
         missing += rows * (1 + (columns * bits + 7) // 8) if columns > 0 < rows else 0
     inflate = zlib.decompressobj()
-    for kind, at, to in as_far_as_whole(chunks(Window(io.BytesIO(data)))):
+    for kind, at, to in as_far_as_whole(chunks, data):
         rest = data[at:to] if kind == b"IDAT" else b""
         while rest and missing > 0:
             missing -= len(inflate.decompress(rest, _INFLATED_AT_ONCE))

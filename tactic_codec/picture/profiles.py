@@ -168,16 +168,8 @@ def _profile(chromaticities: Chromaticities, curve: Curve | None) -> bytes | Non
     for name, body in bodies.items():
         entries += name + struct.pack(">II", start + len(data), len(body))
         data += body
-    head = struct.pack(
-        ">I4sI4s4s4s12x4s28x",
-        start + len(data),
-        b"",
-        0x02400000,
-        b"mntr",
-        b"RGB ",
-        b"XYZ ",
-        b"acsp",
-    )
+    head = struct.pack(">I4xI", start + len(data), 0x02400000) + b"mntrRGB XYZ " + bytes(12)
+    head += b"acsp" + bytes(28)
     head += _xyz(_D50)[8:] + bytes(48)
     return head + struct.pack(">I", len(bodies)) + entries + data
 

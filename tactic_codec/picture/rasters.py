@@ -15,19 +15,15 @@ from tactic_codec.picture.forms import warn_of_darkness
 from tactic_codec.picture.window import Broken, Window
 
 _MODES = {
-    (b"", 1): "L",
-    (b"", 2): "LA",
-    (b"", 3): "RGB",
-    (b"", 4): "RGBA",
-    (b"BLACKANDWHITE", 1): "L",
-    (b"GRAYSCALE", 1): "L",
-    (b"BLACKANDWHITE_ALPHA", 2): "LA",
-    (b"GRAYSCALE_ALPHA", 2): "LA",
-    (b"RGB", 3): "RGB",
-    (b"RGB_ALPHA", 4): "RGBA",
-    (b"CMYK", 4): "CMYK",
+    b"RGB": "RGB",
+    b"RGB_ALPHA": "RGBA",
+    b"CMYK": "CMYK",
+    **{kind: "L" for kind in (b"GRAYSCALE", b"BLACKANDWHITE")},
+    **{kind: "LA" for kind in (b"GRAYSCALE_ALPHA", b"BLACKANDWHITE_ALPHA")},
 }
-"""By tuple type, which may be missing, and depth."""
+"""By tuple type."""
+_MODES_OF_DEPTH = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""Where no tuple type is told."""
 
 _HEADER_BYTES = 1 << 13
 _HEADER_BYTES_WITHOUT_COMMENTS = 1 << 7
@@ -81,7 +77,7 @@ def header(window: Window) -> Header:
     while not (found := (_PAM if pam else _PNM).match(data, 0, _HEADER_BYTES)):
         free = pam or b"#" in data[:_HEADER_BYTES_WITHOUT_COMMENTS]
         if len(data) >= (_HEADER_BYTES if free else _HEADER_BYTES_WITHOUT_COMMENTS):
-            raise Broken("the header does not end or is damaged", 2)
+            raise Broken("the header of this PNM is damaged", 2)
         window.need(len(data) + 1)
     magic = bytes(data[:2])
     if not pam:
@@ -128,18 +124,19 @@ class NetpbmFile(ImageFile.ImageFile):
     def _open(self) -> None:
         try:
             head = header(Window(cast(BinaryIO, self.fp)))
-        except EOFError:
-            raise SyntaxError("its header is cut") from None
+        except (Broken, EOFError) as error:
+            raise SyntaxError(str(error) or "its header is cut") from None
         self._size, self._maxval = (head.width, head.height), head.top
         if not 0 < self._maxval < 65536:
             raise SyntaxError(f"its largest value is {self._maxval}, not 1 to 65535")
-        if (head.kind, head.depth) not in _MODES:
+        mode = _MODES.get(head.kind) if head.kind else _MODES_OF_DEPTH.get(head.depth)
+        if not mode or Image.getmodebands(mode) != head.depth:
             name = head.kind.decode("ascii", "replace")
             raise UnsupportedImage(
                 f"the PAM picture has tuples of type {name!r} and depth {head.depth}: grey, RGB or"
                 " CMYK was expected, of depth 1 to 4"
             )
-        self._mode = _MODES[head.kind, head.depth]
+        self._mode = mode
         # The first is for Pillow, which takes an image without tiles for one without a file.
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), head.start, None)]
 

@@ -1,6 +1,6 @@
 """Scale and cut pictures and planes, for the networks that read them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +29,10 @@ def square(pixels: Pixels, size: int) -> Pixels:
         uint8 [size, size, 3]; the picture itself where it has this size already.
     """
     height, width, _ = pixels.shape
-    if height == width == size:
-        return pixels
     short = min(height, width)
     left, top = (width - short) / 2, (height - short) / 2
     box = (left, top, left + short, top + short)
-    scaled = to_pillow(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(scaled)
+    return _resized(pixels, size, size, Image.Resampling.BICUBIC, box)
 
 
 def scaled_size(height: int, width: int, longer: int) -> tuple[int, int]:
@@ -56,9 +53,7 @@ def scaled(pixels: Pixels, longer: int) -> Pixels:
     """
     height, width, _ = pixels.shape
     rows, columns = scaled_size(height, width, longer)
-    if (rows, columns) == (height, width):
-        return pixels
-    return np.asarray(to_pillow(pixels).resize((columns, rows), Image.Resampling.BICUBIC))
+    return _resized(pixels, columns, rows, Image.Resampling.BICUBIC)
 
 
 class Shrink(NamedTuple):
@@ -107,17 +102,12 @@ def enlarged(pixels: Pixels, width: int, height: int) -> Pixels:
     Returns:
         uint8 [height, width, 3]; the picture itself where it has this size.
     """
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.asarray(to_pillow(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    return _resized(pixels, width, height, Image.Resampling.BILINEAR)
 
 
 def nearest(labels: LabelMap, width: int, height: int) -> LabelMap:
     """Bring a label map to a size: each pixel gets the value of the nearest one."""
-    if labels.shape == (height, width):
-        return labels
-    image = Image.fromarray(labels)
-    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
+    return _resized(labels, width, height, Image.Resampling.NEAREST)
 
 
 def resize_plane(plane: Plane, height: int, width: int, box: tuple[float, float]) -> Plane:
@@ -133,9 +123,18 @@ def resize_plane(plane: Plane, height: int, width: int, box: tuple[float, float]
     Returns:
         float32 [height, width], not to be written to; the plane itself where it has this size.
     """
-    if plane.shape == (height, width) == box:
-        return plane
     rows, columns = box
-    area = (0, 0, columns, rows)
-    image = Image.fromarray(plane)
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=area))
+    return _resized(plane, width, height, Image.Resampling.BILINEAR, (0, 0, columns, rows))
+
+
+def _resized(
+    array: npt.NDArray[Any],
+    width: int,
+    height: int,
+    method: Image.Resampling,
+    box: tuple[float, float, float, float] | None = None,
+) -> npt.NDArray[Any]:
+    """Scale what lies in a box, by default all; the array itself where nothing changes."""
+    if array.shape[:2] == (height, width) and box in (None, (0, 0, width, height)):
+        return array
+    return np.asarray(Image.fromarray(array).resize((width, height), method, box=box))

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
-from tactic_codec.picture import boxes, jpeg, y4m
-from tactic_codec.picture.formats import HEAD_BYTES, Format, find_format, kind_of
-from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, WHITE, Colour, Scaled
-from tactic_codec.picture.reading import bytes_of, read, refuse_size
+from tactic_codec.picture import isobmff, jpeg, y4m
+from tactic_codec.picture.formats import HEAD_BYTES, Format, find_format, format_at, kind_of
+from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, Colour, Scaled, refuse_size
+from tactic_codec.picture.reading import bytes_of, read
 from tactic_codec.picture.scaling import WHOLE, Shrink
 from tactic_codec.picture.window import START_BYTES, Begins, Broken, Window
 
@@ -71,20 +71,18 @@ class Found:
     def read(
         self,
         max_pixels: int = DEFAULT_MAX_PIXELS,
-        background: str | Colour = WHITE,
+        background: str | Colour = "white",
         shrink: Shrink = WHOLE,
     ) -> Scaled:
         """Decode it; arguments, result and errors are those of `reading.read`."""
         if self.problem and not self.data:
             raise self.problem
         if self.header:
-            refuse_size(max_pixels, self.header.width, self.header.height)
+            refuse_size(self.header.width, self.header.height, max_pixels)
             pixels = self.header.pixels(self.data)
             return shrink.of(Scaled(pixels, self.header.width, self.header.height))
         try:
-            return read(
-                bytes(self.data), max_pixels=max_pixels, background=background, shrink=shrink
-            )
+            return read(self.data, max_pixels=max_pixels, background=background, shrink=shrink)
         except DamagedImage as error:
             raise self.problem or error from error
 
@@ -109,7 +107,7 @@ def several(stream: BinaryIO) -> bool:
     """Whether a second picture follows the first one, which tells its own end."""
     found = pictures(stream)
     first = next(found)
-    if first.problem or not (form := _format(bytes(first.data[:HEAD_BYTES]))) or not form.end:
+    if first.problem or not (form := format_at(bytes(first.data[:HEAD_BYTES]))) or not form.end:
         return False
     return any(not other.problem and other.data for other in found)
 
@@ -134,14 +132,6 @@ _BLANK_LINE = re.compile(rb"\r?\n")
 _NO_TEXT = re.compile(rb"[^\t\r\n\x20-\x7e]")
 _CHUNKED = re.compile(rb"^transfer-encoding:[^\n]*\bchunked\b", re.IGNORECASE | re.MULTILINE)
 _LENGTH = re.compile(rb"^content-length:\s*(\d{1,12})\s*$", re.IGNORECASE | re.MULTILINE)
-
-
-def _format(head: bytes) -> Format | None:
-    """The format of the picture that some bytes begin, or None."""
-    try:
-        return find_format(head)
-    except UnsupportedImage:
-        return None
 
 
 class _GivenUp(Exception):
@@ -201,7 +191,7 @@ class _Splitter:
             yield from self._film_header()
         elif head.startswith((b"--", b"HTTP/")):
             yield from self._lines()
-        elif form := _format(head):
+        elif form := format_at(head):
             yield from self._picture(form)
         else:
             yield from self._stranger()
@@ -306,7 +296,7 @@ class _Splitter:
         window.more(length + 2 * START_BYTES)
         rest = bytes(window.data[length : length + 2 * START_BYTES])
         rest = re.sub(rb"^[\0\s]*(\xff+(?=\xff))?", b"", rest)[:64]
-        return bool(rest) and not _format(rest) and not _LEADS_TO_PICTURES.match(rest)
+        return bool(rest) and not format_at(rest) and not _LEADS_TO_PICTURES.match(rest)
 
     def _whole(self, form: Format, length: int) -> Found:
         """Give out a picture."""
@@ -416,7 +406,7 @@ class _Splitter:
             self._part_bytes = None
             return
         while film and window.more(16):
-            size = boxes.film_box(bytes(window.data[:16]))
+            size = isobmff.film_box(bytes(window.data[:16]))
             if not 0 < size <= self._max_bytes:
                 break
             self._skip(size)

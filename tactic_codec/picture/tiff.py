@@ -24,64 +24,57 @@ _BYTES = {5: 8, 10: 8, 11: 4, 12: 8}
 """Of a value of the other types."""
 
 
-class Directories:
-    """The directories of a TIFF (TIFF 6.0, 2; BigTIFF, too), or of an index that is made like one.
+def directories(window: Window) -> Iterator[tuple[dict[int, tuple[int, ...]], int]]:
+    """Follow the directories of a TIFF (TIFF 6.0, 2; BigTIFF, too), or of an index made like one.
 
-    Attributes:
-        order: of bytes, as `struct` has it.
-        end: behind the last byte that the directories walked so far name.
+    Yields:
+        Of each directory the values that are of use here, by tag, and the end of the last byte
+        that the directories up to this one name.
     """
+    window.need(16)
+    data, order = window.data, order_of(window.data)
+    big = data[2:4].strip(b"\0") == b"+"
+    word, word_form, count_form = (8, "Q", "Q") if big else (4, "I", "H")
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self.order = "<"
-        self.end = 16
+    def number(at: int, form: str) -> int:
+        window.need(at + struct.calcsize(form))
+        return int(struct.unpack_from(order + form, data, at)[0])
 
-    def walk(self) -> Iterator[dict[int, tuple[int, ...]]]:
-        """Yield the values that are of use here, by tag, of one directory after the other."""
-        self._window.need(16)
-        data = self._window.data
-        self.order = "<" if data[:1] == b"I" else ">"
-        big = data[2:4].strip(b"\0") == b"+"
-        word, word_form, count_form = (8, "Q", "Q") if big else (4, "I", "H")
+    end, spent, seen, ahead = 16, 0, {0}, [number(word, word_form)]
+    while ahead:
+        if (at := ahead.pop()) in seen:
+            continue
+        seen.add(at)
+        first, step = at + struct.calcsize(count_form), 4 + 2 * word
+        stop = first + number(at, count_form) * step
+        ahead.append(number(stop, word_form))
+        end = max(end, stop + word)
+        values = dict[int, tuple[int, ...]]()
+        for entry in range(first, stop, step):
+            tag, kind, count = struct.unpack_from(f"{order}HH{word_form}", data, entry)
+            letter = _FORMS.get(kind)
+            size = struct.calcsize(letter) if letter else _BYTES.get(kind, 0)
+            place = entry + 4 + word
+            if size * count > word:
+                place = number(place, word_form)
+                window.need(place + size * count)
+                end = max(end, place + size * count)
+            spent += count if tag in _READ else 1
+            if spent > end:  # each takes a byte or more
+                raise Broken("the directories of this TIFF lie one over the other", end)
+            if tag in _READ and letter:
+                values[tag] = struct.unpack_from(f"{order}{count}{letter}", data, place)
+        for tag in _MORE:
+            ahead += values.get(tag, ())
+        for places, sizes in _DATA:
+            spans = zip(values.get(places, ()), values.get(sizes, ()), strict=False)
+            end = max([end, *map(sum, spans)])
+        yield values, end
 
-        def number(at: int, form: str) -> int:
-            self._window.need(at + struct.calcsize(form))
-            return int(struct.unpack_from(self.order + form, data, at)[0])
 
-        spent, seen, ahead = 0, {0}, [number(word, word_form)]
-        while ahead:
-            if (at := ahead.pop()) in seen:
-                continue
-            seen.add(at)
-            first, step = at + struct.calcsize(count_form), 4 + 2 * word
-            stop = first + number(at, count_form) * step
-            self._reach(stop + word)
-            values = dict[int, tuple[int, ...]]()
-            for entry in range(first, stop, step):
-                tag, kind, count = struct.unpack_from(f"{self.order}HH{word_form}", data, entry)
-                letter = _FORMS.get(kind)
-                size = struct.calcsize(letter) if letter else _BYTES.get(kind, 0)
-                place = entry + 4 + word
-                if size * count > word:
-                    place = number(place, word_form)
-                    self._reach(place + size * count)
-                spent += count if tag in _READ else 1
-                if spent > self.end:  # each takes a byte or more
-                    raise Broken("the directories of this TIFF lie one over the other", self.end)
-                if tag in _READ and letter:
-                    values[tag] = struct.unpack_from(f"{self.order}{count}{letter}", data, place)
-            ahead.append(number(stop, word_form))
-            for tag in _MORE:
-                ahead += values.get(tag, ())
-            for places, sizes in _DATA:
-                spans = zip(values.get(places, ()), values.get(sizes, ()), strict=False)
-                self.end = max([self.end, *map(sum, spans)])
-            yield values
-
-    def _reach(self, end: int) -> None:
-        self._window.need(end)
-        self.end = max(self.end, end)
+def order_of(data: bytes | bytearray) -> str:
+    """The order of bytes of a TIFF, as `struct` has it."""
+    return "<" if data[:1] == b"I" else ">"
 
 
 def end(window: Window) -> int:
@@ -89,16 +82,16 @@ def end(window: Window) -> int:
 
     Where they do not name the bytes of all pixels, only the end of the stream can be the end.
     """
-    directories = Directories(window)
-    for values in directories.walk():
+    end = 16
+    for values, end in directories(window):
         held = sum(sum(values.get(sizes, ())) for _, sizes in _DATA)
         (width, *_), (height, *_) = values.get(_WIDTH) or (0,), values.get(_HEIGHT) or (0,)
         row = (width * sum(values.get(_BITS, (1,))) + 7) // 8
         plain = values.get(_COMPRESSION, (1,)) == (1,)
         while width and height and held < (row * height if plain else 1):
             window.need(len(window.data) + 1)
-    window.need(directories.end)
-    return directories.end
+        window.need(end)
+    return end
 
 
 # --- What Pillow reads ----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ They say how many bytes they need before they look at them, so that nothing behi
 picture is waited for.
 """
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -123,7 +124,7 @@ class Window:
         return data
 
 
-def as_far_as_whole(walk: Iterator[T]) -> Iterator[T]:
-    """Follow a format as far as its file is neither cut nor damaged."""
+def as_far_as_whole(walk: Callable[[Window], Iterator[T]], data: bytes) -> Iterator[T]:
+    """Follow a format as far as a file is neither cut nor damaged."""
     with suppress(EOFError, Broken):
-        yield from walk
+        yield from walk(Window(io.BytesIO(data)))

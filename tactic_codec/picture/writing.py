@@ -1,38 +1,26 @@
-"""Write pictures as files, and hand them to Pillow."""
+"""Write pictures and label maps as files, and hand pictures to Pillow."""
 
+import importlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
-from tactic_codec.picture.forms import Pixels
-from tactic_codec.picture.plugins import plugin
+from tactic_codec.picture.forms import Colour, LabelMap, Pixels
 
-
-class _Writer(NamedTuple):
-    """One format to save in: Pillow's names for it and the options that keep the pixels."""
-
-    pillow_name: str
-    module: str
-    suffixes: tuple[str, ...]
-    options: dict[str, Any]
-
-
-_WRITERS = {
-    "png": _Writer("PNG", "PngImagePlugin", (".png",), {}),
-    "jpeg": _Writer(
-        "JPEG", "JpegImagePlugin", (".jpg", ".jpeg"), {"quality": 95, "subsampling": 0}
-    ),
-    "webp": _Writer("WEBP", "WebPImagePlugin", (".webp",), {"lossless": True}),
-    "ppm": _Writer("PPM", "PpmImagePlugin", (".ppm", ".pnm"), {}),
-    "bmp": _Writer("BMP", "BmpImagePlugin", (".bmp",), {}),
-    "tiff": _Writer(
-        "TIFF", "TiffImagePlugin", (".tif", ".tiff"), {"compression": "tiff_adobe_deflate"}
-    ),
+_WRITERS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    "png": ("PngImagePlugin", (".png",), {}),
+    "jpeg": ("JpegImagePlugin", (".jpg", ".jpeg"), {"quality": 95, "subsampling": 0}),
+    "webp": ("WebPImagePlugin", (".webp",), {"lossless": True}),
+    "ppm": ("PpmImagePlugin", (".ppm", ".pnm"), {}),
+    "bmp": ("BmpImagePlugin", (".bmp",), {}),
+    "tiff": ("TiffImagePlugin", (".tif", ".tiff"), {"compression": "tiff_adobe_deflate"}),
 }
+"""Of each format: Pillow's plugin, suffixes, and options that keep the pixels."""
 
 
 def to_pillow(pixels: Pixels) -> Image.Image:
@@ -63,16 +51,20 @@ def save(pixels: Pixels, format: str) -> bytes:
             f"pictures are not written as {format!r}: choose one of {', '.join(_WRITERS)}"
         )
     image = to_pillow(pixels)
-    writer = _WRITERS[format]
-    plugin(f"PIL.{writer.module}")  # else Pillow imports every plugin to find this one
-    buffer = io.BytesIO()
     try:
-        image.save(buffer, writer.pillow_name, **writer.options)
+        return _encoded(image, format)
     except (OSError, ValueError, OverflowError) as error:
         raise UnsupportedImage(
-            f"{writer.pillow_name} cannot hold this picture of {image.width} x {image.height}"
+            f"{format.upper()} cannot hold this picture of {image.width} x {image.height}"
             f" pixels ({error}): choose png"
         ) from error
+
+
+def _encoded(image: Image.Image, format: str) -> bytes:
+    module, _, options = _WRITERS[format]
+    importlib.import_module(f"PIL.{module}")  # else Pillow imports every plugin to find this one
+    buffer = io.BytesIO()
+    image.save(buffer, format.upper(), **options)
     return buffer.getvalue()
 
 
@@ -83,10 +75,30 @@ def format_of(path: Path) -> str:
         UnsupportedImage: the suffix is missing or stands for no format; the text lists those known.
     """
     suffix = path.suffix.lower()
-    for name, writer in _WRITERS.items():
-        if suffix in writer.suffixes:
-            return name
-    known = ", ".join(suffix for writer in _WRITERS.values() for suffix in writer.suffixes)
+    formats = {known: name for name, (_, suffixes, _) in _WRITERS.items() for known in suffixes}
+    if suffix in formats:
+        return formats[suffix]
     raise UnsupportedImage(
-        f"the suffix {path.suffix!r} names no picture format: choose one of {known}"
+        f"the suffix {path.suffix!r} names no picture format: choose one of {', '.join(formats)}"
     )
+
+
+def save_labels(labels: LabelMap, colours: Sequence[Colour]) -> bytes:
+    """Encode a label map as a palette PNG of 8 bits, whose values are classes.
+
+    Args:
+        labels: uint8 [height, width].
+        colours: of each class, 1 to 256.
+
+    Raises:
+        ValueError: ``labels`` is not such an array.
+    """
+    if labels.dtype != np.uint8 or labels.ndim != 2 or 0 in labels.shape:
+        raise ValueError(
+            f"{labels.dtype} {list(labels.shape)} is no label map: uint8 [height, width] expected"
+        )
+    image = Image.fromarray(labels)
+    # A palette of more than 16 colours needs 8 bits; not every reader of label maps unpacks fewer.
+    filled = [*colours, *[(0, 0, 0)] * (17 - len(colours))]
+    image.putpalette([value for colour in filled for value in colour])
+    return _encoded(image, "png")

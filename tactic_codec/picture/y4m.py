@@ -105,15 +105,9 @@ def parse(line: bytes) -> Header:
             " convert it, as ffmpeg does with -pix_fmt yuv420p"
         )
     between = found[1] == "420" and found[2] in (None, "jpeg") and not found[3]
-    return Header(
-        int(size[1]),
-        int(size[2]),
-        _KINDS[found[1]],
-        not between,
-        found[2] == "paldv",
-        int(found[3] or 8),
-        "XCOLORRANGE=FULL" in fields,
-    )
+    full = "XCOLORRANGE=FULL" in fields
+    step, top, depth = _KINDS[found[1]], found[2] == "paldv", int(found[3] or 8)
+    return Header(int(size[1]), int(size[2]), step, not between, top, depth, full)
 
 
 def _tables(depth: int, full: bool) -> list[npt.NDArray[np.uint8]]:

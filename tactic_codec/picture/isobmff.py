@@ -4,14 +4,13 @@ Nothing here trusts a length: whatever points beyond the data ends a walk.
 """
 
 import struct
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image
 
 from tactic_codec.errors import DamagedImage
-from tactic_codec.picture.forms import ImageWarning
+from tactic_codec.picture.forms import warn
 
 _OF_FILMS = frozenset(
     b"ftyp moov mdat free skip wide uuid moof mfra sidx styp meta pdin mpvd udta".split()
@@ -95,11 +94,7 @@ def crop(image: Image.Image) -> Image.Image:
     inside = min(left, top) >= 0 and left + width <= image.width and top + height <= image.height
     if width and height and inside:
         return image.crop((left, top, left + width, top + height))
-    warnings.warn(
-        "the clean aperture cannot be used: the picture is read with its edges",
-        ImageWarning,
-        stacklevel=4,
-    )
+    warn("the clean aperture cannot be used: the picture is read with its edges")
     return image
 
 
