@@ -14,11 +14,12 @@ from tactic_codec.cli import decoding, files, options
 from tactic_codec.cli.console import Console, collect_warnings, display, opened
 from tactic_codec.cli.decoding import FORMATS, FrameItem
 from tactic_codec.cli.files import FRAMES, TAC, Asked, Destination, Source, UpToDate
-from tactic_codec.container import Frame, default_max_pixels
+from tactic_codec.container import default_max_pixels
 from tactic_codec.errors import TacError
 
 if TYPE_CHECKING:
     from tactic_codec.cli.streaming import Sink, Streams
+    from tactic_codec.codec import Codec, Compressed
     from tactic_codec.picture import Colour, Scaled, Shrink
     from tactic_codec.picture.streams import Found
 
@@ -72,15 +73,6 @@ class Picture:
         return read(path, max_pixels=max_pixels, background=background, shrink=shrink)
 
 
-class _Coded(NamedTuple):
-    """What became of an item: the bytes for standard output, and facts."""
-
-    data: bytes
-    frame: Frame
-    model: str
-    kept: dict[str, bool]
-
-
 # Generic since click 8.4, and older ones will do.
 class _Colour(click.ParamType):  # type: ignore[type-arg]
     """A colour as in CSS: a name, #rrggbb and so on."""
@@ -108,6 +100,58 @@ class _Scale(click.FloatRange):
 # --- compress -------------------------------------------------------------------------------------
 
 
+class _Wanted(NamedTuple):
+    """What the level and the size of every picture follow from, as `Codec.compress` takes it."""
+
+    max_bytes: int | None
+    keep_label: bool
+    keep_boxes: bool
+    effort: int
+    max_side: int | None
+    scale: "float | Literal['auto']"
+
+
+_targets = options.gathered(
+    "wanted",
+    _Wanted,
+    click.option(
+        "--max-bytes",
+        type=click.IntRange(1),
+        metavar="N",
+        help="For each picture, take the highest level whose file has at most N bytes.",
+    ),
+    click.option(
+        "--keep-label",
+        is_flag=True,
+        help="For each picture, take the lowest level at which the model's classifier finds the "
+        "same class in the file as in the picture.",
+    ),
+    click.option(
+        "--keep-boxes",
+        is_flag=True,
+        help="For each picture, take the lowest level at which the model's detector finds the same "
+        "objects in the file as in the picture.",
+    ),
+    options.effort,
+    click.option(
+        "--max-side",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Code a picture whose longer side has more than N pixels at that size. It is decoded "
+        "to its own size.",
+    ),
+    click.option(
+        "--scale",
+        type=_Scale(0, 1, min_open=True),
+        default=1,
+        metavar="F",
+        help="Code pictures at F times their width and height, above 0 and at most 1. 'auto' lets "
+        "--max-bytes, --keep-label or --keep-boxes choose the scale, too.",
+    ),
+)
+"""Gives a command these options as ``wanted``."""
+
+
 @click.command(
     short_help="Compress pictures to .tac files.",
     epilog=options.examples(
@@ -122,40 +166,7 @@ class _Scale(click.FloatRange):
 )
 @options.inputs_and_output
 @options.quality
-@click.option(
-    "--max-bytes",
-    type=click.IntRange(1),
-    metavar="N",
-    help="For each picture, take the highest level whose file has at most N bytes.",
-)
-@click.option(
-    "--keep-label",
-    is_flag=True,
-    help="For each picture, take the lowest level at which the model's classifier finds the same "
-    "class in the file as in the picture.",
-)
-@click.option(
-    "--keep-boxes",
-    is_flag=True,
-    help="For each picture, take the lowest level at which the model's detector finds the same "
-    "objects in the file as in the picture.",
-)
-@options.effort
-@click.option(
-    "--max-side",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Code a picture whose longer side has more than N pixels at that size. It is decoded to "
-    "its own size.",
-)
-@click.option(
-    "--scale",
-    type=_Scale(0, 1, min_open=True),
-    default=1,
-    metavar="F",
-    help="Code pictures at F times their width and height, above 0 and at most 1. 'auto' lets "
-    "--max-bytes, --keep-label or --keep-boxes choose the scale, too.",
-)
+@_targets
 @options.model
 @click.option(
     "--background",
@@ -180,12 +191,7 @@ class _Scale(click.FloatRange):
 def compress(
     asked: Asked,
     quality: int | None,
-    max_bytes: int | None,
-    keep_label: bool,
-    keep_boxes: bool,
-    effort: int,
-    max_side: int | None,
-    scale: "float | Literal['auto']",
+    wanted: _Wanted,
     model: str | None,
     stream: bool,
     drop: bool,
@@ -231,64 +237,38 @@ def compress(
     and running that network. Every decoder reads the result. Other networks gain less from it. For
     pictures of more than 1024 pixels a side the task network is not asked.
     """
-    keep = "detect" if keep_boxes else "classify" if keep_label else None
-    to_target = max_bytes is not None or keep is not None
+    keep = "detect" if wanted.keep_boxes else "classify" if wanted.keep_label else None
+    to_target = wanted.max_bytes is not None or keep is not None
     if to_target and quality is not None:
         raise click.UsageError(
             "-q does not go with --max-bytes, --keep-label and --keep-boxes, which choose the level"
         )
-    if scale == "auto" and not to_target:
+    if wanted.scale == "auto" and not to_target:
         raise click.UsageError("--scale auto goes with --max-bytes, --keep-label or --keep-boxes")
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
 
-        inputs, destination = files.destination(
-            asked,
-            suffix=TAC,
-            inputs_end_in=image.SUFFIXES,
-            beside=True,
-            as_json=talking.as_json,
-        )
-        sources = files.expand(console, inputs, recursive=recursive, suffixes=image.SUFFIXES)
+        ends, as_json = image.SUFFIXES, talking.as_json
+        inputs, destination = files.destination(asked, TAC, ends, as_json=as_json)
+        sources = files.expand(console, inputs, recursive=recursive, suffixes=ends)
         collect_warnings(image.ImageWarning)
         codec = load_model(model, device=running.device, threads=running.threads)
-        level = None if to_target else options.level_of(codec, quality)
-        for task, wanted in (("classify", keep_label), ("detect", keep_boxes)):
-            if wanted:
-                codec.model.head(task)  # what is missing is said once, not for every picture
-        if scale == "auto":
-            codec.model.front(keep)  # likewise
-        if effort:
-            _ = codec.refiner  # likewise
-
+        level = None if quality is None else options.level_of(codec, quality)
+        if to_target or wanted.effort:
+            _refuse(codec, wanted, keep)
         # A JPEG need not be decoded to more pixels than are coded.
-        whole = keep or scale == "auto"
-        early = image.WHOLE if whole else image.Shrink(max_side, float(scale))
+        whole = keep or wanted.scale == "auto"
+        early = image.WHOLE if whole else image.Shrink(wanted.max_side, float(wanted.scale))
 
-        def code(picture: Picture) -> _Coded:
+        def code(picture: Picture) -> "Compressed":
             like = None if picture.sink else picture.source.stat()
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
-            coded = codec.compress(
-                picture.read(limit, background, early),
-                level,
-                max_bytes=max_bytes,
-                keep_label=keep_label,
-                keep_boxes=keep_boxes,
-                effort=effort,
-                max_side=max_side,
-                scale=scale,
-            )
+            pixels = picture.read(limit, background, early)
+            coded = codec.compress(pixels, level, **wanted._asdict())
             destination.write(picture.out, coded.data, like)
-            _warn_of_limit(coded.frame, image.ImageWarning)
-            kept = {n: v for n in _LOST if (v := getattr(coded, n)) is not None}
-            for name in (name for name, value in kept.items() if not value):
-                lost = (
-                    f"at every level that was allowed, the model's {_LOST[name]} in the file than "
-                    "in the picture; the highest of them was taken"
-                )
-                warnings.warn(lost, image.ImageWarning, stacklevel=2)
-            return _Coded(coded.data, coded.frame, coded.model, kept)
+            _warn(coded, image.ImageWarning)
+            return coded
 
         flow = None
         if stream or any(source.is_stdin for source in sources):
@@ -298,17 +278,24 @@ def compress(
         elif drop:
             raise click.UsageError("--drop is for streams: standard input, or files with --stream")
         pictures: Iterable[Picture] = _pictures(console, flow, stream, sources, destination)
-        total = None
-        if not flow:
-            pictures = list(pictures)
-            total = len(pictures)
-        ahead = running.jobs if drop else 0
+        pictures = pictures if flow else list(pictures)
         with flow.ended_by_signals() if flow else nullcontext():
-            for picture, coded, seconds in console.each(
-                code, pictures, jobs=running.jobs, total=total, ahead=ahead
-            ):
-                _deliver(console, picture, coded, seconds, talking.as_json)
+            ahead = running.jobs if drop else 0
+            done = console.each(code, pictures, jobs=running.jobs, ahead=ahead)
+            for picture, coded, seconds in done:
+                _deliver(console, picture, coded, coded.data, seconds, as_json)
         destination.tell(console)
+
+
+def _refuse(codec: "Codec", wanted: _Wanted, keep: str | None) -> None:
+    """Raise once, not for every picture, the error of what the model or torch lacks."""
+    for task, asked in (("classify", wanted.keep_label), ("detect", wanted.keep_boxes)):
+        if asked:
+            codec.model.head(task)
+    if wanted.scale == "auto":
+        codec.model.front(keep)
+    if wanted.effort:
+        _ = codec.refiner
 
 
 def _pictures(
@@ -363,8 +350,9 @@ def _warn_of_more(source: Source) -> None:
             warnings.warn(why, ImageWarning, stacklevel=2)
 
 
-def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
-    """Warn of a picture so plain that its readers will take it for an attack."""
+def _warn(coded: "Compressed", category: type[Warning]) -> None:
+    """Warn of a lost label, and of a picture so plain that readers will take it for an attack."""
+    frame = coded.frame
     limit = default_max_pixels(len(frame.payload))
     if frame.counted_pixels > limit:
         warnings.warn(
@@ -373,6 +361,14 @@ def _warn_of_limit(frame: Frame, category: type[Warning]) -> None:
             category,
             stacklevel=2,
         )
+    for name, lost in _LOST.items():
+        if getattr(coded, name) is False:
+            warnings.warn(
+                f"at every level that was allowed, the model's {lost} in the file than "
+                "in the picture; the highest of them was taken",
+                category,
+                stacklevel=2,
+            )
 
 
 # --- decompress -----------------------------------------------------------------------------------
@@ -424,31 +420,26 @@ def decompress(
     A damaged frame is reported and gets no picture. The frames behind it are still decoded. The
     fingerprint in a frame says which model decodes it.
     """
-    inputs, destination = files.destination(
-        asked,
-        suffix=FORMATS[picture_format or "png"],
-        inputs_end_in=FRAMES,
-        beside=True,
-        as_json=talking.as_json,
-    )
+    suffix = FORMATS[picture_format or "png"]
+    inputs, destination = files.destination(asked, suffix, FRAMES, as_json=talking.as_json)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
+        from tactic_codec.codec import Compressed
 
         sources = files.expand(console, inputs, recursive=recursive, suffixes=FRAMES)
         chosen = picture_format or decoding.format_of(destination, "give --format")
         codec_of = options.codec_of(model, running)
 
-        def decode(item: FrameItem) -> _Coded:
-            frame = item.frame
-            codec = codec_of(frame)
-            data = image.save(codec.decode(frame, coded_size=coded_size), chosen)
+        def decode(item: FrameItem) -> tuple[Compressed, bytes]:
+            codec = codec_of(item.frame)
+            data = image.save(codec.decode(item.frame, coded_size=coded_size), chosen)
             written = destination.write(item.out, data, item.like)
-            return _Coded(written, frame, codec.model.name, {})
+            return Compressed(item.frame, codec.model.name), written
 
         items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
         total = files.total_bytes(sources)
-        for item, coded, seconds in console.each(decode, items, jobs=running.jobs, total=total):
-            _deliver(console, item, coded, seconds, talking.as_json)
+        for item, done, seconds in console.each(decode, items, jobs=running.jobs, total=total):
+            _deliver(console, item, *done, seconds, talking.as_json)
         destination.tell(console)
 
 
@@ -456,18 +447,21 @@ def decompress(
 
 
 def _deliver(
-    console: Console, item: Picture | FrameItem, coded: _Coded, seconds: float, as_json: bool
+    console: Console,
+    item: Picture | FrameItem,
+    coded: "Compressed",
+    data: bytes,
+    seconds: float,
+    as_json: bool,
 ) -> None:
     """Write to standard output what belongs there, and say what was done."""
-    milliseconds = 1000 * seconds
-    frame = coded.frame
-    out, found, dropped = item.out, None, 0
+    frame, out = coded.frame, item.out
     if isinstance(item, Picture) and item.sink:
-        out, found, dropped = item.sink.put(coded.data), item.found, item.dropped
+        out = item.sink.put(data)
     if out is None:
-        console.data(coded.data)
+        console.data(data)
     if as_json:
-        facts = {
+        facts: dict[str, Any] = {
             "file": item.source.path,
             "output": out,
             "bytes": frame.size,
@@ -478,14 +472,15 @@ def _deliver(
             "bpp": round(frame.bpp, 6),
             "level": frame.level,
             "model": coded.model,
-            "ms": round(milliseconds, 1),
+            "ms": round(1000 * seconds, 1),
         }
-        facts |= coded.kept
-        if found:
-            facts |= {"picture": found.number, "dropped": dropped}
+        facts |= {name: kept for name in _LOST if (kept := getattr(coded, name)) is not None}
+        if isinstance(item, Picture) and item.sink and item.found:
+            facts |= {"picture": item.found.number, "dropped": item.dropped}
         console.json(facts)
-    where = "standard output" if out is None else display(out)
-    console.detail(
-        f"{item.title} -> {where}: {frame.size} bytes, {frame.bpp:.4f} bpp, "
-        f"level {frame.level}, {milliseconds:.0f} ms"
-    )
+    if console.verbose:
+        where = "standard output" if out is None else display(out)
+        console.detail(
+            f"{item.title} -> {where}: {frame.size} bytes, {frame.bpp:.4f} bpp, "
+            f"level {frame.level}, {1000 * seconds:.0f} ms"
+        )

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -186,17 +187,18 @@ def _abandon_stdout() -> None:
 # --- A command's console --------------------------------------------------------------------------
 
 
+@dataclass(eq=False, kw_only=True)
 class Console:
     """Prints for one command; see the module's text."""
 
-    def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:
-        self.quiet = quiet
-        self.verbose = verbose
-        self.failed = False
-        self._debug = debug
-        self._bar: _Bar | None = None
-        self._status_at, self._has_status = 0.0, False
-        self._said = Counter[tuple[str, str]]()
+    quiet: bool
+    verbose: bool
+    debug: bool
+    failed: bool = False
+    _bar: "_Bar | None" = None
+    _status_at: float = 0
+    _has_status: bool = False
+    _said: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def line(self, text: str) -> None:
         """Print a line of data."""
@@ -241,7 +243,7 @@ class Console:
         """Report an input that failed; the exit status will be 1."""
         self.failed = True
         self._clear()
-        if self._complain(name, reason(exc, name)) and self._debug:
+        if self._complain(name, reason(exc, name)) and self.debug:
             click.echo("".join(traceback.format_exception(exc)), err=True, nl=False)
 
     def _complain(self, name: str, message: str) -> bool:
@@ -273,13 +275,14 @@ class Console:
             function: raises TacError or OSError for an item that fails; anything else ends all.
             items: read as they are needed.
             jobs: number of threads.
-            total: sum of the weights of all items, or None where nobody knows.
+            total: sum of the weights of all items, where these are no list; None where nobody
+                knows.
             ahead: see `in_order`.
 
         Yields:
             An item, what the function returned, and the seconds it took.
         """
-        advance = self.progress(total)
+        advance = self.progress(sum(i.weight for i in items) if isinstance(items, list) else total)
         for outcome in in_order(function, items, jobs, ahead):
             for message in outcome.warnings:
                 self.warn(outcome.item.title, message)
@@ -303,15 +306,13 @@ class Console:
         Returns:
             A function that is told how much more of it was done, and what to show beside the bar.
         """
-        wanted = total is not None and not self.quiet
-        if wanted and sys.stderr is not None and sys.stderr.isatty():
-            self._bar = _Bar(total or 0)
+        if total is not None and not self.quiet and sys.stderr is not None and sys.stderr.isatty():
+            self._bar = _Bar(total)
+        return self._advance
 
-        def advance(work: int, note: str = "") -> None:
-            if self._bar:
-                self._bar.advance(work, note)
-
-        return advance
+    def _advance(self, work: int, note: str = "") -> None:
+        if self._bar:
+            self._bar.advance(work, note)
 
     def status(self, text: str) -> None:
         """Show what goes on, on a terminal's last line, once a second at most."""

@@ -62,9 +62,7 @@ def detect(
     destination = asking.NOWHERE
     if overlay is not None:
         asked = files.Asked(paths, None, overlay, force, False)
-        _, destination = files.destination(
-            asked, suffix=".png", inputs_end_in=FRAMES, beside=False, as_json=True
-        )
+        _, destination = files.destination(asked, ".png", FRAMES, beside=False, as_json=True)
     chosen = decoding.format_of(destination, "name a .png file")
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture

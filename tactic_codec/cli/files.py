@@ -393,7 +393,7 @@ def _is_current(output: os.stat_result, source: os.stat_result) -> bool:
 
 
 def destination(
-    asked: Asked, *, suffix: str, inputs_end_in: Sequence[str], beside: bool, as_json: bool
+    asked: Asked, suffix: str, ends: Sequence[str], *, beside: bool = True, as_json: bool
 ) -> tuple[Sequence[str], Destination]:
     """Return the inputs, and where their results go. What OUT is, is decided as ``cp`` does.
 
@@ -404,7 +404,7 @@ def destination(
     Args:
         asked: the command line.
         suffix: of results.
-        inputs_end_in: suffixes that are of inputs, and never of OUT.
+        ends: suffixes that are of inputs, and never of OUT.
         beside: whether OUT may be left out.
         as_json: whether facts are printed on standard output.
 
@@ -421,7 +421,7 @@ def destination(
     several = len(inputs) != 1 or asked.listed is not None or os.path.isdir(inputs[0])
     if out is None and not several and beside:
         if inputs[0] != STDIN:
-            path = Source(inputs[0], inputs[0]).stem(inputs_end_in) + suffix
+            path = Source(inputs[0], inputs[0]).stem(ends) + suffix
             return inputs, Destination("file", path, asked.force, asked.skip)
         out = STDOUT
     if out is None:
@@ -432,16 +432,14 @@ def destination(
         if as_json:
             raise click.UsageError("--json and the output '-' would share standard output")
         return inputs, Destination("stdout", out, asked.force)
-    return inputs, _named(out, several, suffix, inputs_end_in, asked)
+    return inputs, _named(out, several, suffix, ends, asked)
 
 
-def _named(
-    out: str, several: bool, suffix: str, inputs_end_in: Sequence[str], asked: Asked
-) -> Destination:
+def _named(out: str, several: bool, suffix: str, ends: Sequence[str], asked: Asked) -> Destination:
     ends_as_folder = out.endswith(os.sep) or (os.altsep is not None and out.endswith(os.altsep))
     if os.path.isdir(out) or ends_as_folder:
         kind: Literal["file", "folder"] = "folder"
-    elif os.path.splitext(out)[1].lower() in inputs_end_in or _is_foreign(out, suffix):
+    elif os.path.splitext(out)[1].lower() in ends or _is_foreign(out, suffix):
         # A pattern such as *.jpg or IMG_1.* without an output: its last match is an input.
         raise click.UsageError(
             f"the output would be {display(out)!r}, which looks like an input; name an "

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import reduce, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,13 +29,7 @@ MAX_EFFORT = 3
 
 def compose(*decorators: Decorator) -> Decorator:
     """Return one decorator that applies several, the first one's option shown first."""
-
-    def apply(function: Command) -> Command:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
+    return lambda command: reduce(lambda made, add: add(made), reversed(decorators), command)
 
 
 def examples(*lines: str) -> str:

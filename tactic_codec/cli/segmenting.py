@@ -50,7 +50,7 @@ def segment(
     {"file", "frame", "output", "model", "classes": [{"index", "label", "share"}]}.
     """
     inputs, destination = files.destination(
-        asked, suffix=".png", inputs_end_in=FRAMES, beside=False, as_json=talking.as_json
+        asked, ".png", FRAMES, beside=False, as_json=talking.as_json
     )
     chosen = _format_of(destination, overlay)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
