@@ -509,9 +509,8 @@ def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32], offset: flo
     """
     # A network may overflow on a picture unlike any other; the coder takes integers only.
     with np.errstate(over="ignore"):
-        scaled = latent * gain[:, np.newaxis, np.newaxis]
-    np.nan_to_num(scaled, copy=False, nan=0, posinf=SYMBOL_LIMIT, neginf=-SYMBOL_LIMIT)
-    np.clip(scaled, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=scaled)
+        scaled = np.clip(latent * gain[:, np.newaxis, np.newaxis], -SYMBOL_LIMIT, SYMBOL_LIMIT)
+    np.nan_to_num(scaled, copy=False)
     magnitudes = np.abs(scaled)
     magnitudes -= np.float32(PLAIN_OFFSET - offset)
     np.rint(magnitudes, out=magnitudes)

@@ -146,23 +146,17 @@ def pack(frame: Frame) -> bytes:
 
 def _pack_head(frame: Frame) -> bytes:
     """Write everything before the payload."""
-    varints = [frame.width, frame.height, *(frame.scaled_to or ())]
     sections = b"".join(
         bytes([kind]) + _pack_varint(len(data)) + data for kind, data in frame.sections
     )
     _require(len(sections) <= MAX_SECTIONS, f"sections have at most {MAX_SECTIONS} bytes")
     flags = SCALED * bool(frame.scaled_to) | SECTIONS * bool(sections)
-    return b"".join(
-        (
-            MAGIC,
-            bytes([VERSION << 4 | flags]),
-            frame.fingerprint,
-            bytes([frame.level]),
-            *map(_pack_varint, varints),
-            _pack_varint(len(sections)) + sections if sections else b"",
-            _pack_varint(len(frame.payload)),
-        )
-    )
+    sides = map(_pack_varint, (frame.width, frame.height, *(frame.scaled_to or ())))
+    head = MAGIC + bytes([VERSION << 4 | flags]) + frame.fingerprint + bytes([frame.level])
+    head += b"".join(sides)
+    if sections:
+        head += _pack_varint(len(sections)) + sections
+    return head + _pack_varint(len(frame.payload))
 
 
 def default_max_pixels(payload_bytes: int) -> int:

@@ -285,25 +285,20 @@ class Model:
         self.name, self.halo = self.manifest["name"], self.manifest["halo"]
         self.stride, self.channels = normative["stride"], normative["channels"]
         self.fingerprint = fingerprint(normative)
-        levels, gains = normative["levels"], encoder["gain"]
-        if not 1 <= len(levels) <= MAX_LEVELS:
-            raise ValueError(f"expected 1 to {MAX_LEVELS} levels, found {len(levels)}")
-        offsets = encoder.get("offset", [PLAIN_OFFSET] * len(levels))
-        objectives = encoder.get("objective")
-        if objectives is None:
-            objectives = [None] * len(levels)
-        self.levels = tuple(
-            Level(
-                level["minimum"],
-                _contexts(level),
-                self._gains(gain),
-                self._gains(level["inverse_gain"]),
-                offset,
-                objective and Objective(*(objective[name] for name in Objective._fields)),
+        levels, count = normative["levels"], len(normative["levels"])
+        # Lists of different lengths are a ValueError, here and below.
+        gains = np.array([encoder["gain"], [level["inverse_gain"] for level in levels]], np.float32)
+        if not 1 <= count <= MAX_LEVELS or gains.shape != (2, count, self.channels):
+            raise ValueError(
+                f"expected 1 to {MAX_LEVELS} levels, each of {self.channels} gains and inverse "
+                f"gains, found an array {gains.shape}"
             )
-            # One for each level, or a ValueError.
-            for level, gain, offset, objective in zip(
-                levels, gains, offsets, objectives, strict=True
+        offsets = encoder.get("offset", [PLAIN_OFFSET] * count)
+        told = encoder.get("objective", [None] * count)
+        self.levels = tuple(
+            Level(level["minimum"], _contexts(level), gain, inverse, offset, _objective(objective))
+            for level, gain, inverse, offset, objective in zip(
+                levels, *gains, offsets, told, strict=True
             )
         )
         self.default_level = encoder["default_level"]
@@ -341,11 +336,6 @@ class Model:
                 f"{f' to {task}' if task else ''}: give a number as the scale"
             )
         return front
-
-    def _gains(self, values: list[float]) -> NDArray[np.float32]:
-        if len(values) != self.channels:
-            raise ValueError(f"expected {self.channels} gains, found {len(values)}")
-        return np.array(values, dtype=np.float32)
 
     def level(self, number: int) -> Level:
         """Return a quality level, counted from 1.
@@ -523,6 +513,10 @@ def _contexts(level: Mapping[str, Any]) -> ContextModel | LinearThresholds:
     if "groups" not in level:
         return ContextModel(tuple(level["own"]), tuple(level["shared"]))
     return LinearThresholds(*(tuple(level[name]) for name in ("groups", "magnitude", "sign")))
+
+
+def _objective(told: Mapping[str, float] | None) -> Objective | None:
+    return None if told is None else Objective(*(told[name] for name in Objective._fields))
 
 
 def latent_size(height: int, width: int, stride: int) -> tuple[int, int]:

@@ -152,7 +152,7 @@ def _expand(
 ) -> Iterator[Source]:
     if path == STDIN:
         yield Source(path, "stdin")
-    elif problem := _address(path):
+    elif ":/" in path and (problem := _address(path)):
         yield Source(path, "", problem)
     elif not os.path.isdir(path):
         yield Source(path, os.path.basename(path))
@@ -165,13 +165,12 @@ def _expand(
 
 def _address(path: str) -> OSError | None:
     """Return what is wrong with an address in place of a path."""
-    if ":/" in path:
-        from tactic_codec.picture import path_of
+    from tactic_codec.picture import path_of
 
-        try:
-            path_of(path)
-        except OSError as exc:
-            return exc
+    try:
+        path_of(path)
+    except OSError as exc:
+        return exc
     return None
 
 

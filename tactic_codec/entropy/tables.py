@@ -335,10 +335,9 @@ class LinearContexts(LinearThresholds):
 
     def ranked(self, a: NDArray[np.float32], s: NDArray[np.float32]) -> NDArray[np.intp]:
         """Return the contexts that sums A and S choose, of the same shape."""
-        first, parts = self._magnitude_parts
-        context = parts.take(a.astype(np.int32) - first, mode="clip")
-        first, parts = self._sign_parts
-        context += parts.take(s.astype(np.int32) - first, mode="clip")
+        (low_a, of_a), (low_s, of_s) = self._steps
+        context = of_a.take(a.astype(np.int32) - low_a, mode="clip")
+        context += of_s.take(s.astype(np.int32) - low_s, mode="clip")
         return context
 
     def _near(
@@ -399,12 +398,8 @@ class LinearContexts(LinearThresholds):
         return self.magnitude_bias.astype(np.float32), self.sign_bias.astype(np.float32)
 
     @cached_property
-    def _magnitude_parts(self) -> tuple[np.int32, NDArray[np.intp]]:
-        return _parts(self.magnitude, len(self.sign) + 1)
-
-    @cached_property
-    def _sign_parts(self) -> tuple[np.int32, NDArray[np.intp]]:
-        return _parts(self.sign, 1)
+    def _steps(self) -> tuple[tuple[np.int32, NDArray[np.intp]], ...]:
+        return _parts(self.magnitude, len(self.sign) + 1), _parts(self.sign, 1)
 
 
 def _matrix(weights: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
@@ -540,7 +535,7 @@ class FrequencyTables:
     def first_rows(self) -> NDArray[np.intp]:
         """[C], the row of each channel's context 0 where tables are numbered ``set * K + k``."""
         assert self.sets is not None
-        return self.sets.astype(np.intp) * self.contexts.count
+        return self.sets.astype(np.intp, copy=False) * self.contexts.count
 
     @cached_property
     def cumulative(self) -> NDArray[np.uint32]:

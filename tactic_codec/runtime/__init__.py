@@ -127,9 +127,7 @@ def _quotas() -> Iterator[float]:
     A container sees its own cgroup at the root, whatever path ``/proc`` names: every folder from
     that path up to the root is asked, and those that are not there say nothing.
     """
-    for line in _text(_OWN_CGROUPS).splitlines():
-        _, _, rest = line.partition(":")
-        kinds, _, path = rest.partition(":")
+    for kinds, path in re.findall(r"^[^:\n]*:([^:\n]*):(.*)$", _text(_OWN_CGROUPS), re.MULTILINE):
         if kinds and "cpu" not in kinds.split(","):
             continue
         own = PurePosixPath(path.strip("/"))
