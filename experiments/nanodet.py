@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tactic_codec import picture
 from tactic_codec.model import find
 from tactic_codec.networks.nanodet import INPUT_SIZE, MEAN, SPREAD, NanoDet, Partial
+from tactic_codec.runtime.onnx import ForeignNetwork
 from tactic_codec.training.export import About, add_head
 from tactic_codec.training.onnx_files import HeadExport
 
@@ -159,12 +160,10 @@ def converted(models: Path) -> NanoDet:
 
 def compare(network: NanoDet, file: Path) -> None:
     """Print how far the planes are from those of an ONNX file, and keep some of these."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file))
+    reference = ForeignNetwork(file.read_bytes())
     x = torch.from_numpy(example())
     mean, spread = (torch.tensor(values)[:, None, None] / 255 for values in (MEAN, SPREAD))
-    said = session.run(None, {"input_1": ((x.flip(1) - mean) / spread).numpy()})
+    said = reference.run(((x.flip(1) - mean) / spread).numpy())
     with torch.inference_mode():
         planes: list[Tensor] = network.planes(x)
     kept = {}

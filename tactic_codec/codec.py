@@ -194,7 +194,7 @@ class Codec:
 
         Args:
             picture: a Pillow image, an array, a picture file's path, its bytes, or the file itself,
-                opened: see `tactic_codec.picture.as_pixels`.
+                opened: see `tactic_codec.picture.read`.
             level: of the model, 1 for the smallest files; by default the model's own.
             max_bytes: of the whole file.
             keep_label: see above; with ``max_bytes`` of the levels that are small enough.
@@ -248,7 +248,7 @@ class Codec:
             points = [Point(scale, number) for number in levels]
         # Label and boxes are those of the whole picture.
         early = WHOLE if kept or scale == "auto" else Shrink(max_side, points[0].scale)
-        given = image.as_scaled(picture, background=background, shrink=early)
+        given = image.read(picture, background=background, shrink=early)
         if max(given.width, given.height) > container.MAX_SIDE:
             raise LimitExceeded(
                 f"the picture is {given.width} x {given.height}; a .tac file holds at most "

@@ -149,7 +149,7 @@ def test_less_of_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "I;16"])
 def test_every_mode_is_shrunk(mode: str) -> None:
     image = Image.new(mode, (64, 48))
-    found = picture.as_scaled(image, shrink=Shrink(16))
+    found = picture.read(image, shrink=Shrink(16))
     assert found.pixels.shape == (12, 16, 3)
     assert (found.width, found.height) == (64, 48)
     assert np.unique(found.pixels).size == 1
@@ -159,7 +159,7 @@ def test_what_nobody_sees_does_not_shine_through() -> None:
     """Colours behind transparent pixels are gone before neighbours are averaged."""
     image = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
     image.paste((255, 255, 255, 255), (0, 0, 31, 64))
-    assert picture.as_scaled(image, shrink=Shrink(8)).pixels.min() == 255
+    assert picture.read(image, shrink=Shrink(8)).pixels.min() == 255
 
 
 # --- Targets --------------------------------------------------------------------------------------
@@ -299,9 +299,9 @@ def test_a_report_counts_the_pictures_own_pixels(segmenter: Spoilt) -> None:
     row = report.row_of(
         frame, codec, file="a", number=1, original=PIXELS, given={SEGMENT.name: label_map}
     )
-    assert row.size.pixels == WIDTH * HEIGHT
-    assert row.fidelity
-    assert row.fidelity.psnr == metrics.psnr(PIXELS, codec.decode(frame))
+    assert (row.facts["width"], row.facts["height"]) == (WIDTH, HEIGHT)
+    assert row.facts["bpp"] == 8 * row.facts["bytes"] / (WIDTH * HEIGHT)
+    assert row.facts["psnr"] == metrics.psnr(PIXELS, codec.decode(frame))
     _, counts = row.verdicts[SEGMENT.name].counted
     assert counts.sum() == WIDTH * HEIGHT
     assert set(TASKS) >= set(row.verdicts)

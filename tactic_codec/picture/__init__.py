@@ -64,5 +64,3 @@ from tactic_codec.picture.writing import format_of as format_of
 from tactic_codec.picture.writing import save as save
 from tactic_codec.picture.writing import save_labels as save_labels
 from tactic_codec.picture.writing import to_pillow as to_pillow
-
-as_scaled = read
