@@ -4,6 +4,7 @@ Nothing here may end in another exception than the one that names the cause, in 
 written, in a file lost, or in more memory and time than the caller allowed.
 """
 
+import gc
 import hashlib
 import io
 import json
@@ -17,14 +18,17 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from detector import detect_head
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -32,11 +36,12 @@ from PIL import Image
 from segmenter import SEGMENT_SIZE, segment_head
 
 from tactic_codec import container, entropy, tasks
-from tactic_codec.cli import files
+from tactic_codec.cli import files, main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import (
     Corrupt,
+    DamagedImage,
     DamagedModel,
     LimitExceeded,
     OutputExists,
@@ -44,6 +49,7 @@ from tactic_codec.errors import (
     Truncated,
 )
 from tactic_codec.model import Model, latent_size
+from tactic_codec.picture.streams import Found
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "tests" / "models"
@@ -241,6 +247,52 @@ def test_random_payloads_end_as_a_picture_or_as_corrupt(tiny: Codec) -> None:
             assert size == (width, height)
             endings["a picture"] += 1
     assert min(endings.values()) > 5
+
+
+@pytest.mark.parametrize("command", ["test", "info", "decompress"])
+@pytest.mark.parametrize("fault", ["checksum", "section"])
+def test_damaged_frames_are_freed_as_they_pass(command: str, fault: str, tmp_path: Path) -> None:
+    sections = ((5, bytes(1 << 20)),) if fault == "section" else ()
+    data = bytearray(
+        container.pack(Frame(b"tac!", 1, 64, 64, b"\1" * (1 << 20), sections=sections))
+    )
+    data[-1] ^= fault == "checksum"
+    (tmp_path / "many.tac").write_bytes(data * 20)
+    args = [command, str(tmp_path / "many.tac")]
+    with freed_by_counting() as peak:
+        run = CliRunner().invoke(
+            main, [*args, f"{tmp_path}/out/"] if command == "decompress" else args
+        )
+    assert run.exit_code == 1
+    assert "20 messages" in run.stderr
+    assert peak() < 8 << 20
+
+
+def test_damaged_pictures_of_a_stream_are_freed_as_they_pass() -> None:
+    with freed_by_counting() as peak:
+        for number in range(20):
+            found = Found(
+                number, b"\xff\xd8\xff" + bytes(1 << 20), problem=DamagedImage("it is cut")
+            )
+            with pytest.raises(DamagedImage, match="it is cut"):
+                found.read()
+            del found
+    assert peak() < 8 << 20
+
+
+@contextmanager
+def freed_by_counting() -> Iterator[Callable[[], int]]:
+    """Give what tells the most bytes held within it, where no collector frees circles."""
+    peaks = []
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        yield lambda: peaks[0]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_a_picture_larger_than_the_limit_is_refused_before_its_payload_is_read() -> None:

@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -78,7 +79,8 @@ class FrameItem:
         """The frame; raises the error where there is none."""
         if isinstance(self.found, Frame):
             return self.found
-        raise self.found
+        # A copy: what is raised holds all that saw it, this item too, and a circle is freed late.
+        raise copy(self.found)
 
 
 def frames(sources: Iterable[Source], *, max_pixels: int | None) -> Iterator[FrameItem]:
@@ -122,7 +124,7 @@ def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError |
                     frame = read_frame(stream, max_pixels=max_pixels)
                 except (ChecksumMismatch, UnknownSection) as exc:
                     empty = False
-                    yield exc
+                    yield exc.with_traceback(None)  # which holds the frame's bytes
                     continue
                 except NotATacFile as exc:
                     raise _stranger(source, head, exc) if empty else exc from None
@@ -135,7 +137,7 @@ def _read(source: Source, max_pixels: int | None) -> Iterator[Frame | TacError |
         if empty:
             yield Truncated("empty (0 bytes); a .tac frame was expected")
     except (FormatError, LimitExceeded, OSError) as exc:
-        yield exc
+        yield exc.with_traceback(None)
 
 
 _HEAD_BYTES = 256

@@ -19,6 +19,7 @@ byte is looked at more than a few times, whatever the stream holds.
 
 import re
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -76,7 +77,7 @@ class Found:
     ) -> Scaled:
         """Decode it; arguments, result and errors are those of `reading.read`."""
         if self.problem and not self.data:
-            raise self.problem
+            raise copy(self.problem)  # which holds all that see it, this picture too
         if self.header:
             refuse_size(self.header.width, self.header.height, max_pixels)
             pixels = self.header.pixels(self.data)
@@ -84,7 +85,7 @@ class Found:
         try:
             return read(self.data, max_pixels=max_pixels, background=background, shrink=shrink)
         except DamagedImage as error:
-            raise self.problem or error from error
+            raise copy(self.problem or error) from error
 
 
 def pictures(stream: BinaryIO, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterator[Found]:
@@ -330,7 +331,7 @@ class _Splitter:
         self._failed_at, self._silent = position, True
         if not crumb:
             self._number += 1
-            yield Found(self._number, problem=problem)
+            yield Found(self._number, problem=problem.with_traceback(None))
 
     # --- What lies between pictures ---
 
