@@ -233,10 +233,10 @@ class Codec:
             raise ValueError("give a level, or let max_bytes, keep_label or keep_boxes choose it")
         level = self.model.default_level if level is None else whole_number("level", level)
         self.model.level(level)
-        max_bytes, max_side = (
-            limit if limit is None else whole_number(name, limit, 1)
-            for name, limit in (("max_bytes", max_bytes), ("max_side", max_side))
-        )
+        if max_bytes is not None:
+            max_bytes = whole_number("max_bytes", max_bytes, 1)
+        if max_side is not None:
+            max_side = whole_number("max_side", max_side, 1)
         if scale == "auto":
             if not targets:
                 raise ValueError("scale 'auto' goes with max_bytes, keep_label or keep_boxes")
@@ -255,18 +255,20 @@ class Codec:
                 f"{container.MAX_SIDE} pixels a side: scale it down or cut it"
             )
 
-        @cache
         def analysed(scale: float) -> tuple[Scaled, NDArray[np.float32]]:
             shrunk = Shrink(max_side, scale).of(given)
             return shrunk, self.analyse(shrunk.pixels)
+
+        if not targets:
+            frame, _ = self.code(*analysed(points[0].scale), level, effort)
+            return Compressed(frame, self.model.name)
+        analysed = cache(analysed)
 
         @cache
         def coded(place: int) -> tuple[Frame, Symbols]:
             point = points[place]
             return self.code(*analysed(point.scale), point.level, effort)
 
-        if not targets:
-            return Compressed(coded(0)[0], self.model.name)
         keeps: dict[str, Callable[[Pixels], bool]] = {}
         if keep_label:
             label = self.most_likely(given.pixels)

@@ -129,12 +129,8 @@ threads = click.option(
 
 def max_pixels(default: str) -> Decorator:
     """Return the option that limits pictures, whether they are read, decoded or only named."""
-    return click.option(
-        "--max-pixels",
-        type=click.IntRange(1),
-        metavar="N",
-        help=f"Refuse pictures with more than N pixels. By default {default}.",
-    )
+    told = f"Refuse pictures with more than N pixels. By default {default}."
+    return click.option("--max-pixels", type=click.IntRange(1), metavar="N", help=told)
 
 
 read_pixels = max_pixels(f"{DEFAULT_MAX_PIXELS}")

@@ -73,25 +73,16 @@ class _ConstrictionEncoder:
     def put(self, left: NDArray[np.uint32], size: NDArray[np.uint32]) -> None:
         # The coder needs to know a symbol's interval and nothing of its neighbours, so tables of
         # three symbols, before | this one | after, do for tables of any size.
-        left = left.astype(np.int32)
-        size = size.astype(np.int32)
-        table = np.empty((left.size, 3), np.int32)
-        table[:, 0] = left
-        table[:, 1] = size
-        table[:, 2] = pure.TOTAL - left - size
-        symbol = np.ones(left.size, np.int32)
+        left, size = left.astype(np.int32), size.astype(np.int32)
+        right = pure.TOTAL - left - size
         # An empty part is no symbol to constriction; the other part, of at least 2, is split.
-        first = np.flatnonzero(left == 0)
-        symbol[first] = 0
-        table[first, 0] = size[first]
-        table[first, 1] = 1
-        table[first, 2] -= 1
-        last = np.flatnonzero(table[:, 2] == 0)
-        symbol[last] = 2
-        table[last, 0] -= 1
-        table[last, 1] = 1
-        table[last, 2] = size[last]
-        self._encoder.encode(symbol, self._family, (table - 1).astype(np.float32))
+        first, last = left == 0, right == 0
+        symbol = 1 - first.astype(np.int32) + last
+        table = np.empty((left.size, 3), np.float32)
+        table[:, 0] = np.where(first, size, left - last)
+        table[:, 1] = np.where(first | last, 1, size)
+        table[:, 2] = np.where(last, size, right - first)
+        self._encoder.encode(symbol, self._family, table - 1)
 
     def seal(self) -> bytes:
         count, (lower, range_) = self._encoder.pos()

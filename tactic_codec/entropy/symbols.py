@@ -130,15 +130,16 @@ def _intervals(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> It
         size = tables.cumulative.take(flat + 1) - left
 
         escapes = np.flatnonzero(indices == tables.escape)
-        numbers = fold(values.reshape(-1)[places][escapes], tables)
-        # The codes of a pass's escapes follow its last symbol.
-        passes = np.searchsorted(stops, escapes, side="right")
         done = 0
-        for number in np.unique(passes):
-            stop = stops[number]
-            yield left[done:stop], size[done:stop]
-            yield from _code_intervals(numbers[passes == number])
-            done = stop
+        if escapes.size:
+            numbers = fold(values.reshape(-1)[places][escapes], tables)
+            # The codes of a pass's escapes follow its last symbol.
+            passes = np.searchsorted(stops, escapes, side="right")
+            for number in np.unique(passes):
+                stop = stops[number]
+                yield left[done:stop], size[done:stop]
+                yield from _code_intervals(numbers[passes == number])
+                done = stop
         if done < left.size:
             yield left[done:], size[done:]
 
