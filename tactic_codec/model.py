@@ -273,7 +273,7 @@ class Model:
                 f"release reads version {MANIFEST_VERSION}: update tactic-codec"
             )
         try:
-            _check(_RULES, self.manifest, MANIFEST)
+            _check(_RULES, [self.manifest], MANIFEST)
             self._interpret(**{part: self.manifest[part] for part in ("normative", "encoder")})
         # DamagedModel: of the context thresholds, which do not know whose they are.
         except (KeyError, TypeError, ValueError, OverflowError, UnknownLevel, DamagedModel) as exc:
@@ -688,28 +688,37 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")
 
 
-def _check(rule: Any, value: Any, name: str) -> None:
-    """Raise KeyError, TypeError or ValueError where a value breaks a rule, see `_RULES`."""
-    # A truth value is an int to isinstance; as a size it is a mistake.
-    kind = type(value)
-    if isinstance(rule, _Number) and kind in rule.kinds:
-        if not rule.least <= value <= rule.most:
-            raise ValueError(f"expected {name} from {rule.least} to {rule.most}, found {value!r}")
-    elif isinstance(rule, re.Pattern) and kind is str:
-        if not rule.fullmatch(value):
-            raise ValueError(f"expected {name} such as #804080, found {value!r}")
-    elif kind is not (rule if isinstance(rule, type) else type(rule)):
-        raise TypeError(f"{name} cannot be {value!r}")
+def _check(rule: Any, values: list[Any], name: str) -> None:
+    """Raise KeyError, TypeError or ValueError where one of some values breaks their rule."""
+    if isinstance(rule, _Number):
+        kinds = rule.kinds
+    else:
+        kinds = (str,) if rule is _COLOUR else (rule if isinstance(rule, type) else type(rule),)
+    # All at once: a manifest has thousands of gains and labels. A truth value is an int to
+    # isinstance; as a size it is a mistake.
+    if not set(map(type, values)).issubset(kinds):
+        wrong = next(value for value in values if type(value) not in kinds)
+        raise TypeError(f"{name} cannot be {wrong!r}")
+    if isinstance(rule, _Number) and values:
+        if min(values) < rule.least or max(values) > rule.most:
+            raise ValueError(
+                f"expected {name} from {rule.least} to {rule.most}, found {min(values)!r} to "
+                f"{max(values)!r}"
+            )
+    elif rule is _COLOUR and not all(map(_COLOUR.fullmatch, values)):
+        raise ValueError(f"expected {name} such as #804080, found {values}")
     elif isinstance(rule, list):
-        for item in value:
-            _check(rule[0], item, name)
+        _check(rule[0], [item for value in values for item in value], name)
     elif isinstance(rule, dict):
-        for key, inner in (dict.fromkeys(value, rule["*"]) if "*" in rule else rule).items():
+        for key, inner in rule.items():
             field = key.removesuffix("?")
-            if field in value or field == key:
-                _check(inner, value[field], field)
+            if key == "*":
+                found = [item for value in values for item in value.values()]
+            else:
+                found = [value[field] for value in values if field in value or field == key]
+            _check(inner, found, field)
     elif rule is str:
-        value.encode()  # half a surrogate pair, which JSON can hold, is a ValueError
+        "".join(values).encode()  # half a surrogate pair, which JSON can hold, is a ValueError
 
 
 def _head(
