@@ -36,6 +36,7 @@ from tactic_codec.errors import (
     NotATacFile,
     TargetMissed,
     Truncated,
+    real_number,
     whole_number,
 )
 from tactic_codec.model import PLAIN_OFFSET, WHOLE_SIDES, Model, Point
@@ -212,7 +213,7 @@ class Codec:
             background: the colour that transparent pixels are laid on, as "#808080" or (r, g, b).
 
         Raises:
-            TypeError: what is given is no picture in any of these forms, or no whole number.
+            TypeError: what is given is no picture in any of these forms, or no number.
             ImageError: the picture cannot be read.
             LimitExceeded: it is too large.
             UnknownLevel: the model has no such level.
@@ -237,13 +238,14 @@ class Codec:
             max_bytes = whole_number("max_bytes", max_bytes, 1)
         if max_side is not None:
             max_side = whole_number("max_side", max_side, 1)
-        if scale == "auto":
+        if isinstance(scale, str) and scale == "auto":
             if not targets:
                 raise ValueError("scale 'auto' goes with max_bytes, keep_label or keep_boxes")
             points = self.model.front(kept)
-        elif not (isinstance(scale, int | float) and 0 < scale <= 1):
-            raise ValueError(f"scale must be above 0 and at most 1, or 'auto', not {scale!r}")
         else:
+            scale = real_number("scale", scale)
+            if not 0 < scale <= 1:
+                raise ValueError(f"scale must be above 0 and at most 1, or 'auto', not {scale}")
             levels = range(1, len(self.model.levels) + 1) if targets else (level,)
             points = [Point(scale, number) for number in levels]
         # Label and boxes are those of the whole picture.

@@ -306,6 +306,8 @@ def _read_sections(packed: bytes) -> tuple[tuple[int, bytes], ...]:
     try:
         while left:
             kind = source.byte("type")
+            if kind == 0:
+                raise Corrupt("a section of type 0: type 0 is reserved")
             if kind <= max(found, default=0):
                 raise Corrupt(f"a section of type {kind} behind one of {max(found, default=0)}")
             length = source.varint("length of a section")

@@ -32,6 +32,7 @@ A message says what was found, what was expected and what to do.
 Errors of other libraries are translated where they enter, with ``raise ... from``.
 """
 
+import numbers
 import operator
 import typing
 
@@ -50,6 +51,17 @@ def whole_number(name: str, value: object, least: int | None = None) -> int:
     if least is not None and number < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
     return number
+
+
+def real_number(name: str, value: object) -> float:
+    """Return an argument that must be a number, NumPy's included, as Python's own.
+
+    Raises:
+        TypeError: it is none, or a truth value.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    return float(value)
 
 
 class TacError(Exception):

@@ -532,6 +532,8 @@ def test_detect_for_people(tactic: Tactic, codec: Codec, looker: Path) -> None:
     assert lines[0] == f"a.tac: {found[0].label} {edges} {found[0].score:.2f}"
     assert tactic("detect", "--min-score", 1, "-m", looker, "a.tac").stdout == ""
     assert "--min-score" in tactic("detect", "--min-score", 2, "a.tac", code=2).stderr
+    assert "'nan' is not a number" in tactic("detect", "--min-score", "nan", "a.tac", code=2).stderr
+    assert "standard output" in tactic("detect", "--overlay", "-", "a.tac", code=2).stderr
 
 
 @pytest.mark.parametrize("name", ["look.png", "look.jpg"])

@@ -204,7 +204,7 @@ SECTIONS_HEAD = HEAD[:3] + b"\x12" + HEAD[4:]
             Corrupt,
             "inside the length",
         ),
-        (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x02\x00\x00\x00"), Corrupt, "type 0 behind"),
+        (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x02\x00\x00\x00"), Corrupt, "type 0 is reserved"),
         (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x04\x80\x00\x80\x00\x00"), Corrupt, "of 128"),
         (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x03\x80\xf1\x00\x00"), Corrupt, "needs fewer"),
         (sealed(SECTIONS_HEAD + ONE_BY_ONE + b"\x02\x7f\x00\x00"), UnknownSection, "type 127"),

@@ -112,12 +112,23 @@ def test_a_least_score_is_asked_for(detecting: Codec) -> None:
     for least in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="min_score must be 0 to 1"):
             detect(data, least, codec=detecting)
+    for wrong in (True, "0.5"):
+        with pytest.raises(TypeError, match="min_score must be a number"):
+            detect(data, wrong, codec=detecting)  # type: ignore[arg-type]
 
 
 def test_another_size_of_the_picture_is_a_matter_of_scale() -> None:
     found = Detections(20, 10, (Detection("cat", 3, 0.7, (2, 4, 10, 8)),))
     assert found.at(40, 30) == Detections(40, 30, (Detection("cat", 3, 0.7, (4, 12, 20, 24)),))
     assert found.at(20, 10) is found
+    with pytest.raises(ValueError, match="width must be at least 1"):
+        found.at(0, -4)
+
+
+def test_boxes_are_drawn_into_pictures_only() -> None:
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))):
+        with pytest.raises(ValueError, match=r"pixels must be uint8 \[height, width, 3\]"):
+            Detections(4, 4, ()).overlay(wrong)  # type: ignore[arg-type]
 
 
 def test_boxes_of_a_scaled_frame_are_in_the_picture_s_coordinates(detecting: Codec) -> None:
@@ -326,8 +337,8 @@ STRANGE = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>&f;
         ("Annotations/y.xml", voc(), "there are no boxes of it"),
         ("annotations/x.json", "[", "is no file of COCO's boxes"),
         ("annotations/x.json", "[" * 100_000, "is no file of COCO's boxes"),
-        ("annotations/x.json", "{}", "KeyError 'categories'"),
-        ("annotations/x.json", json.dumps(coco(images=[])), "is no file of COCO's boxes"),
+        ("annotations/x.json", "{}", "it has no 'categories'"),
+        ("annotations/x.json", json.dumps(coco(images=[], annotations=[])), "lists no picture"),
         ("annotations/x.json", json.dumps(coco(images=[{"id": []}])), "no file of COCO's boxes"),
         ("annotations/x.json", json.dumps(coco(images=coco()["images"] * 2)), "one twice"),
         (
@@ -338,13 +349,29 @@ STRANGE = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>&f;
         (
             "annotations/x.json",
             json.dumps(coco(annotations=[{"image_id": 7, "category_id": 5, "bbox": [1, 2, 3, 4]}])),
-            "KeyError 5",
+            r"annotations\[0\] is of category 5, which is not listed",
         ),
         (
             "annotations/x.json",
             json.dumps(coco(annotations=[{"image_id": 7, "category_id": 4, "bbox": [1, 2, 3]}])),
-            "ValueError",
+            r"bbox of annotations\[0\] must be four numbers, not \[1, 2, 3\]",
         ),
+        (
+            "annotations/x.json",
+            json.dumps(coco(annotations=[{"image_id": 8, "category_id": 4, "bbox": [1, 2, 3, 4]}])),
+            r"annotations\[0\] is of image 8, which is not listed",
+        ),
+        (
+            "annotations/x.json",
+            json.dumps(coco(categories=[{"id": 4}])),
+            r"ries\[0\] has no 'name'",
+        ),
+        (
+            "annotations/x.json",
+            json.dumps(coco(images=[{"id": 7, "file_name": "x.jpg", "width": 10**400}])),
+            r"images\[0\] holds .* too many digits",
+        ),
+        ("annotations/x.json", "9" * 5000, "too many digits"),
         (
             "annotations/x.json",
             json.dumps(coco(images=[{"id": 7, "file_name": "x.jpg", "width": 5, "height": 9}])),

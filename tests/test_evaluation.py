@@ -893,6 +893,7 @@ def test_eval_leaves_other_folders_alone(tactic: Tactic) -> None:
         (("--qualities", "webp=1"), "there is no coder 'webp' here"),
         (("--qualities", "tiny=4"), "quality levels 1 to 3, not 4"),
         (("--qualities", "jpeg=x"), "not of the form avif=10,20,35"),
+        (("--qualities", "jpeg=nan"), "not of the form avif=10,20,35"),
         (("--qualities", "jpeg="), "not of the form"),
         (("--range", "0.9:0.5"), "LOW < HIGH"),
         (("--range", "half"), "not of the form 0.5:0.85"),

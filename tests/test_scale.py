@@ -104,6 +104,17 @@ def test_scales_that_are_none(tiny: Codec, wrong: dict[str, Any]) -> None:
         tiny.compress(PIXELS, **wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"scale": True}, {"scale": "0.5"}, {"max_side": "9"}])
+def test_sizes_that_are_no_numbers(tiny: Codec, wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="must be a"):
+        tiny.compress(PIXELS, **wrong)
+
+
+def test_numbers_of_numpy_are_numbers(tiny: Codec) -> None:
+    half = tiny.compress(PIXELS, 2, scale=0.5).data
+    assert tiny.compress(PIXELS, 2, scale=np.float32(0.5)).data == half
+
+
 @pytest.mark.parametrize("wrong", [0, -1])
 def test_sides_that_are_none(tiny: Codec, wrong: int) -> None:
     with pytest.raises(ValueError, match="max_side must be at least 1"):
@@ -338,7 +349,9 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segmenter: Sp
     assert tactic_codec.info("a.tac").coded_width == 96
 
 
-@pytest.mark.parametrize("args", [("--scale", "0"), ("--scale", "1.1"), ("--max-side", "0")])
+@pytest.mark.parametrize(
+    "args", [("--scale", "0"), ("--scale", "1.1"), ("--scale", "nan"), ("--max-side", "0")]
+)
 def test_options_that_are_wrong(args: tuple[str, ...], tmp_path: Path) -> None:
     run("compress", *args, PHOTO, tmp_path / "a.tac", code=2)
 

@@ -272,6 +272,7 @@ def test_files_that_are_no_networks_of_pictures(
     refused(str(tmp_path), "cannot read the network")
     for data in (b"", b"\x00" * 99, os.urandom(999), detector().SerializeToString()[:-700]):
         refused(saved(data), "no ONNX file|one input|ONNX Runtime")
+    refused(saved(b""), "one input .* found an empty file: export")
     refused(saved(detector(shape=[1, 1, 64, 64])), "reads 1 channels")
     refused(saved(detector(shape=[1, 3])), "one input of 4 axes")
     proto = detector()

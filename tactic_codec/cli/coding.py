@@ -90,7 +90,7 @@ class _Colour(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is no opaque colour, such as black or '#ff8000'", param, ctx)
 
 
-class _Scale(click.FloatRange):
+class _Scale(options.Share):
     """A scale, or the word that leaves it to a target."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

@@ -22,7 +22,7 @@ from tactic_codec.cli.files import FRAMES
 @options.inputs
 @click.option(
     "--min-score",
-    type=click.FloatRange(0, 1),
+    type=options.Share(0, 1),
     default=0.4,
     show_default=True,
     metavar="SCORE",
@@ -35,7 +35,7 @@ from tactic_codec.cli.files import FRAMES
 )
 @options.force
 @options.model
-@options.running
+@options.decoding
 @options.talking
 def detect(
     paths: list[str],
@@ -60,9 +60,13 @@ def detect(
     same cases as for decompress, and its files have the same names.
     """
     destination = asking.NOWHERE
+    if overlay == files.STDOUT:
+        raise click.UsageError(
+            "what is found goes to standard output, so --overlay cannot: name a file or a folder"
+        )
     if overlay is not None:
         asked = files.Asked(paths, None, overlay, force, False)
-        _, destination = files.destination(asked, ".png", FRAMES, beside=False, as_json=True)
+        _, destination = files.destination(asked, ".png", FRAMES, beside=False, as_json=False)
     chosen = decoding.format_of(destination, "name a .png file")
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture

@@ -35,8 +35,8 @@ def _grids(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
         coder, _, numbers = value.partition("=")
         try:
             settings = map(float, numbers.split(","))
-            grids[coder] = tuple(dict.fromkeys(int(s) if s.is_integer() else s for s in settings))
-        except ValueError:
+            grids[coder] = tuple(dict.fromkeys(int(s) if s == int(s) else s for s in settings))
+        except (ValueError, OverflowError):  # int of NaN, of infinity
             raise click.BadParameter(f"{value!r} is not of the form avif=10,20,35") from None
     return grids
 

@@ -127,6 +127,17 @@ threads = click.option(
 )
 
 
+class Share(click.FloatRange):
+    """A number within a range; click's own lets NaN through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse NaN, too."""
+        found = super().convert(value, param, ctx)
+        if found != found:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return found
+
+
 def max_pixels(default: str) -> Decorator:
     """Return the option that limits pictures, whether they are read, decoded or only named."""
     told = f"Refuse pictures with more than N pixels. By default {default}."

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from tactic_codec.boxes import Box
@@ -287,26 +287,44 @@ class _CocoImage(NamedTuple):
 
 def _coco_images(path: Path, known: dict[str, int]) -> dict[str, _CocoImage]:
     """Return a file's pictures by their paths without suffixes."""
+    place = "it"
+
+    def rows(name: str) -> Iterator[dict[str, Any]]:
+        nonlocal place
+        place = "it"
+        for number, row in enumerate(data[name]):
+            place = f"{name}[{number}]"
+            yield row
+
+    by_id: dict[Any, tuple[str, _CocoImage]] = {}
     try:
         data = json.loads(_read(path, MAX_BYTES))
-        categories = {c["id"]: known.get(_simple(c["name"])) for c in data["categories"]}
-        by_id = {
-            image["id"]: (
-                str(PurePosixPath(image["file_name"]).with_suffix("")),
-                _CocoImage((float(image.get("width", 0)), float(image.get("height", 0))), []),
-            )
-            for image in data["images"]
-        }
-        for box in data["annotations"]:
-            index = categories[box["category_id"]]
-            left, top, width, height = (float(value) for value in box["bbox"])
-            if index is not None:
-                edges = (left, top, left + width, top + height)
-                by_id[box["image_id"]][1].boxes.append((index, edges, not box.get("iscrowd")))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+        categories = {row["id"]: known.get(_simple(row["name"])) for row in rows("categories")}
+        for row in rows("images"):
+            size = float(row.get("width", 0)), float(row.get("height", 0))
+            name = str(PurePosixPath(row["file_name"]).with_suffix(""))
+            by_id[row["id"]] = name, _CocoImage(size, [])
+        for row in rows("annotations"):
+            kind, image, edges = row["category_id"], row["image_id"], row["bbox"]
+            if kind not in categories:
+                raise DataError(f"{path}: {place} is of category {kind}, which is not listed")
+            if image not in by_id:
+                raise DataError(f"{path}: {place} is of image {image}, which is not listed")
+            if not isinstance(edges, list) or len(edges) != 4:
+                shown = repr(edges)[:80]
+                raise DataError(f"{path}: bbox of {place} must be four numbers, not {shown}")
+            left, top, width, height = map(float, edges)
+            if (index := categories[kind]) is not None:
+                box = (left, top, left + width, top + height)
+                by_id[image][1].boxes.append((index, box, not row.get("iscrowd")))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
+        what = {
+            KeyError: f"{place} has no {exc}",
+            json.JSONDecodeError: f"it is not JSON: {exc}",
+            RecursionError: "it is nested too deeply",
+        }.get(type(exc), f"{place} holds what is no number, has too many digits or another form")
         raise DataError(
-            f"{path} is no file of COCO's boxes, with categories, images and annotations: "
-            f"{type(exc).__name__} {exc}"
+            f"{path} is no file of COCO's boxes, with categories, images and annotations: {what}"
         ) from exc
     found = dict(by_id.values())
     if len(found) != len(data["images"]) or not found:

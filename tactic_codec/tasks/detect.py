@@ -18,6 +18,7 @@ from tactic_codec import metrics
 from tactic_codec.boxes import LEAST_SCORE, MIN_SCORE, Box, Shared, certain, resized, shared
 from tactic_codec.codec import Codec, Coded, as_frame, load_model_of, whole_input
 from tactic_codec.container import Frame
+from tactic_codec.errors import real_number, whole_number
 from tactic_codec.model import Model
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import annotations
@@ -70,13 +71,15 @@ class Detections:
         return self.found[index]
 
     def at_least(self, min_score: float) -> "Detections":
-        """Return what has a score."""
+        """Return what has a score, 0 to 1; errors as `detect_pixels` for what is none."""
+        min_score = _checked(min_score)
         return Detections(
             self.width, self.height, tuple(one for one in self.found if one.score >= min_score)
         )
 
     def at(self, width: int, height: int) -> "Detections":
-        """Return the same in another size of the picture."""
+        """Return the same in another size of the picture, at least 1 x 1 pixels."""
+        width, height = whole_number("width", width, 1), whole_number("height", height, 1)
         if (width, height) == (self.width, self.height):
             return self
         moved = resized(self.boxes(), width / self.width, height / self.height)
@@ -88,14 +91,27 @@ class Detections:
         return [Box(one.index, one.score, *one.box) for one in self.found]
 
     def overlay(self, pixels: Pixels) -> Pixels:
-        """Draw the boxes into a copy of the picture, uint8 [H, W, 3] of any size."""
+        """Draw the boxes into a copy of the picture, uint8 [H, W, 3] of any size.
+
+        Raises:
+            ValueError: the array has another shape or type.
+        """
         from tactic_codec.picture.drawing import Outline, draw_outlines
 
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            found = f"{pixels.dtype} {list(pixels.shape)}"
+            raise ValueError(f"pixels must be uint8 [height, width, 3], not {found}")
         height, width, _ = pixels.shape
-        found = self.at(width, height).found[::-1]
+        here = self.at(width, height).found[::-1]
         return draw_outlines(
-            pixels, [Outline(one.box, f"{one.label} {one.score:.2f}", one.index) for one in found]
+            pixels, [Outline(one.box, f"{one.label} {one.score:.2f}", one.index) for one in here]
         )
+
+
+def _checked(min_score: float) -> float:
+    if not 0 <= (share := real_number("min_score", min_score)) <= 1:
+        raise ValueError(f"min_score must be 0 to 1, not {share}")
+    return share
 
 
 def detect_pixels(codec: Codec, pixels: Pixels, min_score: float = MIN_SCORE) -> Detections:
@@ -109,10 +125,10 @@ def detect_pixels(codec: Codec, pixels: Pixels, min_score: float = MIN_SCORE) ->
     Raises:
         UnknownTask: the model has no detector.
         DamagedModel: its network does not say what the manifest says of it.
+        TypeError: ``min_score`` is no number.
         ValueError: ``min_score`` is not 0 to 1.
     """
-    if not 0 <= min_score <= 1:
-        raise ValueError(f"min_score must be 0 to 1, not {min_score}")
+    min_score = _checked(min_score)
     labels = codec.model.head(DETECT.name).labels
     height, width, _ = pixels.shape
     found = (

@@ -219,7 +219,11 @@ def _cut(proto: Any, outputs: Sequence[str], path: Path) -> None:
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1 or len(_type(inputs[0]).shape.dim) != 4:
         found = ", ".join(f"{v.name} of {len(_type(v).shape.dim)} axes" for v in inputs)
-        raise UnsupportedNetwork(f"{path}: one input of 4 axes, a picture, was expected: {found}")
+        found = found or ("none" if graph.node else "an empty file")
+        raise UnsupportedNetwork(
+            f"{path}: one input of 4 axes, a picture, was expected, found {found}: export the "
+            "network again, with the picture as its only input and all else as constants"
+        )
     makers = {name: node for node in graph.node for name in node.output}
     kinds = {value.name: _type(value).elem_type for value in graph.output}
     chosen = list(outputs) or [n for n, kind in kinds.items() if kind in (*_FLOATS, 0)]
