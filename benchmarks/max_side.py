@@ -5,8 +5,8 @@
 Both ways by turns in one process; medians in milliseconds, and their ratio.
 """
 
+import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +20,11 @@ REPEATS = 15
 
 def main() -> None:
     """Measure and print."""
-    path, side = Path(sys.argv[1]), int((*sys.argv, "640")[2])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photo", type=Path)
+    parser.add_argument("side", type=int, nargs="?", default=640)
+    given = parser.parse_args()
+    path, side = given.photo, given.side
     codec = load_model(threads=1)
 
     def ours() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from segmenter import SEGMENT_FILE, SEGMENT_LABELS, brightest_channel, segment_h
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.model import Model
 from tactic_codec.runtime import onnx as _quiet  # noqa: F401, before a test imports ONNX Runtime
+
+# Under nohup SIGHUP is ignored, and the commands that tests start would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).parent.parent
 TINY = ROOT / "tests" / "models" / "tiny"

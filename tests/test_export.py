@@ -231,9 +231,11 @@ def trained() -> TacticNetwork:
     torch.manual_seed(1)
     network = TacticNetwork(TransformConfig(4, 6, (6, 4)), small_head(len(CLASSES)))
     with torch.no_grad():
-        network.analysis.layers[3].weight *= 8  # type: ignore[operator]
+        for layer in (network.analysis.layers[0], network.analysis.layers[3]):  # type: ignore[index]
+            layer.reset_parameters()
+        network.analysis.layers[3].weight *= 8  # type: ignore[operator, index]
         # Where a picture is flat, latents are this bias: away from the edge between two symbols.
-        network.analysis.layers[3].bias += 0.3  # type: ignore[operator]
+        network.analysis.layers[3].bias.fill_(1.3)  # type: ignore[operator, index]
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.train()
 
