@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tactic_codec.errors import DamagedImage, UnsupportedImage
+from tactic_codec.errors import DamagedImage, LimitExceeded, UnsupportedImage
 from tactic_codec.picture.forms import Pixels
 
 MAGIC = b"YUV4MPEG2"
 LINE_BYTES = 4096
 """A header line has fewer."""
+
+MAX_SIDE = 9_999_999
+"""Of a frame, in pixels."""
 
 _KINDS = {"420": (2, 2), "422": (2, 1), "411": (4, 1), "444": (1, 1), "mono": (0, 0)}
 _COLOURS = re.compile(r"(420|422|411|444|mono)(?:(jpeg|mpeg2|paldv)|p?(9|10|12|14|16))?")
@@ -89,13 +92,19 @@ def parse(line: bytes) -> Header:
 
     Raises:
         DamagedImage: it names no size.
+        LimitExceeded: it names a side of more than ``MAX_SIDE`` pixels.
         UnsupportedImage: colours of a kind that is not read.
     """
     fields = line.decode("latin-1").split(" ")[1:]
     named = {field[:1]: field[1:] for field in fields if field[:1] != "X"}
-    size = re.fullmatch(r"(\d{1,7})x(\d{1,7})", f"{named.get('W')}x{named.get('H')}")
-    if not size or not int(size[1]) or not int(size[2]):
+    size = re.fullmatch(r"(\d+)x(\d+)", f"{named.get('W')}x{named.get('H')}")
+    width, height = map(int, size.groups()) if size else (0, 0)
+    if not width or not height:
         raise DamagedImage("the YUV4MPEG2 header names no width and height: send the film again")
+    if max(width, height) > MAX_SIDE:
+        raise LimitExceeded(
+            f"the YUV4MPEG2 header names a side of more than {MAX_SIDE} pixels: scale the film down"
+        )
     colours = named.get("C", "420jpeg")
     found = _COLOURS.fullmatch(colours)
     if not found or (found[2] and found[1] != "420"):
@@ -107,7 +116,7 @@ def parse(line: bytes) -> Header:
     between = found[1] == "420" and found[2] in (None, "jpeg") and not found[3]
     full = "XCOLORRANGE=FULL" in fields
     step, top, depth = _KINDS[found[1]], found[2] == "paldv", int(found[3] or 8)
-    return Header(int(size[1]), int(size[2]), step, not between, top, depth, full)
+    return Header(width, height, step, not between, top, depth, full)
 
 
 def _tables(depth: int, full: bool) -> list[npt.NDArray[np.uint8]]:
