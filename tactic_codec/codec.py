@@ -213,7 +213,8 @@ class Codec:
             background: the colour that transparent pixels are laid on, as "#808080" or (r, g, b).
 
         Raises:
-            TypeError: what is given is no picture in any of these forms, or no number.
+            TypeError: what is given is no picture in any of these forms, no number, or neither True
+                nor False.
             ImageError: the picture cannot be read.
             LimitExceeded: it is too large.
             UnknownLevel: the model has no such level.
@@ -225,6 +226,8 @@ class Codec:
                 not above 0 and at most 1, or "auto" without a target, there is a level and a
                 target, or ``background`` is no colour.
         """
+        keep_label = _truth_value("keep_label", keep_label)
+        keep_boxes = _truth_value("keep_boxes", keep_boxes)
         effort = whole_number("effort", effort)
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
@@ -361,13 +364,14 @@ class Codec:
             UnknownLevel: the frame names a level that the model does not have.
             OutOfMemory, OutOfThreads: the network cannot run for want of them.
             OSError: the file cannot be read.
-            TypeError: ``data`` is none of these.
+            TypeError: ``data`` is none of these, or ``coded_size`` neither True nor False.
         """
         frame = as_frame(data, max_pixels=max_pixels)
         return image.to_pillow(self.decode(frame, coded_size=coded_size))
 
     def decode(self, frame: Frame, *, coded_size: bool = False) -> Pixels:
         """Decode a frame to uint8 [H, W, 3]; arguments and errors as `decompress`."""
+        coded_size = _truth_value("coded_size", coded_size)
         pixels = self.synthesise(self.symbols(frame), frame)
         return pixels if coded_size else image.enlarged(pixels, frame.width, frame.height)
 
@@ -494,6 +498,14 @@ class Codec:
                 f"the {network} network of {self.model.path} makes {list(result.shape)} of "
                 f"{list(array.shape)}, expected {list(expected)}; install the model again"
             )
+
+
+def _truth_value(name: str, value: object) -> bool:
+    """Return an argument that must be True or False, NumPy's included; TypeError for others."""
+    # "no" is true to Python.
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
 
 
 def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32], offset: float) -> Symbols:

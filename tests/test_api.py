@@ -146,6 +146,24 @@ def test_whole_numbers_are_asked_for(tiny: Codec, name: str, value: Any) -> None
             tiny.compress(picture(), **{name: value})
 
 
+@pytest.mark.parametrize("value", ["no", "", None, 0, 1, 2.0, [True]])
+@pytest.mark.parametrize("name", ["keep_label", "keep_boxes", "coded_size"])
+@pytest.mark.usefixtures("tiny_installed")
+def test_true_or_false_is_asked_for(tiny: Codec, name: str, value: Any) -> None:
+    call: Any = tiny.compress
+    given: Any = picture()
+    if name == "coded_size":
+        call, given = tactic_codec.decompress, tiny.compress(given).data
+    with pytest.raises(TypeError, match=f"{name} must be True or False, not"):
+        call(given, **{name: value})
+
+
+def test_truth_values_of_numpy_are_truth_values(tiny: Codec) -> None:
+    coded = tiny.compress(picture(), keep_label=np.False_)  # type: ignore[arg-type]
+    assert coded == tiny.compress(picture())
+    assert tiny.decompress(coded, coded_size=np.True_).size == (72, 64)  # type: ignore[arg-type]
+
+
 def test_whole_numbers_of_numpy_are_whole_numbers(tiny: Codec) -> None:
     coded = tiny.compress(picture(), np.int64(2))  # type: ignore[arg-type]
     assert coded == tiny.compress(picture(), 2) and type(coded.level) is int
