@@ -611,6 +611,20 @@ def load_model_of(fingerprint: bytes, *, device: str = "auto", threads: int | No
     return _codec(models.find_fingerprint(fingerprint), device, threads)
 
 
+def opened(
+    data: Coded, codec: Codec | None, device: str, max_pixels: int | None
+) -> tuple[Frame, Codec]:
+    """Return a frame, and ``codec`` or else the installed model that it names.
+
+    Raises:
+        FormatError: the bytes are not one frame.
+        LimitExceeded: the picture is too large, see `Codec.decompress`.
+        UnknownModel: the model is not installed.
+    """
+    frame = as_frame(data, max_pixels=max_pixels)
+    return frame, codec or load_model_of(frame.fingerprint, device=device)
+
+
 def _codec(model: Model, device: str, threads: int | None) -> Codec:
     if threads is not None:
         threads = whole_number("threads", threads, 1)
@@ -658,5 +672,5 @@ def decompress(
     coded_size: bool = False,
 ) -> Image.Image:
     """Decode one frame with the installed model that it names; the rest as `Codec.decompress`."""
-    frame = as_frame(data, max_pixels=max_pixels)
-    return load_model_of(frame.fingerprint, device=device).decompress(frame, coded_size=coded_size)
+    frame, codec = opened(data, None, device, max_pixels)
+    return codec.decompress(frame, coded_size=coded_size)

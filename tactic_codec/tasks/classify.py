@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import picture
-from tactic_codec.codec import Codec, Coded, as_frame, load_model_of
+from tactic_codec.codec import Codec, Coded, opened
 from tactic_codec.errors import whole_number
 from tactic_codec.metrics import wilson_interval
 from tactic_codec.model import Model
@@ -80,8 +80,7 @@ def classify(
         TypeError: ``data`` is no frame, or ``top_k`` no whole number.
         ValueError: ``top_k`` is below 1.
     """
-    frame = as_frame(data, max_pixels=max_pixels)
-    codec = codec or load_model_of(frame.fingerprint, device=device)
+    frame, codec = opened(data, codec, device, max_pixels)
     return classify_pixels(codec, codec.decode(frame, coded_size=True), top_k)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tactic_codec import metrics
 from tactic_codec.boxes import LEAST_SCORE, MIN_SCORE, Box, Shared, certain, resized, shared
-from tactic_codec.codec import Codec, Coded, as_frame, load_model_of, whole_input
+from tactic_codec.codec import Codec, Coded, opened, whole_input
 from tactic_codec.container import Frame
 from tactic_codec.errors import real_number, whole_number
 from tactic_codec.model import Model
@@ -161,8 +161,7 @@ def detect(
         UnknownTask: the model has no detector.
         ValueError: ``min_score`` is not 0 to 1.
     """
-    frame = as_frame(data, max_pixels=max_pixels)
-    codec = codec or load_model_of(frame.fingerprint, device=device)
+    frame, codec = opened(data, codec, device, max_pixels)
     found = detect_pixels(codec, codec.decode(frame, coded_size=True), min_score)
     return DETECT.in_picture(found, frame)
 

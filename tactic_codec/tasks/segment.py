@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import metrics, picture
-from tactic_codec.codec import Codec, Coded, as_frame, load_model_of, whole_input
+from tactic_codec.codec import Codec, Coded, opened, whole_input
 from tactic_codec.container import Frame
 from tactic_codec.errors import DamagedModel, DataError, ImageError
 from tactic_codec.metrics import Confusion, SegmentationScores
@@ -152,8 +152,7 @@ def segment(
         UnknownModel: the model is not installed, or ``codec`` is of another.
         UnknownTask: the model has no segmentation network.
     """
-    frame = as_frame(data, max_pixels=max_pixels)
-    codec = codec or load_model_of(frame.fingerprint, device=device)
+    frame, codec = opened(data, codec, device, max_pixels)
     return SEGMENT.ask_frame(codec, frame)
 
 
