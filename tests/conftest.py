@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,20 @@ def one_torch_thread() -> Iterator[None]:
 def checkout_on_path() -> dict[str, str]:
     """The environment of a subprocess that imports the package from the checkout."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def drawing() -> None:
+    """For the test that sees the plots: in others they would take most of the time."""
+
+
+@pytest.fixture
+def evaluating(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Work in an empty folder, where the tiny model is found; draw only for `drawing`."""
+    if "drawing" not in request.fixturenames:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setenv("TACTIC_MODELS", str(TINY.parent))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)

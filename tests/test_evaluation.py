@@ -776,20 +776,8 @@ Tactic = Callable[..., Result]
 
 
 @pytest.fixture
-def drawing() -> None:
-    """For the test that sees the plots: in others they would take most of the time."""
-
-
-@pytest.fixture
-def tactic(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Tactic:
+def tactic(evaluating: None) -> Tactic:
     """The command, in a folder with photographs in ``photos`` by class, and ``loose``."""
-    if "drawing" not in request.fixturenames:
-        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.setenv("TACTIC_MODELS", str(TINY.parent))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
-    monkeypatch.chdir(tmp_path)
     for number, path in enumerate(PHOTOGRAPHS):
         for name in (f"photos/{('cat', 'cup')[number % 2]}/{path.name}", f"loose/{path.name}"):
             Path(name).parent.mkdir(parents=True, exist_ok=True)

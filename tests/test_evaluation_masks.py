@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -565,20 +564,8 @@ Tactic = Callable[..., Result]
 
 
 @pytest.fixture
-def drawing() -> None:
-    """For the test that sees the plots: in others they would take most of the time."""
-
-
-@pytest.fixture
-def tactic(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Tactic:
+def tactic(evaluating: None) -> Tactic:
     """The command, in a folder with label maps in ``val`` and ``train``, and photographs."""
-    if "drawing" not in request.fixturenames:
-        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.setenv("TACTIC_MODELS", str(TINY.parent))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
-    monkeypatch.chdir(tmp_path)
     for folder, shade in (("val", 1), ("train", 2)):
         for name, (pixels, labels) in {"a": two_halves(), "b": all_blue()}.items():
             for kind, array in (("images", pixels // shade), ("labels", labels)):
