@@ -10,7 +10,6 @@ import json
 import math
 import statistics
 import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,24 +192,6 @@ def read_results(table: Table, results: Path) -> tuple[dict[str, list[Result]], 
     return found, others
 
 
-def of_other_data(found: Mapping[str, Sequence[Result]]) -> list[Result]:
-    """Return the results of other data than most, as their numbers of pictures tell.
-
-    The numbers of a split follow from its folders and shares, whatever the row and the seed. Names
-    of folders tell nothing: pictures that were recoded lie in one for each codec.
-
-    Args:
-        found: results by row; those that do not say what they were made from are passed over.
-    """
-
-    def numbers(result: Result) -> tuple[tuple[int, int, int], ...]:
-        return tuple((part["train"], part["calibration"], part["test"]) for part in result["data"])
-
-    every = [result for own in found.values() for result in own if "data" in result]
-    usual = Counter(map(numbers, every)).most_common(1)
-    return [result for result in every if numbers(result) != usual[0][0]]
-
-
 def _read(path: Path) -> Result:
     """Return a result; an empty one, which no description fits, where its writing was cut off."""
     try:
@@ -232,9 +213,7 @@ def as_markdown(table: Table, results: Path) -> str:
     """Return a table of what there is: means over seeds, their spread, and the paper's figures."""
     found, _ = read_results(table, results)
     every = [result for own in found.values() for result in own]
-    standard = ["standard_bpp"] if any("standard_bpp" in result for result in every) else []
-    rates = ["bpp", *standard]
-    header = ["", "bpp", *["bpp, standard JPEG" for _ in standard], "paper's bpp", "PSNR, dB"]
+    header = ["", "bpp", "paper's bpp", "PSNR, dB"]
     for metric in table.metrics:
         name = metric.replace("_", " ")
         header += [name, f"less than {BASELINE}", f"paper's {name}", "less"]
@@ -244,8 +223,9 @@ def as_markdown(table: Table, results: Path) -> str:
         own = found[row.name]
         if not own:
             continue
-        cells = [row.name, *(_mean(own, rate, ".4f") for rate in rates)]
-        cells += [
+        cells = [
+            row.name,
+            _mean(own, "bpp", ".4f"),
             f"{row.paper['bpp']:.4f}" if "bpp" in row.paper else "",
             _mean(own, "psnr", ".1f"),
         ]
@@ -261,7 +241,7 @@ def as_markdown(table: Table, results: Path) -> str:
                 f"{least - theirs:.1f}" if theirs is not None and least is not None else "",
             ]
         lines.append(_pipe(cells))
-    paired = [cells for pair in table.pairs if (cells := _pair(table, pair, found, rates))]
+    paired = [cells for pair in table.pairs if (cells := _pair(table, pair, found))]
     lines += map(_pipe, paired)
     seeds = sorted({result["seed"] for result in every})
     hours = sum(result["seconds"] for result in every) / 3600
@@ -287,12 +267,6 @@ def as_markdown(table: Table, results: Path) -> str:
     ]
     if fewer:
         lines += ["", f"Rows with fewer seeds: {'; '.join(fewer)}."]
-    if standard:
-        lines += [
-            "",
-            "bpp of JPEG: optimised Huffman tables, baseline or progressive, the smaller. Standard "
-            "JPEG: the same pixels with the standard's own tables, of which the paper's rates are.",
-        ]
     return "\n".join(lines) + "\n"
 
 
@@ -313,10 +287,7 @@ def _differences(
 
 
 def _pair(
-    table: Table,
-    pair: tuple[str, str],
-    found: Mapping[str, Sequence[Result]],
-    rates: Sequence[str],
+    table: Table, pair: tuple[str, str], found: Mapping[str, Sequence[Result]]
 ) -> list[str] | None:
     """Return the cells of a pair's differences; None where no seed has both."""
 
@@ -327,12 +298,7 @@ def _pair(
     if not _differences(found, *pair, table.metrics[0]):
         return None
     papers = [_row(table, name).paper for name in pair]
-    cells = [
-        f"{pair[0]} − {pair[1]}",
-        *(mean(rate, "+.4f") for rate in rates),
-        "",
-        mean("psnr", "+.1f"),
-    ]
+    cells = [f"{pair[0]} − {pair[1]}", mean("bpp", "+.4f"), "", mean("psnr", "+.1f")]
     for metric in table.metrics:
         points = [100 * d for d in _differences(found, *pair, metric)]
         known = all(metric in paper for paper in papers)
@@ -380,11 +346,7 @@ def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
             if row.paper.keys() >= {"bpp", metric}
         ]
         lines += [
-            plot.Line(name, name, "own", _points(found, "bpp", metric)),
-            plot.Line(
-                *(f"{name}, standard tables", name, "variant"),
-                _points(found, "standard_bpp", metric),
-            ),
+            plot.Line(name, name, "own", _points(found, metric)),
             plot.Line(name, name, "paper", sorted(published)),
         ]
     itself = [100 * result[metric] for result in results_of[BASELINE]]
@@ -396,14 +358,11 @@ def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
     )
 
 
-def _points(
-    rows: Sequence[Sequence[Result]], rate: str, metric: str
-) -> list[tuple[float, plot.Spread]]:
-    """Return a point a row that has results with this rate, by the rate."""
-    known = [[result for result in results if rate in result] for results in rows]
+def _points(rows: Sequence[Sequence[Result]], metric: str) -> list[tuple[float, plot.Spread]]:
+    """Return a point a row that has results, by the rate."""
     return sorted(
-        (statistics.mean(r[rate] for r in results), _spread([100 * r[metric] for r in results]))
-        for results in known
+        (statistics.mean(r["bpp"] for r in results), _spread([100 * r[metric] for r in results]))
+        for results in rows
         if results
     )
 

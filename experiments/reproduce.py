@@ -12,8 +12,6 @@ result is a file below ``--results``. All rows of all tables have a seed before 
 Existing results are not made again, and an interrupted training continues, so the same command
 resumes. Without ``--data`` and ``--masks`` nothing is trained, and the existing results are shown.
 Results that were made from another description of the table are named, left out, and made anew.
-Results whose numbers of pictures differ from the others' are named but shown, because nothing tells
-which of them are of the intended data.
 
     <results>/<table>-<size>/<row>-seed<n>.json     a result, with its configuration and commit
                              README.md              the table, as it is printed
@@ -42,7 +40,6 @@ from paper_tables import (
     HERE,
     SIZES,
     Recode,
-    Result,
     Row,
     Table,
     as_markdown,
@@ -50,7 +47,6 @@ from paper_tables import (
     draw_figure,
     load_table,
     missing,
-    of_other_data,
     read_results,
     result_path,
 )
@@ -60,16 +56,13 @@ from tactic_codec import metrics
 from tactic_codec import picture as image
 from tactic_codec.errors import BackendUnavailable, DataError, ImageError, LimitExceeded, TacError
 from tactic_codec.model import Model
-from tactic_codec.rivals import RIVALS, rival
+from tactic_codec.rivals import rival
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.command import train_command
 from tactic_codec.training.config import parse_config
 from tactic_codec.training.loop import Step
 
 SUFFIX_OF = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
-STANDARD_JPEG = RIVALS["jpeg"].unasked()
-"""The paper's JPEG, as Pillow writes it unasked: the pixels of ours, in more bytes, since its
-Huffman tables are those of the standard."""
 
 CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The values in ``labelIds`` of the 19 classes of Cityscapes; others are void."""
@@ -239,7 +232,7 @@ def _figures(
 def _file_figures(
     recode: Recode, folder: Path, origin: Path, names: frozenset[str] | None
 ) -> dict[str, float]:
-    """Return means of PSNR, bytes and bpp of coded pictures; of JPEG by its standard tables, too.
+    """Return means of PSNR, bytes and bpp of coded pictures.
 
     Args:
         recode: by which they were coded.
@@ -253,14 +246,9 @@ def _file_figures(
         if names is None or name.as_posix() in names:
             square = image.load((origin / name).with_suffix(".png"))
             pixels = square.shape[0] * square.shape[1]
-            size, standard = path.stat().st_size, 0
-            if recode.codec == "jpeg":
-                standard = len(STANDARD_JPEG.encode(square, recode.quality))
-            psnr = metrics.finite_psnr(square, image.load(path))
-            found.append((psnr, size, 8 * size / pixels, standard, 8 * standard / pixels))
-    fields = ("psnr", "bytes", "bpp", "standard_bytes", "standard_bpp")
-    means = zip(fields, np.mean(found, axis=0).tolist(), strict=True)
-    return {field: mean for field, mean in means if mean}
+            size, psnr = path.stat().st_size, metrics.finite_psnr(square, image.load(path))
+            found.append((psnr, size, 8 * size / pixels))
+    return dict(zip(("psnr", "bytes", "bpp"), np.mean(found, axis=0).tolist(), strict=True))
 
 
 # --- Its pictures ---------------------------------------------------------------------------------
@@ -433,38 +421,22 @@ def run_tables(left: Left, setup: Setup) -> None:
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def say_what_is_left_out(others: Sequence[Path]) -> None:
-    """Name on standard error results of another description, and what to do about them."""
-    names = ", ".join(map(str, others))
-    seeds = " ".join(sorted({path.stem.rpartition("-seed")[2] for path in others}))
-    print(
-        f"left out, as they were made from another description of the table: {names}; "
-        f"make them anew with --data or --masks DIR and --seeds {seeds}, or delete them",
-        file=sys.stderr,
-    )
-
-
-def say_what_is_of_other_data(results: Path, strangers: Sequence[Result]) -> None:
-    """Name on standard error results of other data than most, and what to do about them."""
-    names = ", ".join(str(result_path(results, r["row"], r["seed"])) for r in strangers)
-    print(
-        f"shown, though by their numbers of pictures they are of other data than most: {names}; "
-        "delete what is not to count, and make it anew with --data or --masks DIR",
-        file=sys.stderr,
-    )
-
-
 def show_table(table: Table, results: Path) -> None:
     """Print what there is, and write it and its figure beside the results.
 
+    Results of another description are named on standard error, with what to do about them.
     A table that is made of results of another description alone is marked as such.
     """
     found, others = read_results(table, results)
     page = results / "README.md"
     if others:
-        say_what_is_left_out(others)
-    if strangers := of_other_data(found):
-        say_what_is_of_other_data(results, strangers)
+        names = ", ".join(map(str, others))
+        seeds = " ".join(sorted({path.stem.rpartition("-seed")[2] for path in others}))
+        print(
+            f"left out, as they were made from another description of the table: {names}; "
+            f"make them anew with --data or --masks DIR and --seeds {seeds}, or delete them",
+            file=sys.stderr,
+        )
     if not any(found.values()):
         print(f"there is nothing in {results} to show", file=sys.stderr)
         if page.exists() and not (older := page.read_text(encoding="utf-8")).startswith(OLDER):

@@ -105,11 +105,11 @@ def test_an_unknown_table_names_those_that_there_are(reproduce: ModuleType) -> N
 
 
 @pytest.mark.parametrize("quality", [2, 5, 10, 15, 25, 50])
-def test_standard_jpeg_has_the_pixels_of_the_optimised(reproduce: ModuleType, quality: int) -> None:
+def test_standard_jpeg_has_the_pixels_of_the_optimised(quality: int) -> None:
     pixels = image.square(image.load(PHOTOGRAPHS[0]), 128)
     unasked = io.BytesIO()
     image.to_pillow(pixels).save(unasked, "JPEG", quality=quality)
-    assert reproduce.STANDARD_JPEG.encode(pixels, quality) == unasked.getvalue()
+    assert rival("jpeg").unasked().encode(pixels, quality) == unasked.getvalue()
     baseline, progressive = rival("jpeg").options(quality)
     assert progressive["progressive"]
     for way in (baseline, progressive):  # whichever is the smaller
@@ -119,9 +119,9 @@ def test_standard_jpeg_has_the_pixels_of_the_optimised(reproduce: ModuleType, qu
         assert len(data) < len(unasked.getvalue())
 
 
-def test_a_flat_picture_takes_what_it_takes_in_the_paper(reproduce: ModuleType) -> None:
+def test_a_flat_picture_takes_what_it_takes_in_the_paper() -> None:
     grey = np.full((299, 299, 3), 128, np.uint8)
-    sizes = [len(c.encode(grey, 2)) for c in (reproduce.STANDARD_JPEG, rival("jpeg"))]
+    sizes = [len(c.encode(grey, 2)) for c in (rival("jpeg").unasked(), rival("jpeg"))]
     assert [round(8 * size / 299**2, 3) for size in sizes] == [0.185, 0.074]
 
 
@@ -145,7 +145,6 @@ def made_up(reproduce: ModuleType, table: Any, results: Path, seeds: Sequence[in
                 "commit": f"c0ffee{seed}",
                 "date": f"2026-11-2{seed}",
                 **({} if row.name == "uncompressed" else {"bpp": 0.1 + number / 10}),
-                **({"standard_bpp": 0.5 + number / 10} if row.name.startswith("JPEG") else {}),
                 "seconds": 1,
                 **reproduce.described(table, row, seed),
             }
@@ -288,34 +287,6 @@ def test_results_of_another_description_are_named_with_the_remedy(
         assert (results / "README.md").read_text(encoding="utf-8") == reproduce.OLDER + text
 
 
-def test_results_of_other_data_are_named(
-    reproduce: ModuleType,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    given = ["x", "table1", "--results", str(tmp_path), "--seeds", "1", "2", "3"]
-    monkeypatch.setattr("sys.argv", given)
-    results = tmp_path / "table1-desk"
-    made_up(reproduce, reproduce.load_table("table1", "desk"), results, [1, 2, 3])
-    for path in results.glob("*.json"):
-        # Folders differ where pictures are recoded, which is no other data.
-        data = {"folder": path.stem, "train": 70, "calibration": 5, "test": 20}
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"data": [data]}))
-    reproduce.main()
-    assert not capsys.readouterr().err
-
-    for name, change in (("TACTIC-seed2", {"test": 30}), ("uncompressed-seed3", {"train": 71})):
-        path = results / f"{name}.json"
-        result = json.loads(path.read_text())
-        result["data"][0] |= change
-        path.write_text(json.dumps(result))
-    reproduce.main()
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "of other data" in line
-    assert f": {results / 'uncompressed-seed3.json'}, {results / 'TACTIC-seed2.json'};" in line
-
-
 @pytest.mark.parametrize("more", [[], ["--data", "anywhere"]])
 def test_a_row_that_the_table_has_not_is_refused_with_those_that_it_has(
     reproduce: ModuleType,
@@ -361,7 +332,7 @@ def test_the_figure_has_a_line_for_each_codec_and_the_paper_s(
 ) -> None:
     table = reproduce.load_table("table2", "paper")
     made_up(reproduce, table, tmp_path, [1])
-    names = ["uncompressed", "TACTIC", "JPEG", "JPEG, standard tables", "WebP", "AVIF"]
+    names = ["uncompressed", "TACTIC", "JPEG", "WebP", "AVIF"]
     papers = [f"{name}, the paper" for name in ("uncompressed", "TACTIC", "JPEG")]
     drawing = reproduce.draw_figure(table, tmp_path)["svg"].decode()
     found = [drawing.index(f"<!-- {name} -->") for name in (*names, *papers)]
@@ -394,7 +365,6 @@ def test_points_are_means_over_seeds_by_rising_rate(
     rate, accuracy = found["JPEG", "own"][0]
     assert rate == pytest.approx(0.2)
     assert accuracy == pytest.approx((51.2, 51.1, 51.3))
-    assert found["JPEG, standard tables", "variant"][0][0] == pytest.approx(0.6)
     assert [rate for rate, _ in found["TACTIC", "paper"]] == [0.0694, 0.0936, 0.1278, 0.2159, 0.245]
     assert not found["AVIF", "paper"]
 
@@ -531,14 +501,10 @@ def test_a_table_is_run_and_resumed_and_printed(
     assert len(list(work.rglob("*.jpg"))) == 20
     jpeg = found["JPEG q 5"]
     assert jpeg["bytes"] == pytest.approx(jpeg["bpp"] * 32 * 32 / 8)
-    # The standard's Huffman tables alone take 432 bytes, beside some 200 for the rest.
-    assert jpeg["bytes"] + 150 < jpeg["standard_bytes"] < 800
-    assert jpeg["standard_bytes"] == pytest.approx(jpeg["standard_bpp"] * 32 * 32 / 8)
-    assert "standard_bpp" not in found["TACTIC"]
 
     text = reproduce.as_markdown(table, results)
-    assert "| uncompressed |  |  |  |  | 100.0 % | 0.0 | 63.7 % | 0.0 |" in text
-    assert f"| {jpeg['bpp']:.4f} | {jpeg['standard_bpp']:.4f} | 0.3010 | {jpeg['psnr']:.1f}" in text
+    assert "| uncompressed |  |  |  | 100.0 % | 0.0 | 63.7 % | 0.0 |" in text
+    assert f"| {jpeg['bpp']:.4f} | 0.3010 | {jpeg['psnr']:.1f}" in text
     agnostic, ours = (found[name] for name in ("task-agnostic", "TACTIC"))
     gain = f"{100 * (ours['accuracy'] - agnostic['accuracy']):+.1f} |  | +4.9 |  |"
     assert next(line for line in text.splitlines() if " − " in line).endswith(gain)
