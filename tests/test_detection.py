@@ -558,6 +558,8 @@ def test_eval_of_objects_without_boxes(marked: Path, tmp_path: Path, spoilt: Spo
     assert found["labelled"] is False
     assert found["uncompressed"]["f1"]["share"] == 1
     assert found["uncompressed"]["mean_ap50"] is None
+    curves = (tmp_path / "out/curves.svg").read_text()
+    assert "<!-- F1, % -->" in curves and "mAP50" not in curves
     refused = CliRunner().invoke(
         main,
         [
@@ -574,6 +576,7 @@ def test_eval_at_scales(marked: Path, tmp_path: Path, spoilt: Spoilt) -> None:
     scales = ("--scales", "1,0.5", "--keep-decoded", str(tmp_path / "kept"))
     found = evaluated(marked, tmp_path / "out", spoilt.path, *scales)
     codec = load_model(spoilt.path, threads=1)
+    assert "small numbers: scale" in (tmp_path / "out/curves.svg").read_text()
     for curve in found["curves"]:
         points = {(p["setting"], p["scale"]): p for p in curve["points"]}
         settings = (1, 2, 3) if curve["coder"] == "tiny" else (5, 60)

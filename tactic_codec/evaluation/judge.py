@@ -31,7 +31,6 @@ class Judge(Question[None, Answer]):
     whole = True
     pictures = ""
     titles: ClassVar[dict[str, str]] = {"kept": "outputs kept", "agreement": "agreement"}
-    axes = ("outputs kept", "outputs kept")
 
     def __init__(self, reading: TeacherConfig, say: Callable[[str], None]) -> None:
         """Read the file, and say what is guessed of it.

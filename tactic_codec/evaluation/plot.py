@@ -9,7 +9,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from tactic_codec import plotting
-from tactic_codec.evaluation.results import RETRAINED, FolderResult, Report
+from tactic_codec.evaluation.formats import title
+from tactic_codec.evaluation.results import FolderResult, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +53,8 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
 
     qualities = [*report.folders[0].uncompressed.shares(), "psnr"]
     columns = len(report.folders)
+    every = [p for result in report.folders for curve in result.curves for p in curve.points]
+    scaled = "; small numbers: scale" if any(point.scale != 1 for point in every) else ""
     with mpl.rc_context({"svg.hashsalt": "tactic", "font.size": 9}):
         width = max(6.4, 4.6 * columns)
         figure = Figure(figsize=(width, 3.2 * len(qualities) + 0.8), layout="constrained")
@@ -64,10 +67,10 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
             # Many folders are called train or val: the one above tells them apart.
             name = "/".join(PurePath(result.folder).parts[-2:])
             axes.set_title(f"{name}: {result.images} pictures")
-        rate = [p.bpp for result in report.folders for c in result.curves for p in c.points]
+        rate = [point.bpp for point in every]
         panels[0][0].set_xlim(min(rate) / 1.15, max(rate) * 1.15)  # of all, which share this axis
         for axes in panels[-1]:
-            axes.set_xlabel("bits a pixel, of whole files")
+            axes.set_xlabel("bits a pixel, of whole files" + scaled)
         handles, names = panels[0][0].get_legend_handles_labels()
         figure.legend(
             *(handles, names),
@@ -79,10 +82,7 @@ def draw(report: Report, formats: Sequence[str] = ("png", "svg")) -> dict[str, b
 
 
 def _label(report: Report, quality: str) -> str:
-    if quality == "psnr":
-        return "PSNR, dB"
-    full, short = report.task.axes
-    return f"{short}, head retrained, %" if quality.startswith(RETRAINED) else f"{full}, %"
+    return "PSNR, dB" if quality == "psnr" else f"{title(report, quality)}, %"
 
 
 def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:

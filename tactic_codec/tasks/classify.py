@@ -95,7 +95,6 @@ class Classify(Task[int, list[Prediction]]):
     whole = False
     titles: ClassVar[Mapping[str, str]] = {"agreement": "agreement", "accuracy": "top-1"}
     headline: ClassVar[Mapping[str, str]] = {"accuracy": "accuracy", "agreement": "agreement"}
-    axes = ("same label as uncompressed", "same label")
 
     def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
         """Scale the square in the middle, see `Task`."""

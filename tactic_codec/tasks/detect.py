@@ -181,7 +181,6 @@ class Detect(Task[list[Thing], Detections]):
         "f1": "F1",
     }
     headline: ClassVar[Mapping[str, str]] = {"mean_ap50": "mAP50", "f1": "F1"}
-    axes = ("mAP50", "mAP50")
 
     def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
         """Scale and pad the whole picture, see `whole_input`."""

@@ -104,7 +104,6 @@ class Question(ABC, Generic[Truth, Answer]):
         whole: whether pictures are coded whole; otherwise as squares.
         titles: of the scores that have one figure, in the order of the tables' columns.
         each_class: name and title of the score that has a figure for each class, if there is one.
-        axes: the first score's name in plots, in full, and short for a retrained head.
     """
 
     name: ClassVar[str]
@@ -112,7 +111,6 @@ class Question(ABC, Generic[Truth, Answer]):
     whole: ClassVar[bool]
     titles: ClassVar[Mapping[str, str]]
     each_class: ClassVar[tuple[str, str] | None] = None
-    axes: ClassVar[tuple[str, str]]
 
     # --- The network ---
 

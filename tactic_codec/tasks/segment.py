@@ -172,7 +172,6 @@ class Segment(Task[LabelMap, Segmentation]):
     }
     each_class = ("iou", "IoU in %")
     headline: ClassVar[Mapping[str, str]] = {"pixel_accuracy": "pixels", "mean_iou": "mean IoU"}
-    axes = ("mean IoU", "mean IoU")
 
     def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
         """Scale and pad the whole picture, see `whole_input`."""
