@@ -36,7 +36,9 @@ from PIL import Image
 from segmenter import SEGMENT_SIZE, segment_head
 
 from tactic_codec import container, entropy, tasks
-from tactic_codec.cli import files, main
+from tactic_codec.cli import coding, files, main
+from tactic_codec.cli.asking import NOWHERE
+from tactic_codec.cli.console import Console, Failure, in_order
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import (
@@ -49,6 +51,7 @@ from tactic_codec.errors import (
     Truncated,
 )
 from tactic_codec.model import Model, latent_size
+from tactic_codec.picture import WHOLE
 from tactic_codec.picture.streams import Found
 
 ROOT = Path(__file__).parents[1]
@@ -278,6 +281,35 @@ def test_damaged_pictures_of_a_stream_are_freed_as_they_pass() -> None:
                 found.read()
             del found
     assert peak() < 8 << 20
+
+
+def test_what_cannot_be_read_is_freed_as_it_passes() -> None:
+    class Problem(OSError):
+        held = b""
+
+    def fail(name: str) -> None:
+        problem = Problem(5, "the disk is broken")
+        problem.held = bytes(1 << 20)
+        source = files.Source(name, name, problem)
+        if name == "opened":
+            with files.opened(source):
+                pass
+        picture = coding.Picture(source, problem=problem)
+        if name == "read":
+            picture.read(1, (0, 0, 0), WHOLE)
+        (item,) = coding._pictures(console, None, False, [source], NOWHERE)
+        assert isinstance(item.problem, OSError)
+        if name == "passed on":
+            item.read(1, (0, 0, 0), WHOLE)
+
+    console = Console(quiet=True, verbose=False, debug=False)
+    for name in ("opened", "read", "passed on", "listed"):
+        with freed_by_counting() as peak:
+            for _ in range(20):
+                for outcome in in_order(fail, [name], 1):
+                    assert isinstance(outcome.result, Failure) or name == "listed"
+                del outcome
+        assert peak() < 8 << 20, name
 
 
 @contextmanager

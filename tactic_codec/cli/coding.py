@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -63,7 +64,7 @@ class Picture:
     def read(self, max_pixels: int, background: "Colour", shrink: "Shrink") -> "Scaled":
         """Decode it; errors as `picture.read`."""
         if self.problem:
-            raise self.problem
+            raise copy(self.problem)  # as `decoding.FrameItem.frame` does, and for its reason
         if self.found:
             return self.found.read(max_pixels, background, shrink)
         _warn_of_more(self.source)
@@ -328,7 +329,7 @@ def _pictures(
         except UpToDate:
             continue
         except (TacError, OSError) as exc:
-            yield Picture(source, problem=exc)
+            yield Picture(source, problem=exc.with_traceback(None))  # which holds all of this
 
 
 def _warn_of_more(source: Source) -> None:

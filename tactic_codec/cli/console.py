@@ -478,11 +478,11 @@ def _attempt(function: Callable[[T], R], item: T) -> Outcome[T, R]:
     start = time.perf_counter()
     heard: list[str] = []
     _heard.messages = heard
-    result: R | Failure
     try:
         result = function(item)
     except (TacError, OSError, MemoryError) as exc:
-        result = Failure(exc)
+        # No name here may keep the error, which holds this frame, or a circle is freed late.
+        return Outcome(item, Failure(exc), heard, time.perf_counter() - start)
     finally:
         _heard.messages = None
     return Outcome(item, result, heard, time.perf_counter() - start)

@@ -206,7 +206,7 @@ def _place(
     try:
         out = destination.place(item.source, item.stem + suffix)
     except (TacError, OSError) as exc:
-        return replace(item, found=exc)
+        return replace(item, found=exc.with_traceback(None))
     return replace(item, out=out, like=like)
 
 

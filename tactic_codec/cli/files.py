@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
@@ -237,7 +238,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         OSError: it cannot be opened, or standard input is closed.
     """
     if source.problem:
-        raise source.problem
+        raise copy(source.problem)  # what is raised holds all that saw it, the source too
     if source.is_stdin:
         if sys.stdin is None:
             raise OSError(errno.EBADF, "is closed")
