@@ -129,7 +129,6 @@ _START_OR_FRAME = re.compile(_STARTS + rb"|FRAME[ \n]", re.DOTALL)
 _PADDING = b"\0\xff \t\r\n"
 _PAD = re.compile(rb"\s+|\0+(?=\0{4})|\xff+(?=\xff)")
 _LINE = re.compile(rb"[\t\x20-\x7e]*\r?\n")
-_BLANK_LINE = re.compile(rb"\r?\n")
 _NO_TEXT = re.compile(rb"[^\t\r\n\x20-\x7e]")
 _CHUNKED = re.compile(rb"^transfer-encoding:[^\n]*\bchunked\b", re.IGNORECASE | re.MULTILINE)
 _LENGTH = re.compile(rb"^content-length:\s*(\d{1,12})\s*$", re.IGNORECASE | re.MULTILINE)
