@@ -305,8 +305,7 @@ def agreements(c: TrainingConfig) -> Iterator[tuple[bool, str]]:
     """Yield what fields have to agree on: what would only fail, or mislead, hours later."""
     data, task, stages = c.data, c.task, c.stage
     shares = [(share, data.calibration) for share in (data.test, *data.test_shares)]
-    own = task.network != "nanodet_g"
-    yield own, "nanodet_g is used as published: it has no training here"
+    yield task.network != "nanodet_g", "nanodet_g is used as published: it has no training here"
     yield (
         all(min(pair) > 0 and sum(pair) < 1 for pair in shares),
         "data test and calibration must be shares above 0 that leave some to train on",
@@ -326,7 +325,7 @@ def agreements(c: TrainingConfig) -> Iterator[tuple[bool, str]]:
         yield c.levels.first_gain <= c.levels.last_gain, "levels gains must rise"
     if c.masks:
         labels, count = set(c.masks.labels), len(c.masks.labels)
-        most, several = MAX_SEGMENT_CLASSES, f"multiples of {WHOLE_SIDES}"
+        most = MAX_SEGMENT_CLASSES
         yield 0 < count <= most, f"masks need 1 to {most} labels"
         yield len(labels) == count, "masks labels must differ from each other"
         yield len(c.masks.colours) == count, f"masks need {count} colours, one for each label"
@@ -334,7 +333,7 @@ def agreements(c: TrainingConfig) -> Iterator[tuple[bool, str]]:
         yield data.zoom is None, "with [masks] leave data zoom out"
         yield task.learn, "the published weights know no label maps: set learn = true under [task]"
         even = not any(size % WHOLE_SIDES for size in (data.size, *(s.size for s in stages)))
-        yield even, f"with [masks] sizes are {several}"
+        yield even, f"with [masks] sizes are multiples of {WHOLE_SIDES}"
     else:
         yield not any(s.dice for s in stages), "dice needs label maps: add [masks]"
     if c.head_only:

@@ -1,7 +1,7 @@
 """Which dead zone a quality level rounds with.
 
     latents of calibration images ─ offset ─▶ symbols ─┬─ tables ─▶ bits ─────────────┐
-                                                       └─ Judge ─▶ L_D, features ─┴─▶ mean J
+                                                       └─ Judge ─▶ L_D, features ─────┴─▶ mean J
 
 Rounding to nearest is best for the picture alone. Latents are distributed around zero like a
 Laplace density, so that the lower neighbour is likelier and cheaper: a dead zone loses a little of

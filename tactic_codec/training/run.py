@@ -287,14 +287,12 @@ class Run:
             "torch": torch.__version__,
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         }
-        documents = self.documents()
+        about = About(config.name, config.description, training, self.documents())
         if self.codec:
             assert head is not None
             # Which images the codec never saw is the older list; the head's own stands beside it.
-            documents = {f"{head.task}-{name}": text for name, text in documents.items()}
-        about = About(config.name, config.description, training, documents)
-        if self.codec:
-            assert head is not None
+            own = {f"{head.task}-{name}": text for name, text in about.documents.items()}
+            about = about._replace(documents=own)
             return add_head(self.codec, out, about, head=head, example=pictures[0], overwrite=True)
         return export(
             network,
