@@ -40,7 +40,7 @@ def main() -> None:
     for pixels in squares(arguments.data, names, arguments.images):
         frame = codec.compress(pixels).frame
         tables = codec.model.tables(frame.level)
-        symbols = codec.symbols(frame)
+        symbols = codec.model.decode_symbols(frame)
         ideal = entropy.ideal_bits(symbols, tables)
         excess.append(8 * len(frame.payload) - ideal)
         if 8 * len(frame.payload) > 1.005 * ideal + 64:

@@ -372,12 +372,8 @@ class Codec:
     def decode(self, frame: Frame, *, coded_size: bool = False) -> Pixels:
         """Decode a frame to uint8 [H, W, 3]; arguments and errors as `decompress`."""
         coded_size = _truth_value("coded_size", coded_size)
-        pixels = self.synthesise(self.symbols(frame), frame)
+        pixels = self.synthesise(self.model.decode_symbols(frame), frame)
         return pixels if coded_size else image.enlarged(pixels, frame.width, frame.height)
-
-    def symbols(self, frame: Frame) -> Symbols:
-        """Decode a frame's symbols, int32 [C, h, w], without a network; errors as `decompress`."""
-        return self.model.decode_symbols(frame)
 
     def analyse(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return the latent of a picture (equation 2, E), float32 [C, h, w].

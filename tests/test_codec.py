@@ -73,7 +73,7 @@ def test_a_picture_comes_back_in_its_size(tiny: Codec, height: int, width: int) 
     frame = container.parse(data)
     assert (frame.width, frame.height) == (width, height)
     assert (frame.fingerprint, frame.level) == (TINY_FINGERPRINT, 2)
-    assert tiny.symbols(frame).shape == (8, *latent_size(height, width, 8))
+    assert tiny.model.decode_symbols(frame).shape == (8, *latent_size(height, width, 8))
     decoded = tiny.decompress(data)
     assert decoded.mode == "RGB"
     assert decoded.size == (width, height)
@@ -100,7 +100,7 @@ def test_the_default_level_is_the_model_s(tiny: Codec) -> None:
 def test_files_cost_what_the_tables_say(tiny: Codec, path: Path, level: int) -> None:
     data = tiny.compress(path, level).data
     frame = container.parse(data)
-    ideal = entropy.ideal_bits(tiny.symbols(frame), tiny.model.tables(level))
+    ideal = entropy.ideal_bits(tiny.model.decode_symbols(frame), tiny.model.tables(level))
     assert ideal - 8 <= 8 * len(frame.payload) <= 1.005 * ideal + 64
     assert len(data) == len(frame.payload) + frame.header_bytes
     assert frame.header_bytes <= 20
@@ -118,7 +118,7 @@ def test_the_decoder_gives_the_symbols_that_the_encoder_rounded(tiny: Codec) -> 
     pixels = picture(100, 130)
     symbols = tiny.quantise(tiny.analyse(pixels), 3)
     frame = container.parse(tiny.compress(pixels, 3).data)
-    np.testing.assert_array_equal(tiny.symbols(frame), symbols)
+    np.testing.assert_array_equal(tiny.model.decode_symbols(frame), symbols)
     np.testing.assert_array_equal(np.asarray(tiny.decompress(frame)), tiny.decode(frame))
 
 
@@ -222,7 +222,7 @@ def test_a_latent_that_overflowed_is_coded_at_its_limits(tiny: Codec, level: int
     fake = Codec(tiny.model, Fake(analysis=lambda _: latent[np.newaxis]))
     data = fake.compress(picture(16, 16), level).data
     limit = entropy.SYMBOL_LIMIT
-    found = tiny.symbols(container.parse(data))[:, 0, 0].tolist()
+    found = tiny.model.decode_symbols(container.parse(data))[:, 0, 0].tolist()
     assert found == [0, limit, -limit, limit, -limit, limit, 0, 0]
     assert tiny.decompress(data).size == (16, 16)
 
@@ -266,7 +266,9 @@ def test_the_codec_rounds_with_its_levels_offset(spoilt: Spoilt, tiny: Codec) ->
     data = codec.compress(pixels, 2).data
     assert len(data) < len(tiny.compress(pixels, 2).data)
     # The decoder is the same: files of either encoder are read by both.
-    np.testing.assert_array_equal(tiny.symbols(container.parse(data)), codec.quantise(latent, 2))
+    np.testing.assert_array_equal(
+        tiny.model.decode_symbols(container.parse(data)), codec.quantise(latent, 2)
+    )
 
 
 def test_reconstructions_beyond_black_and_white_are_clipped(tiny: Codec) -> None:
@@ -470,7 +472,7 @@ def test_vectors_decode_to_the_same_symbols(tiny: Codec, name: str) -> None:
     assert (frame.level, frame.width, frame.height) == tuple(
         expected[key] for key in ("level", "width", "height")
     )
-    symbols = codec.symbols(frame)
+    symbols = codec.model.decode_symbols(frame)
     assert list(symbols.shape) == expected["symbols"]
     assert sha256_of_symbols(symbols) == expected["symbols_sha256"]
     picture = codec.decompress(frame)
@@ -505,11 +507,11 @@ def test_the_pure_coder_stands_in_unseen(tiny: Codec, monkeypatch: Any) -> None:
     pixels = picture(60, 90)
     data = tiny.compress(pixels, 3).data
     frame = container.parse(data)
-    symbols, decoded = tiny.symbols(frame), tiny.decode(frame)
+    symbols, decoded = tiny.model.decode_symbols(frame), tiny.decode(frame)
     monkeypatch.setattr("tactic_codec.entropy.symbols.default_coder", lambda: entropy.PURE)
     monkeypatch.setattr("tactic_codec.entropy.coders._constriction", pytest.fail)
     assert tiny.compress(pixels, 3).data == data
-    np.testing.assert_array_equal(tiny.symbols(frame), symbols)
+    np.testing.assert_array_equal(tiny.model.decode_symbols(frame), symbols)
     np.testing.assert_array_equal(tiny.decode(frame), decoded)
 
 

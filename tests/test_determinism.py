@@ -39,7 +39,7 @@ codec = load_model(sys.argv[1], device="cpu", threads=int(threads) or None)
 found = {}
 for name in names:
     frame = container.parse((Path(folder) / name).read_bytes())
-    symbols = codec.symbols(frame)
+    symbols = codec.model.decode_symbols(frame)
     found[name] = hashlib.sha256(symbols.astype("<i4").tobytes()).hexdigest()
     again = entropy.encode(symbols, codec.model.tables(frame.level))
     if again != frame.payload:

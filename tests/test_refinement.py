@@ -57,7 +57,7 @@ def judge_of(codec: Codec, pixels: npt.NDArray[np.uint8], level: int) -> Judge:
 def objective_of(codec: Codec, data: bytes, pixels: npt.NDArray[np.uint8]) -> float:
     """J of a file, with the objective of the level it was coded at."""
     frame = container.parse(data)
-    symbols = codec.symbols(frame)
+    symbols = codec.model.decode_symbols(frame)
     objective = codec.model.level(frame.level).objective
     assert objective is not None
     loss = judge_of(codec, pixels, frame.level).loss(torch.from_numpy(symbols).float())
@@ -128,7 +128,7 @@ def test_a_model_without_a_classifier_is_refined_too(spoilt: Spoilt) -> None:
 def test_the_judge_sees_what_the_decoder_makes(knowing: Codec) -> None:
     pixels = picture(70, 83)  # sides that the stride does not divide
     frame = container.parse(knowing.compress(pixels, 3).data)
-    symbols = knowing.symbols(frame)
+    symbols = knowing.model.decode_symbols(frame)
     loss = judge_of(knowing, pixels, 3).loss(torch.from_numpy(symbols).float())
     difference = (knowing.decode(frame).astype(float) - pixels) / 255 * 10
     # A value that lies on a half may be rounded another way by another runtime.
@@ -183,7 +183,7 @@ def test_the_decoder_gives_the_symbols_that_were_chosen(tiny: Codec, effort: int
     chosen = tiny.refiner.refine(pixels, latent, tiny.quantise(latent, 3), 3, effort)
     assert chosen.dtype == np.int32
     frame = container.parse(tiny.compress(pixels, 3, effort=effort).data)
-    np.testing.assert_array_equal(tiny.symbols(frame), chosen)
+    np.testing.assert_array_equal(tiny.model.decode_symbols(frame), chosen)
 
 
 @pytest.mark.parametrize("effort", EFFORTS)

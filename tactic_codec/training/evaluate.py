@@ -87,7 +87,7 @@ def evaluate(
             before.append(task.facts(truth, task.ask(codec, pixels)))
         for level in range(1, len(costs) + 1):
             frame = codec.compress(pixels, level).frame
-            symbols = codec.symbols(frame)
+            symbols = codec.model.decode_symbols(frame)
             decoded = codec.synthesise(symbols, frame)
             bits = (
                 8 * frame.size,

@@ -168,7 +168,7 @@ def decoder(data: bytes) -> None:
         check(reference == read["pure"], "the reference decoder reads the same")
     if read["pure"] == "Corrupt":
         return
-    symbols = codec.symbols(frame)
+    symbols = codec.model.decode_symbols(frame)
     check(symbols.tolist() == read["pure"], "the codec reads the same")
     limit = entropy.SYMBOL_LIMIT
     again = entropy.encode(symbols, tables)
@@ -386,7 +386,7 @@ def _copied(purpose: str) -> Path:
 
 
 def _outcome_of(frame: Frame) -> Any:
-    return _outcome(lambda: tiny().symbols(frame))
+    return _outcome(lambda: tiny().model.decode_symbols(frame))
 
 
 # --- Detection ------------------------------------------------------------------------------------

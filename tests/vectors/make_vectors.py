@@ -81,7 +81,7 @@ def patterns(codec: Codec) -> dict[str, bytes]:
 def describe(codec: Codec, name: str, data: bytes) -> dict[str, object]:
     """Return what a reader must find in a frame."""
     frame = container.parse(data)
-    symbols = codec.symbols(frame)
+    symbols = codec.model.decode_symbols(frame)
     facts: dict[str, object] = {
         "model": codec.model.name,
         "fingerprint": frame.fingerprint.hex(),
