@@ -1,5 +1,6 @@
 """``tactic compress`` of streams, as processes: live, held up, interrupted, started again."""
 
+import builtins
 import contextlib
 import io
 import json
@@ -12,11 +13,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from test_cli_process import ENVIRONMENT, TACTIC, TIMEOUT, folder, on_terminal, shell, tactic
+
+from tactic_codec.cli import coding
+from tactic_codec.cli.files import Source
+from tactic_codec.picture import WHOLE
 
 __all__ = ["folder"]
 
@@ -177,6 +183,24 @@ def test_named_files_give_their_first_picture_and_with_stream_all(folder: Path) 
     assert both.returncode == 0
     names = ["a-000001.tac", *(f"s.mjpg-00000{number}.tac" for number in (1, 2, 3))]
     assert sorted(os.listdir(folder / "out")) == names
+
+
+@pytest.mark.parametrize("more", [b"", b"\xff\xd8\xff in its notes"])
+def test_a_jpeg_is_read_from_the_disk_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: bytes
+) -> None:
+    pixels, file = np.zeros((8, 8, 3), np.uint8), tmp_path / "a.jpg"
+    Image.fromarray(pixels).save(file, "JPEG", comment=more)
+    opened, usual = [], io.open
+
+    def noted(path: Any, *args: Any, **named: Any) -> Any:
+        opened.append(Path(path))
+        return usual(path, *args, **named)
+
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", noted)
+    found = coding.Picture(Source(str(file), "a.jpg")).read(64, (0, 0, 0), WHOLE)
+    assert opened.count(file) == 1 and np.array_equal(found.pixels, pixels)
 
 
 def test_a_named_pipe_is_a_stream_where_that_is_asked_for(folder: Path) -> None:

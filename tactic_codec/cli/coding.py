@@ -1,6 +1,6 @@
 """``tactic compress`` and ``tactic decompress``."""
 
-import os
+import io
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -31,7 +31,7 @@ _LOST = {
 
 
 _JPEG = b"\xff\xd8\xff"
-_ONE_JPEG = 1 << 26  # bytes that are looked through at once
+_ONE_JPEG = 1 << 26  # bytes that are looked through at once; a JPEG has fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,10 @@ class Picture:
             raise copy(self.problem)  # as `decoding.FrameItem.frame` does, and for its reason
         if self.found:
             return self.found.read(max_pixels, background, shrink)
-        _warn_of_more(self.source)
         from tactic_codec.picture import read
 
-        path = Path(self.source.path)
-        return read(path, max_pixels=max_pixels, background=background, shrink=shrink)
+        given = _warned_of_more(Path(self.source.path))
+        return read(given, max_pixels=max_pixels, background=background, shrink=shrink)
 
 
 # Generic since click 8.4, and older ones will do.
@@ -332,23 +331,28 @@ def _pictures(
             yield Picture(source, problem=exc.with_traceback(None))  # which holds all of this
 
 
-def _warn_of_more(source: Source) -> None:
-    """Warn of a file that holds several pictures where only the first is read."""
-    if not os.path.isfile(source.path):
-        return
-    with files.opened(source) as stream:
+def _warned_of_more(path: Path) -> "bytes | Path":
+    """Warn of a file that holds several pictures where only the first is read.
+
+    Returns:
+        The file's bytes where they had to be read for that, as of a JPEG, or else its path.
+    """
+    if not path.is_file():
+        return path
+    with path.open("rb") as stream:
+        data = stream.read(_ONE_JPEG) if stream.peek(3).startswith(_JPEG) else b""
+        whole = 0 < len(data) < _ONE_JPEG
         # What begins as a JPEG, ends as one and begins no other between is one, as most are.
-        if stream.read(3) == _JPEG:
-            rest = stream.read(_ONE_JPEG)
-            if rest.endswith(b"\xff\xd9") and _JPEG not in rest:
-                return
+        if whole and data.endswith(b"\xff\xd9") and data.find(_JPEG, 1) < 0:
+            return data
         from tactic_codec.picture import ImageWarning
         from tactic_codec.picture.streams import several
 
         stream.seek(0)
-        if several(stream):
+        if several(io.BytesIO(data) if whole else stream):
             why = "the file holds several pictures: the first is read, with --stream all are"
             warnings.warn(why, ImageWarning, stacklevel=2)
+    return data if whole else path
 
 
 def _warn(coded: "Compressed", category: type[Warning]) -> None:
