@@ -61,7 +61,7 @@ class Shared(NamedTuple):
     @property
     def f1(self) -> float:
         """The harmonic mean of precision and recall; 1 where there is no box in either."""
-        return 2 * self.same / max(self.before + self.after, 1) if self.before + self.after else 1.0
+        return 2 * self.same / total if (total := self.before + self.after) else 1.0
 
 
 def meant(

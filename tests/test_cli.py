@@ -19,9 +19,11 @@ from conftest import Spoilt, teach_to_detect
 from PIL import Image
 from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS
 
-from tactic_codec import container, runtime, tasks
+from tactic_codec import boxes, container, runtime, tasks
+from tactic_codec import codec as codec_room
 from tactic_codec import picture as image
 from tactic_codec.cli import console, decoding, files, main, options
+from tactic_codec.cli.detecting import detect
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import TacError
@@ -1400,8 +1402,10 @@ def test_help_lists_all_commands(tactic: Tactic) -> None:
     assert "No such command" in tactic("nothing", code=2).stderr
 
 
-def test_devices_are_those_of_the_runtime_room() -> None:
+def test_options_know_what_the_rooms_behind_them_know() -> None:
     assert options.DEVICES == runtime.DEVICES
+    assert options.MAX_EFFORT == codec_room.MAX_EFFORT
+    assert detect.make_context("detect", ["a.tac"]).params["min_score"] == boxes.MIN_SCORE
 
 
 def test_a_bug_asks_to_be_reported(tactic: Tactic, monkeypatch: pytest.MonkeyPatch) -> None:

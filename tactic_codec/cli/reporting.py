@@ -17,8 +17,8 @@ from tactic_codec.errors import ConfigError, DataError, UnknownModel
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
     from tactic_codec.container import Frame
-    from tactic_codec.metrics import LabelMap
-    from tactic_codec.report import Pixels, Row
+    from tactic_codec.picture import LabelMap, Pixels
+    from tactic_codec.report import Row
     from tactic_codec.tasks.annotations import Maker
 
 
