@@ -137,7 +137,7 @@ def test_a_picture_is_analysed_once_and_a_level_coded_once(
 
         return call
 
-    for name in ("analyse", "code", "symbols"):
+    for name in ("analyse", "code"):
         monkeypatch.setattr(Codec, name, counted(name))
     pixels = next(p for p in crops() if first_kept(tiny, p) is None)
     calls.clear()
