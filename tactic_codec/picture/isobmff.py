@@ -121,8 +121,8 @@ def of_jpeg_2000(data: bytes) -> dict[Any, Any]:
     return said
 
 
-_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-"""Of width to height, numbered from 1."""
+_RATIOS = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+"""Of width to height, by their numbers; with 0 the width is told itself."""
 
 
 def of_jpeg_xl(data: bytes) -> dict[Any, Any]:
@@ -150,5 +150,5 @@ def of_jpeg_xl(data: bytes) -> dict[Any, Any]:
     small = take(1)
     height = side(small)
     ratio = take(3)
-    over, under = _RATIOS[ratio - 1]
+    over, under = _RATIOS[ratio]
     return {"size": (height * over // under if ratio else side(small), height)}
