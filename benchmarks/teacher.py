@@ -1,13 +1,15 @@
 r"""Bytes at which codecs keep what a network says, at each codec's best scale, with intervals.
 
-    python benchmarks/teacher.py NET.onnx PICTURES OUT.json --input range=255 --model models/ours \
+    python benchmarks/teacher.py NET.onnx PICTURES WORK.json --input range=255 --model models/ours \
         --scale 0.65 --limit 40
 
 Pictures are shown at --scale, coded whole by the models and by AVIF at --scales of that, and
 scaled back. The distance is that of `tactic_codec.training.teacher`, its spreads those of these
-pictures. At each of some distances the table has the mean bytes of each codec, by interpolation
-over its Pareto front, and the ratio of the first model to each other, with the 95 % interval of
-draws of the pictures.
+pictures. At each of some distances there are the mean bytes of each model and of AVIF, by
+interpolation over Pareto fronts, and what the model needs more, with the 95 % interval of draws of
+the pictures, of those draws in which both reach the distance. Writes
+benchmarks/results/teacher.json. What was measured stays in WORK.json, where an interrupted run of
+the same options goes on.
 """
 
 import argparse
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rows import write
 
 from tactic_codec import metrics, picture
 from tactic_codec.codec import load_model
@@ -24,6 +27,7 @@ from tactic_codec.evaluation.pictures import spread
 from tactic_codec.rivals import rival
 from tactic_codec.training.config import parse_teacher
 
+OUT = Path(__file__).parent / "results" / "teacher.json"
 DISTANCES = (0.7, 0.6, 0.5, 0.42, 0.35, 0.3, 0.25)
 
 
@@ -73,7 +77,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("network")
     parser.add_argument("pictures", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("work", type=Path)
     parser.add_argument("--input", action="append", default=[])
     parser.add_argument("--output", action="append", default=[])
     parser.add_argument("--model", action="append", default=[])
@@ -105,14 +109,14 @@ def main():
         lambda p, q=quality: (lambda data: (len(data), avif.decode(data)))(avif.encode(p, q))
         for quality in map(int, asked.qualities)
     ]
-    known = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    known = json.loads(asked.work.read_text()) if asked.work.exists() else {}
     for name, settings in coders.items():
         for scale in asked.scales:
             for number, code in enumerate(settings):
                 key = f"{name} {scale:g} {number}"
                 if key not in known:
                     known[key] = measure(judge, pictures, before, code, scale)
-                    asked.out.write_text(json.dumps(known))
+                    asked.work.write_text(json.dumps(known))
                     print(key, round(np.mean([row["bytes"] for row in known[key]])), flush=True)
     moments = [judge.facts(None, answer)["moments"] for answer in before]
     mean_K, square_K = np.mean(moments, axis=0).T
@@ -120,18 +124,20 @@ def main():
     points = {n: [v for k, v in known.items() if k.startswith(f"{n} ")] for n in coders}
     draws = metrics.resamples(len(pictures))
     curves = {n: [curve(p, w, spread_K) for w in draws] for n, p in points.items()}
-    first, *others = coders
+    rows = []
     for level in DISTANCES:
         sizes = {n: np.array([bytes_at(c, level) for c in found]) for n, found in curves.items()}
-        line = [f"distance {level:.2f}", f"{first} {sizes[first][0]:.0f}"]
-        for other in others:
-            ratio = sizes[first] / sizes[other]
-            if np.isfinite(ratio[0]) and np.isfinite(ratio).mean() > 0.9:
-                value, low, high = metrics.with_interval(ratio - 1)
-                line.append(
-                    f"{other} {sizes[other][0]:.0f}: {value:+.0%} ({low:+.0%} to {high:+.0%})"
-                )
-        print("; ".join(line))
+        for name in [name for name in coders if name != "avif"]:
+            ratio = sizes[name] / sizes["avif"]
+            drawn = ratio[np.isfinite(ratio)]
+            if np.isfinite(ratio[0]) and len(drawn) > 0.9 * len(ratio):
+                more = [round(value, 3) for value in metrics.with_interval(drawn - 1)]
+                both = {"bytes": round(sizes[name][0]), "avif": round(sizes["avif"][0])}
+                rows.append({"distance": level, "model": name, **both, "more": more})
+                print(rows[-1])
+    names = ("input", "scale", "scales", "levels", "qualities")
+    told = {name: getattr(asked, name) for name in names}
+    write(OUT, {"network": Path(asked.network).name, "images": len(pictures), **told, "rows": rows})
 
 
 if __name__ == "__main__":
