@@ -1377,6 +1377,7 @@ def test_a_disk_that_rounds_times_down_is_up_to_date(tactic: Tactic) -> None:
 
 COMMANDS = ("compress", "decompress", "classify", "detect", "segment", "info", "test")
 COMMANDS += (
+    "explain",
     "bpp-report",
     "models",
     "models list",

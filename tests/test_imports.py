@@ -243,6 +243,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("segment --help", (*HEAVY, *TRAINING)),
         ("segment -m eyes a.tac -f mask.png", (*LEARNING_LIBRARIES, *TRAINING)),
         ("segment -m eyes --overlay a.tac -f look.jpg", (*LEARNING_LIBRARIES, *TRAINING)),
+        ("explain a.tac -f map.png", (*LEARNING_LIBRARIES, *TRAINING)),
         ("bpp-report a.tac cat", (*LEARNING_LIBRARIES, *TRAINING)),
         ("bench -m tiny --repeat 1 a.png", (*LEARNING_LIBRARIES, *TRAINING)),
         ("eval --help", (*HEAVY, *TRAINING)),

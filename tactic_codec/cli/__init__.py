@@ -6,6 +6,7 @@
     classifying classify                      files     inputs, and where results go
     detecting   detect                        decoding  frames of inputs, and a file of each
     segmenting  segment                       asking    what these three share: ask, print, draw
+    explaining  explain
     inspecting  info, test                    streaming pictures that come one after the other
     reporting   bpp-report                    listing   folders of pictures for training, eval
     models      models list, show, verify     options   options that several commands share
@@ -41,6 +42,7 @@ _COMMANDS = {
     "classify": "classifying",
     "detect": "detecting",
     "segment": "segmenting",
+    "explain": "explaining",
     "info": "inspecting",
     "test": "inspecting",
     "bpp-report": "reporting",

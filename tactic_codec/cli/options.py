@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce, wraps
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -11,11 +12,12 @@ import click
 from tactic_codec.cli import files
 from tactic_codec.cli.console import display
 from tactic_codec.container import DEFAULT_MAX_PIXELS
-from tactic_codec.errors import BackendUnavailable, UnknownLevel
+from tactic_codec.errors import BackendUnavailable, TacError, UnknownLevel
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
     from tactic_codec.container import Frame
+    from tactic_codec.tasks.regions import Regions
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -136,6 +138,18 @@ class Share(click.FloatRange):
         if found != found:
             self.fail(f"{value!r} is not a number", param, ctx)
         return found
+
+
+def roi(what: str) -> Decorator:
+    """Return the option for a region of interest, of which the command does something."""
+    return click.option(
+        "--roi",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help=f"{what} inside a region: a mask of the picture's size, which is black outside, or "
+        "boxes as .json: [[left, top, right, bottom], ...] in pixels for every picture, or lines "
+        "of 'tactic detect --json' or a file of COCO for those that it lists.",
+    )
 
 
 def max_pixels(default: str) -> Decorator:
@@ -295,6 +309,17 @@ def level_of(codec: "Codec", quality: int | None) -> int:
     with refused(UnknownLevel, hint="'-q'"):
         codec.model.level(level)
     return level
+
+
+def regions(path: str | None, max_pixels: int | None) -> "Regions | None":
+    """Return what finds the regions of --roi; what it cannot read is a wrong command line."""
+    if path is None:
+        return None
+    from tactic_codec.picture import DEFAULT_MAX_PIXELS
+    from tactic_codec.tasks.regions import regions_in
+
+    with refused(TacError, OSError, hint="'--roi'"):
+        return regions_in(Path(path), max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
 
 
 def codec_of(model: str | None, running: Running) -> "Callable[[Frame], Codec]":

@@ -53,6 +53,7 @@ from tactic_codec.picture.reading import path_of as path_of
 from tactic_codec.picture.reading import read as read
 from tactic_codec.picture.scaling import WHOLE as WHOLE
 from tactic_codec.picture.scaling import Shrink as Shrink
+from tactic_codec.picture.scaling import covered as covered
 from tactic_codec.picture.scaling import enlarged as enlarged
 from tactic_codec.picture.scaling import nearest as nearest
 from tactic_codec.picture.scaling import network_input as network_input

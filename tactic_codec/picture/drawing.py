@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tactic_codec.picture.forms import Colour, Pixels
+from tactic_codec.picture.forms import Colour, Pixels, Plane
 from tactic_codec.picture.writing import to_pillow
 
 _DARK = (16, 16, 16)
@@ -17,6 +17,12 @@ _COLOURS: tuple[Colour, ...] = (
     (255, 200, 40), (90, 210, 255), (120, 230, 120), (255, 140, 110), (215, 160, 255),
     (255, 255, 130), (120, 245, 215), (255, 160, 210), (190, 215, 255), (240, 180, 120),
 )  # fmt: skip
+
+
+_HEAT = np.array(
+    [(10, 10, 60), (95, 20, 125), (200, 60, 90), (250, 150, 40), (255, 245, 160)], np.float32
+)
+"""From nothing to the most, ever brighter, so that it is read without colours, too."""
 
 
 class Outline(NamedTuple):
@@ -48,6 +54,47 @@ def draw_outlines(pixels: Pixels, outlines: Iterable[Outline]) -> Pixels:
         draw.rectangle((left, top, right, bottom), outline=colour, width=line)
         _write(draw, canvas, outline.title, (left, top), colour, font)
     return np.asarray(canvas)
+
+
+def draw_heat(pixels: Pixels, plane: Plane, most: float, unit: str) -> Pixels:
+    """Lay colours over a picture in grey, uint8 [H, W, 3]; brighter for more.
+
+    Args:
+        pixels: the picture.
+        plane: what is shown, not below 0, [H, W].
+        most: from where on it has the brightest colour.
+        unit: what the figures beside the scale are of; too small a picture has no scale.
+    """
+    # Of the root, or all but the dearest places would look alike.
+    heat = np.sqrt((plane / max(most, 1e-9)).clip(0, 1))
+    grey = 0.75 * pixels.mean(axis=2, dtype=np.float32)
+    share = (0.35 + 0.4 * heat)[..., np.newaxis]
+    mixed = (1 - share) * grey[..., np.newaxis] + share * _colours_of(heat)
+    canvas = to_pillow(mixed.round().astype(np.uint8))
+    height, width = plane.shape
+    font = ImageFont.load_default(max(10, round(min(height, width) / 32)))
+    draw = ImageDraw.Draw(canvas)
+    low, high = "0", f"{most:.0f} {unit}"
+    _, _, across, down = draw.textbbox((0, 0), f"{low} {high}", font=font)
+    bar, line = round(width / 4), round(1.5 * down)
+    if across + bar + 3 * line > width or 2 * line > height:
+        return np.asarray(canvas)
+    ramp = _colours_of(np.tile(np.linspace(0, 1, bar, dtype=np.float32), (round(down), 1)))
+    draw.rectangle((0, height - line, across + bar + 3 * line, height), fill=_DARK)
+    top = height - line + (line - round(down)) // 2
+    left = line // 2
+    draw.text((left, top), low, fill=_COLOURS[0], font=font)
+    left += round(draw.textlength(f"{low} ", font=font))
+    canvas.paste(to_pillow(ramp.round().astype(np.uint8)), (left, top))
+    draw.text((left + bar + line // 2, top), high, fill=_COLOURS[0], font=font)
+    return np.asarray(canvas)
+
+
+def _colours_of(heat: Plane) -> Plane:
+    """Return the colours of values of 0 to 1, float32 [H, W, 3]."""
+    stops = np.linspace(0, 1, len(_HEAT))
+    channels = [np.interp(heat, stops, channel) for channel in _HEAT.T]
+    return np.stack(channels, axis=-1).astype(np.float32)
 
 
 def _write(

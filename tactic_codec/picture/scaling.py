@@ -127,6 +127,27 @@ def resize_plane(plane: Plane, height: int, width: int, box: tuple[float, float]
     return _resized(plane, width, height, Image.Resampling.BILINEAR, (0, 0, columns, rows))
 
 
+def covered(
+    inside: npt.NDArray[np.bool_], blocks: tuple[int, int], sides: tuple[float, float]
+) -> npt.NDArray[np.float64]:
+    """Return what share of each block of a picture lies in a region, 0 to 1, [rows, columns].
+
+    Args:
+        inside: the region, bool [height, width].
+        blocks: rows and columns of blocks, from the top left; the last ones may go beyond it.
+        sides: width and height of a block, in pixels of the picture, at least 1.
+    """
+    found = inside.astype(np.float64)
+    for axis, (count, side) in enumerate(zip(blocks, sides[::-1], strict=True)):
+        starts = np.minimum(np.rint(np.arange(count) * side), inside.shape[axis] - 1).astype(
+            np.intp
+        )
+        sizes = np.diff(starts, append=inside.shape[axis])
+        sums = np.add.reduceat(found, starts, axis)
+        found = sums / np.expand_dims(sizes, 1 - axis)
+    return found
+
+
 def _resized(
     array: npt.NDArray[Any],
     width: int,

@@ -42,6 +42,10 @@ _ALIASES = {
 }
 
 
+Edges = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels of a picture."""
+
+
 class Thing(NamedTuple):
     """An object that somebody marked.
 
@@ -71,7 +75,7 @@ def found_in(folder: Path, *, loose: bool = False) -> Maker | None:
         loose: whether the files may lie in the folder itself.
     """
     if folder.is_file():
-        return partial(_coco, folder)
+        return partial(coco, folder)
     for name, suffix, reader in (
         ("Annotations", "xml", _voc),
         ("annotations", "json", _coco_of_folder),
@@ -104,15 +108,31 @@ def _read(path: Path, limit: int) -> str:
         raise DataError(f"{path} is not UTF-8: {exc}") from exc
 
 
+def json_of(path: Path) -> Any:
+    """Return a file of JSON, or a list of its lines where it has one on each; DataError else."""
+    text = _read(path, MAX_BYTES)
+    try:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as exc:
+        raise DataError(f"{path} is not JSON: {exc}") from exc
+
+
 def _thing(
     where: str,
     index: int,
-    edges: tuple[float, float, float, float],
+    edges: Edges,
     width: int,
     height: int,
     counts: bool = True,
 ) -> Thing:
-    """Return a box, cut at the picture's edges.
+    return Thing(Box(index, 1.0, *within(where, edges, width, height)), counts)
+
+
+def within(where: str, edges: Edges, width: int, height: int) -> Edges:
+    """Return the edges of a box, cut at those of the picture.
 
     Raises:
         DataError: nothing of it lies in the picture.
@@ -121,12 +141,13 @@ def _thing(
     if all(map(math.isfinite, edges)):
         cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
         if cut[0] < cut[2] and cut[1] < cut[3]:
-            return Thing(Box(index, 1.0, *cut), counts)
+            return cut
     corners = f"({left:g}, {top:g}) to ({right:g}, {bottom:g})"
     raise DataError(f"{where}: the box from {corners} has no part of {width} x {height} pixels")
 
 
-def _check_size(where: str, found: tuple[float, float], width: int, height: int) -> None:
+def check_size(where: str, found: tuple[float, float], width: int, height: int) -> None:
+    """Raise DataError unless what a file says of a picture's size is true, or 0 for nothing."""
     if found not in ((width, height), (0, 0)):
         raise DataError(
             f"{where} is of {found[0]:g} x {found[1]:g} pixels, the upright picture has "
@@ -204,7 +225,7 @@ def _voc(folder: Path, classes: Sequence[str]) -> Reader:
             raise DataError(f"there are no boxes of it, {file}")
         root = _xml(file)
         sizes = [_number(str(file), root, f"size/{side}", 0) for side in ("width", "height")]
-        _check_size(str(file), (sizes[0], sizes[1]), width, height)
+        check_size(str(file), (sizes[0], sizes[1]), width, height)
         return list(_voc_things(str(file), root, known, width, height))
 
     return read
@@ -255,23 +276,24 @@ def _coco_of_folder(folder: Path, classes: Sequence[str]) -> Reader:
     if len(files) != 1:
         names = ", ".join(file.name for file in files)
         raise DataError(f"{folder} holds {len(files)} files of boxes ({names}); keep one of them")
-    return _coco(files[0], classes)
+    return coco(files[0], classes)
 
 
-def _coco(path: Path, classes: Sequence[str]) -> Reader:
+def coco(path: Path, classes: Sequence[str] | None) -> Reader:
+    """Return what reads a file of COCO; without classes, the boxes of all kinds with index 0."""
     kept: dict[str, _CocoImage] = {}
     lock = threading.Lock()
 
     def read(name: str, width: int, height: int) -> list[Thing]:
         with lock:
             if not kept:
-                kept.update(_coco_images(path, _index(classes)))
+                kept.update(_coco_images(path, classes))
         parts = PurePosixPath(name).with_suffix("").parts
         tails = ("/".join(parts[start:]) for start in range(len(parts)))
         image = next((kept[tail] for tail in tails if tail in kept), None)
         if image is None:
             raise DataError(f"{path} does not list it")
-        _check_size(f"{path}: {name}", image.size, width, height)
+        check_size(f"{path}: {name}", image.size, width, height)
         return [
             _thing(f"{path}: {name}", index, edges, width, height, counts)
             for index, edges, counts in image.boxes
@@ -282,11 +304,12 @@ def _coco(path: Path, classes: Sequence[str]) -> Reader:
 
 class _CocoImage(NamedTuple):
     size: tuple[float, float]
-    boxes: list[tuple[int, tuple[float, float, float, float], bool]]
+    boxes: list[tuple[int, Edges, bool]]
 
 
-def _coco_images(path: Path, known: dict[str, int]) -> dict[str, _CocoImage]:
+def _coco_images(path: Path, classes: Sequence[str] | None) -> dict[str, _CocoImage]:
     """Return a file's pictures by their paths without suffixes."""
+    known = None if classes is None else _index(classes)
     place = "it"
 
     def rows(name: str) -> Iterator[dict[str, Any]]:
@@ -299,7 +322,10 @@ def _coco_images(path: Path, known: dict[str, int]) -> dict[str, _CocoImage]:
     by_id: dict[Any, tuple[str, _CocoImage]] = {}
     try:
         data = json.loads(_read(path, MAX_BYTES))
-        categories = {row["id"]: known.get(_simple(row["name"])) for row in rows("categories")}
+        categories = {
+            row["id"]: 0 if known is None else known.get(_simple(row["name"]))
+            for row in rows("categories")
+        }
         for row in rows("images"):
             size = float(row.get("width", 0)), float(row.get("height", 0))
             name = str(PurePosixPath(row["file_name"]).with_suffix(""))

@@ -1,0 +1,84 @@
+"""Where the bits of a frame went: to which blocks of the picture, and how many into a region.
+
+Frame, Model ─ symbols ─ tables ─▶ bits of each block ─┬─ region of the picture ─▶ facts
+                                                       └─ picture ─▶ heat map
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec import picture as image
+from tactic_codec.container import Frame
+from tactic_codec.entropy import Prices
+from tactic_codec.model import Model
+from tactic_codec.picture import Pixels
+
+_BAND = 1 << 22
+"""Symbols that are priced at once, which bounds the memory for it."""
+
+Blocks = NDArray[np.float64]
+Facts = dict[str, Any]
+
+
+def bits_of_blocks(frame: Frame, model: Model) -> Blocks:
+    """Return the bits of each block, [h, w], by the tables: the payload is a little longer.
+
+    A block is one position of the latent, ``model.stride`` pixels a side of what was coded.
+
+    Raises:
+        UnknownModel, UnknownLevel, Corrupt, DamagedModel: see `Model.decode_symbols`.
+    """
+    symbols = model.decode_symbols(frame)
+    prices = Prices(model.tables(frame.level))
+    channels, height, width = symbols.shape
+    rows = max(1, _BAND // (channels * width))
+    # Contexts look one row up, so a band is priced together with the row above it.
+    bands = [
+        prices.symbols(symbols[:, max(0, top - 1) : top + rows])[:, min(top, 1) :]
+        for top in range(0, height, rows)
+    ]
+    return np.concatenate([band.sum(axis=0, dtype=np.float64) for band in bands])
+
+
+def facts_of(
+    frame: Frame, model: Model, blocks: Blocks, inside: NDArray[np.bool_] | None = None
+) -> Facts:
+    """Return what went where, as ``tactic explain`` prints it.
+
+    Args:
+        frame: the frame.
+        model: its model.
+        blocks: see `bits_of_blocks`.
+        inside: a region of the picture, [height, width].
+    """
+    payload, total = 8 * len(frame.payload), float(blocks.sum())
+    across, down = frame.scale
+    sides = (model.stride * across, model.stride * down)
+    facts = {
+        "bits": 8 * frame.size,
+        "header_bits": 8 * frame.size - payload,
+        "payload_bits": payload,
+        "ideal_bits": round(total, 1),
+        "block": [round(side, 3) for side in sides],
+        "blocks": blocks.round(1).tolist(),
+    }
+    if inside is not None:
+        bits = float((image.covered(inside, blocks.shape, sides) * blocks).sum())
+        facts |= {
+            "inside_bits": round(bits, 1),
+            "inside_share": round(bits / total, 6) if total else 0.0,
+            "inside_area": round(float(inside.mean()), 6),
+        }
+    return facts
+
+
+def heat_map(pixels: Pixels, blocks: Blocks, frame: Frame, model: Model) -> Pixels:
+    """Lay the bits of blocks over a decoded picture, uint8 [H, W, 3]; see `draw_heat`."""
+    from tactic_codec.picture.drawing import draw_heat
+
+    seen = frame.coded_height / model.stride, frame.coded_width / model.stride
+    height, width, _ = pixels.shape
+    plane = image.resize_plane(blocks.astype(np.float32), height, width, seen)
+    return draw_heat(pixels, plane, float(blocks.max()), "bits a block")
