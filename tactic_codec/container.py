@@ -1,6 +1,7 @@
 """The ``.tac`` frame, version 1: fields, limits and checksum around an opaque payload.
 
     Frame ─ pack ─▶ bytes ─ parse ─▶ Frame          one frame, nothing before or behind it
+                    bytes ─ read_head ─▶ Frame      its size, without sections and payload
                     bytes ─ read_frame ─▶ Frame…    frames that follow each other in a stream,
                                                     `StreamBudget` bounds them together
 
@@ -238,6 +239,51 @@ def read_frame(stream: BinaryIO, *, max_pixels: int | None = None) -> Frame | No
         LimitExceeded: the image has more pixels than that.
     """
     source = _Source(stream)
+    head = _read_head(source, DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels)
+    if head is None:
+        return None
+    frame, flags = head
+    packed = b""
+    if flags & SECTIONS:
+        length = source.varint("length of the sections")
+        if not 2 <= length <= MAX_SECTIONS:
+            raise Corrupt(f"sections of {length} bytes; expected 2 to {MAX_SECTIONS}")
+        packed = source.exactly(length, "sections")
+    length = source.varint("payload length")
+    if max_pixels is None:
+        limit = default_max_pixels(length)
+        _check_limit(frame, frame.counted_pixels, limit, f" for {length} bytes of payload")
+    payload = source.exactly(length, "payload")
+
+    expected = source.crc
+    found = int.from_bytes(source.exactly(CHECKSUM_BYTES, "checksum"), "little")
+    if found != expected:
+        raise ChecksumMismatch(
+            f"checksum {found:08x}, computed {expected:08x}: the frame was damaged on its way; "
+            "fetch it again"
+        )
+    # Behind the checksum: a damaged byte that became zero is damage, not a writer's fault.
+    if payload.endswith(b"\0"):
+        raise Corrupt("the payload ends in a zero byte; writers drop those")
+    return replace(frame, payload=payload, sections=_read_sections(packed))
+
+
+def read_head(stream: BinaryIO) -> Frame:
+    """Read a frame's first fields, up to its sizes: a frame without sections and payload.
+
+    A caller who goes on compares the size with a limit.
+
+    Raises:
+        FormatError: as `read_frame`; an empty stream is `Truncated`.
+    """
+    head = _read_head(_Source(stream), MAX_SIDE * MAX_SIDE)
+    if head is None:
+        raise Truncated("the data is empty; a .tac frame was expected")
+    return head[0]
+
+
+def _read_head(source: "_Source", limit: int) -> tuple[Frame, int] | None:
+    """Return a frame's first fields and its flags, or None where the stream ends before it."""
     magic = source.read(len(MAGIC))
     if not magic:
         return None
@@ -263,7 +309,6 @@ def read_frame(stream: BinaryIO, *, max_pixels: int | None = None) -> Frame | No
         raise Corrupt(f"quality level 0; expected 1 to {MAX_LEVEL}")
     width = _read_side(source, "width", MAX_SIDE)
     height = _read_side(source, "height", MAX_SIDE)
-    limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
     _check_limit(Frame(fingerprint, level, width, height, b""), width * height, limit, "")
     scaled_to = None
     if flags & SCALED:
@@ -272,30 +317,7 @@ def read_frame(stream: BinaryIO, *, max_pixels: int | None = None) -> Frame | No
         scaled_to = coded_width, coded_height
         if scaled_to == (width, height):
             raise Corrupt(f"the coded size {width} x {height} is the picture's: no flag says that")
-    packed = b""
-    if flags & SECTIONS:
-        length = source.varint("length of the sections")
-        if not 2 <= length <= MAX_SECTIONS:
-            raise Corrupt(f"sections of {length} bytes; expected 2 to {MAX_SECTIONS}")
-        packed = source.exactly(length, "sections")
-    length = source.varint("payload length")
-    frame = Frame(fingerprint, level, width, height, b"", scaled_to)
-    if max_pixels is None:
-        limit = default_max_pixels(length)
-        _check_limit(frame, frame.counted_pixels, limit, f" for {length} bytes of payload")
-    payload = source.exactly(length, "payload")
-
-    expected = source.crc
-    found = int.from_bytes(source.exactly(CHECKSUM_BYTES, "checksum"), "little")
-    if found != expected:
-        raise ChecksumMismatch(
-            f"checksum {found:08x}, computed {expected:08x}: the frame was damaged on its way; "
-            "fetch it again"
-        )
-    # Behind the checksum: a damaged byte that became zero is damage, not a writer's fault.
-    if payload.endswith(b"\0"):
-        raise Corrupt("the payload ends in a zero byte; writers drop those")
-    return replace(frame, payload=payload, sections=_read_sections(packed))
+    return Frame(fingerprint, level, width, height, b"", scaled_to), flags
 
 
 def _read_sections(packed: bytes) -> tuple[tuple[int, bytes], ...]:
