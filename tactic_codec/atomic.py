@@ -19,7 +19,12 @@ except ImportError:  # Windows
 
 
 def write(
-    path: str | Path, data: bytes, *, force: bool = True, like: os.stat_result | None = None
+    path: str | Path,
+    data: bytes,
+    *,
+    force: bool = True,
+    like: os.stat_result | None = None,
+    sync: bool = False,
 ) -> None:
     """Write a file beside its place, then rename it there.
 
@@ -30,6 +35,8 @@ def write(
         data: all of it.
         force: whether what is there may be replaced.
         like: facts of another file, whose modification time and permission bits it gets.
+        sync: whether it, and its name, are on the disk when this returns, so that a power cut
+            costs neither.
 
     Raises:
         FileExistsError: it is there and ``force`` is false.
@@ -40,12 +47,14 @@ def write(
             with open(path, "wb") as stream:
                 stream.write(data)
         else:
-            _write_whole(os.path.realpath(path), data, force, like)
+            _write_whole(os.path.realpath(path), data, force, like, sync)
     except OSError as exc:  # may name the temporary sibling
         raise OSError(exc.errno, exc.strerror or str(exc), os.fspath(path)) from exc
 
 
-def _write_whole(path: str, data: bytes, force: bool, like: os.stat_result | None) -> None:
+def _write_whole(
+    path: str, data: bytes, force: bool, like: os.stat_result | None, sync: bool
+) -> None:
     folder = os.path.dirname(path)
     _remove_remains(folder)
     sibling, descriptor = _new_sibling(folder)
@@ -55,6 +64,8 @@ def _write_whole(path: str, data: bytes, force: bool, like: os.stat_result | Non
                 _try(os.chmod, sibling, like.st_mode & 0o777)
             stream.write(data)
             stream.flush()
+            if sync:
+                os.fsync(descriptor)
             if fcntl is None:
                 stream.close()  # Windows renames no open file; elsewhere the lock is still needed
             if like:
@@ -67,6 +78,13 @@ def _write_whole(path: str, data: bytes, force: bool, like: os.stat_result | Non
         with contextlib.suppress(OSError):
             os.unlink(sibling)
         raise
+    if sync:
+        with contextlib.suppress(PermissionError):  # Windows opens no folders
+            entry = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(entry)
+            finally:
+                os.close(entry)
 
 
 def _try(change: Callable[..., None], path: str, *args: Any, **named: Any) -> None:

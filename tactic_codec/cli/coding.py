@@ -1,11 +1,13 @@
 """``tactic compress`` and ``tactic decompress``."""
 
 import io
+import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -162,6 +164,7 @@ _targets = options.gathered(
         "find photos -mtime -1 -name '*.jpg' -print0 | tactic compress -0 --files-from - -o new/",
         "cat photo.jpg | tactic compress --keep-label - - > photo.tac",
         "rpicam-vid -t 0 --codec mjpeg -o - | tactic compress --drop - frames/",
+        "tactic compress --watch incoming coded/   goes on until a signal ends it",
     ),
 )
 @options.inputs_and_output
@@ -186,6 +189,11 @@ _targets = options.gathered(
     is_flag=True,
     help="If pictures come faster than they are coded, code the newest and leave out the others.",
 )
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Go on: compress what comes into a folder, too. What is up to date is left alone.",
+)
 @options.running
 @options.talking
 def compress(
@@ -195,6 +203,7 @@ def compress(
     model: str | None,
     stream: bool,
     drop: bool,
+    watch: bool,
     recursive: bool,
     background: "Colour",
     running: options.Running,
@@ -211,6 +220,11 @@ def compress(
     a folder the frames become NAME-000001.tac and so on, behind those that are there. In a file or
     on standard output they form a stream, which the other commands read. Of a file that is named
     the first picture is taken, or with --stream all of them.
+
+    --watch codes what a folder and those below it hold, as with --skip-existing, and then what
+    comes, until SIGINT, SIGTERM or SIGHUP ends it. A file counts when it is closed. Where that
+    cannot be told, it counts when it has not changed for three seconds. While the disk is full,
+    it waits for room. With -f a picture that changed is coded again.
 
     The .tac file of a named file gets its modification time and permissions.
 
@@ -251,7 +265,12 @@ def compress(
 
         ends, as_json = image.SUFFIXES, talking.as_json
         inputs, destination = files.destination(asked, TAC, ends, as_json=as_json)
-        sources = files.expand(console, inputs, recursive=recursive, suffixes=ends)
+        if watch:
+            _refuse_to_watch(asked, inputs, destination, stream or drop)
+            destination = replace(destination, skip=True, sync=True)
+        sources: Iterable[Source] = (
+            () if watch else files.expand(console, inputs, recursive=recursive, suffixes=ends)
+        )
         collect_warnings(image.ImageWarning)
         codec = load_model(model, device=running.device, threads=running.threads)
         level = None if quality is None else options.level_of(codec, quality)
@@ -266,25 +285,48 @@ def compress(
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
             pixels = picture.read(limit, background, early)
             coded = codec.compress(pixels, level, **wanted._asdict())
-            destination.write(picture.out, coded.data, like)
+            write = partial(destination.write, picture.out, coded.data, like)
+            watched.patiently(write) if watched else write()
             _warn(coded, image.ImageWarning)
             return coded
 
-        flow = None
-        if stream or any(source.is_stdin for source in sources):
+        watched = flow = None
+        if watch:
+            from tactic_codec.cli.watching import Watch
+
+            watched = Watch(console, inputs[0], destination)
+            sources = watched.sources()
+        elif stream or any(source.is_stdin for source in sources):
             from tactic_codec.cli.streaming import Streams
 
             flow = Streams(console, drop=drop, limit=running.max_pixels)
         elif drop:
             raise click.UsageError("--drop is for streams: standard input, or files with --stream")
         pictures: Iterable[Picture] = _pictures(console, flow, stream, sources, destination)
-        pictures = pictures if flow else list(pictures)
-        with flow.ended_by_signals() if flow else nullcontext():
+        endless = watched or flow
+        pictures = pictures if endless else list(pictures)
+        with endless.ended_by_signals() if endless else nullcontext():
             ahead = running.jobs if drop else 0
             done = console.each(code, pictures, jobs=running.jobs, ahead=ahead)
             for picture, coded, seconds in done:
                 _deliver(console, picture, coded, coded.data, seconds, as_json)
         destination.tell(console)
+
+
+def _refuse_to_watch(
+    asked: Asked, inputs: Sequence[str], destination: Destination, streams: bool
+) -> None:
+    """Raise what is wrong with a command line that has --watch."""
+    if streams:
+        raise click.UsageError(
+            "--watch does not go with --stream and --drop, which are for streams"
+        )
+    if asked.listed is not None or len(inputs) != 1 or not os.path.isdir(inputs[0]):
+        raise click.UsageError(
+            "--watch takes one folder, which must be there, and an output folder"
+        )
+    if destination.kind != "folder":
+        raise click.UsageError("--watch writes to a folder; name one behind the folder to watch")
 
 
 def _refuse(codec: "Codec", wanted: _Wanted, keep: str | None) -> None:

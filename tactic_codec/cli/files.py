@@ -161,7 +161,7 @@ def _expand(
         reason = "this is a folder; with -r the files below it are taken"
         yield Source(path, "", IsADirectoryError(errno.EISDIR, reason))
     else:
-        yield from _below(path, suffixes, passed)
+        yield from below(path, suffixes, passed)
 
 
 def _address(path: str) -> OSError | None:
@@ -175,7 +175,11 @@ def _address(path: str) -> OSError | None:
     return None
 
 
-def _below(folder: str, suffixes: Sequence[str], passed: Counter[str]) -> Iterator[Source]:
+def below(folder: str, suffixes: Sequence[str], passed: Counter[str]) -> Iterator[Source]:
+    """Yield the files below a folder that have one of some suffixes; count the others.
+
+    Where a part of it cannot be listed, or nothing is found, an item says why.
+    """
     problems: list[OSError] = []
     found = False
     for where, folders, names in os.walk(folder, onerror=problems.append):
@@ -301,12 +305,14 @@ class Destination:
         path: of the file or folder.
         force: whether files may be overwritten.
         skip: whether results that are up to date are left alone.
+        sync: whether each result is on the disk before `write` returns.
     """
 
     kind: Literal["stdout", "file", "folder"]
     path: str
     force: bool
     skip: bool = False
+    sync: bool = False
     _claimed: dict[str, str] = field(default_factory=dict)
     _skipped: list[str] = field(default_factory=list)
 
@@ -361,8 +367,13 @@ class Destination:
             return data
         if self.kind == "folder":
             os.makedirs(os.path.dirname(path), exist_ok=True)
-        write(path, data, force=self.force, like=like)
+        write(path, data, force=self.force, like=like, sync=self.sync)
         return b""
+
+    def forget(self) -> None:
+        """Forget which input made which result; the inputs are about to come again."""
+        self._claimed.clear()
+        self._skipped.clear()
 
     def tell(self, console: Console) -> None:
         """Say how many results were left alone."""
@@ -461,7 +472,14 @@ def _is_foreign(path: str, suffix: str) -> bool:
     return False
 
 
-def write(path: str, data: bytes, *, force: bool, like: os.stat_result | None = None) -> None:
+def write(
+    path: str,
+    data: bytes,
+    *,
+    force: bool,
+    like: os.stat_result | None = None,
+    sync: bool = False,
+) -> None:
     """Write a file whole or not at all; devices and pipes are written to directly.
 
     Args:
@@ -469,13 +487,14 @@ def write(path: str, data: bytes, *, force: bool, like: os.stat_result | None = 
         data: all of it.
         force: whether it may be overwritten.
         like: facts of another file, whose modification time and permission bits it gets.
+        sync: whether it is on the disk when this returns.
 
     Raises:
         OutputExists: it is there and ``force`` is false.
         OSError: it cannot be written; the error names ``path``, and nothing is left of it.
     """
     try:
-        atomic.write(path, data, force=force, like=like)
+        atomic.write(path, data, force=force, like=like, sync=sync)
     except FileExistsError as exc:
         raise _exists(exc.filename) from None
 

@@ -9,7 +9,6 @@ SIGINT, SIGTERM and SIGHUP end the stream behind the picture that is being coded
 it at once. Frames that are complete stay in either case.
 """
 
-import contextlib
 import os
 import re
 import signal
@@ -29,7 +28,44 @@ from tactic_codec.picture.streams import Found, max_bytes, pictures
 _WAITING = 16  # reports that wait; of pictures one does
 
 
-class Streams:
+class UntilSignal:
+    """What goes on until SIGINT, SIGTERM or SIGHUP ends it, behind the picture being coded."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._changed = threading.Condition()
+        self._signal = 0
+
+    @contextmanager
+    def ended_by_signals(self) -> Iterator[None]:
+        """Let signals end it; afterwards the command ends as they ask for."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            signal.signal(number, before[number])
+            with self._changed:
+                self._signal = number
+                self._changed.notify_all()
+
+        before = dict[int, Any]()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, *ending_signals()):
+                # Whoever started this in the background may have it ignore SIGINT.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    before[number] = signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for which, handler in before.items():
+                signal.signal(which, handler)
+            self._tell()
+        if self._signal:
+            signal.raise_signal(self._signal)
+
+    def _tell(self) -> None:
+        """Say at the end what was left out."""
+
+
+class Streams(UntilSignal):
     """The streams of one command, read one after the other."""
 
     def __init__(self, console: Console, *, drop: bool, limit: int | None) -> None:
@@ -40,10 +76,8 @@ class Streams:
             drop: whether pictures may be left out for newer ones.
             limit: of pixels, which sets one of bytes.
         """
-        self._console, self._drop = console, drop
-        self._max_bytes = max_bytes(limit)
-        self._changed = threading.Condition()
-        self._signal = 0
+        super().__init__(console)
+        self._drop, self._max_bytes = drop, max_bytes(limit)
         self._dropped = 0
 
     def pictures(self, source: Source) -> Iterator[tuple[Found, int]]:
@@ -99,32 +133,10 @@ class Streams:
         else:
             put(None)
 
-    @contextmanager
-    def ended_by_signals(self) -> Iterator[None]:
-        """Let signals end the streams; afterwards the command ends as they ask for."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            signal.signal(number, before[number])
-            with self._changed:
-                self._signal = number
-                self._changed.notify_all()
-
-        before = dict[int, Any]()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, *ending_signals()):
-                # Whoever started this in the background may have it ignore SIGINT.
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    before[number] = signal.signal(number, stop)
-        try:
-            yield
-        finally:
-            for which, handler in before.items():
-                signal.signal(which, handler)
-            if self._dropped:
-                why = "they came faster than they were coded"
-                self._console.say(f"tactic: {self._dropped} pictures were left out: {why}")
-        if self._signal:
-            signal.raise_signal(self._signal)
+    def _tell(self) -> None:
+        if self._dropped:
+            why = "they came faster than they were coded"
+            self._console.say(f"tactic: {self._dropped} pictures were left out: {why}")
 
 
 def _is_picture(found: Found | BaseException | None) -> bool:
@@ -171,10 +183,9 @@ class Sink:
             self._number += 1
             path = f"{self._path}-{self._number:06}{TAC}"
             try:
-                files.write(path, frame, force=False)
+                files.write(path, frame, force=False, sync=True)
             except OutputExists:  # another process writes here, too
                 continue
-            _sync(path)
             return path
 
     def _first(self, frame: bytes) -> str:
@@ -183,8 +194,7 @@ class Sink:
             self._special = open(path, "wb", buffering=0)  # noqa: SIM115
             self._put = self._to_special
             return self._to_special(frame)
-        self._destination.write(path, frame)
-        _sync(path)
+        files.write(path, frame, force=self._destination.force, sync=True)
         self._put = self._next
         return path
 
@@ -226,14 +236,3 @@ def _last_number(path: str) -> int:
     except OSError:  # said when the first frame is written
         return 0
     return max((int(found[1]) for name in names if (found := form.fullmatch(name))), default=0)
-
-
-def _sync(path: str) -> None:
-    """Have a file that was just made, and its name, on the disk."""
-    for place in (path, os.path.dirname(path) or os.curdir):
-        with contextlib.suppress(PermissionError):  # Windows opens no folders
-            descriptor = os.open(place, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
