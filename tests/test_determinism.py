@@ -172,7 +172,7 @@ table, state, indices = [0, 1, 9000000, 16777215, 16777216], 1, []
 for _ in range(3000):
     state = (state * 1103515245 + 12345) % 2**31
     indices.append(state >> 16 & 3)
-    encoder.encode(table[indices[-1]], table[indices[-1] + 1] - table[indices[-1]])
+    encoder.encode([table[indices[-1]]], [table[indices[-1] + 1] - table[indices[-1]]])
 payload = encoder.seal()
 decoder = pure.RangeDecoder(payload)
 if [decoder.decode(table) for _ in indices] != indices:

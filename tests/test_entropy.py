@@ -187,30 +187,39 @@ def test_long_tables_are_read_by_what_is_near_zero_first(
     minimum: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Far values, escapes among them, are few or many, or none of a pass is near."""
-    tried: list[bool] = []
-    real = coders._ConstrictionDecoder._take_near
+    lengths: set[int] = set()
+    real = coders._ConstrictionDecoder._read
 
-    def take_near(self: coders._ConstrictionDecoder, rows: NDArray[np.intp]) -> object:
-        found = real(self, rows)
-        tried.append(found is not None)
-        return found
+    def read(
+        self: coders._ConstrictionDecoder,
+        rows: NDArray[np.intp],
+        tables: NDArray[np.float32],
+        usual: int,
+    ) -> object:
+        lengths.add(tables.shape[1])
+        return real(self, rows, tables, usual)
 
-    monkeypatch.setattr(coders._ConstrictionDecoder, "_take_near", take_near)
+    monkeypatch.setattr(coders._ConstrictionDecoder, "_read", read)
     rng = np.random.default_rng(minimum + 200)
     model = MODELS[1]
     for share in (0.0, 0.002, 0.5, 1.0):
-        tables = random_tables(rng, 6, 180, model)
-        tables = FrequencyTables(minimum, tables.frequencies, model)
-        y_hat = rng.integers(-8, 9, (6, 12, 15))
-        far = rng.random(y_hat.shape) < share
-        y_hat[far] = rng.integers(-300, 300, far.sum())
-        round_trip(y_hat.astype(np.int32), tables)
+        for tables in (random_tables(rng, 6, 180, model), peaked_tables(6, model, 180)):
+            tables = FrequencyTables(minimum, tables.frequencies, model)
+            y_hat = rng.integers(-8, 9, (6, 12, 15)) // rng.choice([1, 4])
+            far = rng.random(y_hat.shape) < share
+            y_hat[far] = rng.integers(-300, 300, far.sum())
+            round_trip(y_hat.astype(np.int32), tables)
     if minimum == -90:
-        assert True in tried and False in tried
-    tried.clear()
-    monkeypatch.setattr(coders, "_TRIED_BYTES", 10)
+        assert lengths == {8, 19, 180}
+    lengths.clear()
+    monkeypatch.setattr(coders, "_COPIED_BYTES", 0.01)
     round_trip(y_hat.astype(np.int32), tables)
-    assert True not in tried
+    assert lengths == {180}
+
+
+def put_all(encoder: coders.Encoder, indices: NDArray[np.intp]) -> None:
+    """Code symbols of a single table, none of them as the usual one."""
+    encoder.put(np.zeros(indices.size, np.intp), np.arange(indices.size), indices)
 
 
 def test_golden_words() -> None:
@@ -220,12 +229,11 @@ def test_golden_words() -> None:
     assert [decoder.decode(cumulative) for _ in GOLDEN_INDICES] == GOLDEN_INDICES
 
     pure = RangeEncoder()
-    ours = CONSTRICTION.encoder()
-    left = np.array([cumulative[i] for i in GOLDEN_INDICES], np.uint32)
-    size = np.array([GOLDEN_FREQUENCIES[i] for i in GOLDEN_INDICES], np.uint32)
-    ours.put(left, size)
-    for i in GOLDEN_INDICES:
-        pure.encode(cumulative[i], GOLDEN_FREQUENCIES[i])
+    ours = CONSTRICTION.encoder(FrequencyTables(0, np.array([[GOLDEN_FREQUENCIES]])))
+    put_all(ours, np.array(GOLDEN_INDICES))
+    pure.encode(
+        [cumulative[i] for i in GOLDEN_INDICES], [GOLDEN_FREQUENCIES[i] for i in GOLDEN_INDICES]
+    )
     # The same words, but the last is any that lies in the interval and ends soonest.
     sealed = GOLDEN_WORDS[:8] + bytes.fromhex("fd da 49")
     assert pure.seal() == ours.seal() == sealed
@@ -237,13 +245,12 @@ def test_a_carry_runs_through_full_words() -> None:
     # The top of the interval over and over keeps the upper words full until a carry comes.
     rng = np.random.default_rng(5)
     for _ in range(300):
-        size = np.uint32(rng.choice([1, 2, 3, 200]))
-        left = np.full(rng.integers(1, 30), TOTAL - 3 * size, np.uint32)
-        left[rng.random(left.size) < 0.2] += 2 * size
-        pure, ours = PURE.encoder(), CONSTRICTION.encoder()
-        sizes = np.full(left.size, size, np.uint32)
-        pure.put(left, sizes)
-        ours.put(left, sizes)
+        size = rng.choice([1, 2, 3, 200])
+        tables = FrequencyTables(0, np.array([[[TOTAL - 3 * size, size, size, size]]]))
+        indices = np.where(rng.random(rng.integers(1, 30)) < 0.2, 3, 1)
+        pure, ours = PURE.encoder(tables), CONSTRICTION.encoder(tables)
+        put_all(pure, indices)
+        put_all(ours, indices)
         assert pure.seal() == ours.seal()
 
 
@@ -259,11 +266,9 @@ def test_impossible_escape_bits_are_corrupt(coder: Coder) -> None:
 
     def payload(zeros: int) -> bytes:
         encoder = RangeEncoder()
-        encoder.encode(2, TOTAL - 2)
-        for _ in range(zeros):
-            encoder.encode(0, TOTAL // 2)
-        for _ in range(zeros + 1):
-            encoder.encode(TOTAL // 2, TOTAL // 2)
+        encoder.encode([2], [TOTAL - 2])
+        half = TOTAL // 2
+        encoder.encode([0] * zeros + [half] * (zeros + 1), [half] * (2 * zeros + 1))
         return encoder.seal()
 
     # e + 1 is 2^25 - 1, so e is even and its value e / 2 above the table, which ends at 1.

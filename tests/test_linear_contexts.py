@@ -77,19 +77,27 @@ def test_contexts_by_definition(channels: int, spread: float) -> None:
 
 
 def test_a_decoder_that_knows_less_finds_the_same() -> None:
-    """What is not decoded yet plays no part, whatever stands there."""
+    """What is not decoded yet plays no part."""
     model = linear_contexts(4, 6)
     v = latent(5, (6, 4, 5), 3.0)
     order, _, pitch = scan(4, 5)
     expected = dict(zip(order.tolist(), model.contexts(seen_by(v), order, pitch), strict=True))
-    complete, seen = seen_by(v), np.full_like(seen_by(v), 9)
-    seen[complete.shape[0] :] = 0
-    seen[:pitch], seen[::pitch] = 0, 0  # outside the latent
-    for where in wavefronts(4, 5):
-        for group, contexts in model.decoding(seen, where, pitch):
-            for index, found in zip(where.tolist(), contexts, strict=True):
-                np.testing.assert_array_equal(found, expected[index][group])
-            seen[where, group] = complete[where, group]
+    board, inside = empty_board(v.shape, np.int32)
+    inside[...] = v
+    read_so_far = []
+
+    def read(
+        where: npt.NDArray[np.intp], group: slice, contexts: npt.NDArray[np.integer]
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+        for index, found in zip(where.tolist(), contexts, strict=True):
+            np.testing.assert_array_equal(found, expected[index][group])
+        values = board[where, group]
+        read_so_far.append(values.size)
+        positions, channels = values.nonzero()
+        return positions, channels, values[positions, channels]
+
+    model.decode(np.zeros(board.shape, np.int8), wavefronts(4, 5), pitch, read)
+    assert sum(read_so_far) == v.size
 
 
 def test_sums_are_exact_up_to_their_limit() -> None:

@@ -1,8 +1,10 @@
 """Two range coders behind one interface: constriction's, and the one in plain Python.
 
-    intervals of 2^24 ─ Encoder.put … seal ─▶ payload ─ Decoder.take, bit ─▶ symbol indices, bits
+    rows, indices ─ Encoder.put, bits … seal ─▶ payload ─ Decoder.take, bit ─▶ indices, bits
 
-Both write and read the same bytes. This file alone knows constriction and its habits:
+Both write and read the same bytes. Nearly all symbols are zero: that index of a table is the
+*usual* one, which is looked up for all symbols at once, and others are put in its place. This file
+alone knows constriction and its habits:
 
 - It takes tables of floats. Made from integer frequencies q as ``q - 1`` they are scaled by
   exactly 1 and coded with exactly q; float32 holds all of them.
@@ -13,6 +15,7 @@ Both write and read the same bytes. This file alone knows constriction and its h
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -28,19 +31,34 @@ from tactic_codec.errors import Corrupt
 # Bounds the float32 matrix of tables of one call to 8 MiB; larger calls gain little.
 _MATRIX_ELEMENTS = 1 << 21
 
-# What a symbol takes grows with its table. Of longer tables than this one …
-_LONG = 40
-# … those values are tried first that lie so near to zero, as nearly all do.
-_NEAR = 8
-# Every try copies the decoder with what is left of the payload.
-_TRIED_BYTES = 1 << 16
+# What a symbol takes grows with its table. At first only values within a range are told apart, and
+# then all, where any lies outside. NumPy looks up tables of eight symbols, with one for each side,
+# several times as fast as others of about that length.
+_WINDOWS = ((-3, 2), (-8, 8))
+# A window is tried where so many symbols are expected outside it, by their tables, or fewer.
+_MOST_OUTSIDE = 0.5
+# Every try copies the payload, which may have so many bytes for each symbol that is read.
+_COPIED_BYTES = 200
+
+_Found = tuple[NDArray[np.intp], NDArray[np.int32]]
 
 
 class Encoder(Protocol):
-    """Codes intervals in the order in which they are put."""
+    """Codes symbols in the order in which they are put."""
 
-    def put(self, left: NDArray[np.uint32], size: NDArray[np.uint32]) -> None:
-        """Code [m] symbols that own ``[left, left + size)`` of 2^24, none of them all of it."""
+    def put(
+        self,
+        rows: NDArray[np.intp],
+        places: NDArray[np.intp],
+        indices: NDArray[np.integer[Any]],
+    ) -> None:
+        """Code [m] symbols, each by the table in the given row.
+
+        All are the usual one but for those at some places, ascending, which have these indices.
+        """
+
+    def bits(self, bits: NDArray[np.int32]) -> None:
+        """Code symbols of the table [2^23, 2^23]."""
 
     def seal(self) -> bytes:
         """Return the payload, which never ends in a zero byte."""
@@ -49,8 +67,12 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """Reads symbols in the order in which they were put."""
 
-    def take(self, rows: NDArray[np.intp]) -> NDArray[np.int32]:
-        """Read the indices of [m] symbols, each from the table in the given row."""
+    def take(self, rows: NDArray[np.intp]) -> _Found:
+        """Read [m] symbols, each from the table in the given row.
+
+        Returns:
+            Places of those that are not the usual one, ascending, and their indices.
+        """
 
     def bit(self) -> int:
         """Read a symbol of the table [2^23, 2^23]."""
@@ -60,29 +82,32 @@ class Coder(NamedTuple):
     """A way to make encoders and decoders."""
 
     name: str
-    encoder: Callable[[], Encoder]
+    encoder: Callable[[FrequencyTables], Encoder]
     decoder: Callable[[bytes, FrequencyTables], Decoder]
 
 
 class _ConstrictionEncoder:
-    def __init__(self) -> None:
+    def __init__(self, tables: FrequencyTables) -> None:
         constriction = _constriction()
         self._encoder = constriction.stream.queue.RangeEncoder()
         self._family = constriction.stream.model.Categorical(perfect=False)
+        self._tables = tables
+        self._usual, self._thirds = _thirds(*tables.usual_intervals)
 
-    def put(self, left: NDArray[np.uint32], size: NDArray[np.uint32]) -> None:
-        # The coder needs to know a symbol's interval and nothing of its neighbours, so tables of
-        # three symbols, before | this one | after, do for tables of any size.
-        left, size = left.astype(np.int32), size.astype(np.int32)
-        right = pure.TOTAL - left - size
-        # An empty part is no symbol to constriction; the other part, of at least 2, is split.
-        first, last = left == 0, right == 0
-        symbol = 1 - first.astype(np.int32) + last
-        table = np.empty((left.size, 3), np.float32)
-        table[:, 0] = np.where(first, size, left - last)
-        table[:, 1] = np.where(first | last, 1, size)
-        table[:, 2] = np.where(last, size, right - first)
-        self._encoder.encode(symbol, self._family, table - 1)
+    def put(
+        self,
+        rows: NDArray[np.intp],
+        places: NDArray[np.intp],
+        indices: NDArray[np.integer[Any]],
+    ) -> None:
+        table = self._thirds.take(rows, axis=0)
+        symbol = np.full(rows.size, self._usual[0])
+        intervals = self._tables.intervals(rows[places], indices)
+        symbol[places], table[places] = _thirds(*intervals)
+        self._encoder.encode(symbol, self._family, table)
+
+    def bits(self, bits: NDArray[np.int32]) -> None:
+        self._encoder.encode(bits, _coin())
 
     def seal(self) -> bytes:
         count, (lower, range_) = self._encoder.pos()
@@ -93,76 +118,116 @@ class _ConstrictionEncoder:
         return pure.seal(prefix, len(words), lower, range_)
 
 
+def _thirds(
+    left: NDArray[np.uint32], size: NDArray[np.uint32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return tables of three symbols, before | this one | after, for the intervals of [m] symbols.
+
+    The coder needs to know a symbol's interval and nothing of its neighbours, so these do for
+    tables of any size.
+
+    Returns:
+        [m], which of the three each symbol is, and [m, 3], as constriction takes them.
+    """
+    left, size = left.astype(np.int32), size.astype(np.int32)
+    right = pure.TOTAL - left - size
+    # An empty part is no symbol to constriction; the other part, of at least 2, is split.
+    first, last = left == 0, right == 0
+    table = np.empty((left.size, 3), np.float32)
+    table[:, 0] = np.where(first, size, left - last)
+    table[:, 1] = np.where(first | last, 1, size)
+    table[:, 2] = np.where(last, size, right - first)
+    return 1 - first.astype(np.int32) + last, table - 1
+
+
 class _ConstrictionDecoder:
     def __init__(self, payload: bytes, tables: FrequencyTables) -> None:
         constriction = _constriction()
         padded = payload + bytes(-len(payload) % pure.WORD_BYTES)
         words = np.frombuffer(padded, ">u4").astype(np.uint32)
         self._decoder = constriction.stream.queue.RangeDecoder(words)
-        categorical = constriction.stream.model.Categorical
-        self._family = categorical(perfect=False)
-        self._coin = categorical(np.ones(2, np.float32), perfect=False)
-        symbols = tables.escape + 1
-        frequencies = tables.frequencies.reshape(-1, symbols)
+        self._family = constriction.stream.model.Categorical(perfect=False)
+        self._usual, self._least_tried = tables.usual, len(payload) // _COPIED_BYTES
+        frequencies = tables.frequencies.reshape(-1, tables.escape + 1)
         self._tables = (frequencies - 1).astype(np.float32)
-        self._rows_per_call = max(1, _MATRIX_ELEMENTS // symbols)
-        self._short: NDArray[np.float32] | None = None
-        if symbols > _LONG and len(payload) <= _TRIED_BYTES:
-            first, last = (
-                int(np.clip(v - tables.minimum, 1, symbols - 2)) for v in (-_NEAR, _NEAR)
-            )
-            # What lies below and above these values becomes one symbol each.
-            sums = np.add.reduceat(frequencies, [0, *range(first, last + 2)], axis=1)
-            self._short, self._first = (sums - 1).astype(np.float32), first
+        self._rows_per_call = max(1, _MATRIX_ELEMENTS // (tables.escape + 1))
+        self._windows = [
+            _window(tables, low, high)
+            for low, high in _WINDOWS
+            if -low < tables.usual < tables.escape - high
+        ]
 
-    def take(self, rows: NDArray[np.intp]) -> NDArray[np.int32]:
+    def take(self, rows: NDArray[np.intp]) -> _Found:
         step = self._rows_per_call
         if rows.size <= step:
             return self._take(rows)
-        parts = [self._take(rows[i : i + step]) for i in range(0, rows.size, step)]
-        return np.concatenate(parts)
+        parts = [(i, *self._take(rows[i : i + step])) for i in range(0, rows.size, step)]
+        return (
+            np.concatenate([places + i for i, places, _ in parts]),
+            np.concatenate([indices for *_, indices in parts]),
+        )
 
-    def _take(self, rows: NDArray[np.intp]) -> NDArray[np.int32]:
-        near = self._take_near(rows)
-        if near is not None:
-            return near
-        matrix = self._tables.take(rows, axis=0)
+    def _take(self, rows: NDArray[np.intp]) -> _Found:
+        for low, outside, short in self._windows:
+            if rows.size < self._least_tried or np.add.reduce(outside.take(rows)) > _MOST_OUTSIDE:
+                continue
+            before = self._decoder.clone()
+            # Behind a symbol that stood for several nothing needs to fit.
+            with suppress(Corrupt):
+                places, indices = self._read(rows, short, 1 - low)
+                if not indices.size or (indices.min() > 0 and indices.max() < short.shape[1] - 1):
+                    return places, indices + np.int32(self._usual + low - 1)
+            self._decoder = before
+        return self._read(rows, self._tables, self._usual)
+
+    def _read(self, rows: NDArray[np.intp], tables: NDArray[np.float32], usual: int) -> _Found:
         try:
-            indices: NDArray[np.int32] = self._decoder.decode(self._family, matrix)
+            found = self._decoder.decode(self._family, tables.take(rows, axis=0))
         except AssertionError as error:
             raise _impossible() from error
-        return indices
-
-    def _take_near(self, rows: NDArray[np.intp]) -> NDArray[np.int32] | None:
-        """Read symbols if all of them are near to zero; else leave the decoder as it was."""
-        if self._short is None or rows.size == 0:
-            return None
-        before = self._decoder.clone()
-        try:
-            indices: NDArray[np.int32] = self._decoder.decode(
-                self._family, self._short.take(rows, axis=0)
-            )
-        except AssertionError:  # behind a symbol that stood for several nothing needs to fit
-            indices = np.zeros(1, np.int32)
-        if indices.min() == 0 or indices.max() == self._short.shape[1] - 1:
-            self._decoder = before
-            return None
-        return indices + np.int32(self._first - 1)
+        places = np.flatnonzero(found != usual)
+        return places, found[places]
 
     def bit(self) -> int:
         try:
-            return int(self._decoder.decode(self._coin))
+            return int(self._decoder.decode(_coin()))
         except AssertionError as error:
             raise _impossible() from error
 
 
-class _PureEncoder:
-    def __init__(self) -> None:
-        self._encoder = pure.RangeEncoder()
+def _window(
+    tables: FrequencyTables, low: int, high: int
+) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
+    """Return tables in which values below ``low``, and above ``high``, are one symbol each.
 
-    def put(self, left: NDArray[np.uint32], size: NDArray[np.uint32]) -> None:
-        for start, width in zip(left.tolist(), size.tolist(), strict=True):
-            self._encoder.encode(start, width)
+    Returns:
+        Low, the probability of both of these symbols in each row, and the tables as constriction
+        takes them.
+    """
+    first, stop = tables.usual + low, tables.usual + high + 1
+    ends = tables.cumulative[:, [0, *range(first, stop + 1), -1]]
+    short = np.diff(ends.astype(np.int32), axis=1).astype(np.float32)
+    return low, (short[:, 0] + short[:, -1]) / np.float32(pure.TOTAL), short - 1
+
+
+class _PureEncoder:
+    def __init__(self, tables: FrequencyTables) -> None:
+        self._encoder = pure.RangeEncoder()
+        self._tables = tables
+
+    def put(
+        self,
+        rows: NDArray[np.intp],
+        places: NDArray[np.intp],
+        indices: NDArray[np.integer[Any]],
+    ) -> None:
+        left, size = (part.take(rows) for part in self._tables.usual_intervals)
+        left[places], size[places] = self._tables.intervals(rows[places], indices)
+        self._encoder.encode(left.tolist(), size.tolist())
+
+    def bits(self, bits: NDArray[np.int32]) -> None:
+        half = pure.TOTAL // 2
+        self._encoder.encode((bits * half).tolist(), [half] * bits.size)
 
     def seal(self) -> bytes:
         return self._encoder.seal()
@@ -173,11 +238,16 @@ class _PureDecoder:
 
     def __init__(self, payload: bytes, tables: FrequencyTables) -> None:
         self._decoder = pure.RangeDecoder(payload)
-        self._cumulative = tables.cumulative.tolist()
+        self._tables = tables
 
-    def take(self, rows: NDArray[np.intp]) -> NDArray[np.int32]:
-        decode, cumulative = self._decoder.decode, self._cumulative
-        return np.array([decode(cumulative[row]) for row in rows.tolist()], np.int32)
+    def take(self, rows: NDArray[np.intp]) -> _Found:
+        left, size = (part.take(rows).tolist() for part in self._tables.usual_intervals)
+        usual = zip(range(rows.size), left, size, strict=True)
+        places, indices = [], []
+        while (place := self._decoder.skip(usual)) is not None:
+            places.append(place)
+            indices.append(self._decoder.decode(self._tables.cumulative[rows[place]].tolist()))
+        return np.array(places, np.intp), np.array(indices, np.int32)
 
     def bit(self) -> int:
         return self._decoder.decode(self._COIN)
@@ -197,6 +267,11 @@ def default_coder() -> Coder:
 def _constriction() -> Any:
     # Imported at the first use, and by name: it ships no types to check against.
     return import_module("constriction")
+
+
+@cache
+def _coin() -> Any:
+    return _constriction().stream.model.Categorical(np.ones(2, np.float32), perfect=False)
 
 
 def _impossible() -> Corrupt:

@@ -11,7 +11,7 @@ symbol is seen by hundreds of others, by each a little: there what they would co
 slopes of their bits over A and S.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,7 @@ class Prices:
         """Return the bits of each symbol of a latent, both [C, h, w], escapes included."""
         contexts = self.tables.contexts
         if isinstance(contexts, LinearContexts):
-            return self._look_up(symbols, contexts.ranked(*_linear_sums(symbols, contexts)))
+            return self._look_up(symbols, contexts.ranked(_linear_sums(symbols, contexts)))
         return self._look_up(symbols, _chosen(contexts, *_sums(symbols)))
 
     def moves(self, symbols: NDArray[np.int32]) -> Moves:
@@ -93,8 +93,8 @@ class Prices:
         return Moves(moved(-1), moved(1))
 
     def _linear_moves(self, symbols: NDArray[np.int32], contexts: LinearContexts) -> Moves:
-        a, s = _linear_sums(symbols, contexts)
-        chosen = contexts.ranked(a, s)
+        sums = a, s = _linear_sums(symbols, contexts)
+        chosen = contexts.ranked(sums)
         now = self._look_up(symbols, chosen)
 
         def slope(sums: NDArray[np.float32], thresholds: tuple[int, ...], *, of_a: bool) -> Bits:
@@ -104,15 +104,15 @@ class Prices:
             # Two thresholds apart, which smooths what is a stair.
             reach = np.float32(max(1, (thresholds[-1] - thresholds[0]) // len(thresholds)))
             low, high = (
-                self._look_up(symbols, contexts.ranked(*((to, s) if of_a else (a, to))))
+                self._look_up(symbols, contexts.ranked(np.stack((to, s) if of_a else (a, to))))
                 for to in (sums - reach, sums + reach)
             )
             return (high - low) / (2 * reach)
 
         by_a = slope(a, contexts.magnitude, of_a=True)
         by_s = slope(s, contexts.sign, of_a=False)
-        near_a, far_a, here_a = _blamed(by_a, contexts.magnitude_matrix)
-        west_s, north_s, here_s = _blamed(by_s, contexts.sign_matrix)
+        near_a, far_a, here_a = _blamed(by_a, contexts.matrix[:, 0])
+        west_s, north_s, here_s = _blamed(by_s, contexts.matrix[:, 1])
         here = np.abs(capped(symbols))
         m = np.pad(here, ((0, 0), (1, 0), (1, 1)))
         beside, corners = m[:, 1:, :-2] + m[:, :-1, 1:-1], m[:, :-1, :-2] + m[:, :-1, 2:]
@@ -135,7 +135,7 @@ class Prices:
 
         return Moves(moved(-1), moved(1))
 
-    def _look_up(self, values: NDArray[np.int32], contexts: NDArray[np.intp]) -> Bits:
+    def _look_up(self, values: NDArray[np.int32], contexts: NDArray[np.integer[Any]]) -> Bits:
         """Return the bits of values in their contexts, all [C, h, w]."""
         tables = self.tables
         rows = contexts + tables.first_rows[:, np.newaxis, np.newaxis]
@@ -164,17 +164,15 @@ def _chosen(
     return chosen
 
 
-def _linear_sums(
-    symbols: NDArray[np.int32], contexts: LinearContexts
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the sums A and S of each symbol, all [C, h, w]."""
+def _linear_sums(symbols: NDArray[np.int32], contexts: LinearContexts) -> NDArray[np.float32]:
+    """Return the sums A and S of each symbol of a latent [C, h, w], [2, C, h, w]."""
     channels, height, width = symbols.shape
     board, latent = empty_board((channels, height, width), np.int8)
     latent[...] = capped(symbols)
     pitch = width + 1
     y, x = np.divmod(np.arange(height * width), width)
-    a, s = contexts.sums(board, (y + 1) * pitch + x + 1, pitch)
-    return a.T.reshape(symbols.shape), s.T.reshape(symbols.shape)
+    sums = contexts.sums(board, (y + 1) * pitch + x + 1, pitch)
+    return sums.transpose(0, 2, 1).reshape(2, *symbols.shape)
 
 
 def _blamed(slopes: Bits, matrix: NDArray[np.float32]) -> tuple[Bits, Bits, Bits]:

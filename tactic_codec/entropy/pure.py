@@ -9,7 +9,7 @@ computes, bit for bit; it stands in where constriction has no build, and it is t
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tactic_codec.errors import Corrupt
 
@@ -32,18 +32,24 @@ class RangeEncoder:
         self._lower = 0
         self._range = _STATE_MASK
 
-    def encode(self, left: int, size: int) -> None:
-        """Code a symbol that owns ``[left, left + size)`` of 2^24, with ``size`` at least 1."""
-        scale = self._range >> PRECISION
-        self._lower += scale * left
-        self._range = scale * size
-        if self._lower > _STATE_MASK:
-            self._lower &= _STATE_MASK
+    def encode(self, left: Iterable[int], size: Iterable[int]) -> None:
+        """Code symbols that own ``[left, left + size)`` of 2^24, with ``size`` at least 1."""
+        lower, range_ = self._lower, self._range
+        for start, width in zip(left, size, strict=True):
+            scale = range_ >> PRECISION
+            lower += scale * start
+            range_ = scale * width
+            if range_ < _LEAST_RANGE:
+                if lower > _STATE_MASK:
+                    lower &= _STATE_MASK
+                    self._carry()
+                self._words.append(lower >> WORD_BITS)
+                lower = lower << WORD_BITS & _STATE_MASK
+                range_ <<= WORD_BITS
+        if lower > _STATE_MASK:
+            lower &= _STATE_MASK
             self._carry()
-        if self._range < _LEAST_RANGE:
-            self._words.append(self._lower >> WORD_BITS)
-            self._lower = self._lower << WORD_BITS & _STATE_MASK
-            self._range <<= WORD_BITS
+        self._lower, self._range = lower, range_
 
     def seal(self) -> bytes:
         """Return the shortest bytes from which a decoder reads all symbols."""
@@ -91,6 +97,29 @@ class RangeDecoder:
             self._offset = self._offset << WORD_BITS | self._next_word()
             self._range <<= WORD_BITS
         return index
+
+    def skip(self, intervals: Iterator[tuple[int, int, int]]) -> int | None:
+        """Read symbols as long as each is the one that is expected.
+
+        Args:
+            intervals: a number of each symbol, and left end and size of what it owns.
+
+        Returns:
+            The number of the first one that is another, which `decode` reads; None if none is.
+        """
+        offset, range_, other = self._offset, self._range, None
+        for number, left, size in intervals:
+            scale = range_ >> PRECISION
+            inside, width = offset - scale * left, scale * size
+            if not 0 <= inside < width:
+                other = number
+                break
+            offset, range_ = inside, width
+            if range_ < _LEAST_RANGE:
+                offset = offset << WORD_BITS | self._next_word()
+                range_ <<= WORD_BITS
+        self._offset, self._range = offset, range_
+        return other
 
     def _next_word(self) -> int:
         word = self._payload[self._place : self._place + WORD_BYTES]

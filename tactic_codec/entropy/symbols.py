@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy.coders import Coder, default_coder
-from tactic_codec.entropy.pure import PRECISION, TOTAL
+from tactic_codec.entropy.pure import PRECISION
 from tactic_codec.entropy.tables import (
     SYMBOL_LIMIT,
     Contexts,
+    Found,
     FrequencyTables,
     capped,
     empty_board,
@@ -32,8 +33,9 @@ from tactic_codec.errors import Corrupt
 _CHUNK_SYMBOLS = 1 << 16
 _CHUNK_ESCAPES = 1 << 12
 
-# left and size, each [m], of a run of coded symbols
-_Intervals = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+_Coded = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.integer[Any]], NDArray[np.int32]]
+"""Rows [m] of a run of coded symbols, places and indices of those that are not the usual one, and
+the bits of escapes behind them."""
 
 
 def encode(
@@ -52,9 +54,10 @@ def encode(
     Raises:
         ValueError: the array is empty, not of integers, or does not have the tables' channels.
     """
-    encoder = (coder or default_coder()).encoder()
-    for left, size in _intervals(symbols, tables):
-        encoder.put(left, size)
+    encoder = (coder or default_coder()).encoder(tables)
+    for rows, places, indices, bits in _coded(symbols, tables):
+        encoder.put(rows, places, indices)
+        encoder.bits(bits)
     return encoder.seal()
 
 
@@ -84,16 +87,25 @@ def decode(
     decoder = (coder or default_coder()).decoder(payload, tables)
     board, latent = empty_board(shape, np.int32)
     seen, _ = empty_board(shape, np.int8)
-    for where in wavefronts(shape[1], shape[2]):
-        for group, contexts in tables.contexts.decoding(seen, where, shape[2] + 1):
-            rows = contexts + tables.first_rows[group]
-            indices = decoder.take(rows.reshape(-1))
-            values = indices + np.int32(tables.minimum)
+    otherwise = tables.usual + tables.minimum  # 0, if the tables have it
+
+    def read(where: NDArray[np.intp], group: slice, contexts: NDArray[np.integer[Any]]) -> Found:
+        rows = contexts + tables.first_rows[group]
+        places, indices = decoder.take(rows.reshape(-1))
+        values = indices + np.int32(tables.minimum)
+        if values.size:
             for place in np.flatnonzero(indices == tables.escape):
                 values[place] = unfold(read_code(decoder.bit), tables)
-            values = values.reshape(rows.shape)
-            board[where, group] = values
-            seen[where, group] = capped(values)
+        if otherwise:
+            every = np.full(rows.size, otherwise, np.int32)
+            every[places] = values
+            places, values = np.arange(rows.size), every
+        positions, channels = np.divmod(places, rows.shape[1])
+        board[where[positions], channels + group.start] = values
+        return positions, channels, values
+
+    fronts = wavefronts(shape[1], shape[2])
+    tables.contexts.decode(seen, fronts, shape[2] + 1, read)
     return latent
 
 
@@ -106,42 +118,43 @@ def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> fl
     Raises:
         ValueError: as `encode`.
     """
-    return sum(
-        PRECISION * size.size - float(np.log2(size).sum())
-        for _, size in _intervals(symbols, tables)
-    )
+    found = 0.0
+    for rows, places, indices, bits in _coded(symbols, tables):
+        sizes = tables.usual_intervals[1].take(rows)
+        sizes[places] = tables.intervals(rows[places], indices)[1]
+        found += PRECISION * sizes.size - float(np.log2(sizes).sum()) + bits.size
+    return found
 
 
-def _intervals(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Intervals]:
-    """Yield the intervals of all symbols and escape bits, in coding order and in runs."""
+def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Coded]:
+    """Yield all symbols and escape bits, in coding order and in runs."""
     board, seen = _boards(symbols, tables)
     order, ends, pitch = scan(symbols.shape[1], symbols.shape[2])
+    usual = np.int32(tables.usual + tables.minimum)
     for start, chunk_ends in _chunks(ends, max(1, _CHUNK_SYMBOLS // tables.channels)):
         where = order[start : chunk_ends[-1]]
         rows = tables.first_rows + tables.contexts.contexts(seen, where, pitch)
         values = board.take(where, axis=0)
-        places, stops = _in_passes(np.array(chunk_ends) - start, tables)
+        coded, stops = _in_passes(np.array(chunk_ends) - start, tables)
+        values, rows = values.reshape(-1)[coded], rows.reshape(-1)[coded]
+        places = np.flatnonzero(values != usual)
+        values = values[places]
         # As unsigned integers, values below the table are large too: one comparison for both.
         offsets = (values - np.int32(tables.minimum)).view(np.uint32)
         indices = np.minimum(offsets, np.uint32(tables.escape))
-        indices = indices.reshape(-1)[places]
-        flat = rows.reshape(-1)[places] * tables.cumulative.shape[1] + indices
-        left = tables.cumulative.take(flat)
-        size = tables.cumulative.take(flat + 1) - left
 
+        # The codes of a pass's escapes follow its last symbol.
         escapes = np.flatnonzero(indices == tables.escape)
+        passes = np.searchsorted(stops, places[escapes], side="right")
+        runs = [(stops[number], values[escapes[passes == number]]) for number in np.unique(passes)]
         done = 0
-        if escapes.size:
-            numbers = fold(values.reshape(-1)[places][escapes], tables)
-            # The codes of a pass's escapes follow its last symbol.
-            passes = np.searchsorted(stops, escapes, side="right")
-            for number in np.unique(passes):
-                stop = stops[number]
-                yield left[done:stop], size[done:stop]
-                yield from _code_intervals(numbers[passes == number])
-                done = stop
-        if done < left.size:
-            yield left[done:], size[done:]
+        for stop, escaped in (*runs, (rows.size, values[:0])):
+            first, last = np.searchsorted(places, (done, stop))
+            codes = fold(escaped, tables)
+            for begin in range(0, max(1, codes.size), _CHUNK_ESCAPES):
+                bits = code_bits(codes[begin : begin + _CHUNK_ESCAPES])
+                yield rows[done:stop], places[first:last] - done, indices[first:last], bits
+                done, first = stop, last
 
 
 def _in_passes(
@@ -179,9 +192,9 @@ def _boards(
     _check_shape((channels, height, width), tables)
     board, latent = empty_board((channels, height, width), np.int32)
     # Clamped in the caller's type, which may be wider than int32 or too narrow for the limit.
-    kind = np.iinfo(symbols.dtype)
-    lowest, highest = max(-SYMBOL_LIMIT, kind.min), min(SYMBOL_LIMIT, kind.max)
-    np.clip(symbols, lowest, highest, out=latent, casting="unsafe")
+    if symbols.min() < -SYMBOL_LIMIT or symbols.max() > SYMBOL_LIMIT:
+        symbols = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT)
+    latent[...] = symbols
     return board, capped(board)
 
 
@@ -194,13 +207,6 @@ def _chunks(ends: list[int], limit: int) -> Iterator[tuple[int, list[int]]]:
             start, chunk = chunk[-1], []
         chunk.append(end)
     yield start, chunk
-
-
-def _code_intervals(numbers: NDArray[np.int64]) -> Iterator[_Intervals]:
-    half = np.uint32(TOTAL // 2)
-    for start in range(0, numbers.size, _CHUNK_ESCAPES):
-        bits = code_bits(numbers[start : start + _CHUNK_ESCAPES]).astype(np.uint32)
-        yield bits * half, np.full(bits.size, half)
 
 
 def _check_shape(shape: tuple[int, int, int], tables: FrequencyTables) -> None:
@@ -228,7 +234,7 @@ def count_symbols(
     latent[...] = symbols
     order, _, pitch = scan(height, width)
     rows = contexts.contexts(capped(board), order, pitch)
-    rows += np.arange(channels) * contexts.count
+    rows = rows + np.arange(channels) * contexts.count
     offsets = board.take(order, axis=0) - np.int32(minimum)
     indices = np.minimum(offsets.view(np.uint32), np.uint32(escape))
     tables = channels * contexts.count
@@ -265,12 +271,12 @@ def unfold(number: int, tables: FrequencyTables) -> int:
     return tables.minimum - 1 - distance if below else tables.maximum + 1 + distance
 
 
-def code_bits(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the codes of [E] numbers behind each other, one array element per bit."""
+def code_bits(numbers: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return the codes of [E] numbers behind each other, int32, one element for each bit."""
     plus_one = numbers + 1
     lengths = code_lengths(numbers)
     bits_left = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(lengths.sum())
-    return np.repeat(plus_one, lengths) >> bits_left & 1
+    return (np.repeat(plus_one, lengths) >> bits_left & 1).astype(np.int32)
 
 
 def code_lengths(numbers: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -37,7 +37,7 @@ Latent-Variable Models, ICLR 2019, on what happens otherwise).
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -47,6 +47,15 @@ from numpy.typing import NDArray
 
 from tactic_codec.entropy.pure import TOTAL
 from tactic_codec.errors import DamagedModel
+
+Found = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]
+"""Symbols that are not zero: their positions among P, their channels among G, their values."""
+
+Read = Callable[[NDArray[np.intp], slice, NDArray[np.integer[Any]]], Found]
+"""Reads the symbols of a wavefront's group of channels.
+
+From [P] board indices, the group's G channels, and the contexts [P, G] of its symbols.
+"""
 
 CAP = 15  # larger magnitudes tell a context no more, and sums of capped ones fit into a byte
 _LARGEST_OWN = 6 * CAP
@@ -90,11 +99,11 @@ class ContextModel:
     @property
     def passes(self) -> tuple[slice, ...]:
         """The channels of a position in the groups in which they are coded: all at once."""
-        return (slice(None),)
+        return (slice(0, None),)
 
     def contexts(
         self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
-    ) -> NDArray[np.intp]:
+    ) -> NDArray[np.integer[Any]]:
         """Return the contexts of all symbols at the positions ``where``.
 
         Args:
@@ -118,11 +127,25 @@ class ContextModel:
             context += np.searchsorted(self.shared, total, side="right")[:, np.newaxis]
         return context
 
-    def decoding(
-        self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
-    ) -> Iterator[tuple[slice, NDArray[np.intp]]]:
-        """Yield the channels of each pass with their contexts, see `contexts`: one pass."""
-        yield slice(None), self.contexts(seen, where, pitch)
+    def decode(
+        self,
+        seen: NDArray[np.int8],
+        fronts: Iterable[NDArray[np.intp]],
+        pitch: int,
+        read: Read,
+    ) -> None:
+        """Have the symbols of all wavefronts read, in coding order.
+
+        Args:
+            seen: [board, C] zeros.
+            fronts: [P] board indices of the positions of each wavefront.
+            pitch: board indices from a row to the next.
+            read: reads the symbols of a wavefront's group.
+        """
+        for where in fronts:
+            contexts = self.contexts(seen, where, pitch)
+            positions, channels, values = read(where, self.passes[0], contexts)
+            seen[where[positions], channels] = capped(values)
 
     @cached_property
     def _own_part(self) -> NDArray[np.intp]:
@@ -294,7 +317,7 @@ class LinearContexts(LinearThresholds):
 
     def contexts(
         self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
-    ) -> NDArray[np.intp]:
+    ) -> NDArray[np.integer[Any]]:
         """Return the contexts of all symbols at the positions ``where``.
 
         Args:
@@ -305,76 +328,85 @@ class LinearContexts(LinearThresholds):
         Returns:
             [P, C], from 0 to ``count - 1``.
         """
-        return self.ranked(*self.sums(seen, where, pitch))
+        return self.ranked(self.sums(seen, where, pitch))
 
     def sums(
         self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return A and S of all symbols at some positions, both [P, C], see `contexts`."""
-        near, values = self._near(seen, where, pitch)
-        self._add_own(near, values, seen.take(where, axis=0), slice(None))
-        return near, values
+    ) -> NDArray[np.float32]:
+        """Return A and S of all symbols at some positions, [2, P, C], see `contexts`."""
+        own = seen.take(where, axis=0)
+        around = seen.take(where - _neighbours(pitch), axis=0)
+        # At low rates few channels are not zero everywhere, and what the others would be multiplied
+        # with is not even read.
+        some = np.flatnonzero(around.any(axis=(0, 1)) | own.any(axis=0))
+        with _no_flags():
+            sums = self._near(around.take(some, axis=2), self.matrix[:2].take(some, axis=2))
+            sums += _own(own.take(some, axis=1)) @ self.matrix[2].take(some, axis=1)
+        return sums
 
-    def decoding(
-        self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
-    ) -> Iterator[tuple[slice, NDArray[np.intp]]]:
-        """Yield the channels of each group with their contexts [P, group's].
+    def decode(
+        self,
+        seen: NDArray[np.int8],
+        fronts: Iterable[NDArray[np.intp]],
+        pitch: int,
+        read: Read,
+    ) -> None:
+        """Have the symbols of all wavefronts read, see `ContextModel.decode`."""
+        # Channels are kept in the order in which they first have a symbol that is not zero, and
+        # only those that have had one are looked at.
+        column = np.full(self.channels, -1)
+        known, matrix = 0, np.empty_like(self.matrix[:2])
+        neighbours = _neighbours(pitch)
+        with _no_flags():
+            for where in fronts:
+                around = seen.take(where - neighbours, axis=0)[..., :known]
+                sums = self._near(around, matrix[:, :, :known])
+                for group in self.passes:
+                    positions, channels, values = read(where, group, self.ranked(sums[:, :, group]))
+                    if not values.size:
+                        continue
+                    small = capped(values)
+                    of_all = channels + group.start
+                    for new in set(of_all[column[of_all] < 0].tolist()):
+                        column[new], matrix[:, :, known] = known, self.matrix[:2, :, new]
+                        known += 1
+                    seen[where[positions], column[of_all]] = small
+                    if group.stop < self.channels:
+                        own = np.zeros((where.size, group.stop - group.start), np.int8)
+                        own[positions, channels] = small
+                        sums[:, :, group.stop :] += (
+                            _own(own) @ self.matrix[2, :, group, group.stop :]
+                        )
 
-        Args:
-            seen: as for `contexts`, but the caller writes a group's symbols before it takes the
-                next.
-            where: [P] board indices of the positions of one wavefront.
-            pitch: board indices from a row to the next.
-        """
-        near, values = self._near(seen, where, pitch)
-        for group in self.passes:
-            a, s = near[:, group], values[:, group]
-            if group.start:
-                self._add_own(a, s, seen.take(where, axis=0)[:, : group.start], group)
-            yield group, self.ranked(a, s)
-
-    def ranked(self, a: NDArray[np.float32], s: NDArray[np.float32]) -> NDArray[np.intp]:
-        """Return the contexts that sums A and S choose, of the same shape."""
+    def ranked(self, sums: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
+        """Return the contexts that sums A and S, [2, …], choose."""
         (low_a, of_a), (low_s, of_s) = self._steps
-        context = of_a.take(a.astype(np.int32) - low_a, mode="clip")
-        context += of_s.take(s.astype(np.int32) - low_s, mode="clip")
+        a, s = sums.astype(np.intp)
+        a -= low_a
+        s -= low_s
+        context: NDArray[np.integer[Any]] = of_a.take(a, mode="clip")
+        context += of_s.take(s, mode="clip")
         return context
 
-    def _near(
-        self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return what A and S have of neighbours, with their bias; both [P, C]."""
-        around = seen.take(where - np.array([[1], [pitch], [pitch + 1], [pitch - 1]]), axis=0)
-        channels = _not_zero(around)
-        west, north, west_corner, east_corner = around.take(channels, axis=2)
-        near, far = self.magnitude_matrix[:2].take(channels, axis=1)
-        a = _product(SCALE.take(np.abs(west) + np.abs(north)), near)
-        a += _product(SCALE.take(np.abs(west_corner) + np.abs(east_corner)), far)
-        a += self._bias[0]
-        near, far = self.sign_matrix[:2].take(channels, axis=1)
-        s = _product(west.astype(np.float32), near)
-        s += _product(north.astype(np.float32), far)
-        s += self._bias[1]
-        return a, s
-
-    def _add_own(
-        self,
-        a: NDArray[np.float32],
-        s: NDArray[np.float32],
-        own: NDArray[np.int8],
-        group: slice,
-    ) -> None:
-        """Add to A and S of a group's channels what earlier channels of their positions give.
+    def _near(self, around: NDArray[np.int8], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what A and S have of neighbours, with their bias.
 
         Args:
-            a: [P, group's], as s.
-            own: [P, channels that may be looked at], capped.
-            group: the channels of a and s.
+            around: [4, P, n], the symbols W, NW, N, NE of some channels.
+            matrix: [2, 2, n, C], their weights, see `matrix`.
+
+        Returns:
+            [2, P, C].
         """
-        channels = _not_zero(own)
-        own = own.take(channels, axis=1)
-        a += _product(SCALE.take(np.abs(own)), self.magnitude_matrix[2, channels, group])
-        s += _product(own.astype(np.float32), self.sign_matrix[2, channels, group])
+        source = np.empty((2, 2, *around.shape[1:]), np.float32)
+        magnitudes = np.abs(around)
+        source[:, 0] = SCALE.take(magnitudes[:2] + magnitudes[2:])
+        source[:, 1] = around[::2]
+        found: NDArray[np.float32]
+        found, far = source @ matrix
+        found += far
+        found += self._bias
+        return found
 
     @cached_property
     def _earlier(self) -> NDArray[np.bool_]:
@@ -384,49 +416,43 @@ class LinearContexts(LinearThresholds):
         return earlier
 
     @cached_property
-    def magnitude_matrix(self) -> NDArray[np.float32]:
-        """[3, C, C], the magnitude weights as they are multiplied with: source, from, to."""
-        return _matrix(self.magnitude_weights)
+    def matrix(self) -> NDArray[np.float32]:
+        """[3, 2, C, C], the weights as they are multiplied with: source, of A or S, from, to."""
+        weights = np.stack([self.magnitude_weights, self.sign_weights])
+        parts = weights.reshape(2, self.channels, 3, self.channels).transpose(2, 0, 3, 1)
+        return np.ascontiguousarray(parts, np.float32)
 
     @cached_property
-    def sign_matrix(self) -> NDArray[np.float32]:
-        """[3, C, C], likewise the sign weights."""
-        return _matrix(self.sign_weights)
+    def _bias(self) -> NDArray[np.float32]:
+        """[2, 1, C]."""
+        return np.stack([self.magnitude_bias, self.sign_bias]).astype(np.float32)[:, np.newaxis]
 
     @cached_property
-    def _bias(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self.magnitude_bias.astype(np.float32), self.sign_bias.astype(np.float32)
-
-    @cached_property
-    def _steps(self) -> tuple[tuple[np.int32, NDArray[np.intp]], ...]:
-        return _parts(self.magnitude, len(self.sign) + 1), _parts(self.sign, 1)
+    def _steps(self) -> tuple[tuple[int, NDArray[np.integer[Any]]], ...]:
+        small = np.min_scalar_type(self.count)  # what is looked up most stays in the caches
+        parts = _parts(self.magnitude, len(self.sign) + 1), _parts(self.sign, 1)
+        return tuple((low, adds.astype(small)) for low, adds in parts)
 
 
-def _matrix(weights: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-    channels = len(weights)
-    return np.ascontiguousarray(weights.T, np.float32).reshape(3, channels, channels)
+def _neighbours(pitch: int) -> NDArray[np.intp]:
+    """[4, 1], how far W, NW, N and NE lie before a position."""
+    return np.array([[1], [pitch + 1], [pitch], [pitch - 1]])
 
 
-def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Multiply matrices of integers whose sums are exact.
+def _own(values: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Return what capped symbols [P, n] count for in A and S of their own position, [2, P, n]."""
+    return np.stack([SCALE.take(np.abs(values)), values.astype(np.float32)])
 
-    BLAS kernels may leave floating-point flags behind from lanes that they do not use, and NumPy
-    would warn of them now and then.
+
+def _no_flags() -> np.errstate:
+    """Be silent about floating-point flags, which matrix products of exact sums do not mean.
+
+    BLAS kernels may leave them behind from lanes that they do not use.
     """
-    with np.errstate(all="ignore"):
-        product: NDArray[np.float32] = left @ right
-    return product
+    return np.errstate(all="ignore")
 
 
-def _not_zero(seen: NDArray[np.int8]) -> NDArray[np.intp]:
-    """Return the channels, the last axis, that are not zero everywhere.
-
-    At low rates these are few, and what the others would be multiplied with is not even read.
-    """
-    return np.flatnonzero(seen.reshape(-1, seen.shape[-1]).any(axis=0))
-
-
-def _parts(thresholds: tuple[int, ...], step: int) -> tuple[np.int32, NDArray[np.intp]]:
+def _parts(thresholds: tuple[int, ...], step: int) -> tuple[int, NDArray[np.intp]]:
     """Return what every sum adds to a context, ``step`` for each threshold that it reaches.
 
     Looking sums up takes a quarter of the time that searching the thresholds does.
@@ -437,7 +463,7 @@ def _parts(thresholds: tuple[int, ...], step: int) -> tuple[np.int32, NDArray[np
     """
     ends = (thresholds[0] - 1, *thresholds, thresholds[-1] + 1) if thresholds else (0, 1)
     runs = np.diff(ends)
-    return np.int32(ends[0]), np.repeat(np.arange(runs.size) * step, runs)
+    return ends[0], np.repeat(np.arange(runs.size) * step, runs)
 
 
 # --- Tables ---
@@ -544,3 +570,21 @@ class FrequencyTables:
         cumulative = np.zeros((rows.shape[0], rows.shape[1] + 1), np.uint32)
         np.cumsum(rows, axis=1, out=cumulative[:, 1:])
         return cumulative
+
+    @cached_property
+    def usual(self) -> int:
+        """The index of zero, which nearly all symbols have; the first if zero has none."""
+        return -self.minimum if 0 <= -self.minimum < self.escape else 0
+
+    @cached_property
+    def usual_intervals(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Left end and size of the usual symbol's interval in each table, both [T * K]."""
+        return self.intervals(np.arange(len(self.cumulative)), self.usual)
+
+    def intervals(
+        self, rows: NDArray[np.intp], indices: NDArray[np.integer[Any]] | int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return left end and size of the intervals of [m] symbols, by their rows and indices."""
+        flat = rows * self.cumulative.shape[1] + indices
+        left = self.cumulative.take(flat)
+        return left, self.cumulative.take(flat + 1) - left
