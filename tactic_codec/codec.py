@@ -183,6 +183,7 @@ class Codec:
         max_side: int | None = None,
         scale: float | Literal["auto"] = 1,
         background: str | Colour = WHITE,
+        keep_metadata: bool = False,
     ) -> Compressed:
         """Code a picture as one frame, at a level or at the one that reaches a target.
 
@@ -211,6 +212,8 @@ class Codec:
                 one whose file is small enough, ``keep_label`` the first that keeps the label, and
                 ``keep_boxes`` the first that keeps the boxes.
             background: the colour that transparent pixels are laid on, as "#808080" or (r, g, b).
+            keep_metadata: whether the frame keeps EXIF, XMP and the colour profile of the picture,
+                with their bytes, which count for ``max_bytes``. EXIF and XMP then say upright.
 
         Raises:
             TypeError: what is given is no picture in any of these forms, no number, or neither True
@@ -228,6 +231,7 @@ class Codec:
         """
         keep_label = _truth_value("keep_label", keep_label)
         keep_boxes = _truth_value("keep_boxes", keep_boxes)
+        keep_metadata = _truth_value("keep_metadata", keep_metadata)
         effort = whole_number("effort", effort)
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
@@ -254,6 +258,8 @@ class Codec:
         # Label and boxes are those of the whole picture.
         early = WHOLE if kept or scale == "auto" else Shrink(max_side, points[0].scale)
         given = image.read(picture, background=background, shrink=early)
+        metadata = image.mended(given.metadata) if keep_metadata else image.Metadata()
+        given = given._replace(metadata=metadata)
         if max(given.width, given.height) > container.MAX_SIDE:
             raise LimitExceeded(
                 f"the picture is {given.width} x {given.height}; a .tac file holds at most "
@@ -317,19 +323,21 @@ class Codec:
     def code(
         self, picture: Scaled, latent: NDArray[np.float32], level: int, effort: int = 0
     ) -> tuple[Frame, Symbols]:
-        """Code a picture whose latent is known; errors as `compress`.
+        """Code a picture whose latent is known, with its metadata; errors as `compress`.
 
         Returns:
             The frame, and the symbols that it holds, int32 [C, h, w].
         """
-        pixels, width, height = picture
+        pixels, width, height, metadata = picture
         symbols = self.quantise(latent, level)
         if effort:
             symbols = self.refiner.refine(pixels, latent, symbols, level, effort)
         payload = entropy.encode(symbols, self.model.tables(level))
         coded = pixels.shape[1], pixels.shape[0]
         scaled_to = None if coded == (width, height) else coded
-        frame = Frame(self.model.fingerprint, level, width, height, payload, scaled_to)
+        found = ((kind, getattr(metadata, name)) for kind, name in container.METADATA.items())
+        sections = tuple((kind, data) for kind, data in found if data)
+        frame = Frame(self.model.fingerprint, level, width, height, payload, scaled_to, sections)
         return frame, symbols
 
     @cached_property
@@ -347,7 +355,9 @@ class Codec:
     def decompress(
         self, data: Coded, *, max_pixels: int | None = None, coded_size: bool = False
     ) -> Image.Image:
-        """Decode one frame to a Pillow image of mode RGB and of the original's size.
+        """Decode one frame to a Pillow image of mode RGB and of the original's size, in sRGB.
+
+        Its ``info`` has the "exif" and "xmp" that the frame keeps.
 
         Args:
             data: the frame, its bytes (or a bytearray or memoryview), the path of its file, or the
@@ -367,7 +377,9 @@ class Codec:
             TypeError: ``data`` is none of these, or ``coded_size`` neither True nor False.
         """
         frame = as_frame(data, max_pixels=max_pixels)
-        return image.to_pillow(self.decode(frame, coded_size=coded_size))
+        picture = image.to_pillow(self.decode(frame, coded_size=coded_size))
+        picture.info.update(image.shown(image.mended(image.Metadata(**frame.metadata))))
+        return picture
 
     def decode(self, frame: Frame, *, coded_size: bool = False) -> Pixels:
         """Decode a frame to uint8 [H, W, 3]; arguments and errors as `decompress`."""
@@ -639,6 +651,7 @@ def compress(
     max_side: int | None = None,
     scale: float | Literal["auto"] = 1,
     background: str | Colour = WHITE,
+    keep_metadata: bool = False,
     model: str | Path | None = None,
     device: str = "auto",
 ) -> Compressed:
@@ -657,6 +670,7 @@ def compress(
         max_side=max_side,
         scale=scale,
         background=background,
+        keep_metadata=keep_metadata,
     )
 
 

@@ -40,6 +40,7 @@ MAX_SIDE = 65_535  # pixels
 MAX_PAYLOAD = 2**32 - 1  # bytes
 MAX_SECTIONS = 2**24 - 1  # bytes
 ANCILLARY = 128  # types of sections from here on may be skipped
+METADATA = {130: "exif", 131: "xmp", 132: "icc"}  # types of sections, and names of their data
 DEFAULT_MAX_PIXELS = 1 << 28  # 268 megapixels: 0.8 GB once decoded to RGB
 
 # A payload may be empty, whatever the picture's size. So that a few bytes cannot cost minutes,
@@ -106,6 +107,11 @@ class Frame:
     def pixels(self) -> int:
         """Number of pixels of the original image, the denominator of bits per pixel."""
         return self.width * self.height
+
+    @property
+    def metadata(self) -> dict[str, bytes]:
+        """What the picture's file said beside its pixels, by its kind, as it stands there."""
+        return {METADATA[kind]: data for kind, data in self.sections if kind in METADATA}
 
     @property
     def header_bytes(self) -> int:

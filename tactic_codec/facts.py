@@ -25,6 +25,7 @@ class Info(NamedTuple):
         model: that model's name; None where it is not installed.
         bytes: of the whole frame.
         payload_bytes: of the coded symbols alone.
+        metadata: bytes of EXIF, XMP and colour profile, by "exif", "xmp" and "icc".
         bpp: 8 × ``bytes`` ÷ (``width`` × ``height``).
     """
 
@@ -38,6 +39,7 @@ class Info(NamedTuple):
     model: str | None
     bytes: int
     payload_bytes: int
+    metadata: dict[str, int]
     bpp: float
 
 
@@ -54,6 +56,7 @@ def info_of(frame: Frame, model: str | None) -> Info:
         model=model,
         bytes=frame.size,
         payload_bytes=len(frame.payload),
+        metadata={kind: len(data) for kind, data in frame.metadata.items()},
         bpp=round(frame.bpp, 6),
     )
 

@@ -79,11 +79,17 @@ class TacImageFile(ImageFile.ImageFile):
             with _as_pillow():
                 from tactic_codec.codec import decompress
 
-                self.im = decompress(self._frame()).im
+                decoded = decompress(self._frame())
+                self.im, self.info = decoded.im, decoded.info
             if self._exclusive_fp:
                 self._stream.close()
             self.fp, self.readonly = None, 0
         return super().load()
+
+    def getexif(self) -> Image.Exif:
+        """Return the EXIF data that the file keeps; its checksum is compared first."""
+        self.load()
+        return super().getexif()
 
 
 def _save(image: Image.Image, stream: IO[bytes], name: str | bytes) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 Symbols = list[list[list[int]]]
+METADATA = {130: "exif", 131: "xmp", 132: "icc"}
 
 
 class Refused(Exception):
@@ -113,6 +114,7 @@ def parse(data: bytes, max_pixels: int | None = None) -> dict[str, Any]:
         "height": whole[1],
         "coded": coded,
         "sections": known,
+        "metadata": {METADATA[kind]: known[kind] for kind in known if kind in METADATA},
         "payload": payload,
     }
 

@@ -714,6 +714,7 @@ def test_info(tactic: Tactic, codec: Codec) -> None:
         "model": "tiny",
         "bytes": frame.size,
         "payload_bytes": len(frame.payload),
+        "metadata": {},
         "bpp": round(8 * frame.size / 960, 6),
     }
     assert (second["frame"], second["model"], second["level"]) == (2, None, 7)

@@ -19,6 +19,7 @@ EXAMPLES = {
     "parser": 1200,
     "decoder": 250,
     "picture": 1500,
+    "metadata": 600,
     "stream": 600,
     "folder": 600,
     "network": 150,

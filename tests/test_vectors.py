@@ -133,11 +133,14 @@ def test_the_reference_decoder_reads_the_same_symbols(file: str) -> None:
     data = (VECTORS / file).read_bytes()
     for frame, facts in zip(frames_of(data), expected, strict=True):
         if isinstance(frame, Frame):
+            read = reference_decoder.parse(container.pack(frame), 2**28)
+            assert read["metadata"] == frame.metadata
             symbols = reference_decoder.decode(container.pack(frame), PLAIN[model], 2**28)
             assert sha256(np.array(symbols, np.int32)) == facts["symbols_sha256"]
 
 
 @pytest.mark.parametrize("file", [file for file, (model, _) in EXPECTED.items() if model == "tiny"])
+@pytest.mark.filterwarnings("ignore::tactic_codec.ImageWarning")  # of metadata that is unusable
 def test_the_codec_shows_pictures_of_the_stated_sizes(file: str, tiny: Codec) -> None:
     _, expected = EXPECTED[file]
     for frame, facts in zip(frames_of((VECTORS / file).read_bytes()), expected, strict=True):

@@ -180,6 +180,12 @@ _targets = options.gathered(
     help="The colour behind transparent parts: a name, '#rrggbb' or 'rgb(R, G, B)'.",
 )
 @click.option(
+    "--keep-metadata",
+    is_flag=True,
+    help="Keep EXIF, XMP and the colour profile in the file. They often have more bytes than the "
+    "picture.",
+)
+@click.option(
     "--stream",
     is_flag=True,
     help="Read all pictures of a named file or pipe, as of standard input.",
@@ -206,6 +212,7 @@ def compress(
     watch: bool,
     recursive: bool,
     background: "Colour",
+    keep_metadata: bool,
     running: options.Running,
     talking: options.Talking,
 ) -> None:
@@ -226,7 +233,9 @@ def compress(
     cannot be told, it counts when it has not changed for three seconds. While the disk is full,
     it waits for room. With -f a picture that changed is coded again.
 
-    The .tac file of a named file gets its modification time and permissions.
+    The .tac file of a named file gets its modification time and permissions. Metadata, which may
+    say where a photograph was taken, is dropped unless --keep-metadata is given. What is kept says
+    that the picture is upright.
 
     JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, PNM, PAM, JPEG 2000 and QOI are read, and HEIC and
     JPEG XL with the packages pillow-heif and pillow-jxl-plugin. Pictures are turned upright and
@@ -284,7 +293,7 @@ def compress(
             like = None if picture.sink else picture.source.stat()
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
             pixels = picture.read(limit, background, early)
-            coded = codec.compress(pixels, level, **wanted._asdict())
+            coded = codec.compress(pixels, level, keep_metadata=keep_metadata, **wanted._asdict())
             write = partial(destination.write, picture.out, coded.data, like)
             watched.patiently(write) if watched else write()
             _warn(coded, image.ImageWarning)
@@ -464,6 +473,9 @@ def decompress(
 
     A picture that was coded at a smaller size is brought to its own, or with --coded-size is not.
 
+    EXIF, XMP and a colour profile that compress kept are given back in PNG, JPEG and WebP, and the
+    pixels are converted to that profile. Without one they are sRGB.
+
     A damaged frame is reported and gets no picture. The frames behind it are still decoded. The
     fingerprint in a frame says which model decodes it.
     """
@@ -475,11 +487,13 @@ def decompress(
 
         sources = files.expand(console, inputs, recursive=recursive, suffixes=FRAMES)
         chosen = picture_format or decoding.format_of(destination, "give --format")
+        collect_warnings(image.ImageWarning)
         codec_of = options.codec_of(model, running)
 
         def decode(item: FrameItem) -> tuple[Compressed, bytes]:
             codec = codec_of(item.frame)
-            data = image.save(codec.decode(item.frame, coded_size=coded_size), chosen)
+            pixels = codec.decode(item.frame, coded_size=coded_size)
+            data = image.save(pixels, chosen, image.Metadata(**item.frame.metadata))
             written = destination.write(item.out, data, item.like)
             return Compressed(item.frame, codec.model.name), written
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tactic_codec.facts import Info
 
 _HEADINGS = ["frame", "version", "width", "height", "coded", "level", "model", "bytes", "payload"]
-_HEADINGS += ["bpp", "file"]
-_WIDTHS = (5, 7, 5, 6, 9, 5, 20, 9, 9, 8)  # rows are printed as frames come in
+_HEADINGS += ["metadata", "bpp", "file"]
+_WIDTHS = (5, 7, 5, 6, 9, 5, 20, 9, 9, 12, 8)  # rows are printed as frames come in
 
 
 # --- info -----------------------------------------------------------------------------------------
@@ -37,7 +37,8 @@ def info(
     """Show the headers of .tac files, one row for each frame. Nothing is decoded.
 
     bpp is 8 x bytes of the frame / (width x height). "coded" is the size that was
-    coded. A model is shown by its fingerprint, and by its name if it is installed.
+    coded. "metadata" is what the frame keeps of it; --json gives the bytes of each. A
+    model is shown by its fingerprint, and by its name if it is installed.
     """
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec.facts import info_of
@@ -55,7 +56,7 @@ def info(
                 own = {"file": item.source.path, "frame": item.number}
                 console.json(own | found._asdict())
                 continue
-            for line in table([*rows, _row(item, found)], left=(6, 10), least=_WIDTHS):
+            for line in table([*rows, _row(item, found)], left=(6, 11), least=_WIDTHS):
                 console.line(line)
             rows = []
 
@@ -64,7 +65,8 @@ def _row(item: FrameItem, info: "Info") -> list[str]:
     model = f"{info.fingerprint} {display(info.model or '(not here)')}"
     numbers = map(str, (item.number, info.version, info.width, info.height))
     coded = f"{info.coded_width}x{info.coded_height}"
-    sizes = (str(info.bytes), str(info.payload_bytes), f"{info.bpp:.4f}")
+    kinds = "+".join(info.metadata) or "-"
+    sizes = (str(info.bytes), str(info.payload_bytes), kinds, f"{info.bpp:.4f}")
     return [*numbers, coded, str(info.level), model, *sizes, item.source.title]
 
 

@@ -14,6 +14,7 @@ Every picture becomes an array ``uint8 [height, width, 3]`` of sRGB values, upri
     plugins    Pillow's plugins, its warnings and exceptions
     modes      Pillow's modes, depths, alpha and orientation; colours to sRGB
     profiles   of colours that are told in numbers
+    metadata   EXIF, XMP and colour profiles that are kept
     scaling    for the networks that read pictures
     drawing    outlines with titles
     writing    files, label maps too
@@ -28,7 +29,7 @@ damaged in what their pixels come from; pictures without pixels; directories and
 integers, those above 16 bits, and floats outside both of their usual scales, because no one scale
 fits them.
 
-Changed silently, because the array cannot hold it: more than 8 bits per channel, metadata.
+Changed silently, because the array cannot hold it: more than 8 bits per channel.
 Changed with an `ImageWarning`: frames and pages behind the first; colour profiles, EXIF data and
 clean apertures that cannot be used; damage beside the pixels; 16 bits so dark that nothing shows.
 """
@@ -41,10 +42,13 @@ from tactic_codec.picture.forms import WHITE as WHITE
 from tactic_codec.picture.forms import Colour as Colour
 from tactic_codec.picture.forms import ImageWarning as ImageWarning
 from tactic_codec.picture.forms import LabelMap as LabelMap
+from tactic_codec.picture.forms import Metadata as Metadata
 from tactic_codec.picture.forms import Pixels as Pixels
 from tactic_codec.picture.forms import Plane as Plane
 from tactic_codec.picture.forms import Scaled as Scaled
 from tactic_codec.picture.forms import colour_of as colour_of
+from tactic_codec.picture.metadata import mended as mended
+from tactic_codec.picture.metadata import shown as shown
 from tactic_codec.picture.reading import Picture as Picture
 from tactic_codec.picture.reading import at_end as at_end
 from tactic_codec.picture.reading import load as load

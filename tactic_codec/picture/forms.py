@@ -12,12 +12,33 @@ Pixels = npt.NDArray[np.uint8]
 """A picture as the codec sees it: uint8 [height, width, 3], sRGB."""
 
 
+class Metadata(NamedTuple):
+    """What a file says beside its pixels, each in its own bytes; empty where it says nothing.
+
+    Attributes:
+        exif: a TIFF structure, from its byte order on.
+        xmp: a packet in UTF-8.
+        icc: a colour profile.
+    """
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    icc: bytes = b""
+
+
+NO_METADATA = Metadata()
+
+
 class Scaled(NamedTuple):
-    """A picture as it is to be coded, and the size that it really has, in pixels."""
+    """A picture as it is to be coded, and the size that it really has, in pixels.
+
+    ``metadata`` are of its file, as they stand there.
+    """
 
     pixels: Pixels
     width: int
     height: int
+    metadata: Metadata = NO_METADATA
 
 
 LabelMap = npt.NDArray[np.uint8]

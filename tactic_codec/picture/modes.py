@@ -3,13 +3,13 @@
 import io
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
-from tactic_codec.picture import forms, tiff
+from tactic_codec.picture import forms, metadata, tiff
 from tactic_codec.picture.forms import Colour, Scaled
 from tactic_codec.picture.plugins import translated
 from tactic_codec.picture.scaling import WHOLE, Shrink, resized
@@ -68,7 +68,7 @@ def from_pillow(
             ImageOps.exif_transpose(picture, in_place=True)
         if orientation in _SIDEWAYS:
             width, height = height, width
-        return Scaled(np.array(picture), width, height)
+        return Scaled(np.array(picture), width, height, metadata.found_in(image.info))
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -216,17 +216,32 @@ def _profile_of(info: Mapping[Any, Any]) -> bytes | None:
 
 def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
     """Convert colours by a profile, which Lab needs not."""
-    from PIL import ImageCms  # few pictures need it
-
-    source: Any = io.BytesIO(profile) if profile else ImageCms.createProfile("LAB")
     mode = _MODE_OF_SPACE.get(profile[16:20], "no known mode") if profile else "LAB"
     # Grey pictures often carry the RGB profile of the program that saved them.
     fitting = colours.convert("RGB") if (colours.mode, mode) == ("L", "RGB") else colours
     if fitting.mode != mode:
         raise ValueError(f"they are for {mode}, the picture is {fitting.mode}")
+    return _transformed(fitting, profile or "LAB", "sRGB")
+
+
+def in_profile(picture: Image.Image, profile: bytes) -> Image.Image:
+    """Return an sRGB picture in the colours of a profile for RGB; ValueError if it gives none."""
+    is_srgb = _profile_name(profile) in _SRGB_NAMES
+    return picture if is_srgb else _transformed(picture, "sRGB", profile)
+
+
+def _transformed(colours: Image.Image, *profiles: str | bytes) -> Image.Image:
+    """Convert colours from one profile to another, in bytes or by name, which is of mode RGB."""
+    from PIL import ImageCms  # few pictures need it
+
     try:
-        target = ImageCms.createProfile("sRGB")
-        return ImageCms.buildTransform(source, target, mode, "RGB").apply(fitting)
+        source, target = (
+            ImageCms.createProfile(cast(Any, profile))
+            if isinstance(profile, str)
+            else io.BytesIO(profile)
+            for profile in profiles
+        )
+        return ImageCms.buildTransform(source, target, colours.mode, "RGB").apply(colours)
     except ImageCms.PyCMSError as error:
         raise ValueError(error) from error
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tactic_codec.errors import DamagedImage, LimitExceeded, UnsupportedImage
-from tactic_codec.picture import forms, isobmff, jpeg, png, tiff
+from tactic_codec.picture import forms, isobmff, jpeg, metadata, png, tiff
 from tactic_codec.picture.formats import HEAD_BYTES, Format, find_format
 from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS, Colour, LabelMap, Pixels, Scaled
 from tactic_codec.picture.modes import OWN_SIZE, from_pillow
@@ -209,7 +209,8 @@ def _shown(form: Format, stream: BinaryIO, max_pixels: int, shrink: Shrink) -> I
         if form.name == "PNG":
             png.finish(image, data)
         if form.name == "JPEG XL" and not getattr(image, "jpeg", False):
-            image.info.pop("exif", None)  # it is upright already, whatever its EXIF says
+            # It is upright already, whatever its EXIF says.
+            image.info[metadata.ASIDE] = image.info.pop("exif", b"")
         image = isobmff.crop(image)
     if several:
         forms.warn(f"the {form.name} picture has several frames or pages: only the first is read")

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
-from tactic_codec.picture.forms import Colour, LabelMap, Pixels
+from tactic_codec.picture import metadata
+from tactic_codec.picture.forms import NO_METADATA, Colour, LabelMap, Metadata, Pixels, warn
 
 _WRITERS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "png": ("PngImagePlugin", (".png",), {}),
@@ -32,12 +33,13 @@ def to_pillow(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def save(pixels: Pixels, format: str) -> bytes:
+def save(pixels: Pixels, format: str, given: Metadata = NO_METADATA) -> bytes:
     """Encode a picture: "jpeg" at quality 95 without chroma subsampling, all others losslessly.
 
     Args:
         pixels: uint8 [height, width, 3], sRGB.
         format: "png", "jpeg", "webp", "ppm", "bmp" or "tiff", see `format_of`.
+        given: is written with it, mended; the pixels are converted to its profile.
 
     Returns:
         The bytes of the picture file.
@@ -45,14 +47,19 @@ def save(pixels: Pixels, format: str) -> bytes:
     Raises:
         UnsupportedImage: another format, or a picture with too many pixels for this one.
         ValueError: ``pixels`` is not such an array.
+
+    Warns:
+        ImageWarning: metadata that cannot be used, or that the format does not hold, is left out.
     """
     if format not in _WRITERS:
         raise UnsupportedImage(
             f"pictures are not written as {format!r}: choose one of {', '.join(_WRITERS)}"
         )
-    image = to_pillow(pixels)
+    image, options = to_pillow(pixels), dict[str, Any]()
+    if any(given):
+        image, options = _described(image, format, metadata.mended(given))
     try:
-        return _encoded(image, format)
+        return _encoded(image, format, options)
     except (OSError, ValueError, OverflowError) as error:
         raise UnsupportedImage(
             f"{format.upper()} cannot hold this picture of {image.width} x {image.height}"
@@ -60,11 +67,35 @@ def save(pixels: Pixels, format: str) -> bytes:
         ) from error
 
 
-def _encoded(image: Image.Image, format: str) -> bytes:
+def _described(
+    image: Image.Image, format: str, kept: Metadata
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Return the picture in the colours of its profile, and Pillow's options for metadata."""
+    if format not in ("png", "jpeg", "webp"):
+        warn(f"metadata is not written as {format}: it is left out; choose png, jpeg or webp")
+        return image, {}
+    options: dict[Any, Any] = dict(metadata.shown(kept))
+    if kept.icc:
+        from tactic_codec.picture.modes import in_profile  # which imports this
+
+        try:
+            image = in_profile(image, kept.icc)
+            options["icc_profile"] = kept.icc
+        except (OSError, ValueError) as error:
+            warn(f"the colour profile cannot be used ({error}): the picture is written as sRGB")
+    if format == "png" and kept.xmp:
+        from PIL.PngImagePlugin import PngInfo
+
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", options.pop("xmp"))
+    return image, options
+
+
+def _encoded(image: Image.Image, format: str, described: dict[str, Any] | None = None) -> bytes:
     module, _, options = _WRITERS[format]
     importlib.import_module(f"PIL.{module}")  # else Pillow imports every plugin to find this one
     buffer = io.BytesIO()
-    image.save(buffer, format.upper(), **options)
+    image.save(buffer, format.upper(), **options, **(described or {}))
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
     parser      bytes as a file and as a stream of frames; both parsers judge alike
     decoder     bytes as level, size and payload of a frame whose checksum is right
     picture     bytes as a picture file
+    metadata    bytes as EXIF, XMP or colour profile of a frame
     stream      bytes as a stream of pictures, which come in large and in small pieces
     folder      bytes as a manifest or as tables, with the hashes that a forger would write
     network     bytes as the ONNX file of the synthesis network, likewise
@@ -44,7 +45,7 @@ from tactic_codec.errors import (
     ModelError,
     UnsupportedNetwork,
 )
-from tactic_codec.picture import Shrink
+from tactic_codec.picture import Shrink, profiles
 from tactic_codec.picture.streams import pictures
 from tactic_codec.tasks import annotations
 
@@ -113,6 +114,8 @@ def _parse(data: bytes) -> None:
         check(str(refused) == verdict, f"both parsers say {verdict}, not {refused}")
     else:
         check(verdict == "a frame", f"both parsers say {verdict}")
+        metadata = reference_decoder.parse(data, _MAX_PIXELS)["metadata"]
+        check(metadata == frame.metadata, "both parsers find the same metadata")
 
 
 def _stream(data: bytes) -> None:
@@ -211,6 +214,23 @@ def picture(data: bytes) -> None:
     check((small.height, small.width) == pixels.shape[:2], "a shrunk picture keeps its size")
     size = Shrink(5).size(small.width, small.height)
     check(small.pixels.shape[1::-1] == size, "a picture is as small as it was asked to be")
+
+
+def metadata(data: bytes) -> None:
+    """Write bytes as EXIF, XMP or profile with a picture, by the first one, and read that again."""
+    field = ("exif", "xmp", "icc")[(data[0] if data else 0) % 3]
+    given = image.Metadata(**{field: data[1:]})
+    pixels = np.arange(5 * 9 * 3, dtype=np.uint8).reshape(5, 9, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", image.ImageWarning)
+        kept = image.mended(given)
+        check(image.mended(kept) == kept, "what was mended stays as it is")
+        for format in ("png", "jpeg", "webp"):
+            again = image.read(image.save(pixels, format, given))
+            check(again.pixels.shape == pixels.shape, "metadata turns no picture")
+            told = again.metadata
+            check((told.exif, told.xmp) == (kept.exif, kept.xmp), "what is kept is given back")
+            check(told.icc in (kept.icc, b""), "a profile is given back, or cannot be used")
 
 
 class _Pieces(io.RawIOBase):
@@ -477,6 +497,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "parser": parser,
     "decoder": decoder,
     "picture": picture,
+    "metadata": metadata,
     "stream": stream,
     "folder": folder,
     "network": network,
@@ -508,6 +529,13 @@ def seeds(target: str) -> Iterator[bytes]:
             Image.fromarray(pixels).save(stream, kind)
             yield stream.getvalue()
         yield b"P7\nWIDTH 13\nHEIGHT 9\nDEPTH 3\nMAXVAL 255\nENDHDR\n" + pixels.tobytes()
+    elif target == "metadata":
+        exif = Image.Exif()
+        exif[0x010F], exif[0x0112] = "a maker", 6
+        exif.get_ifd(0x8769)[0xA005] = {1: "R03"}
+        yield b"\0" + exif.tobytes()[6:]
+        yield b'\1<d tiff:Orientation="6"/><tiff:Orientation>8</tiff:Orientation>'
+        yield b"\2" + (profiles.of_cicp(12, 13) or b"")
     elif target == "stream":
         yield from _streams()
     elif target == "folder":

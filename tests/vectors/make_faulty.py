@@ -182,6 +182,8 @@ def unusual() -> dict[str, tuple[str, bytes]]:
     whole = container.parse(coded("tiny", 2, np.abs(drawn(13, (8, 3, 5), 3))))  # 40 x 24
     scaled = replace(whole, width=97, height=60, scaled_to=(40, 24))
     words = (200, b"an ancillary section")
+    # EXIF of one entry, a directory that is cut behind it, which says that the picture lies.
+    lying = b"MM\0*\0\0\0\x08\0\2\1\x12\0\3\0\0\0\1\0\6\0\0"
     unknown = pack(replace(whole, sections=((1, b"critical"),)))
     last = np.zeros((8, 6, 6), np.int32)
     last[7, 5, 5] = 3
@@ -238,6 +240,10 @@ def unusual() -> dict[str, tuple[str, bytes]]:
         "sections-of-every-length": (
             "tiny",
             pack(replace(whole, sections=((128, b""), (129, bytes(300)), (255, b"x" * 2300)))),
+        ),
+        "metadata-that-cannot-be-used": (
+            "tiny",
+            pack(replace(whole, sections=((130, lying), (131, b"\xff"), (132, bytes(200))))),
         ),
         "section-of-a-scaled-frame": ("tiny", pack(replace(scaled, sections=(words,)))),
         "stream-with-an-unknown-section": ("tiny", one + unknown + three),

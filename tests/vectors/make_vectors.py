@@ -20,6 +20,7 @@ from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.model import MANIFEST
+from tactic_codec.picture import profiles
 
 HERE = Path(__file__).parent
 VALID = HERE / "valid"
@@ -42,6 +43,14 @@ def rarities(codec: Codec) -> dict[str, bytes]:
     frames["tiny-1x1"] = codec.compress(pixels[:1, :1]).data
     frames["tiny-half"] = codec.compress(pixels, 2, scale=0.5).data
     frames["tiny-max-side-100"] = codec.compress(pixels, 3, max_side=100).data
+    # A photograph that lies on its side, in the colours of Display P3, as a telephone writes it.
+    lying, exif = io.BytesIO(), Image.Exif()
+    exif[0x010F], exif[0x0112] = "a maker", 6
+    profile = profiles.of_cicp(12, 13)
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
+    small = Image.open(PHOTOGRAPH).resize((48, 32))
+    small.save(lying, "WEBP", exif=exif, xmp=xmp, icc_profile=profile, lossless=True)
+    frames["tiny-metadata"] = codec.compress(lying.getvalue(), 2, keep_metadata=True).data
     # Symbols that no network gives: outside the tables, up to the limit, next to empty channels.
     random = np.random.default_rng(1)
     symbols = random.integers(-2, 30, (8, 5, 7)) * random.integers(0, 2, (8, 5, 7))
@@ -93,6 +102,8 @@ def describe(codec: Codec, name: str, data: bytes) -> dict[str, object]:
     }
     if frame.scaled_to:
         facts["coded"] = list(frame.scaled_to)
+    if frame.sections:
+        facts["sections"] = {kind: len(data) for kind, data in frame.sections}
     if "-level" in name:
         decoded = codec.synthesise(symbols, frame)
         facts["psnr"] = round(metrics.psnr(image.load(PHOTOGRAPH), decoded), 2)
