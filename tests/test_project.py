@@ -16,7 +16,10 @@ from tactic_codec.model import FOR_TRAINING
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ["README.md", "docs/cameras.md", "docs/python.md", "docs/results.md", "docs/training.md"]
+PAGES = [
+    "README.md",
+    *(f"docs/{page}.md" for page in ("cameras", "python", "results", "training", "tutorial")),
+]
 """The pages for users, whose examples are run."""
 
 SCRIPTS = ["bin/check", "bin/demo", "bin/setup", "bin/tactic", "bin/test", ".ci/run"]
