@@ -28,9 +28,10 @@ PHOTOGRAPHS = sorted((ROOT / "examples").glob("*.jpg"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what runs in a lane of its own, unless that was asked for."""
-    if "lane" not in config.option.markexpr:
-        items[:] = [item for item in items if not item.get_closest_marker("lane")]
+    """Leave out what runs in lanes of their own, unless that was asked for."""
+    for lane in ("lane", "browser"):
+        if lane not in config.option.markexpr:
+            items[:] = [item for item in items if not item.get_closest_marker(lane)]
 
 
 class Spoilt:

@@ -198,6 +198,7 @@ def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     metavar="DIR",
     help="Leave what each coder gives back in DIR/CODER/SETTING/NAME.png, for tools of your own.",
 )
+@options.html
 @options.force
 @options.running
 @options.talking
@@ -220,6 +221,7 @@ def eval(
     judge_input: tuple[str, ...],
     judge_output: tuple[str, ...],
     keep_decoded: str | None,
+    html: str | None,
     force: bool,
     running: options.Running,
     talking: options.Talking,
@@ -250,6 +252,10 @@ def eval(
     table. --out gets results.json, results.csv, results.md, curves.png and curves.svg. Give the
     same command again to go on after an interruption. Only what is new is measured.
 
+    With --html there is a page besides, in one file that needs no network: plots, tables that sort
+    and filter, and the worst pictures at the default level of the first model, with what its
+    networks see, as original, as decoded, and with a map of where the bits went.
+
     Codecs beyond JPEG, WebP, AVIF and JPEG 2000, BD-rates and plots need:
     pip install pillow-heif pillow-jxl-plugin scipy matplotlib pycocotools
     """
@@ -264,6 +270,7 @@ def eval(
         raise click.UsageError("--judge is not trained; leave --retrain-head out")
     if keep_decoded and len(set(data)) > 1:
         raise click.UsageError("--keep-decoded takes one --data folder: names may occur twice")
+    options.refuse_existing(html, force)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model
@@ -339,6 +346,12 @@ def eval(
         report = replace(evaluation, advance=advance).run(folders, coders)
         console.close()
         _write(console, out, report)
+        if html:
+            from tactic_codec.evaluation.page import page_of, rows_of
+            from tactic_codec.report.page import render
+
+            made = render(page_of(report, rows_of(evaluation, folders)))
+            files.write(html, made, force=force)
         if talking.as_json:
             console.json(formats.as_json(report))
         else:

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they open."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce, wraps
@@ -12,7 +13,7 @@ import click
 from tactic_codec.cli import files
 from tactic_codec.cli.console import display
 from tactic_codec.container import DEFAULT_MAX_PIXELS
-from tactic_codec.errors import BackendUnavailable, TacError, UnknownLevel
+from tactic_codec.errors import BackendUnavailable, OutputExists, TacError, UnknownLevel
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
@@ -161,6 +162,9 @@ def max_pixels(default: str) -> Decorator:
 read_pixels = max_pixels(f"{DEFAULT_MAX_PIXELS}")
 _BY_SIZE = "4.2 million for a .tac file below 64 KiB and more for larger files"
 decoded_pixels = max_pixels(f"{_BY_SIZE}; a stream also has a limit for its sum")
+html = click.option(
+    "--html", metavar="FILE", help="Also write a page for a browser, in one file; see above."
+)
 recursive = click.option("-r", "--recursive", is_flag=True, help="Take the files below folders.")
 force = click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
@@ -301,6 +305,12 @@ def refused(*errors: type[Exception], hint: str | None = None) -> Iterator[None]
         if hint is None:
             raise click.UsageError(message) from exc
         raise click.BadParameter(message, param_hint=hint) from exc
+
+
+def refuse_existing(path: str | None, force: bool) -> None:
+    """Refuse an output before hours of work, and not behind them."""
+    if path is not None and not force and os.path.isfile(path):
+        raise OutputExists(f"{display(path)} exists; choose another name, or overwrite it with -f")
 
 
 def level_of(codec: "Codec", quality: int | None) -> int:

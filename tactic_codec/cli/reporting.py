@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         "tactic bpp-report coded/",
         "tactic bpp-report coded/ --originals photos/ --format csv > report.csv",
         "tactic bpp-report coded/ --masks masks/",
+        "tactic bpp-report coded/ --originals photos/ --html report.html",
         "cat photo.tac | tactic bpp-report -",
     ),
 )
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="json prints one object a line; the last has the totals.",
 )
+@options.html
+@options.force
 @options.model
 @options.decoding
 @options.talking
@@ -78,6 +81,8 @@ def bpp_report(
     masks: str | None,
     boxes: str | None,
     form: str,
+    html: str | None,
+    force: bool,
     model: str | None,
     running: options.Running,
     talking: options.Talking,
@@ -104,29 +109,41 @@ def bpp_report(
     With --boxes objects are looked for, if the model can do that. Each row has how many boxes there
     are, how many were found with a score of at least 0.4, and how many of these are right. The
     totals have mAP50 with its 95 % interval, and mAP50:95. It needs pycocotools.
+
+    With --html there is a page besides, in one file that needs no network: totals, plots, a table
+    that sorts and filters, and the worst pictures with what networks see in them, as original, as
+    decoded, and with a map of where the bits went.
     """
+    options.refuse_existing(html, force)
     form = "json" if talking.as_json else form
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         sources = files.expand(console, paths, recursive=True, suffixes=FRAMES)
         from tactic_codec import picture as image
         from tactic_codec import report
+        from tactic_codec.report import page
 
         collect_warnings(image.ImageWarning)
         codec_of = options.codec_of(model, running)
         names = _codecs(rivals) if originals is not None else ()
-        assess = _Assessor(codec_of, originals, names, masks, _marked(boxes), running.max_pixels)
+        limit, seen = running.max_pixels, html is not None
+        assess = _Assessor(codec_of, originals, names, masks, _marked(boxes), limit, seen)
         items = decoding.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
-        rows = []
+        rows: list[Row] = []
         for item, (row, missing), _ in console.each(assess, items, jobs=running.jobs, total=total):
             rows.append(row)
             if missing:
                 console.warn(item.title, f"no ideal_bpp: {missing}")
             if form == "json":
                 console.json(report.row_as_json(row))
+            if html:
+                page.forget(rows)
         sums = report.totals(rows)
         if sums is None:
             return
+        if html:
+            shown = page.of_rows(f"bpp-report {' '.join(paths)}", rows, sums)
+            files.write(html, page.render(shown), force=force)
         for path, task, what in ((masks, "segment", "label maps"), (boxes, "detect", "boxes")):
             if path is not None and task not in sums.summaries:
                 console.warn(display(path), _why_no_totals(rows, task, what))
@@ -180,6 +197,7 @@ class _Assessor:
     masks: str | None
     boxes: "Maker | None"
     max_pixels: int | None
+    look: bool
 
     def __call__(self, item: FrameItem) -> "tuple[Row, UnknownModel | None]":
         """Return a frame's row, and why its model is missing where it may be.
@@ -205,6 +223,7 @@ class _Assessor:
                 "detect": boxes,
                 "segment": self._label_map(item) if "segment" in heads else None,
             },
+            look=self.look,
         )
         return row, missing
 

@@ -4,11 +4,11 @@ picture ─ on the shelf? ─ else code, decode ─▶ bytes, PSNR, MS-SSIM, fac
 facts of all pictures ─▶ Point… ─▶ Curve of a coder … ─▶ Report
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
 from tactic_codec.rivals import Setting
 from tactic_codec.tasks import CLASSIFY, Facts, Question, Scores
+
+T = TypeVar("T")
 
 MAX_BPP = 1.2
 """Above it a codec's own grid of qualities is left: the next point would not matter to anybody."""
@@ -176,15 +178,18 @@ class Evaluation:
                 **self.task.facts(picture.truth, answer, lambda: self._before(picture)),
             }
 
+        for picture, facts in zip(missing, self.each(measure, missing), strict=True):
+            shelf.put(picture.hash, facts)
+            self.advance(1)
+        return [shelf[picture.hash] for picture in folder.pictures]
+
+    def each(self, function: Callable[[Picture], T], pictures: Sequence[Picture]) -> Iterator[T]:
+        """Call a function with each picture, in threads, and yield what it returns in order."""
         executor = ThreadPoolExecutor(self.jobs, thread_name_prefix="tactic")
         try:
-            results = (map if self.jobs == 1 else executor.map)(measure, missing)
-            for picture, facts in zip(missing, results, strict=True):
-                shelf.put(picture.hash, facts)
-                self.advance(1)
+            yield from (map if self.jobs == 1 else executor.map)(function, pictures)
         finally:
             executor.shutdown(cancel_futures=True)
-        return [shelf[picture.hash] for picture in folder.pictures]
 
     @cached_property
     def _answers(self) -> Identity:

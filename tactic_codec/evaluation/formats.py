@@ -150,7 +150,7 @@ def _document(report: Report, layout: Layout, *, heading: str) -> Iterator[str]:
         for table in tables:
             yield from layout(table)
             yield ""
-    yield from _footnotes(report)
+    yield from footnotes(report)
 
 
 def point_table(report: Report, result: FolderResult) -> Table:
@@ -220,7 +220,8 @@ def _change(comparison: Comparison) -> str:
     return f"{100 * found.change:+.1f} % over {ends}"
 
 
-def _footnotes(report: Report) -> Iterator[str]:
+def footnotes(report: Report) -> Iterator[str]:
+    """Yield what has to be known beside the tables."""
     name, _ = report.reference
     yield report.task.footnote(report.witness.title, report.size)
     if report.held_out:

@@ -39,6 +39,12 @@ Facts = dict[str, Any]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+THUMBNAIL = 320
+"""Pixels of the longer side of the pictures that a page shows."""
+
+TOLD = 3
+"""Of what a network found, so many things stand beside a picture."""
+
 FORMATS = {
     "bytes": "d",
     "bpp": ".4f",
@@ -59,10 +65,24 @@ class Row(NamedTuple):
         facts: by the names of JSON; the PSNR of equal pictures is infinite, and of another codec's
             file ``fits`` tells whether it is no larger than the frame.
         verdicts: by task, where it is known what to expect.
+        look: what a page shows of it, where one is made.
     """
 
     facts: Facts
     verdicts: Mapping[str, "Verdict"] = NOTHING
+    look: "Look | None" = None
+
+
+class Look(NamedTuple):
+    """What people see of a frame.
+
+    Attributes:
+        pictures: small ones, as JPEG, by what they show.
+        told: what networks found, the most certain first, and how certain they are.
+    """
+
+    pictures: Mapping[str, bytes]
+    told: Sequence[tuple[str, float]]
 
 
 class Totals(NamedTuple):
@@ -148,6 +168,7 @@ def row_of(
     original: Pixels | None = None,
     rivals: Sequence[str] = (),
     given: Mapping[str, Any] = NOTHING,
+    look: bool = False,
 ) -> Row:
     """Find out all that can be known of a frame; it is decoded only where that tells more.
 
@@ -159,6 +180,7 @@ def row_of(
         original: the picture that it was made from, uint8 [H, W, 3].
         rivals: names of codecs to compare with where there is an original.
         given: by task, what came with the file, see `Task.expected`.
+        look: whether to make what a page shows of it, for which all networks are asked.
 
     Raises:
         UnknownLevel: the model does not have the frame's level.
@@ -176,19 +198,62 @@ def row_of(
 
     expected = {name: TASKS[name].expected(codec.model, given[name]) for name in given}
     expected = {name: value for name, value in expected.items() if value is not None}
-    if original is None and not expected:
+    if original is None and not expected and not look:
         return Row(facts)
     decoded = codec.decode(frame, coded_size=True)
     if original is not None:
         # First of all it is made sure that this is the original.
         facts |= fidelity(original, enlarged(decoded, frame.width, frame.height))
         facts |= {name: rival_facts(name, original, frame.size) for name in rivals}
-    verdicts = {}
-    for name, value in expected.items():
-        task = TASKS[name]
-        answer = task.in_picture(task.ask(codec, decoded), frame)
-        verdicts[name] = task.verdict(answer, value)
-    return Row(facts, verdicts)
+    asked = codec.model.heads if look else expected
+    answers = {
+        name: task.in_picture(task.ask(codec, decoded), frame)
+        for name, task in TASKS.items()
+        if name in asked
+    }
+    verdicts = {name: TASKS[name].verdict(answers[name], expected[name]) for name in expected}
+    seen = _look(frame, codec, original, decoded, answers) if look else None
+    return Row(facts, verdicts, seen)
+
+
+def _look(
+    frame: Frame,
+    codec: "Codec",
+    original: Pixels | None,
+    decoded: Pixels,
+    answers: Mapping[str, Any],
+) -> Look:
+    from tactic_codec.picture import scaled
+    from tactic_codec.report.spent import bits_of_blocks, heat_map
+    from tactic_codec.rivals import rival
+    from tactic_codec.tasks import TASKS
+
+    def small(pixels: Pixels) -> Pixels:
+        return scaled(pixels, min(THUMBNAIL, max(pixels.shape)))
+
+    drawn = small(decoded)
+    told: list[tuple[str, float]] = []
+    for name, answer in answers.items():
+        certain = TASKS[name].certain(answer)
+        told += TASKS[name].told(certain)[:TOLD]
+        drawn = TASKS[name].drawn(certain, drawn)
+    heat = heat_map(small(decoded), bits_of_blocks(frame, codec.model), frame, codec.model)
+    pictures = {"original": small(original)} if original is not None else {}
+    pictures |= {"decoded": drawn, "where the bits went": heat}
+    jpeg = rival("jpeg")
+    return Look({name: jpeg.encode(pixels, 80) for name, pixels in pictures.items()}, told)
+
+
+def badness(row: Row) -> tuple[float, ...]:
+    """Return what rows are sorted by, the worst first.
+
+    First comes what the networks saw least of as expected, then the lowest PSNR, then that of which
+    a network is least certain.
+    """
+    scores = [v.score for v in row.verdicts.values() if v.score is not None]
+    certain = [share for _, share in row.look.told] if row.look else []
+    worst = min(scores, default=math.inf), row.facts.get("psnr", math.inf)
+    return (*worst, max(certain, default=0.0))
 
 
 def totals(rows: Sequence[Row]) -> Totals | None:

@@ -190,7 +190,7 @@ class Classify(Task[int, list[Prediction]]):
         best = answer[0]
         correct = best.index in indices
         facts = {"expected": folder, "predicted": best.label, "correct": correct}
-        return Verdict(facts, {"top-1": "yes" if correct else "no"}, correct)
+        return Verdict(facts, {"top-1": "yes" if correct else "no"}, correct, float(correct))
 
     def summary(self, verdicts: Sequence[Verdict]) -> Summary:
         """Return the top-1 accuracy with its 95 % interval, see `Task`."""
@@ -208,6 +208,7 @@ class Classify(Task[int, list[Prediction]]):
             notes=[
                 f"top-1 accuracy: {shown} % of {count} pictures, 95 % interval {least} to {most} %"
             ],
+            headline=("top-1 accuracy", found),
         )
 
     def footnote(self, network: str, size: int | None) -> str:

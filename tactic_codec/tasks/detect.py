@@ -217,6 +217,14 @@ class Detect(Task[list[Thing], Detections]):
             for one in answer
         ]
 
+    def certain(self, answer: Detections) -> Detections:
+        """Leave out what the network is not certain of, see `Task`."""
+        return answer.at_least(MIN_SCORE)
+
+    def drawn(self, answer: Detections, pixels: Pixels) -> Pixels:
+        """Draw the boxes, see `Task`."""
+        return answer.overlay(pixels)
+
     def claims(self, folder: Path) -> bool:
         """Claim folders with boxes, see `annotations.found_in`."""
         return annotations.found_in(folder) is not None
@@ -293,10 +301,10 @@ class Detect(Task[list[Thing], Detections]):
         """Compare boxes, see `Task`."""
         things = expected.read(expected.name, answer.width, answer.height)
         wanted = [thing.box for thing in things if thing.counts]
-        count = shared(wanted, certain(answer.boxes()))._asdict()
-        facts = dict(zip(("boxes", "found", "right"), count.values(), strict=True))
+        count = shared(wanted, certain(answer.boxes()))
+        facts = dict(zip(("boxes", "found", "right"), count, strict=True))
         cells = {name: str(value) for name, value in facts.items()}
-        return Verdict(facts, cells, (expected.labels, things, answer.boxes()))
+        return Verdict(facts, cells, (expected.labels, things, answer.boxes()), count.f1)
 
     def summary(self, verdicts: Sequence[Verdict]) -> Summary | None:
         """Return the mean average precision of all pictures, see `Task`."""
@@ -327,6 +335,7 @@ class Detect(Task[list[Thing], Detections]):
                 f"mAP50: {shown[0]} %, 95 % interval {shown[1]} to {shown[2]} %; "
                 f"mAP50:95: {shown[3]} %, of {len(verdicts)} pictures"
             ],
+            headline=("mAP50", half),
         )
 
     def footnote(self, network: str, size: int | None) -> str:

@@ -48,11 +48,13 @@ class Verdict(NamedTuple):
         facts: of a row, in JSON and CSV.
         cells: of a row of the table, by the names of the columns.
         counted: what `Task.summary` adds up.
+        score: how good the answer is, 0 to 1; None where nothing can be said.
     """
 
     facts: Facts
     cells: dict[str, str]
     counted: Any
+    score: float | None = None
 
 
 class Summary(NamedTuple):
@@ -66,6 +68,7 @@ class Summary(NamedTuple):
         mean_cells: of the table's row of means.
         sum_cells: of the table's row of sums.
         notes: lines below the table.
+        headline: what is plotted over the rate: a title, and a share with its interval.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Summary(NamedTuple):
     mean_cells: dict[str, str]
     sum_cells: dict[str, str]
     notes: list[str]
+    headline: tuple[str, Share] | None = None
 
 
 class Witness(NamedTuple):
@@ -244,6 +248,14 @@ class Task(Question[Truth, Answer]):
     @abstractmethod
     def told(self, answer: Answer) -> Told:
         """Return what was found, the most telling first."""
+
+    def certain(self, answer: Answer) -> Answer:
+        """Return what of an answer is worth telling people: all of it by default."""
+        return answer
+
+    def drawn(self, answer: Answer, pixels: Pixels) -> Pixels:
+        """Draw an answer into a copy of its picture, uint8 [H, W, 3] of any size, if it can be."""
+        return pixels
 
     @abstractmethod
     def claims(self, folder: Path) -> bool:

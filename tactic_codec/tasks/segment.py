@@ -199,6 +199,12 @@ class Segment(Task[LabelMap, Segmentation]):
         """Return the classes that occur, see `Task`."""
         return [(answer.names[index], share) for index, share in _occurring(answer)]
 
+    def drawn(self, answer: Segmentation, pixels: Pixels) -> Pixels:
+        """Lay the classes' colours over it, see `Task`."""
+        height, width, _ = pixels.shape
+        labels = picture.nearest(answer.labels, width, height)
+        return replace(answer, labels=labels).overlay(pixels)
+
     def claims(self, folder: Path) -> bool:
         """Claim folders with images and label maps, see `Task`."""
         return (folder / IMAGES).is_dir() and (folder / LABELS).is_dir()
@@ -285,7 +291,8 @@ class Segment(Task[LabelMap, Segmentation]):
             )
         counts = metrics.confusion(expected, answer.labels, len(answer.names))
         scores = metrics.segmentation_scores(counts) if counts.any() else None
-        return Verdict(_rounded(scores), _cells(scores), (answer.names, counts))
+        score = scores.mean_iou if scores else None
+        return Verdict(_rounded(scores), _cells(scores), (answer.names, counts), score)
 
     def summary(self, verdicts: Sequence[Verdict]) -> Summary | None:
         """Count the pixels of all label maps together, see `Task`."""
@@ -293,7 +300,8 @@ class Segment(Task[LabelMap, Segmentation]):
         if len(several) != 1:
             return None
         names: tuple[str, ...] = several.pop()
-        counts = np.sum([verdict.counted[1] for verdict in verdicts], axis=0)
+        stacked = np.stack([verdict.counted[1] for verdict in verdicts])
+        counts = stacked.sum(axis=0)
         scores = metrics.segmentation_scores(counts) if counts.any() else None
         ious = scores.iou if scores else (None,) * len(names)
         pixels = int(counts.sum())
@@ -321,6 +329,7 @@ class Segment(Task[LabelMap, Segmentation]):
             mean_cells={},
             sum_cells=cells,
             notes=notes,
+            headline=("mean IoU", _mean_iou(stacked)) if scores else None,
         )
 
     def footnote(self, network: str, size: int | None) -> str:

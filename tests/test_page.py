@@ -1,0 +1,199 @@
+"""Pages of reports: as a file, and in a real browser (``bin/test -m browser``)."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import Browser, browser
+from click.testing import CliRunner, Result
+from conftest import Spoilt, teach_to_detect, teach_to_segment
+from PIL import Image
+
+from tactic_codec.cli import main
+from tactic_codec.report import Look, Row, page
+
+MODELS = Path(__file__).parent / "models"
+HOSTILE = "<script>alert(1)<!--&amp;'\".tac"
+
+
+def tactic(*args: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Twelve files of three levels below the names of classes, one with a hostile name."""
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TACTIC_MODELS", str(MODELS))
+        patch.setenv("XDG_DATA_HOME", str(folder / "none"))
+        patch.chdir(folder)
+        for number in range(12):
+            y, x = np.mgrid[:96, :128]
+            channels = [(x * (1 + number)) % 256, (y * 3) % 256, (x + y + 20 * number) % 256]
+            path = folder / f"photos/{('cat', 'rocket')[number % 2]}/{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.stack(channels, -1).astype(np.uint8)).save(path)
+        for level in (1, 2, 3):
+            tactic("compress", "-m", "tiny", "-q", str(level), "-r", "photos", "-o", f"l{level}/")
+            shutil.copytree(f"l{level}", "coded", dirs_exist_ok=True) if level == 2 else None
+        shutil.copy("l1/cat/0.tac", "coded/cat/0.tac")
+        shutil.copy("l3/rocket/1.tac", "coded/rocket/1.tac")
+        name = Path("coded/cat", HOSTILE)
+        shutil.copy("l1/cat/2.tac", name)
+        shutil.copy("photos/cat/2.png", Path("photos/cat", name.stem + ".png"))
+        tactic("bpp-report", "coded", "--originals", "photos", "--html", "report.html")
+        yield folder
+
+
+def test_a_page_is_one_file_that_asks_for_nothing(coded: Path) -> None:
+    text = (coded / "report.html").read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy and policy[1].startswith("default-src 'none';") and "unsafe" not in policy[1]
+    assert not re.search(r"(?:src|href)=['\"](?!data:)", text)
+    assert "http" not in re.sub(r"http-equiv", "", text) and "url(" not in text
+    assert text.count("<script>") == 1 and "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;!--&amp;amp;&#x27;&quot;.tac" in text
+    assert text.count("<article") == 13 == len(re.findall("<tr data-find", text))
+    assert "top-1 accuracy" in text and "mean PSNR, dB" in text
+    assert tactic("bpp-report", coded, "--html", coded / "report.html", code=1).stderr.endswith(
+        "report.html exists; choose another name, or overwrite it with -f\n"
+    )
+
+
+def test_the_worst_come_first_and_only_their_pictures_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page, "SHOWN", 3)
+    look = Look({"decoded": b""}, [("cat", 0.5)])
+    rows: list[Row] = []
+    for number in (5, 1, 7, 3, 2, 9, 8, 4, 6):
+        rows.append(Row({"file": f"{number}", "psnr": float(number), "bpp": 1.0}, look=look))
+        page.forget(rows)
+    assert [row.facts["file"] for row in rows if row.look] == ["1", "3", "2"]
+    assert [seen.title for seen in page.seen_of(rows, [r.facts["file"] for r in rows])] == [
+        *("1", "2", "3")
+    ]
+
+
+def test_one_file_has_a_page_too(coded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bar, one point, no interval, no truth; and a model that is not installed."""
+    monkeypatch.chdir(coded)
+    tactic("bpp-report", "l1/cat/0.tac", "--html", "one.html", "-f")
+    monkeypatch.setenv("TACTIC_MODELS", "none")
+    tactic("bpp-report", "l1/cat/0.tac", "--html", "bare.html", "-f")
+    assert "<article" in Path("one.html").read_text()
+    assert "<article" not in Path("bare.html").read_text()
+
+
+@pytest.mark.parametrize("teach", [teach_to_detect, teach_to_segment])
+def test_answers_are_drawn_into_what_is_shown(
+    coded: Path, spoilt: Spoilt, teach: Callable[[Spoilt], None]
+) -> None:
+    teach(spoilt)
+    out = spoilt.path / "page.html"
+    tactic("bpp-report", "-m", spoilt.path, coded / "l3/cat", "--html", out)
+    found = {text.split()[0] for text in re.findall(r" · (\w+ ?\w*)", out.read_text())}
+    assert found & {"red", "green", "blue", "reddish", "greenish", "bluish"}, found
+
+
+def test_eval_has_a_page(coded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(coded)
+    monkeypatch.setenv("TACTIC_MODELS", str(MODELS))
+    args = ["eval", "-m", "tiny", "--data", "photos", "--out", "out", "--size", "64"]
+    args += ["--codec", "jpeg", "--qualities", "jpeg=5,50", "--html", "eval.html"]
+    tactic(*args)
+    text = Path("eval.html").read_text()
+    results = json.loads(Path("out/results.json").read_text())["folders"][0]
+    assert text.count("<article") == 13 == results["images"]
+    assert "photos: agreement, %" in text and "All pictures at level 2 of tiny" in text
+    for curve in results["curves"]:
+        for point in curve["points"]:
+            assert f"<td>{point['bpp']:.4f}</td>" in text
+    assert "exists; choose another name" in tactic(*args, code=1).stderr
+
+
+# --- In a browser ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with tempfile.TemporaryDirectory() as profile, browser(Path(profile)) as tab:
+        yield tab
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_loads_fits_and_is_quiet(
+    coded: Path, chromium: Browser, width: int, scheme: str
+) -> None:
+    chromium.console.clear()
+    chromium.requests.clear()
+    chromium.open(coded / "report.html", width, scheme)
+    assert chromium.console == []
+    assert [url for url in chromium.requests if not url.startswith("data:image/jpeg")] == [
+        (coded / "report.html").as_uri()
+    ]
+    assert chromium.run("document.documentElement.scrollWidth") == width
+    ground, ink = chromium.run(
+        "['backgroundColor', 'color'].map(name => getComputedStyle(document.body)[name])"
+    )
+    bright = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ground, ink)]
+    assert (bright[0] > 600 > 200 > bright[1]) == (scheme == "light")
+    assert abs(bright[0] - bright[1]) > 450
+    chromium.run("document.querySelectorAll('img').forEach(image => { image.loading = 'eager'; })")
+    broken = (
+        "[...document.querySelectorAll('article img')].filter(i => i.complete && !i.naturalWidth)"
+    )
+    assert chromium.run(f"{broken}.length") == 0
+
+
+@pytest.mark.browser
+def test_it_sorts_filters_and_enlarges_by_keyboard(coded: Path, chromium: Browser) -> None:
+    chromium.open(coded / "report.html", 1280, "light")
+    column = "[...document.querySelector('tbody').rows].map(row => row.cells[1].textContent)"
+    focus = "document.querySelectorAll('th button')[1].focus()"
+    sort = "document.querySelectorAll('th')[1].getAttribute('aria-sort')"
+    before = chromium.run(column)
+    chromium.run(focus)
+    chromium.press("Enter")
+    assert chromium.run(column) == sorted(before, key=int) and chromium.run(sort) == "ascending"
+    chromium.press("Enter")
+    assert chromium.run(column) == sorted(before, key=int, reverse=True)
+    assert chromium.run(sort) == "descending"
+
+    shown = "[...document.querySelectorAll('[data-find]')].filter(e => e.offsetParent)"
+    assert chromium.run(f"{shown}.length") == 26
+    chromium.run("document.querySelector('input').focus()")
+    chromium.call("Input.insertText", text="<SCRIPT>")
+    assert chromium.run(f"{shown}.map(e => e.tagName).join()") == "ARTICLE,TR"
+    assert chromium.run("document.querySelector('output').textContent") == "1 of 13 rows"
+
+    chromium.run("document.querySelector('article:not([hidden]) .zoom').focus()")
+    chromium.press("Enter")
+    assert chromium.run("document.querySelector('dialog').open") is True
+    assert chromium.run("document.querySelector('dialog img').naturalWidth") == 128
+    chromium.press("Escape")
+    assert chromium.run("document.querySelector('dialog').open") is False
+    assert chromium.console == []
+
+
+@pytest.mark.browser
+def test_the_policy_stops_what_is_not_the_page_s_own(coded: Path, chromium: Browser) -> None:
+    """A script that got in all the same would not run: it is the proof that the hash is one."""
+    page = (coded / "report.html").read_text()
+    (coded / "evil.html").write_text(page.replace("<main>", "<main><script>window.evil=1</script>"))
+    chromium.console.clear()
+    chromium.open(coded / "evil.html", 390, "dark")
+    assert chromium.run("window.evil") is None
+    assert chromium.run("document.querySelectorAll('th')[0].getAttribute('aria-sort')") is None
+    assert any("Content Security Policy" in said for said in chromium.console)
+    chromium.console.clear()
