@@ -359,7 +359,10 @@ def test_two_wheels_carry_models_and_the_work_of_others(tmp_path: Path) -> None:
         tops = {name.split("/")[0].rpartition(".")[2] for name in names}
         assert tops == {"tactic_codec", "dist-info"} | ({"data"} if names is device else set())
     scripts = {name.partition(".data/")[2] for name in device if ".data/" in name}
-    assert scripts == {"scripts/tactic", "scripts/tactic.cmd"}
+    shared = {name for name in scripts if name.startswith("data/share/")}
+    assert scripts - shared == {"scripts/tactic", "scripts/tactic.cmd"}
+    manual = {f"man/man1/tactic{name}.1" for name in ("", "-compress", "-models-list")}
+    assert {f"data/share/{name}" for name in (*manual, "misc/tactic.magic")} <= shared
 
 
 def test_the_wheels_share_out_the_models() -> None:

@@ -124,6 +124,38 @@ def _ends_on_terminate() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_FILES_TOO = {
+    "bash": ("complete -o nosort", "complete -o default -o nosort"),
+    "zsh": (
+        '    if [ -n "$completions" ]; then',
+        "    (( $#completions + $#completions_with_descriptions )) || _files\n"
+        '    if [ -n "$completions" ]; then',
+    ),
+    "fish": (
+        "    for completion in $response;",
+        '    test -z "$response"; and __fish_complete_path (commandline -ct);\n'
+        "    for completion in $response;",
+    ),
+}
+"""Of click's script for a shell, what is replaced so that files complete where click is silent."""
+
+
+def completion(shell: str) -> str:
+    """Return the script that completes this command's words in bash, zsh or fish."""
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made
+    script = made(main, {}, "tactic", "_TACTIC_COMPLETE").source()
+    return script.replace(*_FILES_TOO[shell])
+
+
+def _complete(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
+    if shell:
+        click.echo(completion(shell))
+        ctx.exit()
+
+
 @click.group(
     cls=_Tactic,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -135,6 +167,14 @@ def _ends_on_terminate() -> Iterator[None]:
     ),
 )
 @click.version_option(__version__, "-V", "--version", prog_name="tactic")
+@click.option(
+    "--completion",
+    type=click.Choice(list(_FILES_TOO)),
+    is_eager=True,
+    expose_value=False,
+    callback=_complete,
+    help="Print what completes commands, options and models in a shell, for its start file.",
+)
 @click.option("--debug", is_flag=True, help="Show a Python traceback with every error.")
 def main(debug: bool) -> None:
     """Compress photographs for machines that look at them, and for people too.

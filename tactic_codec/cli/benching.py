@@ -36,7 +36,7 @@ _PEER = "avif"
     help="How often each step is timed, after one run that does not count.",
 )
 @options.threads
-@options.model
+@options.coding_model
 @options.device
 @options.read_pixels
 @options.as_json

@@ -170,7 +170,7 @@ _targets = options.gathered(
 @options.inputs_and_output
 @options.quality
 @_targets
-@options.model
+@options.coding_model
 @click.option(
     "--background",
     type=_Colour(),

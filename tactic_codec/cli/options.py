@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import reduce, wraps
+from functools import partial, reduce, wraps
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,9 +85,26 @@ skip_existing = click.option(
     help="Skip inputs whose output exists and is not older. With -f older ones are overwritten.",
 )
 
-model = click.option(
-    "-m", "--model", metavar="NAME|FOLDER", help="The model: an installed one, or its folder."
+
+def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of installed models, for a shell that completes one."""
+    from tactic_codec.model import Model, installed
+
+    names = [model.name for model in installed() if isinstance(model, Model)]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+_model = partial(
+    click.option,
+    *("-m", "--model"),
+    metavar="NAME|FOLDER",
+    shell_complete=_names,
+    help="The model: an installed one, or its folder.",
 )
+model = _model()
+coding_model = _model(envvar="TACTIC_MODEL", show_envvar=True)
+"""Where it says what pictures are coded with; a frame says itself what decodes it."""
+
 quality = click.option(
     "-q",
     "--quality",
@@ -110,6 +127,8 @@ device = click.option(
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
+    envvar="TACTIC_DEVICE",
+    show_envvar=True,
     help="Where networks run. cuda and torch-cpu need torch; auto and cpu do not.",
 )
 jobs = click.option(
