@@ -182,6 +182,7 @@ def test_a_terminal_is_not_read(folder: Path) -> None:
     assert status == 2 and b"standard input is a terminal" in shown
 
 
+@pytest.mark.slow
 def test_a_bar_appears_after_a_second(folder: Path) -> None:
     names = [f"{i}.png" for i in range(5)]
     for name in names:
@@ -247,6 +248,7 @@ def test_what_pillow_and_libtiff_say_stands_not_beside_our_errors(folder: Path) 
 # --- Signals --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["decompress", *slow("segment")])
 @pytest.mark.parametrize(
     ("number", "status", "message"),
@@ -376,6 +378,7 @@ def test_odd_file_names_survive_json(folder: Path) -> None:
     assert all(os.path.isfile(path) for path in written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "source", "name"),
     [

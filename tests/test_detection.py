@@ -540,6 +540,7 @@ def evaluated(folder: Path, out: Path, model: Path, *more: str) -> dict[str, Any
     return json.loads(result.stdout)["folders"][0]
 
 
+@pytest.mark.slow
 def test_eval_of_pictures_with_boxes(marked: Path, tmp_path: Path, spoilt: Spoilt) -> None:
     teach_to_detect(spoilt)
     found = evaluated(marked, tmp_path / "out", spoilt.path)
@@ -570,6 +571,7 @@ def test_eval_of_objects_without_boxes(marked: Path, tmp_path: Path, spoilt: Spo
     assert refused.exit_code == 2 and "detectors are not trained here" in refused.stderr
 
 
+@pytest.mark.slow
 def test_eval_at_scales(marked: Path, tmp_path: Path, spoilt: Spoilt) -> None:
     """Every coder at every setting and scale, in real bytes, and cached by the scale."""
     teach_to_detect(spoilt)

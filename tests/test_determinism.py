@@ -70,6 +70,7 @@ def decoded(*options: str, python: str = sys.executable, threads: int = 1, **env
 # --- This interpreter -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("threads", "environment"),
     [
@@ -190,6 +191,7 @@ def test_the_pure_coder_writes_the_same_under_every_interpreter(python: str) -> 
     assert run(python, *command) == run(sys.executable, *command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", INTERPRETERS, ids=ids)
 def test_the_package_reads_the_same_under_every_interpreter_that_has_its_dependencies(
     python: str,

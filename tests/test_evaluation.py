@@ -397,6 +397,7 @@ def test_heads_learn_from_some_two_thousand_pictures(monkeypatch: pytest.MonkeyP
     assert pictures.thinned([1, 2, 3, 4]) == [1, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_torch_thread", "tiny_head")
 def test_effort_is_a_coder_of_its_own(tiny: Codec) -> None:
     plain, searching = ModelCoder(tiny), ModelCoder(tiny, effort=1)
@@ -793,6 +794,7 @@ def tactic(evaluating: None) -> Tactic:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawing")
 def test_eval_writes_results_and_prints_tables(tactic: Tactic) -> None:
     folders = ("--data", "photos", "--data", "loose")

@@ -78,6 +78,7 @@ def test_no_input_breaks_a_promise(name: str) -> None:
 
 
 # Of every two bytes one names a place of the manifest and one what is put there.
+@pytest.mark.slow
 @settings(derandomize=True, database=None, deadline=None, max_examples=400)
 @given(st.binary(min_size=2, max_size=6))
 def test_no_value_in_a_manifest_breaks_a_promise(choices: bytes) -> None:

@@ -201,6 +201,7 @@ SHAPES = [(2048, 2048), (65535, 64), (64, 65535)]  # as many pixels as small fil
 BUNDLED = sorted(path.parent for path in (ROOT / "models").glob("*/model.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
 @pytest.mark.parametrize(
     "shape", [SHAPES[0], *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES[1:])], ids=str
@@ -252,6 +253,7 @@ def test_random_payloads_end_as_a_picture_or_as_corrupt(tiny: Codec) -> None:
     assert min(endings.values()) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["test", "info", "decompress"])
 @pytest.mark.parametrize("fault", ["checksum", "section"])
 def test_damaged_frames_are_freed_as_they_pass(command: str, fault: str, tmp_path: Path) -> None:
@@ -271,6 +273,7 @@ def test_damaged_frames_are_freed_as_they_pass(command: str, fault: str, tmp_pat
     assert peak() < 8 << 20
 
 
+@pytest.mark.slow
 def test_damaged_pictures_of_a_stream_are_freed_as_they_pass() -> None:
     with freed_by_counting() as peak:
         for number in range(20):
@@ -729,6 +732,7 @@ def test_a_network_cannot_speak_to_the_terminal(forger: Forger, tmp_path: Path) 
 # --- Files that are none --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["info", "test", "segment"])
 @pytest.mark.parametrize("target", ["/dev/zero", "/dev/urandom", "loop", "missing", "folder"])
 def test_inputs_that_never_end_or_never_begin(

@@ -161,6 +161,7 @@ def pages_with(language: str) -> list[str]:
     return [p for p in PAGES[1:] if blocks((ROOT / p).read_text(encoding="utf-8"), language)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_examples_run(page: str, elsewhere: Path) -> None:
     for example in blocks((ROOT / page).read_text(encoding="utf-8"), "python"):
@@ -199,6 +200,7 @@ def test_advice_to_install_names_packages_that_are_there() -> None:
             assert package in wanted, advice
 
 
+@pytest.mark.slow
 def test_the_readme_is_short_and_shows_what_it_promises(elsewhere: Path) -> None:
     assert len(README.splitlines()) <= 130
     (commands,), (python,) = blocks(README, "sh"), blocks(README, "python")

@@ -63,6 +63,7 @@ def test_fidelity(pixels: NDArray[np.uint8]) -> None:
 # --- Others at the same bytes ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", USUAL)
 def test_rivals_fill_their_budget(name: str, pixels: NDArray[np.uint8]) -> None:
     found = report.rival_facts(name, pixels, 3000)

@@ -541,6 +541,7 @@ def test_an_interval_of_few_seeds_is_student_s(
     assert "Made from 2026-11-21 to 2026-11-23, at c0ffee1, c0ffee2, c0ffee3." in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_head")
 def test_the_first_class_folders_of_imagenet_s_layout_are_trained_on(
     reproduce: ModuleType, tmp_path: Path

@@ -213,6 +213,7 @@ def measured(tmp_path: Path) -> Codec:
     return load_model(folder, threads=1)
 
 
+@pytest.mark.slow
 def test_scale_and_level_are_chosen_together(measured: Codec, tiny: Codec) -> None:
     assert measured.model.fingerprint == tiny.model.fingerprint
     front = [(point.scale, point.level) for point in measured.model.front("classify")]

@@ -100,6 +100,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 # --- Live -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "PPM"])
 def test_each_picture_is_classified_before_the_next_one_comes(
@@ -119,6 +120,7 @@ def test_a_stream_to_standard_output(folder: Path) -> None:
     assert single in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("-j", "4"), ("--max-bytes", "150"), ("--keep-label",)])
 def test_options_of_pictures_are_those_of_streams(folder: Path, options: tuple[str, ...]) -> None:
     pictures = [picture(number) for number in range(12)]
@@ -147,6 +149,7 @@ def test_what_is_wrong_costs_no_other_picture(folder: Path) -> None:
     assert second.startswith(b"tactic: standard input: picture 4: the stream ends within this JPEG")
 
 
+@pytest.mark.slow
 def test_what_a_stream_repeats_is_said_a_few_times_and_counted(folder: Path) -> None:
     broken = b"RIFF\0\0\0\0WEBPVP8 " * 1234
     result = tactic("compress", "-m", "tiny", "-", "s.tac", input=picture(1) + broken + picture(2))
@@ -172,6 +175,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(folder: Path) -> None:
     assert len(result.stdout) == 10 and result.stderr == b"" and result.returncode in (0, 1)
 
 
+@pytest.mark.slow
 def test_named_files_give_their_first_picture_and_with_stream_all(folder: Path) -> None:
     (folder / "s.mjpg").write_bytes(STREAM)
     first = tactic("compress", "-m", "tiny", "s.mjpg", "s.tac")
@@ -227,6 +231,7 @@ def test_drop_codes_the_newest_and_counts_the_others(folder: Path) -> None:
     assert tactic("compress", "-m", "tiny", "--drop", "a.png", "a.tac").returncode == 2
 
 
+@pytest.mark.slow
 def test_what_is_dropped_is_told_on_the_way_and_when_a_signal_ends_it(
     folder: Path, started: Callable[..., "subprocess.Popen[bytes]"]
 ) -> None:
@@ -248,6 +253,7 @@ def test_what_is_dropped_is_told_on_the_way_and_when_a_signal_ends_it(
         shutil.rmtree(folder / "out")
 
 
+@pytest.mark.slow
 def test_by_default_the_camera_is_held_up(folder: Path) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -281,6 +287,7 @@ def test_by_default_the_camera_is_held_up(folder: Path) -> None:
 # --- Ended from outside ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize(
     ("number", "status"),
@@ -340,6 +347,7 @@ def test_a_disk_that_is_full_leaves_whole_frames(folder: Path) -> None:
 # --- Started again --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_numbers_in_a_folder_go_on(folder: Path) -> None:
     for options in ((), ("-f",), ("-j", "3")):
         assert tactic("compress", *options, "-m", "tiny", "-", "out/", input=STREAM).returncode == 0
@@ -378,6 +386,7 @@ def test_a_file_that_is_there_is_kept(folder: Path) -> None:
 FFMPEG = "ffmpeg -v error -f lavfi -i testsrc=size=96x64:rate=5 -frames:v 3 "
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 @pytest.mark.parametrize(
     "output",

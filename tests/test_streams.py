@@ -565,6 +565,7 @@ def test_multipart_with_a_part_that_is_no_picture() -> None:
     assert good(items) == [jpeg(1), jpeg(2)] and len(errors(items)) <= 1
 
 
+@pytest.mark.slow
 def test_multipart_headers_without_end() -> None:
     for line in (b"X-Filler: " + b"x" * 30_000, b"X-Filler: y\r\n" * 3000):
         data = part(jpeg(1), None) + b"--frame\r\n" + line + b"\r\n\r\n" + jpeg(2)

@@ -237,6 +237,7 @@ def test_what_selects_boxes_is_refused_by_name_and_outputs_before_it_teach(
     refused(path, "has no output nowhere; it has: chosen", outputs=("nowhere",))
 
 
+@pytest.mark.slow
 def test_what_teaches_nothing_is_refused(saved: Callable[[Any], str]) -> None:
     rounded = helper.make_node("Round", ["boxes"], ["scores_"])
     proto = detector(outputs=("scores_",))
@@ -385,6 +386,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_judge_compares_all_coders_by_the_distance_that_is_taught(
     saved: Callable[[Any], str], pictures: Path, tmp_path: Path
 ) -> None:
@@ -433,6 +435,7 @@ def test_a_judge_compares_all_coders_by_the_distance_that_is_taught(
     assert decoded[0].exists()
 
 
+@pytest.mark.slow
 def test_a_judge_of_classes_tells_their_agreement(
     saved: Callable[[Any], str], pictures: Path
 ) -> None:

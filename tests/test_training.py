@@ -557,6 +557,7 @@ def uninterrupted(
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [(1,), (4,), (5,), (6,), (7,), (8,), (11, 9, 12), (3, 3)])
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
     data: ImageFolders,
@@ -921,6 +922,7 @@ def test_a_part_is_named_by_its_folder(data: ImageFolders, pictures: Path) -> No
     assert part.folder == pictures
 
 
+@pytest.mark.slow
 def test_parts_learn_at_speeds_of_their_own(data: ImageFolders, tmp_path: Path) -> None:
     """Adam's first step moves a weight by the learning rate, whatever its gradient is."""
     task = TaskConfig("efficientnet_lite0", "published", speed=0.1, last_speed=25.0)

@@ -104,6 +104,7 @@ def test_workers_of_torch_s_loader(tmp_path: Path, method: str) -> None:
     run(tmp_path, "cpu", "loader", method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["fork", "busy"])
 @pytest.mark.parametrize("device", ["cpu", "torch-cpu"])
 def test_a_child_that_was_forked_works_and_ends(tmp_path: Path, device: str, what: str) -> None:
