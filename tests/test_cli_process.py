@@ -204,6 +204,7 @@ def test_a_bar_appears_after_a_second(folder: Path) -> None:
         assert status == 0 and b"100%" in shown, command
 
 
+@pytest.mark.slow
 def test_a_report_in_csv_escapes_what_a_terminal_would_obey(folder: Path, frame: bytes) -> None:
     name = "b\x1b[31mred.tac"
     (folder / name).write_bytes(frame)

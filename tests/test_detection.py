@@ -553,6 +553,7 @@ def test_eval_of_pictures_with_boxes(marked: Path, tmp_path: Path, spoilt: Spoil
     assert (tmp_path / "out/curves.png").exists()
 
 
+@pytest.mark.slow
 def test_eval_of_objects_without_boxes(marked: Path, tmp_path: Path, spoilt: Spoilt) -> None:
     teach_to_detect(spoilt)
     found = evaluated(marked / "images", tmp_path / "out", spoilt.path, "--task", "detect")

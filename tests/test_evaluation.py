@@ -589,6 +589,7 @@ def test_a_comparison_takes_some_of_what_training_kept_out(
 # --- Retrained heads ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_head", "one_torch_thread")
 @pytest.mark.parametrize("labelled", [True, False])
 def test_heads_are_retrained_on_what_a_coder_gives_back(

@@ -593,6 +593,7 @@ def model(spoilt: Spoilt) -> Path:
     return spoilt.path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawing")
 def test_eval_segments_folders_with_label_maps(tactic: Tactic, model: Path) -> None:
     result = tactic("-m", model, "--data", "val", "--out", "report")

@@ -148,6 +148,7 @@ DECLARED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", DECLARED.values(), ids=DECLARED.keys())
 def test_what_is_declared_is_not_allocated(data: bytes, tmp_path: Path) -> None:
     seconds, megabytes, ending = measured(data, tmp_path)
@@ -286,6 +287,7 @@ def test_damaged_pictures_of_a_stream_are_freed_as_they_pass() -> None:
     assert peak() < 8 << 20
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_freed_as_it_passes() -> None:
     class Problem(OSError):
         held = b""
@@ -684,6 +686,7 @@ def test_a_file_of_a_model_that_is_no_file(forger: Forger, name: str, kind: str)
     assert endings == ["refused"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["../tiny", "tiny/..", "..", "/", "a/../../b", "tiny\n", "\x1b[2J"]
 )
@@ -749,6 +752,7 @@ def test_inputs_that_never_end_or_never_begin(
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["/dev/zero", "/dev/urandom", "loop", "missing"])
 def test_pictures_that_are_devices(target: str, tmp_path: Path) -> None:
     link = tmp_path / "link.png"

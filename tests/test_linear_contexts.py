@@ -286,6 +286,7 @@ def test_contexts_are_learned_from_symbols(one_torch_thread: None) -> None:
         np.testing.assert_array_equal(entropy.decode(payload, v.shape, learned), v)
 
 
+@pytest.mark.slow
 def test_few_channels_are_one_group(one_torch_thread: None) -> None:
     from tactic_codec.training.contexts import fit_contexts
 

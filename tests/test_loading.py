@@ -240,6 +240,7 @@ def test_want_of_memory_for_opening_is_not_blamed_on_the_model(more: int) -> Non
     assert found.startswith(("OutOfMemory memory does not suffice", "MemoryError"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [1_000_000, 30_000_000, 100_000_000])
 def test_want_of_memory_for_running_is_not_blamed_on_the_model(more: int) -> None:
     found = wanting(threads=1, side="3000", more=more)

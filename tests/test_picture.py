@@ -744,6 +744,7 @@ def load_or_refuse(data: bytes) -> None:
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=600)
 @given(
     seed=st.sampled_from(SEEDS),

@@ -688,6 +688,7 @@ def test_jpeg_xl() -> None:
         np.testing.assert_array_equal(load(jpeg_xl(Image.fromarray(PICTURE), **options)), PICTURE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (8, 16), (256, 256), (30, 20), (3000, 1), (1920, 1080)])
 @pytest.mark.parametrize("container", [False, True])
 def test_jpeg_xl_is_measured_before_it_is_decoded(

@@ -40,6 +40,7 @@ def test_a_dependency_that_writes_into_the_home_is_seen(home: Path) -> None:
     assert bool(contents(home)) == telemetry
 
 
+@pytest.mark.slow
 def test_coding_leaves_the_home_empty(home: Path, tmp_path: Path) -> None:
     coded = tmp_path / "a.tac"
     for arguments in (

@@ -27,6 +27,7 @@ OTHERS = [("cpu", 2), ("cpu", None), ("auto", 1), ("torch-cpu", 1), ("torch-cpu"
 # --- The same result everywhere -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "threads"), OTHERS)
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda p: p.stem)
 def test_a_file_decodes_alike_everywhere(
@@ -55,6 +56,7 @@ def test_a_file_written_elsewhere_is_much_the_same(
     assert np.count_nonzero(other.model.decode_symbols(frame) - ours) <= ours.size // 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "threads"), OTHERS)
 def test_a_file_is_classified_alike_everywhere(
     tiny: Codec, device: str, threads: int | None

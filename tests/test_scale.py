@@ -124,6 +124,7 @@ def test_sides_that_are_none(tiny: Codec, wrong: int) -> None:
 # --- Reading --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1001, 700), (700, 1001), (1000, 1001)])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("side", [60, 125, 900])

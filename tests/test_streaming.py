@@ -219,6 +219,7 @@ def test_a_named_pipe_is_a_stream_where_that_is_asked_for(folder: Path) -> None:
 # --- Faster than the coder ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_drop_codes_the_newest_and_counts_the_others(folder: Path) -> None:
     pictures = b"".join(map(picture, range(40)))
     result = tactic("compress", "-m", "tiny", "--drop", "--json", "-", "s.tac", input=pictures)
@@ -369,6 +370,7 @@ def test_two_cameras_share_a_folder(folder: Path) -> None:
     assert len(os.listdir(folder / "out")) == 30
 
 
+@pytest.mark.slow
 def test_a_file_that_is_there_is_kept(folder: Path) -> None:
     (folder / "s.tac").write_bytes(tactic("compress", "-m", "tiny", "-", "-", input=STREAM).stdout)
     before = (folder / "s.tac").read_bytes()

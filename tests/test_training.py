@@ -435,6 +435,7 @@ def assert_same(one: State, other: State) -> None:
         assert torch.equal(value, other[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantisation", ["noise", "mixed"])
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_the_loss_falls(
