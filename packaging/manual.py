@@ -76,7 +76,8 @@ def pages(
     usage = roff(" ".join(command.collect_usage_pieces(context)))
     text += f".SH SYNOPSIS\n.B {roff(' '.join(path))}\n{usage}\n"
     text += f".SH DESCRIPTION\n{flowing(command.help or '')}\n"
-    rows = [p.get_help_record(context) for p in command.get_params(context)]
+    options = [p for p in command.get_params(context) if isinstance(p, click.Option)]
+    rows = [option.get_help_record(context) for option in options]
     for title, found in (
         ("COMMANDS", [(f"{' '.join(path)} {n}", c.get_short_help_str(200)) for n, c in below]),
         ("OPTIONS", [row for row in rows if row]),

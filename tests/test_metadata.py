@@ -187,8 +187,8 @@ def test_python_and_pillow_tell_of_it(tiny: Codec, tiny_installed: None) -> None
 # --- The commands ---------------------------------------------------------------------------------
 
 
-def tactic(*args: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(arg) for arg in args])
+def tactic(*args: object, code: int = 0, input: bytes | None = None) -> str:
+    result = CliRunner().invoke(main, [str(arg) for arg in args], input=input)
     assert result.exit_code == code, result.output
     return result.output
 
@@ -207,6 +207,11 @@ def test_the_commands_keep_show_and_give_back(tmp_path: Path, tiny_installed: No
     assert [row.split()[10] for row in rows[1:]] == ["exif+xmp+icc", "-"]
     tactic("decompress", kept, out)
     assert opened(out.read_bytes()).getexif()[MAKER] == "a maker"
+    streamed = tmp_path / "stream.tac"
+    given = file_of("JPEG", 6) + file_of("PNG", 3)
+    tactic("compress", "-m", "tiny", "--keep-metadata", "-", streamed, input=given)
+    for line in tactic("info", "--json", streamed).splitlines():
+        assert json.loads(line)["metadata"].keys() == sizes.keys()
     said = tactic("decompress", kept, tmp_path / "out.ppm")
     assert "choose png, jpeg or webp" in said
 
