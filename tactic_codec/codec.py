@@ -281,18 +281,26 @@ class Codec:
             return self.code(*analysed(point.scale), point.level, effort)
 
         keeps: dict[str, Callable[[Pixels], bool]] = {}
+        # A file keeps what it shows for whoever reads it, in 8 bits or not.
+        readers = [self, self.reference] if self.runtime.eight_bits else [self]
         if keep_label:
-            label = self.most_likely(given.pixels)
-            keeps["label_kept"] = lambda decoded: self.most_likely(decoded) == label
+            labels = [reader.most_likely(given.pixels) for reader in readers]
+            keeps["label_kept"] = lambda decoded: (
+                [reader.most_likely(decoded) for reader in readers] == labels
+            )
         if keep_boxes:
-            keeps["boxes_kept"] = partial(self._keeps_boxes, self.boxes(given.pixels), given)
+            found_boxes = [reader.boxes(given.pixels) for reader in readers]
+            keeps["boxes_kept"] = lambda decoded: all(
+                reader._keeps_boxes(before, given, decoded)
+                for reader, before in zip(readers, found_boxes, strict=True)
+            )
         last = self._last(lambda place: coded(place)[0], len(points), max_bytes)
         found: dict[str, bool] = {}
         for place in range(last + 1) if keeps else ():
             frame, symbols = coded(place)
             if max_bytes is not None and frame.size > max_bytes:
                 continue
-            decoded = self.synthesise(symbols, frame)
+            decoded = self.reference.synthesise(symbols, frame)
             found = {name: keep(decoded) for name, keep in keeps.items()}
             if all(found.values()):
                 break
@@ -339,6 +347,18 @@ class Codec:
         sections = tuple((kind, data) for kind, data in found if data)
         frame = Frame(self.model.fingerprint, level, width, height, payload, scaled_to, sections)
         return frame, symbols
+
+    @property
+    def arithmetic(self) -> str:
+        """What networks compute with here, for people."""
+        eight_bits = ", ".join(self.runtime.eight_bits)
+        return f"in 8-bit integers: {eight_bits}" if eight_bits else "all in single precision"
+
+    @property
+    def reference(self) -> "Codec":
+        """The same model with all networks in single precision: what every reader has."""
+        eight_bits = self.runtime.eight_bits
+        return _codec(self.model, "cpu", self.runtime.threads) if eight_bits else self
 
     @cached_property
     def refiner(self) -> "Refiner":
@@ -596,7 +616,7 @@ def load_model(
 
     Args:
         name: the default model if None.
-        device: ``auto``, ``cpu``, ``cuda`` or ``torch-cpu``, see `tactic_codec.runtime`.
+        device: ``auto``, ``fast``, ``cpu``, ``cuda`` or ``torch-cpu``, see `tactic_codec.runtime`.
         threads: how many one network may use, at most as many as the machine has processors; by
             default as many as this process may use, by its affinity and the quota of its cgroup.
 

@@ -62,6 +62,8 @@ line; lines that begin with # are comments."""
 MANIFEST = "model.json"
 TABLES = "tables.npz"
 SYNTHESIS = "synthesis.onnx"
+EIGHT_BITS = ".8bit.onnx"
+"""How files of networks end that compute with 8-bit integers."""
 MANIFEST_VERSION = 1
 FINGERPRINT_BYTES = 4
 MAX_MANIFEST_BYTES = 1 << 22
@@ -430,6 +432,20 @@ class Model:
             known = ", ".join(self.heads) or "no task networks"
             raise UnknownTask(f"model {self.name} cannot {task}; it has: {known}")
         return self.heads[task]
+
+    def network_file(self, network: str) -> str:
+        """Return the name of a network's ONNX file: of "analysis", "synthesis" or a task.
+
+        Raises:
+            UnknownTask: the model has no such network.
+        """
+        coding = network in ("analysis", "synthesis")
+        return f"{network}.onnx" if coding else self.head(network).file
+
+    def eight_bit_file(self, network: str) -> str | None:
+        """Return likewise the file that computes with 8-bit integers; None where there is none."""
+        name = self.network_file(network).removesuffix(".onnx") + EIGHT_BITS
+        return name if name in self._files else None
 
     def held_out(self) -> frozenset[str] | None:
         """Return the images that training kept out, as paths; None where the model does not say.

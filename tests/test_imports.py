@@ -57,7 +57,7 @@ LIBRARIES = {
     - {*("errors", "container", "atomic", "cli", "facts", "pillow", "plotting", "speed")},
     "onnx": {"training"},
     "onnx2pytorch": {"training"},
-    "onnxruntime": {"runtime"},
+    "onnxruntime": {"runtime", "training"},  # there its quantizer, behind that of runtime
     "PIL": {"codec", "evaluation", "picture", "pillow", "rivals", "training"},
     "pillow_heif": {"rivals"},
     "pycocotools": {"tasks"},

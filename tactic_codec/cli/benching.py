@@ -78,6 +78,7 @@ def bench(
         height, width, _ = pixels.shape
         if not as_json:
             console.line(f"{source.title}: {width}x{height}, {codec.model.name} -q {level}")
+            console.line(f"networks {codec.arithmetic}")
         rows = list(_rows(timings, width * height))
         for row in rows if as_json else ():
             console.json(row)

@@ -48,7 +48,7 @@ def classify(
         from tactic_codec.tasks.classify import classify_pixels
 
         sources = files.expand(console, paths, recursive=recursive, suffixes=FRAMES)
-        codec_of = options.codec_of(model, running)
+        codec_of = options.codec_of(model, running, console)
         ask = partial(classify_pixels, top_k=top)
         for answered in asking.each(console, CLASSIFY, sources, codec_of, running, ask=ask):
             if talking.as_json:

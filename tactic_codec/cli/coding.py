@@ -282,6 +282,7 @@ def compress(
         )
         collect_warnings(image.ImageWarning)
         codec = load_model(model, device=running.device, threads=running.threads)
+        console.detail(f"{codec.model.name}: networks {codec.arithmetic}")
         level = None if quality is None else options.level_of(codec, quality)
         if to_target or wanted.effort:
             _refuse(codec, wanted, keep)
@@ -488,7 +489,7 @@ def decompress(
         sources = files.expand(console, inputs, recursive=recursive, suffixes=FRAMES)
         chosen = picture_format or decoding.format_of(destination, "give --format")
         collect_warnings(image.ImageWarning)
-        codec_of = options.codec_of(model, running)
+        codec_of = options.codec_of(model, running, console)
 
         def decode(item: FrameItem) -> tuple[Compressed, bytes]:
             codec = codec_of(item.frame)

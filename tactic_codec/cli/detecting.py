@@ -82,7 +82,7 @@ def detect(
             console,
             DETECT,
             sources,
-            options.codec_of(model, running),
+            options.codec_of(model, running, console),
             running,
             ask=partial(detect_pixels, min_score=min_score),
             destination=destination,

@@ -61,7 +61,7 @@ def explain(
         from tactic_codec.report import spent
 
         sources = files.expand(console, inputs, recursive=recursive, suffixes=FRAMES)
-        codec_of = options.codec_of(model, running)
+        codec_of = options.codec_of(model, running, console)
         region_of = options.regions(roi, running.max_pixels)
 
         def find(item: FrameItem) -> "tuple[bytes, Facts]":

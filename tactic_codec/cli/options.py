@@ -16,6 +16,7 @@ from tactic_codec.container import DEFAULT_MAX_PIXELS
 from tactic_codec.errors import BackendUnavailable, OutputExists, TacError, UnknownLevel
 
 if TYPE_CHECKING:
+    from tactic_codec.cli.console import Console
     from tactic_codec.codec import Codec
     from tactic_codec.container import Frame
     from tactic_codec.tasks.regions import Regions
@@ -129,7 +130,14 @@ device = click.option(
     show_default=True,
     envvar="TACTIC_DEVICE",
     show_envvar=True,
-    help="Where networks run. cuda and torch-cpu need torch; auto and cpu do not.",
+    help="Where networks run. auto is the CPU, in 8-bit integers for all but decoding where the "
+    "model and the processor can; cpu is single precision. cuda and torch-cpu need torch.",
+)
+fast = click.option(
+    "--fast",
+    is_flag=True,
+    help="Decode in 8-bit integers, where the model and the processor can: in about half the time, "
+    "and pixels differ by about half of one of their 255 steps.",
 )
 jobs = click.option(
     "-j",
@@ -263,6 +271,14 @@ def _running(device: str, jobs: int, threads: int | None, max_pixels: int | None
     return Running(device, jobs, threads or (1 if jobs > 1 else None), max_pixels)
 
 
+def _decoding(
+    fast: bool, device: str, jobs: int, threads: int | None, max_pixels: int | None
+) -> Running:
+    if fast and device != "auto":
+        raise click.UsageError(f"--fast is for the CPU by itself: leave out --device {device}")
+    return _running("fast" if fast else device, jobs, threads, max_pixels)
+
+
 class Talking(NamedTuple):
     """What a command says, by the options of `talking`."""
 
@@ -286,8 +302,8 @@ inputs_and_output = gathered(
 running = gathered("running", _running, device, jobs, threads, read_pixels)
 """Gives a command --device, --jobs, --threads and --max-pixels as ``running``."""
 
-decoding = gathered("running", _running, device, jobs, threads, decoded_pixels)
-"""The same for commands that decode files, which limit pictures by the size of these."""
+decoding = gathered("running", _decoding, fast, device, jobs, threads, decoded_pixels)
+"""The same and --fast, for commands that decode files, whose size limits pictures."""
 
 talking = gathered("talking", Talking, as_json, quiet, verbose)
 """Gives a command --json, --quiet and --verbose as ``talking``."""
@@ -351,17 +367,25 @@ def regions(path: str | None, max_pixels: int | None) -> "Regions | None":
         return regions_in(Path(path), max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
 
 
-def codec_of(model: str | None, running: Running) -> "Callable[[Frame], Codec]":
+def codec_of(model: str | None, running: Running, console: "Console") -> "Callable[[Frame], Codec]":
     """Return what finds the codec for a frame; for several threads.
 
     Args:
         model: decodes all frames, by name or folder; by default each frame's own model does.
         running: where, and in how many threads.
+        console: is told once of each model what its networks compute with.
     """
     from tactic_codec.codec import load_model, load_model_of
 
     device, threads = running.device, running.threads
-    if model is None:
-        return lambda frame: load_model_of(frame.fingerprint, device=device, threads=threads)
-    only = load_model(model, device=device, threads=threads)
-    return lambda frame: only
+    only = None if model is None else load_model(model, device=device, threads=threads)
+    told: set[bytes] = set()
+
+    def found(frame: "Frame") -> "Codec":
+        codec = only or load_model_of(frame.fingerprint, device=device, threads=threads)
+        if codec.model.fingerprint not in told:
+            told.add(codec.model.fingerprint)
+            console.detail(f"{codec.model.name}: networks {codec.arithmetic}")
+        return codec
+
+    return found

@@ -123,7 +123,7 @@ def bpp_report(
         from tactic_codec.report import page
 
         collect_warnings(image.ImageWarning)
-        codec_of = options.codec_of(model, running)
+        codec_of = options.codec_of(model, running, console)
         names = _codecs(rivals) if originals is not None else ()
         limit, seen = running.max_pixels, html is not None
         assess = _Assessor(codec_of, originals, names, masks, _marked(boxes), limit, seen)

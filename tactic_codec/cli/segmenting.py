@@ -66,7 +66,7 @@ def segment(
             console,
             SEGMENT,
             sources,
-            options.codec_of(model, running),
+            options.codec_of(model, running, console),
             running,
             ask=SEGMENT.ask,
             destination=destination,

@@ -139,13 +139,14 @@ class ModelCoder(Coder):
     def identity(self, setting: Setting) -> Identity:
         """Return level, fingerprint, the encoder and what runs it, see `Coder`."""
         manifest = self.codec.model.manifest
+        analysis = self.codec.runtime.eight_bits.get("analysis", "analysis.onnx")
         identity = {
             "coder": "tactic",
             "level": int(setting),
             "fingerprint": self.codec.model.fingerprint.hex(),
             # The fingerprint leaves the encoder out, so that it can improve: here it counts.
             "encoder": _digest(manifest["encoder"]),
-            "analysis": manifest["files"]["analysis.onnx"]["sha256"],
+            "analysis": manifest["files"][analysis]["sha256"],
             **runtime_identity(self.device),
         }
         if self.effort:
@@ -185,8 +186,9 @@ def head_identity(codec: Codec, device: str = "auto", task: str = "classify") ->
         UnknownTask: the model has none for this task.
     """
     head = codec.model.head(task)
+    file = codec.runtime.eight_bits.get(task, head.file)
     return {
-        "head": codec.model.manifest["files"][head.file]["sha256"],
+        "head": codec.model.manifest["files"][file]["sha256"],
         "input_size": head.input_size,
         **runtime_identity(device),
     }

@@ -172,6 +172,7 @@ class _HeadRuntime:
         self._head = head
         self.device = self.torch_device = device
         self.threads = torch.get_num_threads()
+        self.eight_bits: Mapping[str, str] = {}
 
     def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the head, whatever the name."""

@@ -5,16 +5,19 @@
 Networks are named ``analysis``, ``synthesis`` or by their task (``classify``, ``segment``). Each
 takes and returns one float32 array [1, C, H, W] or, for classifiers, returns logits [1, classes].
 
-Devices: ``cpu`` and ``auto`` are ONNX Runtime on the CPU; ``cuda`` and ``torch-cpu`` are torch,
-which is imported for them only.
+Devices: ``cpu`` is ONNX Runtime in single precision. ``auto`` runs analysis and task networks in
+8-bit integers where the model has them so and the processor gains by it, ``fast`` the synthesis,
+too. ``cuda`` and ``torch-cpu`` are torch, which is imported for them only.
 
 A runtime outlives fork: the child opens its networks anew, and never touches those of its parent.
 """
 
 import os
+import platform
 import re
+import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from tactic_codec.runtime.onnx import OnnxRuntime
     from tactic_codec.runtime.torch import TorchRuntime
 
-DEVICES = ("auto", "cpu", "cuda", "torch-cpu")
+DEVICES = ("auto", "fast", "cpu", "cuda", "torch-cpu")
 
 
 class Runtime(Protocol):
@@ -38,11 +41,13 @@ class Runtime(Protocol):
         device: that it was opened for, one of ``DEVICES``.
         torch_device: where torch runs, for what needs it whatever the runtime: ``cpu``, ``cuda``.
         threads: how many one network may use.
+        eight_bits: the files of networks that it runs in 8-bit integers, by the network's name.
     """
 
     device: str
     torch_device: str
     threads: int
+    eight_bits: Mapping[str, str]
 
     def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run a network, loading it when it is first asked for.
@@ -73,10 +78,14 @@ def open_runtime(model: Model, device: str = "auto", *, threads: int | None = No
     if threads is not None:
         threads = processors(whole_number("threads", threads, 1))
     runtime: OnnxRuntime | TorchRuntime
-    if device in ("auto", "cpu"):
+    if device in ("auto", "fast", "cpu"):
         from tactic_codec.runtime import onnx
 
-        runtime = onnx.OnnxRuntime(model, device, threads or processors())
+        wanted = ["analysis", *model.heads, *(["synthesis"] if device == "fast" else [])]
+        quick = device != "cpu" and multiplies_eight_bits()
+        files = {name: model.eight_bit_file(name) for name in wanted} if quick else {}
+        eight_bits = {name: file for name, file in files.items() if file}
+        runtime = onnx.OnnxRuntime(model, device, threads or processors(), eight_bits)
     else:
         from tactic_codec.runtime import torch
 
@@ -119,6 +128,22 @@ def processors(wanted: int | None = None) -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
     # Half a processor more than the quota is a thread that waits half the time, and all for it.
     return max(1, min(machine, allowed, *map(int, _quotas())))
+
+
+_PROCESSOR = Path("/proc/cpuinfo")
+_PRODUCTS = {"avx512_vnni", "avx_vnni", "asimddp"}
+"""Instructions of x86-64 and 64-bit ARM, as Linux calls them, that multiply four bytes at once."""
+
+
+def multiplies_eight_bits() -> bool:
+    """Tell whether this processor is known to run networks faster in 8-bit integers.
+
+    Others are not only slower at it: sums may overflow in 16 bits.
+    """
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    told = re.search(r"^(?:flags|Features)\s*:(.*)$", _text(_PROCESSOR), re.MULTILINE)
+    return bool(told and _PRODUCTS.intersection(told[1].split()))
 
 
 def _quotas() -> Iterator[float]:

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,11 @@ class OnnxRuntime:
 
     torch_device = "cpu"
 
-    def __init__(self, model: Model, device: str, threads: int) -> None:
+    def __init__(
+        self, model: Model, device: str, threads: int, eight_bits: Mapping[str, str]
+    ) -> None:
         self._model = model
+        self.eight_bits = eight_bits
         self.device = device
         self.threads = threads
         self._options = ort.SessionOptions()
@@ -164,10 +168,7 @@ class OnnxRuntime:
             return self._sessions[network]
 
     def _open(self, network: str) -> ort.InferenceSession:
-        if network in ("analysis", "synthesis"):
-            file = f"{network}.onnx"
-        else:
-            file = self._model.head(network).file
+        file = self.eight_bits.get(network) or self._model.network_file(network)
         data = self._model.read_file(file)
         try:
             return _Session(data, self._options, providers=["CPUExecutionProvider"])

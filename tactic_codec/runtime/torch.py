@@ -1,6 +1,7 @@
 """torch on the CPU or on CUDA, for machines that have the extra ``[torch]``."""
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,8 @@ except ImportError as exc:
 
 class TorchRuntime:
     """Networks as torch modules with the weights of ``weights.safetensors``."""
+
+    eight_bits: Mapping[str, str] = {}
 
     def __init__(self, model: Model, device: str, threads: int | None) -> None:
         if device == "cuda" and not torch.cuda.is_available():

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tactic_codec import codec
 from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables
 from tactic_codec.model import (
+    EIGHT_BITS,
     MANIFEST,
     MANIFEST_VERSION,
     PLAIN_OFFSET,
@@ -153,7 +154,7 @@ def _manifest(
     head: HeadExport | None,
     files: Mapping[str, bytes],
 ) -> dict[str, Any]:
-    described = _describe_files(files)
+    described = describe_files(files)
     transforms = network.transforms
     stride, latent = transforms.stride, transforms.latent
     encoder: dict[str, Any] = {
@@ -199,7 +200,8 @@ def _describe_head(head: HeadExport) -> dict[str, Any]:
     return described | {name: list(getattr(head, name)) for name in lists}
 
 
-def _describe_files(files: Mapping[str, bytes]) -> dict[str, Any]:
+def describe_files(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return what a manifest says of files, by their names."""
     return {
         file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for file, data in files.items()
@@ -259,7 +261,9 @@ def add_head(
     """
     check_place(out, overwrite=overwrite)
     manifest = copy.deepcopy(model.manifest)
-    files = {file: model.read_file(file) for file in manifest["files"]}
+    # In 8 bits the networks are made anew when the model is finished.
+    names = [file for file in manifest["files"] if not file.endswith(EIGHT_BITS)]
+    files = {file: model.read_file(file) for file in names}
     data, own = head_files(head)
     weights = safetensors.torch.load(files[WEIGHTS])
     kept = {k: v for k, v in weights.items() if not k.startswith(f"{head.task}.")}
@@ -269,7 +273,7 @@ def add_head(
     manifest.setdefault("heads_training", {})[head.task] = dict(about.training)
     if "metrics" in manifest:
         manifest["metrics"] = _without_task(manifest["metrics"], head.task)
-    manifest["files"] = _describe_files(files)
+    manifest["files"] = describe_files(files)
     files[MANIFEST] = as_file(manifest)
     return write(out, files, example)
 

@@ -128,7 +128,7 @@ def _onnx(module: nn.Module, example: Tensor, any_size: tuple[Any, ...] | None) 
     assert program is not None
     proto = program.model_proto
     _forget_origin(proto)
-    _store_half(proto.graph)
+    store_half(proto.graph)
     onnx.checker.check_model(proto)
     data: bytes = proto.SerializeToString()
     return data
@@ -142,7 +142,7 @@ def _forget_origin(proto: Any) -> None:
         del part.metadata_props[:]
 
 
-def _store_half(graph: Any) -> None:
+def store_half(graph: Any) -> None:
     """Store weights in half precision, where it holds them, and widen them on loading.
 
     Those it does not hold are the exporter's own, such as a convolution's with the scale of the

@@ -27,7 +27,7 @@ from tactic_codec.errors import ConfigError
 from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.heads import KINDS, build_head
-from tactic_codec.training import points
+from tactic_codec.training import eight_bits, points
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.config import TrainingConfig, parse_config
 from tactic_codec.training.data import Example, ImageFolders, scan
@@ -261,6 +261,7 @@ class Run:
         a run that was killed before goes on by the same command.
         """
         model = self.candidate(network)
+        eight_bits.add(model.path, self.calibration()[: eight_bits.PICTURES])
         add_metrics(model.path, self.figures(model, self.config.evaluation.final))
         tested = [example for part in self.data.parts for example in part.test]
         tested = tested[: min(PICTURES, self.config.evaluation.images or PICTURES)]
