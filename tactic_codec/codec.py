@@ -55,6 +55,9 @@ Larger tiles repeat fewer halos, smaller ones fit into caches: docs/decisions.md
 HALOS_PER_TILE = 6
 """A core is at least so many halos wide, so that halos at most double the work: (8 / 6)² = 1.8."""
 
+_QUANTISED = 1 << 18
+"""Numbers that are rounded at once."""
+
 MAX_EFFORT = 3
 """What `Codec.compress` takes at most, see `tactic_codec.refinement`."""
 
@@ -443,14 +446,16 @@ class Codec:
             x_hat = self.runtime.run("synthesis", y_hat)
             expected = (1, 3, y_hat.shape[2] * stride, y_hat.shape[3] * stride)
             self._check_shape("synthesis", y_hat, x_hat, expected)
-            # Clipped before it is scaled, which might overflow. NaN is none of the 256 values, and
-            # casting it would warn: it becomes black.
-            levels = np.nan_to_num(np.clip(x_hat[0], 0, 1)) * 255
-            block = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.core)
             core = pixels[rows, columns]  # ends with the picture, where the latent goes on
             top, left = (s.start * stride for s in tile.inner)
-            core[...] = block[top : top + core.shape[0], left : left + core.shape[1]]
+            shown = x_hat[0, :, top : top + core.shape[0], left : left + core.shape[1]]
+            # Limited before it is scaled, which might overflow. NaN is none of the 256 values, and
+            # casting it would warn: fmax takes the other number, so it becomes black.
+            levels = np.fmax(shown, 0)
+            np.minimum(levels, 1, out=levels)
+            levels *= 255
+            core[...] = np.rint(levels, out=levels).astype(np.uint8).transpose(1, 2, 0)
         return pixels
 
     def class_logits(self, pixels: Pixels) -> NDArray[np.float64]:
@@ -551,20 +556,28 @@ def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32], offset: flo
     Returns:
         int32 [C, h, w], within ±2^20.
     """
-    # A network may overflow on a picture unlike any other; the coder takes integers only.
-    with np.errstate(over="ignore"):
-        scaled = np.clip(latent * gain[:, np.newaxis, np.newaxis], -SYMBOL_LIMIT, SYMBOL_LIMIT)
-    np.nan_to_num(scaled, copy=False)
-    magnitudes = np.abs(scaled)
-    magnitudes -= np.float32(PLAIN_OFFSET - offset)
-    np.rint(magnitudes, out=magnitudes)
-    symbols: Symbols = np.copysign(magnitudes, scaled).astype(np.int32)
+    symbols: Symbols = np.empty(latent.shape, np.int32)
+    # Some channels at once: what is in between then fits into the caches.
+    step = max(1, _QUANTISED // latent[0].size)
+    for first in range(0, len(latent), step):
+        some = slice(first, first + step)
+        # A network may overflow on a picture unlike any other; the coder takes integers only.
+        with np.errstate(over="ignore"):
+            scaled = latent[some] * gain[some, np.newaxis, np.newaxis]
+        np.clip(scaled, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=scaled)
+        np.nan_to_num(scaled, copy=False)
+        magnitudes = np.abs(scaled)
+        magnitudes -= np.float32(PLAIN_OFFSET - offset)
+        np.rint(magnitudes, out=magnitudes)
+        symbols[some] = np.copysign(magnitudes, scaled, out=scaled)
     return symbols
 
 
 def pad(pixels: Pixels, stride: int) -> Pixels:
     """Repeat a picture's right column and bottom row until the stride divides both sides."""
     height, width, _ = pixels.shape
+    if height % stride == width % stride == 0:
+        return pixels
     return np.pad(pixels, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
 
 

@@ -128,13 +128,15 @@ def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> fl
 
 def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Coded]:
     """Yield all symbols and escape bits, in coding order and in runs."""
-    board, seen = _boards(symbols, tables)
+    symbols, seen = _clamped(symbols, tables)
+    flat = symbols.reshape(len(symbols), -1)
     order, ends, pitch = scan(symbols.shape[1], symbols.shape[2])
     usual = np.int32(tables.usual + tables.minimum)
     for start, chunk_ends in _chunks(ends, max(1, _CHUNK_SYMBOLS // tables.channels)):
         where = order[start : chunk_ends[-1]]
         rows = tables.first_rows + tables.contexts.contexts(seen, where, pitch)
-        values = board.take(where, axis=0)
+        y, x = np.divmod(where, pitch)
+        values = flat.take((y - 1) * (pitch - 1) + x - 1, axis=1).T.astype(np.int32, order="C")
         coded, stops = _in_passes(np.array(chunk_ends) - start, tables)
         values, rows = values.reshape(-1)[coded], rows.reshape(-1)[coded]
         places = np.flatnonzero(values != usual)
@@ -146,7 +148,8 @@ def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterat
         # The codes of a pass's escapes follow its last symbol.
         escapes = np.flatnonzero(indices == tables.escape)
         passes = np.searchsorted(stops, places[escapes], side="right")
-        runs = [(stops[number], values[escapes[passes == number]]) for number in np.unique(passes)]
+        found = sorted(set(passes.tolist()))  # np.unique would import all of numpy.ma
+        runs = [(stops[number], values[escapes[passes == number]]) for number in found]
         done = 0
         for stop, escaped in (*runs, (rows.size, values[:0])):
             first, last = np.searchsorted(places, (done, stop))
@@ -182,20 +185,23 @@ def _in_passes(
     return np.concatenate(parts), np.cumsum([part.size for part in parts])
 
 
-def _boards(
+def _clamped(
     symbols: NDArray[np.integer[Any]], tables: FrequencyTables
-) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-    """Return the clamped symbols, and capped ones, each [board, C]."""
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.int8]]:
+    """Return the symbols within their limit, [C, h, w], and the board of capped ones."""
     if symbols.ndim != 3 or symbols.dtype.kind not in "iu":
         raise ValueError(f"expected integers [C, h, w], found {symbols.dtype} {symbols.shape}")
     channels, height, width = symbols.shape
     _check_shape((channels, height, width), tables)
-    board, latent = empty_board((channels, height, width), np.int32)
-    # Clamped in the caller's type, which may be wider than int32 or too narrow for the limit.
     if symbols.min() < -SYMBOL_LIMIT or symbols.max() > SYMBOL_LIMIT:
-        symbols = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT)
-    latent[...] = symbols
-    return board, capped(board)
+        # In the caller's type, which may be wider than int32 or have no sign.
+        lowest = max(-SYMBOL_LIMIT, np.iinfo(symbols.dtype).min)
+        symbols = np.clip(symbols, lowest, SYMBOL_LIMIT)
+    seen, inside = empty_board((channels, height, width), np.int8)
+    step = max(1, _CHUNK_SYMBOLS // (height * width))
+    for first in range(0, channels, step):
+        inside[first : first + step] = capped(symbols[first : first + step].astype(np.int32))
+    return symbols, seen
 
 
 def _chunks(ends: list[int], limit: int) -> Iterator[tuple[int, list[int]]]:

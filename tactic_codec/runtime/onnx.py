@@ -139,6 +139,8 @@ class OnnxRuntime:
         # The arena keeps the memory of a run for the next one: asking the system for it anew each
         # time, page by page, takes as long as the network itself. Tiles bound what it grows to.
         self._options.enable_cpu_mem_arena = True
+        # To plan all of it beforehand, for each size of tiles, takes more memory and no less time.
+        self._options.enable_mem_pattern = False
         self._options.add_session_config_entry(*_NOTHING_OUTSIDE)
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._lock = threading.Lock()
