@@ -62,6 +62,9 @@ LEARNING_RATE = 0.05
 FINAL_LEARNING_RATE = 0.02
 """Length of the last one; those between follow half a cosine."""
 
+OUTSIDE = 8.0
+"""What a bit outside of a region of interest counts for, as by `codec.OUTSIDE_PRICE`."""
+
 BETAS = (0.8, 0.99)
 """How fast Adam forgets: faster than in training, since all is over after a few steps."""
 
@@ -268,6 +271,7 @@ class Refiner:
         symbols: Symbols,
         level: int,
         effort: int,
+        inside: NDArray[np.bool_] | None = None,
     ) -> Symbols:
         """Return symbols whose J is not above that of the given ones.
 
@@ -277,6 +281,8 @@ class Refiner:
             symbols: the plain result of rounding it, int32 [C, h, w].
             level: the quality level.
             effort: 1 to 3.
+            inside: the latent's positions of a region of interest, [h, w]; bits outside of it count
+                `OUTSIDE` times.
 
         Raises:
             UnknownLevel: the model has no such level.
@@ -289,10 +295,14 @@ class Refiner:
             Prices(self._model.tables(level)),
             coded,
             symbols,
+            np.where(True if inside is None else inside, np.float32(1), np.float32(OUTSIDE)),
         )
         gain_C11 = torch.from_numpy(coded.gain)[:, None, None]
         v_CHW = torch.from_numpy(latent) * gain_C11
         v_CHW = v_CHW.nan_to_num(0).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+        if inside is not None:  # from where symbols were left out
+            start = torch.from_numpy(symbols).float()
+            v_CHW = torch.where((v_CHW - start).abs() > 1, start, v_CHW)
         search.descend(v_CHW, STEPS[effort])
         return search.best
 
@@ -309,8 +319,16 @@ def rate_weight(distortion: float, bpp: float) -> float:
 class _Search:
     """The best symbols so far for one picture, and the way to better ones."""
 
-    def __init__(self, judge: Judge, prices: Prices, level: Level, plain: Symbols) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        prices: Prices,
+        level: Level,
+        plain: Symbols,
+        weight: NDArray[np.float32],
+    ) -> None:
         self._judge = judge
+        self._weight = weight
         self._prices = prices
         self._area = judge.height * judge.width
         self.best = plain
@@ -335,7 +353,7 @@ class _Search:
                 break
             moves = self._prices.moves(symbols)
             # Bits between two integers are taken as linear: the latent's side chooses the slope.
-            bits = np.where(at >= symbols, moves.up, -moves.down)
+            bits = self._weight * np.where(at >= symbols, moves.up, -moves.down)
             v_CHW.grad = loss.gradient + self._bit * torch.from_numpy(bits)
             optimizer.step()
             schedule.step()
@@ -348,7 +366,7 @@ class _Search:
             self.best, self._least = symbols, objective
 
     def _bits(self, symbols: Symbols) -> float:
-        return float(self._prices.symbols(symbols).sum(dtype=np.float64))
+        return float((self._weight * self._prices.symbols(symbols)).sum(dtype=np.float64))
 
 
 def _resized(x_BCHW: Tensor, size: tuple[int, int]) -> Tensor:

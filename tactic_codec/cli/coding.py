@@ -162,6 +162,7 @@ _targets = options.gathered(
         "tactic compress -r photos -o coded/       photos/a/b.jpg to coded/a/b.tac",
         "tactic compress --max-bytes 1000 *.jpg -o coded/",
         "find photos -mtime -1 -name '*.jpg' -print0 | tactic compress -0 --files-from - -o new/",
+        "tactic compress --roi boxes.json --max-bytes 3000 photo.jpg",
         "cat photo.jpg | tactic compress --keep-label - - > photo.tac",
         "rpicam-vid -t 0 --codec mjpeg -o - | tactic compress --drop - frames/",
         "tactic compress --watch incoming coded/   goes on until a signal ends it",
@@ -170,6 +171,7 @@ _targets = options.gathered(
 @options.inputs_and_output
 @options.quality
 @_targets
+@options.roi("Put more of the bits")
 @options.coding_model
 @click.option(
     "--background",
@@ -206,6 +208,7 @@ def compress(
     asked: Asked,
     quality: int | None,
     wanted: _Wanted,
+    roi: str | None,
     model: str | None,
     stream: bool,
     drop: bool,
@@ -255,6 +258,11 @@ def compress(
     were best when the model was exported: --max-bytes takes the best that is small enough,
     --keep-label and --keep-boxes the smallest that keeps what they ask for.
 
+    --roi leaves symbols out that show less than they cost outside of a region, so that a level's
+    file is smaller, and with --max-bytes the inside gets a higher level. Every decoder reads it.
+    'tactic explain --roi' counts the bits. Of a picture that a file of boxes lists without boxes
+    all is outside.
+
     --effort searches for symbols that cost fewer bits, or that help the picture and the model's
     own task network more, in 8, 16 or 96 steps. Each step takes longer than decoding the picture
     and running that network. Every decoder reads the result. Other networks gain less from it. For
@@ -289,12 +297,18 @@ def compress(
         # A JPEG need not be decoded to more pixels than are coded.
         whole = keep or wanted.scale == "auto"
         early = image.WHOLE if whole else image.Shrink(wanted.max_side, float(wanted.scale))
+        region_of = options.regions(roi, running.max_pixels)
 
         def code(picture: Picture) -> "Compressed":
             like = None if picture.sink else picture.source.stat()
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
             pixels = picture.read(limit, background, early)
-            coded = codec.compress(pixels, level, keep_metadata=keep_metadata, **wanted._asdict())
+            inside = None
+            if region_of:
+                stem = picture.source.stem(ends)
+                inside = region_of(stem, pixels.width, pixels.height)
+            how = {"keep_metadata": keep_metadata, "roi": inside, **wanted._asdict()}
+            coded = codec.compress(pixels, level, **how)
             write = partial(destination.write, picture.out, coded.data, like)
             watched.patiently(write) if watched else write()
             _warn(coded, image.ImageWarning)

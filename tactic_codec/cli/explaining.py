@@ -41,8 +41,8 @@ def explain(
     The map is written to OUT, in the format of its suffix or else as PNG. Without OUT there are the
     figures alone, and no network runs. OUT is a folder in the same cases as for compress.
 
-    With --json each frame is one line. "bits" are those of the file: "header_bits", checksum
-    included, and "payload_bits". "ideal_bits" is what the symbols cost by the model's tables.
+    With --json each frame is one line. "bits" are those of the file: "header_bits", with metadata
+    and checksum, and "payload_bits". "ideal_bits" is what the symbols cost by the model's tables.
     "blocks" has these bits for each block of the picture, row by row, and "block" the width and
     height of one in pixels. With --roi there are "inside_bits", "inside_share" of the ideal bits,
     and "inside_area", the share of the pixels.
@@ -92,7 +92,7 @@ def _told(facts: dict[str, Any]) -> str:
     width, height = facts["block"]
     dearest = max(map(max, facts["blocks"]))
     told = (
-        f"{facts['bits']} bits, {facts['header_bits']} of them header and checksum; "
+        f"{facts['bits']} bits, {facts['header_bits']} of them header, metadata and checksum; "
         f"at most {dearest:.0f} for a block of {width:g} x {height:g} pixels"
     )
     if "inside_bits" in facts:

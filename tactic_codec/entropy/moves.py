@@ -31,6 +31,13 @@ from tactic_codec.entropy.tables import (
 Bits = NDArray[np.float32]
 
 
+_PASSES = 2
+"""Over a latent that is thinned; each takes as long and changes less."""
+
+_BAND = 1 << 20
+"""Symbols whose moves are priced at once there, which bounds the memory for it."""
+
+
 class Moves(NamedTuple):
     """Bits that a latent gains, or loses where negative, if one symbol alone is moved.
 
@@ -91,6 +98,32 @@ class Prices:
             return more
 
         return Moves(moved(-1), moved(1))
+
+    def thinned(
+        self, symbols: NDArray[np.int32], values: NDArray[np.float32], price: NDArray[np.float32]
+    ) -> NDArray[np.int32]:
+        """Return symbols that were moved towards zero where the bits are worth the error.
+
+        Args:
+            symbols: int32 [C, h, w].
+            values: what they were rounded from, [C, h, w].
+            price: of a bit at each position, [h, w], as a squared error of symbols; 0 keeps them.
+        """
+        found = symbols.copy()
+        channels, height, width = symbols.shape
+        rows = max(1, _BAND // (channels * width))
+        bands = [slice(top, top + rows) for top in range(0, height, rows)]
+        for band in [band for band in bands if price[band].any()] * _PASSES:
+            first = max(0, band.start - 1)  # contexts look one row up
+            moves = self.moves(found[:, first : band.stop + 1])
+            own = slice(band.start - first, band.stop - first)
+            here = found[:, band]
+            step = -np.sign(here)
+            bits = np.where(step < 0, moves.down[:, own], moves.up[:, own])
+            # (e - step)² - e², where the step is one.
+            more = 1 - 2 * (values[:, band] - here) * step + price[band] * bits
+            here += step * ((more < 0) & (price[band] > 0))
+        return found
 
     def _linear_moves(self, symbols: NDArray[np.int32], contexts: LinearContexts) -> Moves:
         sums = a, s = _linear_sums(symbols, contexts)
