@@ -7,9 +7,9 @@ cover 3 to 50 % of them. F1 is of the detector's boxes in the file against those
 of the mean difference, from draws of the pictures.
 """
 
+import argparse
 from pathlib import Path
 
-import click
 import numpy as np
 
 from tactic_codec import boxes, metrics
@@ -18,14 +18,16 @@ from tactic_codec.codec import load_model
 from tactic_codec.report.spent import bits_of_blocks, facts_of
 
 
-@click.command()
-@click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@click.option("--count", default=24, help="Pictures.")
-@click.option("--level", default=4, help="Whose bytes both may have.")
-def main(folder: Path, count: int, level: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=24, help="pictures")
+    parser.add_argument("--level", type=int, default=4, help="whose bytes both may have")
+    given = parser.parse_args()
+    count, level = given.count, given.level
     codec = load_model(threads=1)
     rows = []
-    for path in sorted(folder.rglob("*.jp*g"), key=lambda path: path.name):
+    for path in sorted(given.folder.rglob("*.jp*g"), key=lambda path: path.name):
         pixels = image.load(path)
         before = boxes.certain(codec.boxes(pixels))
         inside = np.zeros(pixels.shape[:2], np.bool_)

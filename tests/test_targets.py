@@ -76,7 +76,7 @@ def test_the_highest_level_that_is_small_enough(tiny: Codec) -> None:
 def test_no_file_is_larger_than_allowed_where_higher_levels_are_smaller(
     tiny: Codec, monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], limit: int
 ) -> None:
-    def code(codec: Codec, pixels: Pixels, latent: Any, level: int, effort: int) -> Any:
+    def code(codec: Codec, pixels: Pixels, latent: Any, level: int, *how: Any) -> Any:
         empty = Frame(codec.model.fingerprint, level, 64, 64, b"")
         return replace(empty, payload=bytes([1] * (sizes[level - 1] - empty.size))), None
 
