@@ -543,8 +543,11 @@ def evaluated(folder: Path, out: Path, model: Path, *more: str) -> dict[str, Any
 @pytest.mark.slow
 def test_eval_of_pictures_with_boxes(marked: Path, tmp_path: Path, spoilt: Spoilt) -> None:
     teach_to_detect(spoilt)
-    found = evaluated(marked, tmp_path / "out", spoilt.path)
+    found = evaluated(marked, tmp_path / "out", spoilt.path, "--html", str(tmp_path / "page.html"))
     assert found["labelled"] is True
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<article") == 3 == page.count("boxes: 1 · found: ")
+    assert "mAP50, %" in page and "0.png" in page
     whole = found["uncompressed"]
     assert list(whole)[-3:] == ["mean_ap50", "mean_ap", "f1"]
     assert whole["mean_ap50"]["share"] == 1 and whole["f1"]["share"] == 1

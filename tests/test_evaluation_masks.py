@@ -596,7 +596,9 @@ def model(spoilt: Spoilt) -> Path:
 @pytest.mark.slow
 @pytest.mark.usefixtures("drawing")
 def test_eval_segments_folders_with_label_maps(tactic: Tactic, model: Path) -> None:
-    result = tactic("-m", model, "--data", "val", "--out", "report")
+    result = tactic("-m", model, "--data", "val", "--out", "report", "--html", "page.html")
+    page = Path("page.html").read_text()
+    assert page.count("<article") > 1 and "mean IoU, %" in page and "mean_iou: " in page
     written = {path.name for path in Path("report").iterdir()}
     assert written == {
         *("cache", "curves.png", "curves.svg", "results.csv", "results.json", "results.md"),
