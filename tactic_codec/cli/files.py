@@ -393,7 +393,7 @@ class Destination:
             self._skipped.append(path)
             raise UpToDate
         if not self.force:
-            raise _exists(path, " and is older than its input" if found else "")
+            raise existing(path, " and is older than its input" if found else "")
 
 
 def _is_current(output: os.stat_result, source: os.stat_result) -> bool:
@@ -496,7 +496,7 @@ def write(
     try:
         atomic.write(path, data, force=force, like=like, sync=sync)
     except FileExistsError as exc:
-        raise _exists(exc.filename) from None
+        raise existing(exc.filename) from None
 
 
 def _same_file(path: str, source: Source) -> bool:
@@ -514,7 +514,8 @@ def _is_special(path: str) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def _exists(path: str, more: str = "") -> OutputExists:
+def existing(path: str, more: str = "") -> OutputExists:
+    """Return the error of an output that is there, and of which there is ``more`` to say."""
     return OutputExists(
         f"{display(path)} exists{more}; choose another name, or overwrite it with -f"
     )

@@ -13,7 +13,7 @@ import click
 from tactic_codec.cli import files
 from tactic_codec.cli.console import display
 from tactic_codec.container import DEFAULT_MAX_PIXELS
-from tactic_codec.errors import BackendUnavailable, OutputExists, TacError, UnknownLevel
+from tactic_codec.errors import BackendUnavailable, TacError, UnknownLevel
 
 if TYPE_CHECKING:
     from tactic_codec.cli.console import Console
@@ -345,7 +345,7 @@ def refused(*errors: type[Exception], hint: str | None = None) -> Iterator[None]
 def refuse_existing(path: str | None, force: bool) -> None:
     """Refuse an output before hours of work, and not behind them."""
     if path is not None and not force and os.path.isfile(path):
-        raise OutputExists(f"{display(path)} exists; choose another name, or overwrite it with -f")
+        raise files.existing(path)
 
 
 def level_of(codec: "Codec", quality: int | None) -> int:
