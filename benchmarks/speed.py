@@ -1,11 +1,15 @@
 """The time of commands as whole processes, and of each stage of coding within one process.
 
-    python benchmarks/speed.py [--runs 15]
+    python benchmarks/speed.py [--runs 15] [--against CHECKOUT]
 
 Whole processes are started cold, one after the other in turns, and timed from outside. Pillow's
 WebP and AVIF take part in the same turns, each in a Python process of its own. Results are medians,
 and the highest resident memory of any run as the operating system counts it. Run it on an idle
 machine. Writes benchmarks/results/speed.json.
+
+With --against, this checkout and another one take turns instead, as whole processes: what counts are
+ratios of processor time and of memory, which a busy machine spoils least. That writes
+benchmarks/results/speed-against.json.
 """
 
 import argparse
@@ -44,20 +48,27 @@ if not child:
 _, status = os.waitpid(child, 0)
 wall = 1000 * (time.perf_counter() - began)
 usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(os.waitstatus_to_exitcode(status), wall, usage.ru_maxrss)
+cpu = 1000 * (usage.ru_utime + usage.ru_stime)
+print(os.waitstatus_to_exitcode(status), wall, usage.ru_maxrss, cpu)
 """
 """Runs a command from a process that has hardly any memory: what its parent had when it was forked
 counts as a process's own."""
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Run a command and return its wall time in ms and its highest resident memory in MB."""
+def told(command: list[str], checkout: Path | None = None) -> tuple[float, float, float]:
+    """Run a command; return wall time in ms, highest resident memory in MB, processor's ms."""
     launch = [sys.executable, "-I", "-S", "-c", LAUNCHER, *command]
-    told = subprocess.run(launch, check=True, stdout=subprocess.PIPE, text=True).stdout
-    status, wall, memory = told.split()
+    env = {**os.environ, "PYTHONPATH": str(checkout)} if checkout else None
+    done = subprocess.run(launch, check=True, stdout=subprocess.PIPE, text=True, env=env)
+    status, wall, memory, cpu = done.stdout.split()
     if status != "0":
         raise SystemExit(f"{command} ended with {status}")
-    return float(wall), int(memory) / 1024
+    return float(wall), int(memory) / 1024, float(cpu)
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Run a command and return its wall time in ms and its highest resident memory in MB."""
+    return told(command)[:2]
 
 
 def processes(photograph: Path, folder: Path, runs: int) -> dict[str, Any]:
@@ -163,14 +174,61 @@ def large(folder: Path) -> dict[str, Any]:
     return {name: {"s": round(ms / 1000, 2), "mb": round(mb)} for name, (ms, mb) in found.items()}
 
 
+IMPORTS = "import numpy, PIL, click, constriction, onnxruntime"
+
+
+def against(other: Path, photograph: Path, folder: Path, runs: int) -> dict[str, Any]:
+    """Run commands of another checkout and of this one in turns; ratios are this ÷ other."""
+    source = str(folder / "large.jpg")
+    subprocess.run([sys.executable, "-c", LARGE, str(PHOTOGRAPH), source], check=True)
+    tactic, quiet = [sys.executable, "-m", "tactic_codec"], ["-f", "--quiet"]
+    small, large = str(folder / "a.tac"), str(folder / "large.tac")
+    commands = {
+        "imports alone": ([sys.executable, "-c", IMPORTS], runs),
+        "compress": ([*tactic, "compress", *quiet, str(photograph), small], runs),
+        "decompress": ([*tactic, "decompress", *quiet, small, str(folder / "a.png")], runs),
+        "compress, 24 MP": ([*tactic, "compress", *quiet, source, large], 3),
+        "decompress, 24 MP, PNG": ([*tactic, "decompress", *quiet, large, f"{large}.png"], 3),
+        "decompress, 24 MP, PPM": ([*tactic, "decompress", *quiet, large, f"{large}.ppm"], 3),
+        "classify, 24 MP": ([*tactic, "classify", large], 3),
+        "detect, 24 MP": ([*tactic, "detect", large], 3),
+    }
+    report: dict[str, Any] = {"load": os.getloadavg()}
+    for name, (command, count) in commands.items():
+        found: dict[Path, list[tuple[float, ...]]] = {other: [], ROOT: []}
+        for turn in range(count + 1):
+            for checkout, times in found.items():
+                times.append(told(command, checkout))
+                if not turn:  # the first run reads from disk what later ones find in memory
+                    times.clear()
+        before, after = (
+            [statistics.median(column) for column in zip(*times, strict=True)]
+            for times in found.values()
+        )
+        report[name] = {
+            "cpu_ms": [round(before[2]), round(after[2])],
+            "cpu_ratio": round(after[2] / before[2], 2),
+            "wall_ratio": round(after[0] / before[0], 2),
+            "mb": [round(before[1]), round(after[1])],
+        }
+        print(name, report[name], "load", os.getloadavg(), flush=True)
+    return report
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photograph = folder / "500x375.jpg"
         Image.open(PHOTOGRAPH).resize((500, 375)).save(photograph, quality=92)
+        if arguments.against:
+            report = against(arguments.against.resolve(), photograph, folder, arguments.runs)
+            target = RESULTS.with_name("speed-against.json")
+            target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            return
         report = {
             "machine": f"{platform.machine()}, {os.cpu_count()} processors",
             "processes, 500x375": processes(photograph, folder, arguments.runs),

@@ -15,7 +15,7 @@ Inside everything is a `Frame`. Bytes are made of it, and it is made of bytes, a
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -474,26 +474,70 @@ class Codec:
         prices = entropy.Prices(self.model.tables(level))
         return prices.thinned(symbols, gained(latent, coded.gain), price)
 
-    def synthesise(self, symbols: Symbols, frame: Frame) -> Pixels:
-        """Return what was coded, of a frame's symbols (equation 2, D), uint8 [H, W, 3]."""
+    def look(self, frame: Frame, task: str) -> Pixels:
+        """Decode of a frame what the model's classifier or detector looks at.
+
+        Returns:
+            uint8 [h, w, 3]: what was coded, or a half, a quarter … of its size, which still is
+            twice what the network reads, or more. What lies far from a classifier's square may be
+            black.
+
+        Raises:
+            UnknownTask: the model has no such network; others as `decompress`.
+        """
+        height, width = frame.coded_height, frame.coded_width
+        size = self.model.head(task).input_size
+        side = min(height, width) if task == "classify" else max(height, width)
+        part = 1
+        while self.model.stride % (2 * part) == 0 and side >= 2 * part * image.SHRINKING_GAP * size:
+            part *= 2
+        # Bicubic filters reach two pixels of the result beyond the square.
+        reach = 3 * max(1, side // size)
+        area = [
+            slice((length - side) // 2 - reach, (length + side) // 2 + reach)
+            for length in (height, width)
+        ]
+        return self.synthesise(self.model.decode_symbols(frame), frame, part, area)
+
+    def synthesise(
+        self, symbols: Symbols, frame: Frame, part: int = 1, area: Sequence[slice] | None = None
+    ) -> Pixels:
+        """Return what was coded, of a frame's symbols (equation 2, D), uint8 [H, W, 3].
+
+        Args:
+            symbols: int32 [C, h, w].
+            frame: whose they are.
+            part: a divisor of the stride; both sides are divided by it, rounded up, and each pixel
+                is the mean of those in its place.
+            area: rows and columns that are wanted; elsewhere pixels may be black.
+        """
         stride = self.model.stride
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
         _, latent_height, latent_width = symbols.shape
-        pixels = np.empty((frame.coded_height, frame.coded_width, 3), np.uint8)
+        sides = (-(-side // part) for side in (frame.coded_height, frame.coded_width))
+        pixels = np.zeros((*sides, 3), np.uint8)
         for tile in tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo):
+            if area and any(
+                core.stop * stride <= wanted.start or core.start * stride >= wanted.stop
+                for core, wanted in zip(tile.core, area, strict=True)
+            ):
+                continue
             with np.errstate(over="ignore"):  # an escaped symbol times a large gain
                 y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32) * inverse_gain
             x_hat = self.runtime.run("synthesis", y_hat)
             expected = (1, 3, y_hat.shape[2] * stride, y_hat.shape[3] * stride)
             self._check_shape("synthesis", y_hat, x_hat, expected)
-            rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.core)
+            step = stride // part
+            rows, columns = (slice(s.start * step, s.stop * step) for s in tile.core)
             core = pixels[rows, columns]  # ends with the picture, where the latent goes on
+            height, width = (side * part for side in core.shape[:2])
             top, left = (s.start * stride for s in tile.inner)
-            shown = x_hat[0, :, top : top + core.shape[0], left : left + core.shape[1]]
             # Limited before it is scaled, which might overflow. NaN is none of the 256 values, and
             # casting it would warn: fmax takes the other number, so it becomes black.
-            levels = np.fmax(shown, 0)
+            levels = np.fmax(x_hat[0, :, top : top + height, left : left + width], 0)
             np.minimum(levels, 1, out=levels)
+            if part > 1:
+                levels = levels.reshape(3, height // part, part, -1, part).mean(axis=(2, 4))
             levels *= 255
             core[...] = np.rint(levels, out=levels).astype(np.uint8).transpose(1, 2, 0)
         return pixels

@@ -520,3 +520,16 @@ def test_every_level_of_a_bundled_model_has_a_vector(name: str) -> None:
     model = Model(BUNDLED / name)
     names = {f"{model.name}-level{number}.tac" for number in range(1, len(model.levels) + 1)}
     assert names <= set(EXPECTED)
+
+
+def test_a_task_reads_what_it_looks_at(tiny: Codec, monkeypatch: Any) -> None:
+    monkeypatch.setattr(codec_room, "TILE", 8)
+    frame = tiny.compress(picture(301, 1001)).frame
+    whole, seen = tiny.decode(frame), tiny.look(frame, "classify")
+    assert seen.shape == (151, 501, 3)
+    halved = whole[:300, 350:650].reshape(150, 2, 150, 2, 3).mean(axis=(1, 3))
+    assert np.abs(seen[:150, 175:325] - halved).max() <= 1
+    assert not seen[:, :80].any() and not seen[:, 420:].any()  # nobody looks there
+    # Twice what the network reads, or less, is read as it was coded.
+    frame = tiny.compress(picture(250, 300)).frame
+    np.testing.assert_array_equal(tiny.look(frame, "classify"), tiny.decode(frame))

@@ -55,6 +55,7 @@ from tactic_codec.picture.reading import load as load
 from tactic_codec.picture.reading import load_labels as load_labels
 from tactic_codec.picture.reading import path_of as path_of
 from tactic_codec.picture.reading import read as read
+from tactic_codec.picture.scaling import SHRINKING_GAP as SHRINKING_GAP
 from tactic_codec.picture.scaling import WHOLE as WHOLE
 from tactic_codec.picture.scaling import Shrink as Shrink
 from tactic_codec.picture.scaling import covered as covered

@@ -237,7 +237,11 @@ class Task(Question[Truth, Answer]):
 
     def ask_frame(self, codec: Codec, frame: Frame) -> Answer:
         """Decode a frame and ask about it: the size that was coded is read, see `in_picture`."""
-        return self.in_picture(self.ask(codec, codec.decode(frame, coded_size=True)), frame)
+        return self.in_picture(self.ask(codec, self.look(codec, frame)), frame)
+
+    def look(self, codec: Codec, frame: Frame) -> Pixels:
+        """Decode what `ask` is to be asked about, see `Codec.look`."""
+        return codec.look(frame, self.name)
 
     # --- Answers for people and programs ---
 
