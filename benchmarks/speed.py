@@ -7,8 +7,8 @@ WebP and AVIF take part in the same turns, each in a Python process of its own. 
 and the highest resident memory of any run as the operating system counts it. Run it on an idle
 machine. Writes benchmarks/results/speed.json.
 
-With --against, this checkout and another one take turns instead, as whole processes: what counts are
-ratios of processor time and of memory, which a busy machine spoils least. That writes
+With --against, this checkout and another one take turns instead, as whole processes: what counts
+are ratios of processor time and of memory, which a busy machine spoils least. That writes
 benchmarks/results/speed-against.json.
 """
 
@@ -58,8 +58,8 @@ counts as a process's own."""
 def told(command: list[str], checkout: Path | None = None) -> tuple[float, float, float]:
     """Run a command; return wall time in ms, highest resident memory in MB, processor's ms."""
     launch = [sys.executable, "-I", "-S", "-c", LAUNCHER, *command]
-    env = {**os.environ, "PYTHONPATH": str(checkout)} if checkout else None
-    done = subprocess.run(launch, check=True, stdout=subprocess.PIPE, text=True, env=env)
+    # Python's -m looks into the folder where it runs first.
+    done = subprocess.run(launch, check=True, stdout=subprocess.PIPE, text=True, cwd=checkout)
     status, wall, memory, cpu = done.stdout.split()
     if status != "0":
         raise SystemExit(f"{command} ended with {status}")

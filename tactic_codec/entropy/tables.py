@@ -418,9 +418,11 @@ class LinearContexts(LinearThresholds):
     @cached_property
     def matrix(self) -> NDArray[np.float32]:
         """[3, 2, C, C], the weights as they are multiplied with: source, of A or S, from, to."""
-        weights = np.stack([self.magnitude_weights, self.sign_weights])
-        parts = weights.reshape(2, self.channels, 3, self.channels).transpose(2, 0, 3, 1)
-        return np.ascontiguousarray(parts, np.float32)
+        parts = [
+            np.ascontiguousarray(weights.T, np.float32).reshape(3, self.channels, self.channels)
+            for weights in (self.magnitude_weights, self.sign_weights)
+        ]
+        return np.stack(parts, axis=1)
 
     @cached_property
     def _bias(self) -> NDArray[np.float32]:
