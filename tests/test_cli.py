@@ -1052,7 +1052,7 @@ def test_tables() -> None:
 def test_bench(tactic: Tactic, codec: Codec) -> None:
     save("a.png")
     lines = tactic("bench", "-m", "tiny", "-q", "2", "--repeat", "2", "a.png").stdout.splitlines()
-    assert re.fullmatch(r"a\.png: \d+x\d+, tiny -q 2", lines[0])
+    assert re.fullmatch(r"a\.png: \d+x\d+, tiny -q 2, networks all in single precision", lines[0])
     assert [line.split()[:2] for line in lines[2:]] == [
         *(["tiny", step] for step in ("compress", "decompress", "classify")),
         *([name, s] for name in ("jpeg", "webp", "avif") for s in ("compress", "decompress")),

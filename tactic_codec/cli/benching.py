@@ -77,8 +77,8 @@ def bench(
         timings = speed.measure(codec, pixels, level, effort=effort, repeats=repeat)
         height, width, _ = pixels.shape
         if not as_json:
-            console.line(f"{source.title}: {width}x{height}, {codec.model.name} -q {level}")
-            console.line(f"networks {codec.arithmetic}")
+            head = f"{source.title}: {width}x{height}, {codec.model.name} -q {level}"
+            console.line(f"{head}, networks {codec.arithmetic}")
         rows = list(_rows(timings, width * height))
         for row in rows if as_json else ():
             console.json(row)
