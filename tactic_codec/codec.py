@@ -300,28 +300,35 @@ class Codec:
             point = points[place]
             return self.code(*analysed(point.scale), point.level, effort, roi)
 
-        keeps: dict[str, Callable[[Pixels], bool]] = {}
+        keeps: dict[str, Callable[[Frame, Symbols], bool]] = {}
         # A file keeps what it shows for whoever reads it, in 8 bits or not.
         readers = [self, self.reference] if self.runtime.eight_bits else [self]
         if keep_label:
             labels = [reader.most_likely(given.pixels) for reader in readers]
-            keeps["label_kept"] = lambda decoded: (
-                [reader.most_likely(decoded) for reader in readers] == labels
-            )
+
+            def label_kept(frame: Frame, symbols: Symbols) -> bool:
+                seen = self.reference.look(frame, "classify", symbols)
+                return [reader.most_likely(seen) for reader in readers] == labels
+
+            keeps["label_kept"] = label_kept
         if keep_boxes:
             found_boxes = [reader.boxes(given.pixels) for reader in readers]
-            keeps["boxes_kept"] = lambda decoded: all(
-                reader._keeps_boxes(before, given, decoded)
-                for reader, before in zip(readers, found_boxes, strict=True)
-            )
+
+            def boxes_kept(frame: Frame, symbols: Symbols) -> bool:
+                seen = self.reference.look(frame, "detect", symbols)
+                return all(
+                    reader._keeps_boxes(before, given, seen)
+                    for reader, before in zip(readers, found_boxes, strict=True)
+                )
+
+            keeps["boxes_kept"] = boxes_kept
         last = self._last(lambda place: coded(place)[0], len(points), max_bytes)
         found: dict[str, bool] = {}
         for place in range(last + 1) if keeps else ():
             frame, symbols = coded(place)
             if max_bytes is not None and frame.size > max_bytes:
                 continue
-            decoded = self.reference.synthesise(symbols, frame)
-            found = {name: keep(decoded) for name, keep in keeps.items()}
+            found = {name: keep(frame, symbols) for name, keep in keeps.items()}
             if all(found.values()):
                 break
         else:
@@ -474,8 +481,13 @@ class Codec:
         prices = entropy.Prices(self.model.tables(level))
         return prices.thinned(symbols, gained(latent, coded.gain), price)
 
-    def look(self, frame: Frame, task: str) -> Pixels:
+    def look(self, frame: Frame, task: str, symbols: Symbols | None = None) -> Pixels:
         """Decode of a frame what the model's classifier or detector looks at.
+
+        Args:
+            frame: the frame.
+            task: "classify" or "detect".
+            symbols: of the frame, where they are known.
 
         Returns:
             uint8 [h, w, 3]: what was coded, or a half, a quarter … of its size, which still is
@@ -497,7 +509,9 @@ class Codec:
             slice((length - side) // 2 - reach, (length + side) // 2 + reach)
             for length in (height, width)
         ]
-        return self.synthesise(self.model.decode_symbols(frame), frame, part, area)
+        if symbols is None:
+            symbols = self.model.decode_symbols(frame)
+        return self.synthesise(symbols, frame, part, area)
 
     def synthesise(
         self, symbols: Symbols, frame: Frame, part: int = 1, area: Sequence[slice] | None = None

@@ -122,6 +122,26 @@ def test_both_targets_at_once(tiny: Codec) -> None:
     assert (aimed.level, aimed.label_kept) == (level - 1, False)
 
 
+def test_of_a_large_picture_the_label_is_kept_that_classify_finds(
+    tiny: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coarse(codec: Codec, pixels: Pixels) -> NDArray[np.float64]:
+        return np.eye(256)[int(pixels.mean() / 5)]
+
+    monkeypatch.setattr(Codec, "class_logits", coarse)
+    kept = []
+    for left in range(0, 120, 20):
+        pixels = image.load(PHOTOGRAPHS[0])[:280, left : left + 270]
+        label = tiny.most_likely(pixels)
+        found = [tiny.compress(pixels, level).frame for level in LEVELS]
+        seen = [tiny.most_likely(tiny.look(frame, "classify")) == label for frame in found]
+        aimed = tiny.compress(pixels, keep_label=True)
+        assert aimed.label_kept is any(seen)
+        assert aimed.level == (1 + seen.index(True) if any(seen) else LEVELS[-1])
+        kept.append(any(seen))
+    assert any(kept)
+
+
 @pytest.mark.usefixtures("keen")
 def test_a_picture_is_analysed_once_and_a_level_coded_once(
     tiny: Codec, monkeypatch: pytest.MonkeyPatch

@@ -70,12 +70,14 @@ def each(
     def answer(item: FrameItem) -> tuple[bytes, dict[str, Any], list[tuple[str, float]]]:
         codec = codec_of(item.frame)
         frame = item.frame
-        pixels = codec.decode(frame, coded_size=True) if draw else task.look(codec, frame)
+        pixels = task.look(codec, frame)
         found = task.in_picture(ask(codec, pixels), frame)
         facts: dict[str, Any] = {"file": item.source.path, "frame": item.number}
         data = b""
         if draw:
             facts["output"] = item.out
+            if pixels.shape[:2] != (frame.coded_height, frame.coded_width):
+                pixels = codec.decode(frame, coded_size=True)
             drawing = draw(found, enlarged(pixels, frame.width, frame.height))
             data = destination.write(item.out, drawing, item.like)
         facts |= {"model": codec.model.name, **task.as_json(found)}
