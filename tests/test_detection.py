@@ -317,7 +317,7 @@ STRANGE = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>&f;
         ("labels/x.txt", "0 nan 0.5 0.1 0.1", "expected shares of the picture"),
         ("labels/x.txt", "0 0.5 inf 0.1 0.1", "expected shares of the picture"),
         ("labels/x.txt", "0 30 20 10 10", "expected shares of the picture"),
-        ("labels/x.txt", "0 0.5 0.5 0 0.1", "has no part of 100 x 50"),
+        ("labels/x.txt", "0 0.5 0.5 0 0.1", "lies outside of 100 x 50"),
         ("labels/x.txt", b"\xff\xfe0", "is not UTF-8"),
         ("labels/x.txt", "0 0.5 0.5 1 1\n" * 80000, "more than 1048576 bytes"),
         ("Annotations/x.xml", BOMB, "document type"),
@@ -325,9 +325,9 @@ STRANGE = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>&f;
         ("Annotations/x.xml", BOMB.encode("utf-16"), "is not UTF-8"),
         ("Annotations/x.xml", "<annotation>", "is not XML"),
         ("Annotations/x.xml", "", "is not XML"),
-        ("Annotations/x.xml", voc(voc_object("red thing", "1 2 nan 4")), "has no part"),
+        ("Annotations/x.xml", voc(voc_object("red thing", "1 2 nan 4")), "lies outside"),
         ("Annotations/x.xml", voc(voc_object("red thing", "1 2 b 4")), "a number as bndbox/xmax"),
-        ("Annotations/x.xml", voc(voc_object("red thing", "200 2 300 4")), "has no part"),
+        ("Annotations/x.xml", voc(voc_object("red thing", "200 2 300 4")), "lies outside"),
         ("Annotations/x.xml", voc("<object><name>red thing</name></object>"), "found None"),
         (
             "Annotations/x.xml",
@@ -344,7 +344,7 @@ STRANGE = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>&f;
         (
             "annotations/x.json",
             json.dumps(coco()).replace("[1, 2, 30, 40]", "[1, 2, NaN, 40]"),
-            "has no part",
+            "lies outside",
         ),
         (
             "annotations/x.json",
@@ -380,7 +380,7 @@ STRANGE = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>&f;
         (
             "annotations/x.json",
             json.dumps(coco(images=[{"id": 7, "file_name": "y.jpg"}])),
-            "does not list it",
+            "lists no picture of this name",
         ),
     ],
 )

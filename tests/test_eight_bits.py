@@ -159,4 +159,4 @@ def test_commands_say_what_they_compute_with(
     said = tactic("bench", *model, "--device", "cpu", "--repeat", "1", picture)
     assert "networks all in single precision" in said
     refused = tactic("decompress", "--fast", "--device", "cpu", "a.tac", "b.png", code=2)
-    assert "leave out --device cpu" in refused
+    assert "--device or TACTIC_DEVICE says cpu" in refused

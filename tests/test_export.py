@@ -799,6 +799,12 @@ def test_a_run_with_a_stage_of_constant_learning_rate_is_read_back(whole_run: Wh
     assert replace(config, seed=4) != config
 
 
+def test_pictures_that_are_read_only_are_analysed_without_a_warning() -> None:
+    pixels = np.zeros((64, 64, 3), np.uint8)  # of whole strides: nothing is padded, and so copied
+    pixels.setflags(write=False)
+    assert latent_of(trained(), pixels).shape[1:] == (8, 8)
+
+
 @pytest.mark.slow
 def test_channels_without_a_use_are_left_out(tmp_path: Path, small_head_is_known: None) -> None:
     network = trained()

@@ -114,6 +114,7 @@ def test_eval_has_a_page(coded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = json.loads(Path("out/results.json").read_text())["folders"][0]
     assert text.count("<article") == 13 == results["images"]
     assert "photos: agreement, %" in text and "All pictures at level 2 of tiny" in text
+    assert "<h2>photos: each coder at each setting</h2>" in text
     for curve in results["curves"]:
         for point in curve["points"]:
             assert f"<td>{point['bpp']:.4f}</td>" in text
@@ -154,6 +155,19 @@ def test_it_loads_fits_and_is_quiet(
         "[...document.querySelectorAll('article img')].filter(i => i.complete && !i.naturalWidth)"
     )
     assert chromium.run(f"{broken}.length") == 0
+
+
+@pytest.mark.browser
+def test_drawings_show_all_of_their_labels(coded: Path, chromium: Browser) -> None:
+    rates = [0.04531, 0.07046]
+    drawn = coded / "labels.html"
+    drawn.write_bytes(page.render(page.Page("Report", {}, rates, [], [], [], [])))
+    chromium.open(drawn, 1280, "light")
+    assert not chromium.run(
+        "[...document.querySelectorAll('svg')].flatMap(svg => [...svg.querySelectorAll('text')]"
+        ".map(text => text.getBBox()).filter(box => box.x < 0"
+        " || box.x + box.width > svg.viewBox.baseVal.width).map(box => box.x))"
+    )
 
 
 @pytest.mark.browser

@@ -147,4 +147,4 @@ def test_files_of_boxes_belong_to_pictures_by_their_names(
     Path("in/c.png").write_bytes(image.save(picture(), "png"))
     result = CliRunner().invoke(main, [*args, "-f"])
     assert result.exit_code == 1
-    assert "tactic: in/c.png: boxes.json does not list it" in result.stderr
+    assert "tactic: in/c.png: boxes.json lists no picture of this name" in result.stderr

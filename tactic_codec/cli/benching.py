@@ -55,8 +55,8 @@ def bench(
 
     The table has the median and the slowest time in milliseconds. The networks are loaded and the
     picture is in memory before the first step, so the start of a process is not counted. JPEG, WebP
-    and AVIF are timed in turns with the model, at quality 75 and Pillow's default speed. The last
-    column is the ratio to AVIF's time for the same step. Nothing else should run meanwhile.
+    and AVIF take turns with the model, at quality 75 and Pillow's default speed. The last column
+    is the ratio to AVIF's time for the same step. Nothing else should run meanwhile.
 
     With --json each step is one line: {"coder", "step", "bytes", "ms", "slowest_ms", "of_avif",
     "megapixels_per_second"}.

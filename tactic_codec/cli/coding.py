@@ -200,7 +200,8 @@ _targets = options.gathered(
 @click.option(
     "--watch",
     is_flag=True,
-    help="Go on: compress what comes into a folder, too. What is up to date is left alone.",
+    help="Compress the pictures of a folder, and go on with every new one. Outputs that are up to "
+    "date are left alone.",
 )
 @options.running
 @options.talking
@@ -227,14 +228,14 @@ def compress(
 
     Standard input is one picture or many: JPEG, PNG, PNM, BMP, WebP or TIFF one behind the other,
     multipart as web cameras send it, or YUV4MPEG2. Each becomes a frame as soon as it is there. In
-    a folder the frames become NAME-000001.tac and so on, behind those that are there. In a file or
-    on standard output they form a stream, which the other commands read. Of a file that is named
-    the first picture is taken, or with --stream all of them.
+    a folder the frames become stdin-000001.tac and so on, behind those that are there. In a file
+    or on standard output they form a stream, which the other commands read. Of a named file the
+    first picture is taken, or with --stream all of them.
 
-    --watch codes what a folder and those below it hold, as with --skip-existing, and then what
-    comes, until SIGINT, SIGTERM or SIGHUP ends it. A file counts when it is closed. Where that
-    cannot be told, it counts when it has not changed for three seconds. While the disk is full,
-    it waits for room. With -f a picture that changed is coded again.
+    --watch compresses the pictures in a folder and below it, as with --skip-existing, and then
+    every new one, until SIGINT, SIGTERM or SIGHUP ends it. A picture is taken when its file has
+    been closed, or has not changed for three seconds if the system does not say so. While the disk
+    is full, it waits for room. With -f a picture that changed is compressed again.
 
     The .tac file of a named file gets its modification time and permissions. Metadata, which may
     say where a photograph was taken, is dropped unless --keep-metadata is given. What is kept says
@@ -249,8 +250,8 @@ def compress(
     is an error. If no level keeps the label, the highest level is taken, with a warning. With
     both options the lowest level that keeps the label is taken, among those that are small enough.
     The label is what the model's own classifier says. Other networks may see something else.
-    --keep-boxes does the same for objects, of a score of at least 0.4 by the model's own detector:
-    nine of ten are the same (F1, same class, overlap of at least a half).
+    --keep-boxes does the same for the objects that the model's own detector finds with a score of
+    at least 0.4: their F1 is at least 0.9 (same class, overlap of at least a half).
 
     --max-side and --scale code a smaller picture, for small files and for tasks that look at few
     pixels. The .tac file keeps the picture's own size, to which decompress brings it, and by which
@@ -258,10 +259,10 @@ def compress(
     were best when the model was exported: --max-bytes takes the best that is small enough,
     --keep-label and --keep-boxes the smallest that keeps what they ask for.
 
-    --roi leaves symbols out that show less than they cost outside of a region, so that a level's
-    file is smaller, and with --max-bytes the inside gets a higher level. Every decoder reads it.
-    'tactic explain --roi' counts the bits. Of a picture that a file of boxes lists without boxes
-    all is outside.
+    --roi leaves out detail outside of a region that is not worth its bits. At a level the file gets
+    smaller; with --max-bytes the inside gets a higher level. Every decoder reads the result.
+    'tactic explain --roi' counts the bits inside. If FILE lists a picture without boxes, all of it
+    is outside.
 
     --effort searches for symbols that cost fewer bits, or that help the picture and the model's
     own task network more, in 8, 16 or 96 steps. Each step takes longer than decoding the picture

@@ -252,9 +252,10 @@ def eval(
     table. --out gets results.json, results.csv, results.md, curves.png and curves.svg. Give the
     same command again to go on after an interruption. Only what is new is measured.
 
-    With --html there is a page besides, in one file that needs no network: plots, tables that sort
-    and filter, and the worst pictures at the default level of the first model, with what its
-    networks see, as original, as decoded, and with a map of where the bits went.
+    --html also writes a page for a browser. It is one file and loads nothing from the network. It
+    has plots, and tables that sort and filter. It shows the worst pictures at the default level of
+    the first model: the original, the decoded picture with what the model's networks see in it, and
+    a map of where the bits went.
 
     Codecs beyond JPEG, WebP, AVIF and JPEG 2000, BD-rates and plots need:
     pip install pillow-heif pillow-jxl-plugin scipy matplotlib pycocotools

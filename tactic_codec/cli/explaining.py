@@ -41,11 +41,11 @@ def explain(
     The map is written to OUT, in the format of its suffix or else as PNG. Without OUT there are the
     figures alone, and no network runs. OUT is a folder in the same cases as for compress.
 
-    With --json each frame is one line. "bits" are those of the file: "header_bits", with metadata
+    With --json each frame is one line. "bits" is the sum of "header_bits", which include metadata
     and checksum, and "payload_bits". "ideal_bits" is what the symbols cost by the model's tables.
-    "blocks" has these bits for each block of the picture, row by row, and "block" the width and
-    height of one in pixels. With --roi there are "inside_bits", "inside_share" of the ideal bits,
-    and "inside_area", the share of the pixels.
+    "blocks" divides them among the blocks of the picture, row by row; "block" is the width and
+    height of a block in pixels. With --roi "inside_bits" are the ideal bits of the region,
+    "inside_share" is their share of all, and "inside_area" the region's share of the pixels.
     """
     drawn = asked.output is not None or (
         len(asked.paths) + (asked.listed is not None) > 1

@@ -130,14 +130,14 @@ device = click.option(
     show_default=True,
     envvar="TACTIC_DEVICE",
     show_envvar=True,
-    help="Where networks run. auto is the CPU, in 8-bit integers for all but decoding where the "
-    "model and the processor can; cpu is single precision. cuda and torch-cpu need torch.",
+    help="Where networks run. auto is the CPU, with 8-bit integers for all but decoding if model "
+    "and processor can; cpu is the CPU in single precision. cuda and torch-cpu need torch.",
 )
 fast = click.option(
     "--fast",
     is_flag=True,
-    help="Decode in 8-bit integers, where the model and the processor can: in about half the time, "
-    "and pixels differ by about half of one of their 255 steps.",
+    help="Decode in 8-bit integers, if model and processor can. It takes about half the time, and "
+    "pixels change by about half of one of their 255 steps.",
 )
 jobs = click.option(
     "-j",
@@ -275,7 +275,9 @@ def _decoding(
     fast: bool, device: str, jobs: int, threads: int | None, max_pixels: int | None
 ) -> Running:
     if fast and device != "auto":
-        raise click.UsageError(f"--fast is for the CPU by itself: leave out --device {device}")
+        raise click.UsageError(
+            f"--fast is for --device auto; --device or TACTIC_DEVICE says {device}"
+        )
     return _running("fast" if fast else device, jobs, threads, max_pixels)
 
 

@@ -110,9 +110,9 @@ def bpp_report(
     are, how many were found with a score of at least 0.4, and how many of these are right. The
     totals have mAP50 with its 95 % interval, and mAP50:95. It needs pycocotools.
 
-    With --html there is a page besides, in one file that needs no network: totals, plots, a table
-    that sorts and filters, and the worst pictures with what networks see in them, as original, as
-    decoded, and with a map of where the bits went.
+    --html also writes a page for a browser. It is one file and loads nothing from the network. It
+    has totals, plots, and a table that sorts and filters. It shows the worst pictures: the
+    original, the decoded picture with what networks see in it, and a map of where the bits went.
     """
     options.refuse_existing(html, force)
     form = "json" if talking.as_json else form
@@ -284,6 +284,6 @@ def find_original(folder: str, item: FrameItem) -> str:
         return os.path.join(where, found[0])
     wanted = display(os.path.join(where, stem))
     if not found:
-        raise DataError(f"there is no original {wanted} with the suffix of a picture")
+        raise DataError(f"there is no original {wanted} with a suffix of pictures, such as .jpg")
     several = ", ".join(map(display, found))
     raise DataError(f"there are several originals {wanted}: {several}; keep one of them")

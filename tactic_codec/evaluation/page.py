@@ -58,10 +58,9 @@ def page_of(report: Report, rows: Sequence[Row]) -> Page:
             unit = "dB" if quality == "psnr" else "%"
             curves = {curve.name: _points(curve, quality) for curve in result.curves}
             plots.append(Plot(f"{result.folder}: {title}, {unit}", curves))
-        for head, *lines in (
-            formats.point_table(report, result),
-            *formats.comparison_tables(report, result),
-        ):
+        head, *lines = formats.point_table(report, result)
+        tables.append(Table(f"{result.folder}: each coder at each setting", head, lines))
+        for head, *lines in formats.comparison_tables(report, result):
             tables.append(Table(f"{result.folder}: {head[0]}", head, lines))
     files, *others = made.tables
     level = f"level {rows[0].facts['level']} of {rows[0].facts['model']}"

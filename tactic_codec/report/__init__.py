@@ -368,7 +368,7 @@ def notes(sums: Totals) -> list[str]:
     """Return what stands below the table."""
     found = [
         f"{name}: for {facts['over']} of {sums.facts['frames']} pictures even the lowest quality "
-        "has more bytes (>)"
+        "has more bytes than the .tac file (>)"
         for name, facts in sums.facts.items()
         if isinstance(facts, dict) and facts["over"]
     ]

@@ -26,7 +26,7 @@ SHOWN = 200
 """So many of the worst rows have pictures; a few tens of kilobytes each."""
 
 _WIDTH, _HEIGHT = 360, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 8, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 24, 8, 34
 """Of a drawing and of the room around its axes, in units of its own."""
 
 _BARS = 24

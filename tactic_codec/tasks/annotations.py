@@ -143,7 +143,7 @@ def within(where: str, edges: Edges, width: int, height: int) -> Edges:
         if cut[0] < cut[2] and cut[1] < cut[3]:
             return cut
     corners = f"({left:g}, {top:g}) to ({right:g}, {bottom:g})"
-    raise DataError(f"{where}: the box from {corners} has no part of {width} x {height} pixels")
+    raise DataError(f"{where}: the box from {corners} lies outside of {width} x {height} pixels")
 
 
 def check_size(where: str, found: tuple[float, float], width: int, height: int) -> None:
@@ -292,7 +292,7 @@ def coco(path: Path, classes: Sequence[str] | None) -> Reader:
         tails = ("/".join(parts[start:]) for start in range(len(parts)))
         image = next((kept[tail] for tail in tails if tail in kept), None)
         if image is None:
-            raise DataError(f"{path} does not list it")
+            raise DataError(f"{path} lists no picture of this name")
         check_size(f"{path}: {name}", image.size, width, height)
         return [
             _thing(f"{path}: {name}", index, edges, width, height, counts)

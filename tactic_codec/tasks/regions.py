@@ -83,12 +83,15 @@ def _boxes(path: Path) -> Callable[[str, int, int], Iterable[Edges]]:
         return _detected(path, data if isinstance(data, list) else [data])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise DataError(
-            f"{path} holds no boxes ({exc}): expected [[left, top, right, bottom], ...], the lines "
-            "of 'tactic detect --json', or a file of COCO"
+            f"{path} holds something else than boxes ({exc}): expected "
+            "[[left, top, right, bottom], ...], the lines of 'tactic detect --json', or a file of "
+            "COCO"
         ) from exc
 
 
 def _edges(row: Any) -> Edges:
+    if len(row) != 4:
+        raise ValueError(f"a box has 4 numbers, not {len(row)}")
     left, top, right, bottom = map(float, row)
     return left, top, right, bottom
 
@@ -110,7 +113,7 @@ def _detected(path: Path, lines: list[Any]) -> Callable[[str, int, int], Iterabl
             if all(a == b for a, b in zip(asked[::-1], parts[::-1], strict=False))
         ]
         if not same:
-            raise DataError(f"{path} does not list it")
+            raise DataError(f"{path} lists no picture of this name")
         for size, _ in same:
             annotations.check_size(f"{path}: {name}", size, width, height)
         return [edge for _, edges in same for edge in edges]

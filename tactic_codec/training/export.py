@@ -326,7 +326,7 @@ def levels_of(
 def latent_of(network: TacticNetwork, pixels: Pixels) -> NDArray[np.float32]:
     """Return the latent [C, h, w] of a picture uint8 [H, W, 3], by torch."""
     x_HWC = codec.pad(pixels, network.transforms.stride)
-    x_BCHW = torch.from_numpy(x_HWC).permute(2, 0, 1)[None].float() / 255
+    x_BCHW = torch.tensor(x_HWC).permute(2, 0, 1)[None].float() / 255  # a copy: some are read-only
     with torch.inference_mode():
         latent: NDArray[np.float32] = network.analysis(x_BCHW)[0].numpy()
     return latent
