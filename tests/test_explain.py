@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from conftest import Spoilt, teach_to_detect
 from PIL import Image
 
 from tactic_codec import entropy
@@ -164,6 +165,34 @@ def test_boxes_are_read_in_the_forms_in_which_they_come() -> None:
     assert not region(lines, "y/a").any()
     assert region(lines, "a").sum() == expected.sum()  # of both
     assert not region([]).any()
+    dots = LINE | {"file": "coded/x/2024.06.a.tac"}  # is not a.tac with another suffix
+    np.testing.assert_array_equal(region([dots, other], "x/2024.06.a.tac"), expected)
+
+
+def test_each_frame_has_its_own_boxes() -> None:
+    lines = [LINE | {"frame": 1}, LINE | {"frame": 2, "detections": [{"box": [0, 0, 1, 1]}]}]
+    assert [region(lines, f"x/a-000{n}.tac").sum() for n in (1, 2)] == [12, 1]
+    assert region([line | {"file": "-"} for line in lines], "stdin-0002.tac").sum() == 1
+    with pytest.raises(DataError, match="does not list it"):
+        region(lines, "x/a-0003.tac")
+
+
+def test_what_detect_prints_is_a_region_for_explain_and_compress(spoilt: Spoilt) -> None:
+    """For a file whose name has dots, for several frames, and for standard input."""
+    teach_to_detect(spoilt)
+    save("a.1.png")
+    model = ("-m", str(spoilt.path))
+    tactic("compress", *model, "a.1.png")
+    frame = Path("a.1.tac").read_bytes()
+    Path("two.tac").write_bytes(frame * 2)
+    for name, data in (("a.1.tac", b""), ("two.tac", b""), ("-", frame)):
+        found = tactic("detect", *model, "--json", name, input=data).stdout
+        Path("found.json").write_text(found)
+        told = tactic("explain", *model, "--roi", "found.json", "--json", name, input=data).stdout
+        assert all("inside_bits" in json.loads(line) for line in told.splitlines())
+        assert len(told.splitlines()) == len(found.splitlines()) > 0
+    Path("found.json").write_text(tactic("detect", *model, "--json", "a.1.tac").stdout)
+    tactic("compress", *model, "-f", "--roi", "found.json", "a.1.png")
 
 
 @pytest.mark.parametrize(

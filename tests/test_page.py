@@ -68,6 +68,30 @@ def test_a_page_is_one_file_that_asks_for_nothing(coded: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("none/page.html", 1, "there is no such folder: none"),
+        ("coded", 1, "a folder stands where the output goes"),
+        ("-", 2, "--html writes to a file"),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(
+    coded: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int, message: str
+) -> None:
+    monkeypatch.chdir(coded)
+    refused = tactic("bpp-report", "coded", "--html", name, code=code)
+    assert message in refused.stderr and not refused.stdout
+    args = ["eval", "-m", "tiny", "--data", "photos", "--out", "eval", "--html", name]
+    refused = tactic(*args, code=code)
+    assert message in refused.stderr and not Path("eval").exists()
+
+
+def test_a_full_disk_costs_the_page_and_not_the_table(coded: Path) -> None:
+    failed = tactic("bpp-report", coded / "coded", "--html", "/dev/full", code=1)
+    assert "No space left" in failed.stderr and "sum of 13" in failed.stdout
+
+
 def test_the_worst_come_first_and_only_their_pictures_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,9 +132,9 @@ def test_eval_has_a_page(coded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(coded)
     monkeypatch.setenv("TACTIC_MODELS", str(MODELS))
     args = ["eval", "-m", "tiny", "--data", "photos", "--out", "out", "--size", "64"]
-    args += ["--codec", "jpeg", "--qualities", "jpeg=5,50", "--html", "eval.html"]
+    args += ["--codec", "jpeg", "--qualities", "jpeg=5,50", "--html", "out/eval.html"]
     tactic(*args)
-    text = Path("eval.html").read_text()
+    text = Path("out/eval.html").read_text()
     results = json.loads(Path("out/results.json").read_text())["folders"][0]
     assert text.count("<article") == 13 == results["images"]
     assert "photos: agreement, %" in text and "All pictures at level 2 of tiny" in text

@@ -109,6 +109,45 @@ def test_where_nobody_knows_who_writes_a_file_counts_that_rests(
     assert watch._is_ready(str(path)) and not watch._waiting
 
 
+def test_pipes_and_names_that_are_no_text_hold_nothing_up(
+    started: Start, incoming: Path, coded: Path
+) -> None:
+    os.mkfifo(incoming / "before.jpg")
+    process = started(WATCH)
+    wait_for(lambda: names(coded) == ["first.tac"])
+    os.mkfifo(incoming / "pipe.jpg")
+    (incoming / os.fsdecode(b"\xff.jpg")).write_bytes(picture(2))  # events do not tell of it
+    wait_for(lambda: len(names(coded)) == 2)
+    (incoming / "day.jpg").mkdir()
+    (incoming / "day.jpg" / "last.jpg").write_bytes(picture(3))
+    wait_for(lambda: len(names(coded)) == 3)
+    assert names(coded) == ["day.jpg/last.tac", "first.tac", "\udcff.tac"]
+    assert end(process) == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_that_goes_ends_it(
+    started: Start, incoming: Path, coded: Path, again: bool
+) -> None:
+    process = started(WATCH)
+    wait_for(lambda: names(coded) == ["first.tac"])
+    incoming.rename(incoming.with_name("gone"))
+    if again:
+        incoming.mkdir()
+    shutil.rmtree(incoming.with_name("gone"))
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert stderr.decode().startswith("tactic: ") and b": incoming\n" in stderr
+
+
+def test_two_that_watch_one_folder_share_it(started: Start, incoming: Path, coded: Path) -> None:
+    both = [started(WATCH), started(WATCH)]
+    for number in range(2, 30):
+        (incoming / f"{number}.jpg").write_bytes(picture(number))
+    wait_for(lambda: len(names(coded)) == 29)
+    assert [end(process) for process in both] == [[], []]
+
+
 def test_a_bad_file_is_reported_once_and_taken_again_when_it_changes(
     started: Start, incoming: Path, coded: Path
 ) -> None:

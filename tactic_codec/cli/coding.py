@@ -306,8 +306,8 @@ def compress(
             pixels = picture.read(limit, background, early)
             inside = None
             if region_of:
-                stem = picture.source.stem(ends)
-                inside = region_of(stem, pixels.width, pixels.height)
+                name = picture.source.stem(ends) + TAC
+                inside = region_of(name, pixels.width, pixels.height)
             how = {"keep_metadata": keep_metadata, "roi": inside, **wanted._asdict()}
             coded = codec.compress(pixels, level, **how)
             write = partial(destination.write, picture.out, coded.data, like)

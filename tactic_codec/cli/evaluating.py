@@ -271,7 +271,7 @@ def eval(
         raise click.UsageError("--judge is not trained; leave --retrain-head out")
     if keep_decoded and len(set(data)) > 1:
         raise click.UsageError("--keep-decoded takes one --data folder: names may occur twice")
-    options.refuse_existing(html, force)
+    options.refuse_page(html, force, out)
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         from tactic_codec import picture as image
         from tactic_codec.codec import load_model

@@ -66,7 +66,7 @@ def explain(
 
         def find(item: FrameItem) -> "tuple[bytes, Facts]":
             frame, codec = item.frame, codec_of(item.frame)
-            inside = region_of(item.stem, frame.width, frame.height) if region_of else None
+            inside = region_of(item.stem + TAC, frame.width, frame.height) if region_of else None
             blocks = spent.bits_of_blocks(frame, codec.model)
             facts = spent.facts_of(frame, codec.model, blocks, inside)
             data = b""

@@ -190,12 +190,13 @@ def below(folder: str, suffixes: Sequence[str], passed: Counter[str]) -> Iterato
             suffix = os.path.splitext(name)[1]
             if name.startswith("."):
                 passed[_HIDDEN] += suffix.lower() in suffixes  # others are nobody's pictures
-            elif suffix.lower() in suffixes:
-                found = True
-                path = os.path.join(where, name)
-                yield Source(path, os.path.relpath(path, folder))
-            else:
+            elif suffix.lower() not in suffixes:
                 passed[suffix or _BARE] += 1
+            elif is_special(path := os.path.join(where, name)):  # it may never begin, or end
+                passed[_SPECIAL] += 1
+            else:
+                found = True
+                yield Source(path, os.path.relpath(path, folder))
     for problem in problems:
         yield Source(os.fsdecode(problem.filename), "", problem)
     if not found and not problems:
@@ -206,11 +207,13 @@ def below(folder: str, suffixes: Sequence[str], passed: Counter[str]) -> Iterato
 
 _HIDDEN, _HIDDEN_FOLDER = "hidden file", "hidden folder"
 _LINK, _BARE = "link to a folder", "file without a suffix"
+_SPECIAL = "pipe or device"
 _PLURALS = {
     _HIDDEN: "hidden files",
     _HIDDEN_FOLDER: "hidden folders",
     _LINK: "links to folders",
     _BARE: "files without a suffix",
+    _SPECIAL: "pipes and devices",
 }
 _NAMED = 12  # kinds on the line that counts what is passed over
 
@@ -319,7 +322,7 @@ class Destination:
     @property
     def is_special(self) -> bool:
         """Whether it is a device or a pipe, which has no suffix that means anything."""
-        return self.kind == "file" and _is_special(self.path)
+        return self.kind == "file" and is_special(self.path)
 
     def place(self, source: Source, name: str) -> str | None:
         """Return the path for a result, or None for standard output; nothing is written yet.
@@ -367,7 +370,11 @@ class Destination:
             return data
         if self.kind == "folder":
             os.makedirs(os.path.dirname(path), exist_ok=True)
-        write(path, data, force=self.force, like=like, sync=self.sync)
+        try:
+            write(path, data, force=self.force, like=like, sync=self.sync)
+        except OutputExists:  # unless another process does the same, and was faster
+            if not (self.skip and like and _is_current(os.stat(path), like)):
+                raise
         return b""
 
     def forget(self) -> None:
@@ -381,7 +388,7 @@ class Destination:
             console.say(f"skipped, because they are up to date: {len(self._skipped)}")
 
     def _check_free(self, path: str, source: Source) -> None:
-        if not os.path.exists(path) or _is_special(path):
+        if not os.path.exists(path) or is_special(path):
             return
         if _same_file(path, source):
             raise OutputExists("input and output are the same file; choose another name")
@@ -505,7 +512,7 @@ def _same_file(path: str, source: Source) -> bool:
     )
 
 
-def _is_special(path: str) -> bool:
+def is_special(path: str) -> bool:
     """Whether a path is a device, a pipe or a socket, such as /dev/null."""
     try:
         mode = os.stat(path).st_mode

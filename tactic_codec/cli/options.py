@@ -344,10 +344,17 @@ def refused(*errors: type[Exception], hint: str | None = None) -> Iterator[None]
         raise click.BadParameter(message, param_hint=hint) from exc
 
 
-def refuse_existing(path: str | None, force: bool) -> None:
-    """Refuse an output before hours of work, and not behind them."""
-    if path is not None and not force and os.path.isfile(path):
-        raise files.existing(path)
+def refuse_page(path: str | None, force: bool, made: str = os.curdir) -> None:
+    """Refuse what --html names before hours of work, and not behind them; ``made`` will be there.
+
+    Raises:
+        OutputExists, OSError: it cannot be written.
+    """
+    if path == files.STDOUT:
+        raise click.UsageError("--html writes to a file; name one in place of '-'")
+    folder = os.path.abspath(os.path.dirname(path or ""))
+    if path is not None and (os.path.exists(path) or folder != os.path.abspath(made)):
+        files.Destination("file", path, force).place(files.Source(files.STDIN, ""), "")
 
 
 def level_of(codec: "Codec", quality: int | None) -> int:

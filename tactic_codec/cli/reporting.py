@@ -114,7 +114,7 @@ def bpp_report(
     has totals, plots, and a table that sorts and filters. It shows the worst pictures: the
     original, the decoded picture with what networks see in it, and a map of where the bits went.
     """
-    options.refuse_existing(html, force)
+    options.refuse_page(html, force)
     form = "json" if talking.as_json else form
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         sources = files.expand(console, paths, recursive=True, suffixes=FRAMES)
@@ -141,9 +141,6 @@ def bpp_report(
         sums = report.totals(rows)
         if sums is None:
             return
-        if html:
-            shown = page.of_rows(f"bpp-report {' '.join(paths)}", rows, sums)
-            files.write(html, page.render(shown), force=force)
         for path, task, what in ((masks, "segment", "label maps"), (boxes, "detect", "boxes")):
             if path is not None and task not in sums.summaries:
                 console.warn(display(path), _why_no_totals(rows, task, what))
@@ -155,6 +152,9 @@ def bpp_report(
             cells = [[display(cell) for cell in row] for row in report.as_table(rows, sums)]
             for line in (*table(cells, left=(-1,)), *map(display, report.notes(sums))):
                 console.line(line)
+        if html:  # last, since the disk may be full
+            shown = page.of_rows(f"bpp-report {' '.join(paths)}", rows, sums)
+            files.write(html, page.render(shown), force=force)
 
 
 def _codecs(names: str) -> list[str]:

@@ -9,6 +9,7 @@ get lost where they are many, and for what other machines write to a shared fold
 """
 
 import errno
+import math
 import os
 import threading
 import time
@@ -60,6 +61,7 @@ class Watch(UntilSignal):
 
         Raises:
             BackendUnavailable: watchfiles is not installed.
+            OSError: the folder has gone.
         """
         super().__init__(console)
         try:
@@ -69,6 +71,7 @@ class Watch(UntilSignal):
                 "--watch needs watchfiles; run: pip install watchfiles"
             ) from exc
         self._folder, self._destination = folder, destination
+        self._found = os.stat(folder)
         self._waiting = dict[str, tuple[_Facts | None, float]]()  # by path, and since when
         self._taken = dict[str, _Facts | str]()  # what was taken up, or complained of, and how
         self._list_at = 0.0
@@ -79,14 +82,18 @@ class Watch(UntilSignal):
 
         def listen() -> None:
             settings = {"watch_filter": None, "step": 100, "ignore_permission_denied": True}
-            try:
-                for changes in watch(folder, stop_event=self, **settings):  # type: ignore[arg-type]
-                    with self._changed:
-                        for _, path in changes:
-                            self._heard_of(path)
-                        self._changed.notify_all()
-            except BaseException as exc:  # whoever waits for pictures raises it
-                self._problem = exc
+            while not self._signal and not self._problem:
+                try:
+                    for changes in watch(folder, stop_event=self, **settings):  # type: ignore[arg-type]
+                        with self._changed:
+                            for _, path in changes:
+                                self._heard_of(path)
+                            self._changed.notify_all()
+                except BaseException as exc:
+                    if "Unable to decode path" in str(exc):  # its own error for names not in UTF-8
+                        self._list_at = time.monotonic() + _LOOK  # when it listens again
+                    else:  # whoever waits for pictures raises it
+                        self._problem = exc
 
         threading.Thread(target=listen, daemon=True, name="tactic-watch").start()
 
@@ -98,7 +105,7 @@ class Watch(UntilSignal):
         """Yield each picture when it is whole, until a signal ends it.
 
         Raises:
-            OSError: the system cannot tell of more files.
+            OSError: the system cannot tell of more files, or the folder has gone.
         """
         while not self._signal:
             if self._problem:
@@ -139,16 +146,21 @@ class Watch(UntilSignal):
 
     def _heard_of(self, path: str) -> None:
         name = os.path.relpath(path, self._folder)
-        if any(part.startswith(".") for part in name.split(os.sep)):
+        if name != os.curdir and any(part.startswith(".") for part in name.split(os.sep)):
             return
-        if os.path.splitext(name)[1].lower() in SUFFIXES:
-            self._waiting.setdefault(os.path.join(self._folder, name), (None, 0))
-        elif os.path.isdir(path):  # moved here with all that is in it
+        if name == os.curdir or os.path.isdir(path):  # gone, or moved here with all that is in it
             self._list_at = 0
+        elif os.path.splitext(name)[1].lower() in SUFFIXES and not files.is_special(path):
+            self._waiting.setdefault(os.path.join(self._folder, name), (None, 0))
 
     def _listed(self) -> Iterator[Source]:
         """Have all files wait that are there and not taken up; yield what cannot be listed."""
         start = time.monotonic()
+        self._list_at = math.inf
+        if not os.path.samestat(self._found, os.stat(self._folder)):  # nobody would tell of that
+            raise FileNotFoundError(
+                errno.ENOENT, "another folder has taken its place", self._folder
+            )
         # What has gone is forgotten, or this would grow for as long as a camera runs.
         self._destination.forget()
         before, self._taken = self._taken, {}
@@ -164,7 +176,8 @@ class Watch(UntilSignal):
                 if before.get(path) != self._taken[path]:
                     yield source
         now = time.monotonic()
-        self._list_at = now + max(_LIST, 20 * (now - start))
+        # Unless something has come meanwhile that is to be listed.
+        self._list_at = min(self._list_at, now + max(_LIST, 20 * (now - start)))
 
     def _is_ready(self, path: str) -> bool:
         """Whether a file that waits is whole; it then waits no longer."""

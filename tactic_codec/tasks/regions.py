@@ -18,12 +18,15 @@ from tactic_codec.errors import DataError, UnsupportedImage
 from tactic_codec.tasks import annotations
 from tactic_codec.tasks.annotations import Edges
 
+STDIN = "stdin.tac"
+"""What commands call a frame of standard input."""
+
 Region: TypeAlias = NDArray[np.bool_]
 """bool [height, width] of a picture, true inside."""
 
 Regions = Callable[[str, int, int], Region]
-"""From a picture's path, with "/", and its width and height to its region; DataError where the
-file says nothing of it, or is of another picture."""
+"""From a picture's path, with "/" and a suffix, and its width and height to its region; DataError
+where the file says nothing of it, or is of another picture."""
 
 
 def regions_in(path: Path, *, max_pixels: int = image.DEFAULT_MAX_PIXELS) -> Regions:
@@ -100,10 +103,11 @@ def _detected(path: Path, lines: list[Any]) -> Callable[[str, int, int], Iterabl
     kept: dict[str, list[tuple[tuple[str, ...], tuple[float, float], list[Edges]]]]
     kept = defaultdict(list)
     for line in lines:
-        name = PurePosixPath(line["file"]).with_suffix("")
+        name = PurePosixPath(STDIN if line["file"] == "-" else line["file"]).with_suffix("")
         edges = [_edges(found["box"]) for found in line["detections"]]
         size = float(line["width"]), float(line["height"])
-        kept[name.name].append((name.parts, size, edges))
+        for stem in (name.name, f"{name.name}-{line.get('frame', 1):04}"):  # one of several frames
+            kept[stem].append(((*name.parts[:-1], stem), size, edges))
 
     def find(name: str, width: int, height: int) -> Iterable[Edges]:
         asked = PurePosixPath(name).with_suffix("").parts
