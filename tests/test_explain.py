@@ -173,7 +173,7 @@ def test_each_frame_has_its_own_boxes() -> None:
     lines = [LINE | {"frame": 1}, LINE | {"frame": 2, "detections": [{"box": [0, 0, 1, 1]}]}]
     assert [region(lines, f"x/a-000{n}.tac").sum() for n in (1, 2)] == [12, 1]
     assert region([line | {"file": "-"} for line in lines], "stdin-0002.tac").sum() == 1
-    with pytest.raises(DataError, match="does not list it"):
+    with pytest.raises(DataError, match="lists no picture of this name"):
         region(lines, "x/a-0003.tac")
 
 
