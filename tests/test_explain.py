@@ -1,6 +1,7 @@
 """Where the bits of a frame went, and regions that people and detectors mark."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,15 @@ def test_maps_go_to_a_folder_or_to_standard_output() -> None:
     Path("in/a.tac").write_bytes(damaged)
     assert "checksum" in tactic("explain", "in/a.tac", "m.png", code=1).stderr
     assert not Path("m.png").exists()
+
+
+def test_a_heat_map_of_a_large_picture_takes_little_more_than_it() -> None:
+    pixels, plane = np.zeros((1500, 2000, 3), np.uint8), np.ones((1500, 2000), np.float32)
+    tracemalloc.start()
+    draw_heat(pixels, plane, 2.0, "bits")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * pixels.nbytes
 
 
 # --- Regions --------------------------------------------------------------------------------------

@@ -56,6 +56,10 @@ def draw_outlines(pixels: Pixels, outlines: Iterable[Outline]) -> Pixels:
     return np.asarray(canvas)
 
 
+_ROWS = 64
+"""That are mixed at once, which bounds the memory for it."""
+
+
 def draw_heat(pixels: Pixels, plane: Plane, most: float, unit: str) -> Pixels:
     """Lay colours over a picture in grey, uint8 [H, W, 3]; brighter for more.
 
@@ -65,13 +69,16 @@ def draw_heat(pixels: Pixels, plane: Plane, most: float, unit: str) -> Pixels:
         most: from where on it has the brightest colour.
         unit: what the figures beside the scale are of; too small a picture has no scale.
     """
-    # Of the root, or all but the dearest places would look alike.
-    heat = np.sqrt((plane / max(most, 1e-9)).clip(0, 1))
-    grey = 0.75 * pixels.mean(axis=2, dtype=np.float32)
-    share = (0.35 + 0.4 * heat)[..., np.newaxis]
-    mixed = (1 - share) * grey[..., np.newaxis] + share * _colours_of(heat)
-    canvas = to_pillow(mixed.round().astype(np.uint8))
     height, width = plane.shape
+    mixed = np.empty_like(pixels)
+    for top in range(0, height, _ROWS):
+        rows = slice(top, top + _ROWS)
+        # Of the root, or all but the dearest places would look alike.
+        heat = np.sqrt((plane[rows] / max(most, 1e-9)).clip(0, 1))
+        grey = 0.75 * pixels[rows].mean(axis=2, dtype=np.float32)
+        share = (0.35 + 0.4 * heat)[..., np.newaxis]
+        mixed[rows] = ((1 - share) * grey[..., np.newaxis] + share * _colours_of(heat)).round()
+    canvas = to_pillow(mixed)
     font = ImageFont.load_default(max(10, round(min(height, width) / 32)))
     draw = ImageDraw.Draw(canvas)
     low, high = "0", f"{most:.0f} {unit}"
