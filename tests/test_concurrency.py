@@ -139,6 +139,8 @@ def test_workers_print_in_the_order_of_the_inputs(tmp_path: Path, tiny: Codec) -
         arguments = ["decompress", "-v", "-m", str(TINY), "-j", str(jobs), *names]
         result = CliRunner().invoke(main, [*arguments, str(tmp_path / f"out{jobs}/")])
         assert result.exit_code == 0, result.output
-        return [line.split(" -> ")[0] for line in result.stderr.splitlines()]
+        first, *lines = result.stderr.splitlines()
+        assert first == "tiny: networks all in single precision"
+        return [line.split(" -> ")[0] for line in lines]
 
     assert printed(1) == printed(4) == names

@@ -155,7 +155,9 @@ def test_an_unknown_device_is_named_with_those_known(device: Any) -> None:
     os.environ["TACTIC_MODELS"], before = str(TINY.parent), os.environ.get("TACTIC_MODELS", "")
     try:
         for ask in asks:
-            with pytest.raises(ValueError, match="expected one of auto, cpu, cuda, torch-cpu"):
+            with pytest.raises(
+                ValueError, match="expected one of auto, fast, cpu, cuda, torch-cpu"
+            ):
                 ask()
     finally:
         os.environ["TACTIC_MODELS"] = before

@@ -130,7 +130,7 @@ def test_training_leaves_the_home_empty(home: Path, tmp_path: Path) -> None:
     assert contents(home) == []
 
 
-def test_one_file_imports_onnx_runtime() -> None:
+def test_one_file_imports_onnx_runtime_first() -> None:
     """So that nothing of ours comes before what turns its telemetry off."""
     importers = set()
     folders = ("tactic_codec", "benchmarks", "experiments")
@@ -140,7 +140,8 @@ def test_one_file_imports_onnx_runtime() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.partition(".")[0] == "onnxruntime" for name in names):
                 importers.add(path.relative_to(ROOT).as_posix())
-    assert importers == {"tactic_codec/runtime/onnx.py"}
+    # The quantizer is imported in a function, of a file that has imported the other one.
+    assert importers == {"tactic_codec/runtime/onnx.py", "tactic_codec/training/eight_bits.py"}
 
 
 HOST = """

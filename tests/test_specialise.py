@@ -183,7 +183,7 @@ def test_training_ends_with_linear_contexts_where_they_are_asked_for(
         say=lambda _: None,
     )
     assert made is not None
-    counted_on, learned_from = asked_for[-2:]
+    counted_on, learned_from = asked_for[-3:-1]  # before the ranges of 8 bits are seen
     assert not {*learned_from} & {*counted_on}
     kept_out = made.read_file(HELD_OUT).decode().splitlines()
     assert [sum(path.is_relative_to(f) for path in learned_from) for f in (known, unknown)] == [

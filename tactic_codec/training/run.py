@@ -261,11 +261,12 @@ class Run:
         a run that was killed before goes on by the same command.
         """
         model = self.candidate(network)
-        eight_bits.add(model.path, self.calibration()[: eight_bits.PICTURES])
         add_metrics(model.path, self.figures(model, self.config.evaluation.final))
         tested = [example for part in self.data.parts for example in part.test]
         tested = tested[: min(PICTURES, self.config.evaluation.images or PICTURES)]
         points.add(model.path, [example.pixels() for example in tested])
+        # Last: figures are those of single precision, which every machine has.
+        eight_bits.add(model.path, self.calibration()[: eight_bits.PICTURES])
         return install(model, out, overwrite=force)
 
     def assess(self, network: TacticNetwork) -> dict[str, Any]:
