@@ -25,6 +25,7 @@ SIZES = ("desk", "paper")
 BASELINE = "uncompressed"
 """Row that the others are compared with."""
 OURS = "TACTIC"
+STAGED = " in stages"
 """First word of the names of our rows; those of another codec share theirs, too."""
 
 Result = Mapping[str, Any]
@@ -339,7 +340,11 @@ def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
             families.setdefault(row.name.partition(" ")[0], []).append(row)
     lines = []
     for name, rows in families.items():
-        found = [results_of[row.name] for row in rows]
+        # Trained in another way, a row is no point of the curve that the others are.
+        found, staged = (
+            [results_of[row.name] for row in rows if row.name.endswith(STAGED) == other]
+            for other in (False, True)
+        )
         published = [
             (row.paper["bpp"], _spread([row.paper[metric]]))
             for row in rows
@@ -347,6 +352,7 @@ def draw_figure(table: Table, results: Path) -> dict[str, bytes]:
         ]
         lines += [
             plot.Line(name, name, "own", _points(found, metric)),
+            plot.Line(name + STAGED, name, "variant", _points(staged, metric)),
             plot.Line(name, name, "paper", sorted(published)),
         ]
     itself = [100 * result[metric] for result in results_of[BASELINE]]

@@ -32,7 +32,7 @@ class Line(NamedTuple):
     Attributes:
         name: for the legend.
         family: lines of one codec have one colour and one marker.
-        kind: ``own``; ``variant``, the same pictures in other files; or ``paper``, drawn in grey.
+        kind: ``own``; ``variant``, of the same codec trained otherwise; or ``paper``, in grey.
         points: mean rate in bits a pixel, and what it buys, by rising rate.
     """
 

@@ -367,6 +367,11 @@ def test_points_are_means_over_seeds_by_rising_rate(
     assert accuracy == pytest.approx((51.2, 51.1, 51.3))
     assert [rate for rate, _ in found["TACTIC", "paper"]] == [0.0694, 0.0936, 0.1278, 0.2159, 0.245]
     assert not found["AVIF", "paper"]
+    staged = next(row for row in table.rows if row.name.endswith("in stages"))
+    assert len(found["TACTIC in stages", "variant"]) == 1
+    assert len(found["TACTIC", "own"]) == sum(
+        row.name.startswith("TACTIC") and row is not staged for row in table.rows
+    )
 
 
 # --- Pictures in another codec's files ------------------------------------------------------------
