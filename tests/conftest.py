@@ -178,6 +178,17 @@ def checkout_on_path() -> dict[str, str]:
 
 
 @pytest.fixture
+def tactic_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world in which the shell finds the command ``tactic``, which runs the checkout."""
+    command = tmp_path / "path" / "tactic"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m tactic_codec "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture
 def drawing() -> None:
     """For the test that sees the plots: in others they would take most of the time."""
 

@@ -44,15 +44,9 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tactic_on_path: None) -> Path:
     """A folder with the example photographs, from where the command ``tactic`` is found."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    command = tmp_path / "path" / "tactic"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m tactic_codec "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("TACTIC_MODELS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     return tmp_path

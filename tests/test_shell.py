@@ -7,7 +7,6 @@ import re
 import select
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,14 +23,10 @@ VECTORS = Path(__file__).parent / "vectors"
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_installed: None) -> Path:
+def place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tactic_on_path: None, tiny_installed: None
+) -> Path:
     """A folder with files to complete, where the command ``tactic`` is found."""
-    command = tmp_path / "path" / "tactic"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m tactic_codec "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a photograph.jpg").touch()
     monkeypatch.chdir(tmp_path)
