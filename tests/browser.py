@@ -1,6 +1,5 @@
 """A real Chromium without a screen, steered through a pipe by its own protocol (CDP)."""
 
-import base64
 import json
 import os
 import shutil
@@ -74,14 +73,10 @@ class Browser:
 
     def press(self, key: str) -> None:
         text = {"text": "\r"} if key == "Enter" else {}
-        code = {"Enter": 13, "Tab": 9, "Escape": 27}[key]
+        code = {"Enter": 13, "Escape": 27}[key]
         for kind in ("keyDown", "keyUp"):
             event = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}
             self.call("Input.dispatchKeyEvent", **event, **(text if kind == "keyDown" else {}))
-
-    def screenshot(self, path: Path) -> None:
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextmanager

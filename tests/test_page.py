@@ -1,5 +1,6 @@
 """Pages of reports: as a file, and in a real browser (``bin/test -m browser``)."""
 
+import html
 import json
 import re
 import shutil
@@ -115,6 +116,28 @@ def test_one_file_has_a_page_too(coded: Path, monkeypatch: pytest.MonkeyPatch) -
     tactic("bpp-report", "l1/cat/0.tac", "--html", "bare.html", "-f")
     assert "<article" in Path("one.html").read_text()
     assert "<article" not in Path("bare.html").read_text()
+
+
+def test_a_page_tells_what_failed_and_why(coded: Path, tmp_path: Path) -> None:
+    """All of a stream's frames, too, though standard error repeats itself only a few times."""
+    good = (coded / "l1/cat/0.tac").read_bytes()
+    (tmp_path / "good.tac").write_bytes(good)
+    (tmp_path / HOSTILE).write_bytes(b"no frame")
+    (tmp_path / "stream.tac").write_bytes((good[:-1] + bytes([good[-1] ^ 1])) * 5)
+    out = tmp_path / "page.html"
+    said = tactic("bpp-report", tmp_path, "--html", out, code=1).stderr
+    text = out.read_text()
+    failed, files = text.split("<h2>What failed</h2>")[1].split("<h2>All files</h2>")
+    rows = re.findall(r"<tr data-find><td>(.*?)</td><td>(.*?)</td>", failed)
+    names, reasons = (
+        [html.unescape(cell) for cell in column] for column in zip(*rows, strict=True)
+    )
+    titles = [HOSTILE, *(f"stream.tac: frame {number}" for number in range(1, 6))]
+    assert names == [f"{tmp_path}/{title}" for title in titles]
+    assert "<dt>failed</dt><dd>6</dd>" in text and files.count("<tr data-find>") == 1
+    assert "<script>" not in failed
+    for name, reason in [*zip(names, reasons, strict=True)][:4]:
+        assert f"tactic: {name}: {reason}\n" in said
 
 
 @pytest.mark.parametrize("teach", [teach_to_detect, teach_to_segment])

@@ -195,6 +195,7 @@ class Console:
     verbose: bool
     debug: bool
     failed: bool = False
+    failures: list[tuple[str, str]] | None = None  # names and reasons, where a command lists them
     _bar: "_Bar | None" = None
     _status_at: float = 0
     _has_status: bool = False
@@ -242,6 +243,8 @@ class Console:
     def fail(self, name: str, exc: BaseException) -> None:
         """Report an input that failed; the exit status will be 1."""
         self.failed = True
+        if self.failures is not None:
+            self.failures.append((name, reason(exc, name)))
         self._clear()
         if self._complain(name, reason(exc, name)) and self.debug:
             click.echo("".join(traceback.format_exception(exc)), err=True, nl=False)

@@ -113,10 +113,12 @@ def bpp_report(
     --html also writes a page for a browser. It is one file and loads nothing from the network. It
     has totals, plots, and a table that sorts and filters. It shows the worst pictures: the
     original, the decoded picture with what networks see in it, and a map of where the bits went.
+    Files that failed are listed with the reasons.
     """
     options.refuse_page(html, force)
     form = "json" if talking.as_json else form
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
+        failures = console.failures = []
         sources = files.expand(console, paths, recursive=True, suffixes=FRAMES)
         from tactic_codec import picture as image
         from tactic_codec import report
@@ -153,7 +155,7 @@ def bpp_report(
             for line in (*table(cells, left=(-1,)), *map(display, report.notes(sums))):
                 console.line(line)
         if html:  # last, since the disk may be full
-            shown = page.of_rows(f"bpp-report {' '.join(paths)}", rows, sums)
+            shown = page.of_rows(f"bpp-report {' '.join(paths)}", rows, sums, failures)
             files.write(html, page.render(shown), force=force)
 
 

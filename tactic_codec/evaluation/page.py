@@ -62,14 +62,14 @@ def page_of(report: Report, rows: Sequence[Row]) -> Page:
         tables.append(Table(f"{result.folder}: each coder at each setting", head, lines))
         for head, *lines in formats.comparison_tables(report, result):
             tables.append(Table(f"{result.folder}: {head[0]}", head, lines))
-    files, *others = made.tables
+    (files,) = made.tables
     level = f"level {rows[0].facts['level']} of {rows[0].facts['model']}"
     files = files._replace(title=f"All pictures at {level}")
     return made._replace(
         facts={"all at": level, **made.facts},
         plots=plots,
         notes=[*formats.footnotes(report), *made.notes],
-        tables=[*tables, files, *others],
+        tables=[*tables, files],
     )
 
 

@@ -80,10 +80,16 @@ class Page(NamedTuple):
     tables: Sequence[Table]
 
 
-def of_rows(title: str, rows: Sequence[Row], sums: Totals) -> Page:
-    """Return the page of a report: of its rows, at least one, and of their sums."""
+def of_rows(
+    title: str, rows: Sequence[Row], sums: Totals, failures: Sequence[tuple[str, str]] = ()
+) -> Page:
+    """Return the page of a report: of its rows, at least one, and of their sums.
+
+    ``failures`` are names of what has no row, each with the reason.
+    """
     facts = sums.facts
     found = {"pictures": f"{facts['frames']}", "bytes": f"{facts['bytes']:,}"}
+    found |= {"failed": f"{len(failures)}"} if failures else {}
     for name, key, form in (
         ("mean bpp", "mean_bpp", ".4f"),
         ("bpp of all pixels", "total_bpp", ".4f"),
@@ -98,10 +104,11 @@ def of_rows(title: str, rows: Sequence[Row], sums: Totals) -> Page:
             low, high = (f"{100 * end:.1f}" for end in share[1:])
             found[name] = f"{100 * share.share:.1f} % ({low}–{high})"
     head, *lines, mean, total = ([row[-1], *row[:-1]] for row in as_table(rows, sums))
-    table = Table("All files", head, lines, [mean, total])
+    tables = [Table("What failed", ["file", "reason"], failures)] if failures else []
+    tables.append(Table("All files", head, lines, [mean, total]))
     seen = seen_of(rows, [line[0] for line in lines])
     rates = [row.facts["bpp"] for row in rows]
-    return Page(title, found, rates, list(_plots(rows)), notes(sums), seen, [table])
+    return Page(title, found, rates, list(_plots(rows)), notes(sums), seen, tables)
 
 
 def seen_of(rows: Sequence[Row], titles: Sequence[str]) -> list[Seen]:
