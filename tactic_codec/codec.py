@@ -469,9 +469,10 @@ class Codec:
         level: int,
         inside: NDArray[np.bool_] | None = None,
     ) -> Symbols:
-        """Round a latent [C, h, w] to symbols at a quality level (equation 6).
+        """Round a latent [C, h, w] to symbols, int32, at a quality level (equation 6).
 
-        Outside of ``inside`` [h, w] a bit is worth `OUTSIDE_PRICE`.
+        Where ``inside`` [h, w] is false, symbols move towards zero by one step or two where that
+        saves bits that are worth more, at `OUTSIDE_PRICE` each, than the error that it adds.
         """
         coded = self.model.level(level)
         symbols = quantise(latent, coded.gain, coded.offset)
@@ -490,9 +491,9 @@ class Codec:
             symbols: of the frame, where they are known.
 
         Returns:
-            uint8 [h, w, 3]: what was coded, or a half, a quarter … of its size, which still is
-            twice what the network reads, or more. What lies far from a classifier's square may be
-            black.
+            uint8 [h, w, 3]: what was coded, or a half, a quarter … of its sides, as small as leaves
+            at least twice what the network reads on a side. What lies far from a classifier's
+            square may be black.
 
         Raises:
             UnknownTask: the model has no such network; others as `decompress`.

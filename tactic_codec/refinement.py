@@ -63,7 +63,7 @@ FINAL_LEARNING_RATE = 0.02
 """Length of the last one; those between follow half a cosine."""
 
 OUTSIDE = 8.0
-"""What a bit outside of a region of interest counts for, as by `codec.OUTSIDE_PRICE`."""
+"""How many times a bit outside of a region of interest counts, as in `codec.OUTSIDE_PRICE`."""
 
 BETAS = (0.8, 0.99)
 """How fast Adam forgets: faster than in training, since all is over after a few steps."""

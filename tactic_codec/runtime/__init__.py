@@ -81,10 +81,10 @@ def open_runtime(model: Model, device: str = "auto", *, threads: int | None = No
     if device in ("auto", "fast", "cpu"):
         from tactic_codec.runtime import onnx
 
-        wanted = ["analysis", *model.heads, *(["synthesis"] if device == "fast" else [])]
-        quick = device != "cpu" and multiplies_eight_bits()
-        files = {name: model.eight_bit_file(name) for name in wanted} if quick else {}
-        eight_bits = {name: file for name, file in files.items() if file}
+        eight_bits = {}
+        if device != "cpu" and multiplies_eight_bits():
+            wanted = ["analysis", *model.heads, *(["synthesis"] if device == "fast" else [])]
+            eight_bits = {name: file for name in wanted if (file := model.eight_bit_file(name))}
         runtime = onnx.OnnxRuntime(model, device, threads or processors(), eight_bits)
     else:
         from tactic_codec.runtime import torch
