@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from detector import DETECT_FILE, colour_boxes, detect_head
 from segmenter import SEGMENT_FILE, SEGMENT_LABELS, brightest_channel, segment_head
 
+from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.model import Model
 from tactic_codec.runtime import onnx as _quiet  # noqa: F401, before a test imports ONNX Runtime
@@ -78,6 +80,14 @@ class Spoilt:
     @property
     def model(self) -> Model:
         return Model(self.path)
+
+
+def tactic(*args: object, code: int = 0, input: bytes | None = None) -> Result:
+    """Run the command in this process; it has to end with an exit status, and no traceback."""
+    result = CliRunner().invoke(main, [str(arg) for arg in args], input=input)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
 
 
 def teach_to_segment(

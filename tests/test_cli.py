@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import Spoilt, teach_to_detect
+from conftest import tactic as run_tactic
 from PIL import Image
 from segmenter import SEGMENT_COLOURS, SEGMENT_LABELS
 
@@ -42,13 +43,7 @@ def _models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def tactic() -> Tactic:
-    def call(*args: str | Path, input: bytes | None = None, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, [str(arg) for arg in args], input=input)
-        assert result.exit_code == code, result.output
-        assert "Traceback" not in result.output
-        return result
-
-    return call
+    return run_tactic
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from conftest import PHOTOGRAPHS, Spoilt
+from conftest import PHOTOGRAPHS, Spoilt, tactic
 
 from tactic_codec import picture as image
 from tactic_codec import runtime
-from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DamagedModel
 from tactic_codec.picture import Pixels
@@ -142,21 +140,16 @@ def test_a_damaged_one_is_named(rounded: Path, pictures: list[Pixels]) -> None:
 def test_commands_say_what_they_compute_with(
     rounded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tactic(*args: str | Path, code: int = 0) -> str:
-        result = CliRunner().invoke(main, list(map(str, args)))
-        assert result.exit_code == code, result.output
-        return result.output
-
     monkeypatch.chdir(tmp_path)
     picture, model = PHOTOGRAPHS[0], ("-m", rounded)
-    said = tactic("compress", *model, "-v", picture, "a.tac")
+    said = tactic("compress", *model, "-v", picture, "a.tac").output
     assert "networks in 8-bit integers: analysis, classify" in said
-    said = tactic("decompress", "--fast", "-v", *model, "a.tac", "fast.png")
+    said = tactic("decompress", "--fast", "-v", *model, "a.tac", "fast.png").output
     assert "networks in 8-bit integers: analysis, classify, synthesis" in said
     tactic("decompress", *model, "a.tac", "exact.png")
     fast, exact = (image.load(tmp_path / name).astype(int) for name in ("fast.png", "exact.png"))
     assert 0 < np.abs(fast - exact).max() < 32
-    said = tactic("bench", *model, "--device", "cpu", "--repeat", "1", picture)
+    said = tactic("bench", *model, "--device", "cpu", "--repeat", "1", picture).output
     assert "networks all in single precision" in said
-    refused = tactic("decompress", "--fast", "--device", "cpu", "a.tac", "b.png", code=2)
+    refused = tactic("decompress", "--fast", "--device", "cpu", "a.tac", "b.png", code=2).output
     assert "--device or TACTIC_DEVICE says cpu" in refused

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import PHOTOGRAPHS, ROOT, TINY, Spoilt
+from conftest import tactic as run_tactic
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -787,10 +788,7 @@ def tactic(evaluating: None) -> Tactic:
 
     def call(*args: str | Path, code: int = 0) -> Result:
         options = ("--codec", "jpeg", "--qualities", "jpeg=10,40", "--size", str(SIZE))
-        result = CliRunner().invoke(main, ["eval", *map(str, args), *options])
-        assert result.exit_code == code, result.output
-        assert "Traceback" not in result.output
-        return result
+        return run_tactic("eval", *args, *options, code=code)
 
     return call
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from click.testing import CliRunner, Result
+from click.testing import Result
 from conftest import PHOTOGRAPHS, TINY, Spoilt, teach_to_segment
+from conftest import tactic as run_tactic
 from numpy.typing import NDArray
 from PIL import Image
 
 from tactic_codec import metrics, tasks
 from tactic_codec import picture as image
-from tactic_codec.cli import main
 from tactic_codec.cli.console import table
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DataError, UnsupportedImage
@@ -578,10 +578,7 @@ def tactic(evaluating: None) -> Tactic:
 
     def call(*args: str | Path, code: int = 0) -> Result:
         options = ("--codec", "jpeg", "--qualities", "jpeg=10,40")
-        result = CliRunner().invoke(main, ["eval", *map(str, args), *options])
-        assert result.exit_code == code, result.output
-        assert "Traceback" not in result.output
-        return result
+        return run_tactic("eval", *args, *options, code=code)
 
     return call
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from conftest import Spoilt, teach_to_detect
+from conftest import Spoilt, tactic, teach_to_detect
 from PIL import Image
 
 from tactic_codec import entropy
 from tactic_codec import picture as image
-from tactic_codec.cli import main
 from tactic_codec.codec import Codec
 from tactic_codec.errors import DataError
 from tactic_codec.picture.drawing import draw_heat
@@ -28,12 +26,6 @@ def _models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TACTIC_MODELS", str(MODELS))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
     monkeypatch.chdir(tmp_path)
-
-
-def tactic(*args: str | Path, code: int = 0, input: bytes | None = None) -> Result:
-    result = CliRunner().invoke(main, [str(arg) for arg in args], input=input)
-    assert result.exit_code == code, result.output
-    return result
 
 
 def half_busy(height: int = 48, width: int = 96) -> image.Pixels:

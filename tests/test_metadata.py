@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from conftest import PHOTOGRAPHS, TINY
+from conftest import PHOTOGRAPHS, TINY, tactic
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from tactic_codec import container
 from tactic_codec import picture as image
-from tactic_codec.cli import main
 from tactic_codec.codec import Codec
 from tactic_codec.errors import TargetMissed, UnsupportedImage
 from tactic_codec.picture import ImageWarning, Metadata, profiles
@@ -187,38 +185,32 @@ def test_python_and_pillow_tell_of_it(tiny: Codec, tiny_installed: None) -> None
 # --- The commands ---------------------------------------------------------------------------------
 
 
-def tactic(*args: object, code: int = 0, input: bytes | None = None) -> str:
-    result = CliRunner().invoke(main, [str(arg) for arg in args], input=input)
-    assert result.exit_code == code, result.output
-    return result.output
-
-
 def test_the_commands_keep_show_and_give_back(tmp_path: Path, tiny_installed: None) -> None:
     (tmp_path / "a.jpg").write_bytes(file_of("JPEG", 6))
     kept, plain, out = tmp_path / "kept.tac", tmp_path / "plain.tac", tmp_path / "out.png"
     tactic("compress", "-m", "tiny", "--keep-metadata", tmp_path / "a.jpg", kept)
     tactic("compress", "-m", "tiny", tmp_path / "a.jpg", plain)
     assert container.parse(plain.read_bytes()).metadata == {}
-    facts = [json.loads(line) for line in tactic("info", "--json", kept, plain).splitlines()]
+    facts = [json.loads(line) for line in tactic("info", "--json", kept, plain).output.splitlines()]
     sizes = {kind: len(data) for kind, data in container.parse(kept.read_bytes()).metadata.items()}
     assert [found["metadata"] for found in facts] == [sizes, {}]
     assert sizes.keys() == {"exif", "xmp", "icc"}
-    rows = tactic("info", kept, plain).splitlines()
+    rows = tactic("info", kept, plain).output.splitlines()
     assert [row.split()[10] for row in rows[1:]] == ["exif+xmp+icc", "-"]
     tactic("decompress", kept, out)
     assert opened(out.read_bytes()).getexif()[MAKER] == "a maker"
     streamed = tmp_path / "stream.tac"
     given = file_of("JPEG", 6) + file_of("PNG", 3)
     tactic("compress", "-m", "tiny", "--keep-metadata", "-", streamed, input=given)
-    for line in tactic("info", "--json", streamed).splitlines():
+    for line in tactic("info", "--json", streamed).output.splitlines():
         assert json.loads(line)["metadata"].keys() == sizes.keys()
-    said = tactic("decompress", kept, tmp_path / "out.ppm")
+    said = tactic("decompress", kept, tmp_path / "out.ppm").output
     assert "choose png, jpeg or webp" in said
 
 
 def test_metadata_that_cannot_be_used_costs_a_warning(tmp_path: Path) -> None:
     file = VECTORS / "unusual" / "metadata-that-cannot-be-used.tac"
-    said = tactic("decompress", "-m", TINY, file, tmp_path / "x.png")
+    said = tactic("decompress", "-m", TINY, file, tmp_path / "x.png").output
     assert said.count("cannot be kept") == 3
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.size == (40, 24)

@@ -11,21 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Browser, browser
-from click.testing import CliRunner, Result
-from conftest import Spoilt, teach_to_detect, teach_to_segment
+from conftest import Spoilt, tactic, teach_to_detect, teach_to_segment
 from PIL import Image
 
-from tactic_codec.cli import main
 from tactic_codec.report import Look, Row, page
 
 MODELS = Path(__file__).parent / "models"
 HOSTILE = "<script>alert(1)<!--&amp;'\".tac"
-
-
-def tactic(*args: str | Path, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, [str(arg) for arg in args])
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, tactic
 from PIL import Image
 
 from tactic_codec import entropy, metrics
 from tactic_codec import picture as image
-from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.entropy import Prices, moves
 from tactic_codec.report import spent
@@ -100,17 +98,15 @@ def test_the_cup_gets_more_bits_of_as_many_and_is_found_in_them(tmp_path: Path) 
     photo = ROOT / "examples" / "coffee.jpg"
     (tmp_path / "cup.json").write_text(json.dumps([CUP]))
 
-    def tactic(*args: str | Path) -> list[dict]:
-        result = CliRunner().invoke(main, [*map(str, args), "--json"])
-        assert result.exit_code == 0, result.output
-        return [json.loads(line) for line in result.stdout.splitlines()]
+    def told(*args: str | Path) -> list[dict]:
+        return [json.loads(line) for line in tactic(*args, "--json").stdout.splitlines()]
 
     cup = ("--roi", tmp_path / "cup.json")
     plain, aimed = tmp_path / "plain.tac", tmp_path / "aimed.tac"
     tactic("compress", photo, plain, "--max-bytes", "2200")
     tactic("compress", photo, aimed, "--max-bytes", "2200", *cup)
     assert os.path.getsize(aimed) <= 2200
-    (before,), (after,) = (tactic("explain", path, *cup) for path in (plain, aimed))
+    (before,), (after,) = (told("explain", path, *cup) for path in (plain, aimed))
     assert after["level"] > before["level"]
     assert after["inside_bits"] > 1.5 * before["inside_bits"]
     original = image.load(photo)
@@ -121,7 +117,7 @@ def test_the_cup_gets_more_bits_of_as_many_and_is_found_in_them(tmp_path: Path) 
         with Image.open(tmp_path / "x.png") as decoded:
             quality.append(metrics.psnr(original[down, across], np.asarray(decoded)[down, across]))
     assert quality[1] > quality[0] + 1
-    (found,) = tactic("detect", aimed)
+    (found,) = told("detect", aimed)
     assert any(one["label"] == "cup" and one["score"] >= 0.4 for one in found["detections"])
 
 
@@ -140,11 +136,9 @@ def test_files_of_boxes_belong_to_pictures_by_their_names(
         )
     )
     args = ["compress", "-m", str(TINY), "-r", "in", "-o", "out/", "--roi", "boxes.json"]
-    result = CliRunner().invoke(main, args)
-    assert result.exit_code == 0, result.output
+    tactic(*args)
     sizes = [os.path.getsize(f"out/{name}/1.tac") for name in "ab"]
     assert sizes[1] < sizes[0]
     Path("in/c.png").write_bytes(image.save(picture(), "png"))
-    result = CliRunner().invoke(main, [*args, "-f"])
-    assert result.exit_code == 1
+    result = tactic(*args, "-f", code=1)
     assert "tactic: in/c.png: boxes.json lists no picture of this name" in result.stderr

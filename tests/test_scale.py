@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import reference_decoder
-from click.testing import CliRunner, Result
-from conftest import PHOTOGRAPHS, TINY, Spoilt
+from conftest import PHOTOGRAPHS, TINY, Spoilt, tactic
 from PIL import Image
 
 import tactic_codec
 from tactic_codec import container, metrics, picture, report, tasks
-from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import DamagedModel, TargetMissed, UnmeasuredModel
@@ -37,12 +35,6 @@ def jpeg(size: tuple[int, int], **options: Any) -> bytes:
     pixels = np.stack(planes, 2).astype(np.uint8)
     Image.fromarray(pixels).save(stream, "JPEG", quality=95, **options)
     return stream.getvalue()
-
-
-def run(*args: object, code: int = 0, **more: Any) -> Result:
-    result = CliRunner().invoke(main, [str(arg) for arg in args], **more)
-    assert result.exit_code == code, result.output
-    return result
 
 
 def size_of(path: str) -> tuple[int, int]:
@@ -244,8 +236,10 @@ def test_scales_are_not_chosen_without_need_or_knowledge(measured: Codec, tiny: 
         measured.compress(PIXELS, scale="auto")
     with pytest.raises(UnmeasuredModel, match="model tiny does not say what its scales are worth"):
         tiny.compress(PIXELS, scale="auto", max_bytes=1000)
-    run("compress", "--scale", "auto", PHOTO, "-", code=2)
-    told = run("compress", "-m", TINY, "--scale", "auto", "--keep-label", PHOTO, "-", code=1).stderr
+    tactic("compress", "--scale", "auto", PHOTO, "-", code=2)
+    told = tactic(
+        "compress", "-m", TINY, "--scale", "auto", "--keep-label", PHOTO, "-", code=1
+    ).stderr
     assert "does not say what its scales are worth" in told
 
 
@@ -326,28 +320,28 @@ def test_a_report_counts_the_pictures_own_pixels(segmenter: Spoilt) -> None:
 def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segmenter: Spoilt) -> None:
     monkeypatch.chdir(tmp_path)
     model = ("-m", segmenter.path)
-    one = run("compress", *model, "--max-side", 96, "--json", PHOTO, "a.tac")
+    one = tactic("compress", *model, "--max-side", 96, "--json", PHOTO, "a.tac")
     size = (96, round(HEIGHT * 96 / WIDTH))
     told = json.loads(one.stdout)
     assert (told["width"], told["height"]) == (WIDTH, HEIGHT)
     assert (told["coded_width"], told["coded_height"]) == size
     assert told["bpp"] == round(8 * told["bytes"] / (WIDTH * HEIGHT), 6)
-    run("decompress", *model, "a.tac", "own.png")
-    run("decompress", *model, "--coded-size", "a.tac", "coded.png")
+    tactic("decompress", *model, "a.tac", "own.png")
+    tactic("decompress", *model, "--coded-size", "a.tac", "coded.png")
     assert size_of("own.png") == (WIDTH, HEIGHT)
     assert size_of("coded.png") == size
-    fact = json.loads(run("info", "--json", "a.tac").stdout)
+    fact = json.loads(tactic("info", "--json", "a.tac").stdout)
     assert (fact["width"], fact["height"], fact["coded_width"], fact["coded_height"]) == (
         *(WIDTH, HEIGHT),
         *size,
     )
     assert fact["bpp"] == told["bpp"]
-    assert f"{size[0]}x{size[1]}" in run("info", "a.tac").stdout
-    assert run("test", "--symbols", *model, "a.tac").stdout == "a.tac: OK\n"
-    run("segment", *model, "a.tac", "map.png")
-    run("segment", *model, "--overlay", "a.tac", "look.png")
+    assert f"{size[0]}x{size[1]}" in tactic("info", "a.tac").stdout
+    assert tactic("test", "--symbols", *model, "a.tac").stdout == "a.tac: OK\n"
+    tactic("segment", *model, "a.tac", "map.png")
+    tactic("segment", *model, "--overlay", "a.tac", "look.png")
     assert size_of("map.png") == size_of("look.png") == (WIDTH, HEIGHT)
-    run("classify", *model, "a.tac")
+    tactic("classify", *model, "a.tac")
     assert tactic_codec.info("a.tac").coded_width == 96
 
 
@@ -355,7 +349,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segmenter: Sp
     "args", [("--scale", "0"), ("--scale", "1.1"), ("--scale", "nan"), ("--max-side", "0")]
 )
 def test_options_that_are_wrong(args: tuple[str, ...], tmp_path: Path) -> None:
-    run("compress", *args, PHOTO, tmp_path / "a.tac", code=2)
+    tactic("compress", *args, PHOTO, tmp_path / "a.tac", code=2)
 
 
 def test_a_stream_is_scaled_and_read(
@@ -366,7 +360,7 @@ def test_a_stream_is_scaled_and_read(
     model = ("-m", tiny.model.path)
     data = jpeg((640, 480)) * 2
     for stream, size in ((data, (640, 480)), (film, (64, 48))):
-        result = run("compress", *model, "--scale", "0.25", "-", "-", input=stream)
+        result = tactic("compress", *model, "--scale", "0.25", "-", "-", input=stream)
         found = io.BytesIO(result.stdout_bytes)
         for _ in range(2):
             frame = container.read_frame(found)
@@ -384,7 +378,7 @@ def test_a_section_that_nobody_knows_costs_one_frame(
     newer = container.pack(Frame(*_fields(frame), None, ((3, b"new"),)))
     described = container.pack(Frame(*_fields(frame), None, ((203, b"text"),)))
     Path("a.tac").write_bytes(good + newer + described)
-    result = run("decompress", "-m", tiny.model.path, "a.tac", "out/", code=1)
+    result = tactic("decompress", "-m", tiny.model.path, "a.tac", "out/", code=1)
     assert "a.tac: frame 2: the frame has a section of type 3" in result.stderr
     assert sorted(path.name for path in Path("out").iterdir()) == ["a-0001.png", "a-0003.png"]
     one, three = (Path(f"out/a-000{n}.png").read_bytes() for n in (1, 3))

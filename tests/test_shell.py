@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import PHOTOGRAPHS, TINY
+from conftest import PHOTOGRAPHS, TINY, tactic
 
 from tactic_codec import __version__, container
 from tactic_codec.cli import completion, main
@@ -168,28 +168,23 @@ def test_file_says_what_a_tac_file_is(tmp_path: Path) -> None:
 def test_the_environment_names_model_and_device(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny: Codec, tiny_installed: None
 ) -> None:
-    def tactic(*args: object, code: int = 0) -> str:
-        result = CliRunner().invoke(main, [str(arg) for arg in args])
-        assert result.exit_code == code, result.output
-        return result.output
-
     out = tmp_path / "x.tac"
     monkeypatch.setenv("TACTIC_MODEL", "tiny")
     tactic("compress", PHOTOGRAPHS[0], out)
     assert container.parse(out.read_bytes()).fingerprint == tiny.model.fingerprint
     monkeypatch.setenv("TACTIC_MODEL", "none")
-    assert "none" in tactic("compress", "-f", PHOTOGRAPHS[0], out, code=1)
+    assert "none" in tactic("compress", "-f", PHOTOGRAPHS[0], out, code=1).output
     tactic("decompress", out, tmp_path / "x.png")  # by the model that the frame names
     tactic("compress", "-f", "-m", TINY, PHOTOGRAPHS[0], out)  # what is said counts more
     monkeypatch.setenv("TACTIC_MODEL", "")
     monkeypatch.setenv("TACTIC_DEVICE", "tpu")
-    said = tactic("decompress", "-f", out, tmp_path / "x.png", code=2)
+    said = tactic("decompress", "-f", out, tmp_path / "x.png", code=2).output
     assert "TACTIC_DEVICE" in said and "'tpu'" in said
     tactic("decompress", "-f", "--device", "cpu", out, tmp_path / "x.png")
     monkeypatch.setenv("TACTIC_DEVICE", "cpu")
     tactic("decompress", "-f", out, tmp_path / "x.png")
-    assert "TACTIC_MODEL" in tactic("compress", "--help")
-    assert "TACTIC_MODEL" not in tactic("decompress", "--help")
+    assert "TACTIC_MODEL" in tactic("compress", "--help").output
+    assert "TACTIC_MODEL" not in tactic("decompress", "--help").output
 
 
 def test_no_colours_are_printed(place: Path) -> None:
