@@ -80,6 +80,7 @@ def slow(*commands: str) -> list[Any]:
     return [pytest.param(command, marks=pytest.mark.slow) for command in commands]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -96,6 +97,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(folder: Path, frame: bytes, com
     assert result.returncode in (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     ["info a.tac", *slow("compress -m tiny a.png -", "segment -m $EYES a.tac -", "models list")],
@@ -115,6 +117,7 @@ def test_a_picture_in_place_of_a_stream_is_named(folder: Path) -> None:
     assert b'"tactic compress - -"' in result.stderr
 
 
+@pytest.mark.slow
 def test_streams_that_are_closed(folder: Path, frame: bytes) -> None:
     assert shell("tactic info - <&-").stderr == b"tactic: standard input: is closed\n"
     assert shell("tactic info missing.tac 2>&-").returncode == 1
@@ -166,6 +169,7 @@ def on_terminal(*args: str, streams: str, code: str | None = None) -> tuple[int,
     return process.wait(TIMEOUT), shown
 
 
+@pytest.mark.slow
 def test_binary_data_is_not_written_to_a_terminal(folder: Path, frame: bytes) -> None:
     for args in (
         ("compress", "-m", "tiny", "a.png", "-"),
@@ -215,6 +219,7 @@ def test_a_report_in_csv_escapes_what_a_terminal_would_obey(folder: Path, frame:
     assert name.encode() in piped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("endless", "message"),
     [
@@ -233,6 +238,7 @@ def test_input_that_never_ends_is_refused(folder: Path, endless: str, message: s
     assert not (folder / "x.tac").exists()
 
 
+@pytest.mark.slow
 def test_what_pillow_and_libtiff_say_stands_not_beside_our_errors(folder: Path) -> None:
     buffer = io.BytesIO()
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
@@ -365,6 +371,7 @@ def test_odd_file_names(folder: Path, locale: str) -> None:
     assert failed.returncode == 1 and len(failed.stderr.splitlines()) == len(ODD_NAMES)
 
 
+@pytest.mark.slow
 def test_odd_file_names_survive_json(folder: Path) -> None:
     for name in ODD_NAMES:
         (folder / os.fsdecode(name + b".png")).write_bytes(png())

@@ -100,6 +100,7 @@ def test_pictures_load_in_eight_threads() -> None:
     assert all(loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [2, 8])
 @pytest.mark.parametrize("command", ["compress", "decompress"])
 def test_workers_write_the_same_files_in_any_order(

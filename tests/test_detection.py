@@ -202,6 +202,7 @@ def test_both_runtimes_find_the_same_in_pictures_of_any_sides() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_default_model_finds_the_cup() -> None:
     found = tactic_codec.detect(tactic_codec.compress(COFFEE).data)
     assert found[0].label == "cup" and found[0].score > 0.5

@@ -92,6 +92,7 @@ def test_threads_and_environments_change_no_symbol(
     assert coder.strip() == "constriction"
 
 
+@pytest.mark.slow
 def test_the_pure_coder_changes_no_symbol() -> None:
     hidden = "import sys; sys.modules['constriction'] = None\n" + DECODE
     hidden = hidden.replace(
@@ -185,6 +186,7 @@ print(data.hex())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", INTERPRETERS, ids=ids)
 def test_the_pure_coder_writes_the_same_under_every_interpreter(python: str) -> None:
     command = ("-W", "error", "-c", STANDARD_LIBRARY, str(ROOT))

@@ -137,6 +137,7 @@ def test_a_damaged_one_is_named(rounded: Path, pictures: list[Pixels]) -> None:
         load_model(rounded).compress(pictures[0])
 
 
+@pytest.mark.slow
 def test_commands_say_what_they_compute_with(
     rounded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,6 +182,7 @@ GOLDEN_INDICES = [1, 1, 0, 1, 4, 1, 2, 1, 1, 3, 0]
 GOLDEN_WORDS = bytes.fromhex("2d 0f ff 4b cd b0 65 da fd da 48 0e")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minimum", [-90, -3, 0, 4, -179])
 def test_long_tables_are_read_by_what_is_near_zero_first(
     minimum: int, monkeypatch: pytest.MonkeyPatch

@@ -276,6 +276,7 @@ def test_spread_takes_pictures_evenly() -> None:
 # --- Coders ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIVALS)
 def test_codecs_make_real_files_of_rising_size(name: str) -> None:
     codec = RivalCoder(rival(name))
@@ -564,6 +565,7 @@ def test_originals_are_measured_once_at_equal_bytes(
     assert (compared.count(True), compared.count(False)) == (len(originals), len(originals))
 
 
+@pytest.mark.slow
 def test_a_comparison_takes_some_of_what_training_kept_out(
     spoilt: Spoilt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -654,6 +656,7 @@ def test_a_last_layer_that_starts_anew_learns_in_a_few_steps(
     assert a_share(result.uncompressed.retrained, "accuracy").share == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_head", "one_torch_thread")
 def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tactic_codec.evaluation.retrain import Retrainer
@@ -834,6 +837,7 @@ def test_eval_takes_held_out_pictures(tactic: Tactic, spoilt: Spoilt) -> None:
     assert "model tiny has no held-out.txt" in result.stderr
 
 
+@pytest.mark.slow
 def test_eval_retrains_heads_on_the_others(
     tactic: Tactic, spoilt: Spoilt, tiny_head: Any, one_torch_thread: None
 ) -> None:
@@ -965,6 +969,7 @@ def test_benchmarks_draw_again_what_training_kept_out_without_a_list(
     assert sorted(test + seen) == sorted(f"cat/{path.name}" for path in PHOTOGRAPHS)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_head", "one_torch_thread")
 def test_seconds_of_savings_are_of_coding_and_not_of_decoding(
     tiny: Codec, monkeypatch: pytest.MonkeyPatch

@@ -58,6 +58,7 @@ Symbols = npt.NDArray[np.int32]
 # --- Freezing -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(
     arrays.arrays(

@@ -699,6 +699,7 @@ def test_a_model_name_that_climbs_is_a_path_or_nothing(name: str, tmp_path: Path
     assert not (tmp_path / "a.tac").exists()
 
 
+@pytest.mark.slow
 def test_a_manifest_cannot_speak_to_the_terminal(forger: Forger, tmp_path: Path) -> None:
     forger.edit(lambda manifest: manifest.update(name="\x1b[2Jtiny\r\nOK"))
     picture().save(tmp_path / "a.png")
@@ -795,6 +796,7 @@ def test_a_disk_that_is_full_leaves_nothing(command: str, tmp_path: Path, eyes: 
     assert os.listdir(tmp_path) == ["a.tac"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["decompress", "segment"])
 def test_what_was_there_survives_a_disk_that_is_full(
     command: str, tmp_path: Path, eyes: Path
@@ -922,6 +924,7 @@ files.write(path, b"n" * 100_000, force=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["open before", "open after", "replace before", "replace after"])
 def test_killed_at_each_step_of_writing(step: str, tmp_path: Path) -> None:
     path = tmp_path / "out.tac"

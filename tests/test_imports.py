@@ -280,6 +280,7 @@ def test_who_asks_for_the_network_is_found_out() -> None:
     assert result.returncode == 99 and b"socket." in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

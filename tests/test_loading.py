@@ -236,6 +236,7 @@ def test_want_of_threads_is_not_blamed_on_the_model() -> None:
     assert "--threads 1" in found and "ulimit -u" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [100_000, 400_000])
 def test_want_of_memory_for_opening_is_not_blamed_on_the_model(more: int) -> None:
     found = wanting(threads=1, side="opening", more=more)

@@ -42,6 +42,7 @@ def test_prices_add_up_to_the_ideal_bits(contexts: ContextModel, spread: float) 
 
 @pytest.mark.parametrize("contexts", CONTEXTS)
 # The last spread reaches beyond the tables and beyond the cap on magnitudes.
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.5, 2.0, 12.0])
 @pytest.mark.parametrize("shape", [(3, 4, 5), (3, 1, 1), (3, 1, 4), (3, 4, 1)])
 def test_a_move_changes_what_coding_it_would(

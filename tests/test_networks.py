@@ -179,6 +179,7 @@ def test_transforms_divide_and_multiply_by_the_stride(rows: int, columns: int) -
     assert (x_hat_BCHW >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4, 64])
 def test_a_fresh_latent_spreads_over_several_symbols_on_photographs(channels: int) -> None:
     squares = [image.square(image.load(path), 128) for path in PHOTOGRAPHS]
@@ -274,6 +275,7 @@ def test_rounding_passes_gradients_only_when_mixed(quantisation: Any, reaches: b
 LARGE = ("fcn_resnet101", "inception_v3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in sorted(KINDS)],
@@ -451,6 +453,7 @@ def test_rates_keep_single_precision_under_autocast() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
 def test_what_comes_after_a_constant_channel_has_a_gradient() -> None:
     prior = FactorizedPrior(1)
     optimizer = torch.optim.Adam(prior.parameters(), lr=0.05)

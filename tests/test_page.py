@@ -143,6 +143,7 @@ def test_answers_are_drawn_into_what_is_shown(
     assert found & {"red", "green", "blue", "reddish", "greenish", "bluish"}, found
 
 
+@pytest.mark.slow
 def test_eval_has_a_page(coded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(coded)
     monkeypatch.setenv("TACTIC_MODELS", str(MODELS))

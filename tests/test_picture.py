@@ -627,6 +627,7 @@ def test_image_without_pixels() -> None:
 NOISE = np.random.default_rng(1).integers(0, 256, (70, 90, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "options"),
     [

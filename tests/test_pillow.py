@@ -164,6 +164,7 @@ def decoded(folder: Path, tiny: Codec) -> dict[str, np.ndarray]:
     return {file.stem: np.asarray(tiny.decompress(file)) for file in files}
 
 
+@pytest.mark.slow
 def test_torchvision_reads_a_folder_of_classes(folder: Path, tiny: Codec) -> None:
     from tactic_codec.networks.torchvision_shim import torchvision
 
@@ -211,6 +212,7 @@ def test_workers_of_torch_open_tac_files_too(folder: Path, tiny: Codec) -> None:
     assert "cannot identify image file" in without.stderr
 
 
+@pytest.mark.slow
 def test_hugging_face_datasets_reads_paths_and_bytes(folder: Path, tiny: Codec) -> None:
     from datasets import Dataset
     from datasets import Image as Picture

@@ -380,6 +380,7 @@ def test_the_licence_is_whole() -> None:
     assert all((ROOT / name).is_file() for name in project["license-files"])
 
 
+@pytest.mark.slow
 def test_the_package_s_own_example_runs() -> None:
     import doctest
 

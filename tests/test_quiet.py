@@ -130,6 +130,7 @@ def test_training_leaves_the_home_empty(home: Path, tmp_path: Path) -> None:
     assert contents(home) == []
 
 
+@pytest.mark.slow
 def test_one_file_imports_onnx_runtime_first() -> None:
     """So that nothing of ours comes before what turns its telemetry off."""
     importers = set()
@@ -151,6 +152,7 @@ for device in ("cpu", "auto"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("setting", "warnings"), [("", 1), ("1", 0), ("0", 0)])
 def test_a_host_that_imported_onnx_runtime_first_is_warned_once(
     home: Path, setting: str, warnings: int

@@ -77,6 +77,7 @@ def test_effort_lowers_the_objective(knowing: Codec, level: int, effort: int) ->
     assert refined < plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_effort_is_never_worse_than_the_plain_result(knowing: Codec, effort: int) -> None:
     random = np.random.default_rng(effort)
@@ -225,6 +226,7 @@ def test_the_command_and_the_codec_know_the_same_efforts() -> None:
     assert options.MAX_EFFORT == codec_room.MAX_EFFORT == max(STEPS)
 
 
+@pytest.mark.slow
 def test_the_command_makes_an_effort(tmp_path: Path) -> None:
     original = str(PHOTOGRAPHS[0])
     sizes = []
@@ -253,6 +255,7 @@ main(sys.argv[1:], prog_name="tactic")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("effort", "status"), [("0", 0), ("1", 1)])
 def test_effort_without_torch_says_what_to_install(
     effort: str, status: int, tmp_path: Path, checkout_on_path: dict[str, str]

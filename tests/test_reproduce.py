@@ -36,6 +36,7 @@ def reproduce() -> Iterator[ModuleType]:
         yield importlib.import_module("reproduce")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "size"), TABLES)
 def test_every_row_can_be_trained(reproduce: ModuleType, table: str, size: str) -> None:
     described = reproduce.load_table(table, size)
@@ -194,6 +195,7 @@ def test_complete_results_are_shown_without_data_and_without_training(
     assert b"<svg" in (results / "figure2.svg").read_bytes()
 
 
+@pytest.mark.slow
 def test_without_data_what_there_is_is_shown_and_what_is_missing_is_said(
     reproduce: ModuleType,
     tmp_path: Path,

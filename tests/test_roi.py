@@ -32,6 +32,7 @@ def left(height: int = 96, width: int = 128) -> np.ndarray:
     return region
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("band", [1, 1 << 20])
 @pytest.mark.parametrize("model", ["tiny", "imagenet"])
 def test_outside_symbols_go_where_they_cost_more_than_they_show(
@@ -93,6 +94,7 @@ def test_effort_knows_the_region(one_torch_thread: None) -> None:
     assert shares[1] > shares[0] + 0.1 and found[1].size < found[0].size
 
 
+@pytest.mark.slow
 def test_the_cup_gets_more_bits_of_as_many_and_is_found_in_them(tmp_path: Path) -> None:
     """By the command, with the default model: measured by explain and detect."""
     photo = ROOT / "examples" / "coffee.jpg"

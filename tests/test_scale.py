@@ -135,6 +135,7 @@ def test_a_jpeg_is_shrunk_while_it_is_read(
     assert np.abs(found.pixels.astype(int) - expected).mean() < 2
 
 
+@pytest.mark.slow
 def test_less_of_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     real = Image.Image.resize

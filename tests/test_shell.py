@@ -49,6 +49,7 @@ TYPED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", START)
 def test_a_shell_completes_commands_options_models_and_files(shell: str, place: Path) -> None:
     if not shutil.which(shell):

@@ -54,6 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
+@pytest.mark.slow
 def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
     assert len(pages) >= 15
@@ -71,6 +72,7 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: P
     assert "fonts.googleapis" not in styles and "url(http" not in styles
 
 
+@pytest.mark.slow
 def test_the_reference_has_all_that_the_package_offers(site: Path) -> None:
     text = (site / "reference.html").read_text(encoding="utf-8")
     offered = set(tactic_codec.__all__) - {"__version__", "ImageWarning"}

@@ -112,6 +112,7 @@ def test_each_picture_is_classified_before_the_next_one_comes(
         assert json.loads(receive(process))["frame"] == number
 
 
+@pytest.mark.slow
 def test_a_stream_to_standard_output(folder: Path) -> None:
     result = tactic("compress", "-m", "tiny", "-v", "-", "-", input=STREAM)
     assert result.returncode == 0 and frames(result.stdout) == 3
@@ -132,6 +133,7 @@ def test_options_of_pictures_are_those_of_streams(folder: Path, options: tuple[s
     assert frames(result.stdout) == 12
 
 
+@pytest.mark.slow
 def test_json_has_a_line_a_frame(folder: Path) -> None:
     result = tactic("compress", "-m", "tiny", "--json", "-", "out/", input=STREAM)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -140,6 +142,7 @@ def test_json_has_a_line_a_frame(folder: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_is_wrong_costs_no_other_picture(folder: Path) -> None:
     data = picture(1) + b"%PDF-1.4 " + picture(2) + picture(3)[:-300]
     result = tactic("compress", "-m", "tiny", "-", "s.tac", input=data)
@@ -164,11 +167,13 @@ def test_what_a_stream_repeats_is_said_a_few_times_and_counted(folder: Path) -> 
     assert len(lines) == 3 and b"standard input: 5 messages in all" in last
 
 
+@pytest.mark.slow
 def test_bad_input_makes_no_file(folder: Path) -> None:
     result = tactic("compress", "-m", "tiny", "-", "s.tac", input=picture(3)[:-300])
     assert result.returncode == 1 and not (folder / "s.tac").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_it_quietly(folder: Path) -> None:
     (folder / "s.mjpg").write_bytes(STREAM * 50)
     result = shell("tactic compress -m tiny - - < s.mjpg | head -c 10; exit ${PIPESTATUS[0]}")
@@ -207,6 +212,7 @@ def test_a_jpeg_is_read_from_the_disk_once(
     assert opened.count(file) == 1 and np.array_equal(found.pixels, pixels)
 
 
+@pytest.mark.slow
 def test_a_named_pipe_is_a_stream_where_that_is_asked_for(folder: Path) -> None:
     os.mkfifo(folder / "camera")
     (folder / "s.mjpg").write_bytes(STREAM)
@@ -314,6 +320,7 @@ def test_frames_that_are_complete_survive_signals(
     assert sorted(os.listdir(folder)) == ["a.png", "s.tac"]
 
 
+@pytest.mark.slow
 def test_a_signal_ends_what_waits_for_a_camera(
     folder: Path, started: Callable[..., "subprocess.Popen[bytes]"]
 ) -> None:
@@ -336,6 +343,7 @@ def test_nohup_keeps_a_stream_alive(
     wait_for((folder / "out" / "stdin-000002.tac").exists)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_whole_frames(folder: Path) -> None:
     script = "ulimit -f 1; trap '' XFSZ; cat s.mjpg | tactic compress -m tiny - s.tac"
     (folder / "s.mjpg").write_bytes(b"".join(map(picture, range(40))))
@@ -362,6 +370,7 @@ def test_numbers_in_a_folder_go_on(folder: Path) -> None:
     assert (folder / "out" / "stdin-999999.tac").read_bytes() == b"somebody's"
 
 
+@pytest.mark.slow
 def test_two_cameras_share_a_folder(folder: Path) -> None:
     (folder / "s.mjpg").write_bytes(STREAM * 5)
     one = "tactic compress -m tiny - out/ < s.mjpg"

@@ -176,6 +176,7 @@ def test_no_more_is_held_than_a_picture() -> None:
     assert count == 50 and peak < 5 * len(file)
 
 
+@pytest.mark.slow
 def test_the_limit_is_of_a_picture_and_the_next_is_found() -> None:
     large, small = encoded(1, "BMP", 90, 90), encoded(2, "BMP")
     items = found(small + large + small, max_bytes=2000)

@@ -122,6 +122,7 @@ def test_both_targets_at_once(tiny: Codec) -> None:
     assert (aimed.level, aimed.label_kept) == (level - 1, False)
 
 
+@pytest.mark.slow
 def test_of_a_large_picture_the_label_is_kept_that_classify_finds(
     tiny: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

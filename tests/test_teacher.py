@@ -88,6 +88,7 @@ def load(path: str, *settings: str, outputs: tuple[str, ...] = ()) -> teacher.Te
 # --- What it says ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_distance_is_the_formula_by_onnx_runtime(saved: Callable[[Any], str]) -> None:
     """Each output's squared difference over its variance, by the other runtime's own numbers."""
     path = saved(detector())

@@ -305,6 +305,7 @@ def test_boxes_lie_within_the_picture() -> None:
     assert max(areas) > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "share"), [((), 5 / 17), ((1.0, 3.0), 1 / 4), ((0.9, 0.1), 0.9)])
 def test_folders_are_drawn_by_weight(
     data: ImageFolders, tmp_path: Path, draw: tuple[float, ...], share: float
@@ -522,6 +523,7 @@ def test_a_codec_that_stays_rounds_each_level_as_its_model_does(tiny_head: Any) 
             assert coded.bits_B.item() != plain.bits_B.item()
 
 
+@pytest.mark.slow
 def test_the_task_network_learns(data: ImageFolders, tmp_path: Path, tiny_head: Any) -> None:
     steps: list[Step] = []
     train(staged(alpha=1.0, steps=60), data, tmp_path / "run", on_step=steps.append)
@@ -587,6 +589,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
     assert resumed[0].step == (max(killed_at) - 1) // 4 * 4 + 1
 
 
+@pytest.mark.slow
 def test_half_a_line_in_the_log_is_forgotten(
     data: ImageFolders, tmp_path: Path, tiny_head: Any, uninterrupted: Any
 ) -> None:
@@ -657,6 +660,7 @@ def test_a_run_folder_of_another_configuration_is_refused(
     assert ((tmp_path / CHECKPOINT).read_bytes(), (tmp_path / LOG).read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_what_lies_ahead_of_a_run_may_be_changed(data: ImageFolders, tmp_path: Path) -> None:
     """A longer constant stage, and further ones, end as if they had been planned from the start."""
     train(staged(steps=2), data, tmp_path / "run")

@@ -1,5 +1,6 @@
 """What a reader must read and what it must refuse: the files of ``vectors/``, by two decoders."""
 
+import functools
 import hashlib
 import io
 import json
@@ -42,6 +43,7 @@ def model_of(name: str) -> Model:
     return Model(bundled if bundled.is_dir() else ROOT / "tests" / "models" / name)
 
 
+@functools.cache
 def plain(name: str) -> dict[str, Any]:
     """The model as the reference decoder takes it."""
     if name in TABLES:
@@ -54,16 +56,13 @@ def plain(name: str) -> dict[str, Any]:
     }
 
 
-PLAIN = {name: plain(name) for name in {*TABLES, *(VALID[file]["model"] for file in VALID)}}
-
-
 def tables_of(name: str, number: int) -> FrequencyTables:
-    return plain_tables.tables_of(PLAIN[name]["levels"][str(number)])
+    return plain_tables.tables_of(plain(name)["levels"][str(number)])
 
 
 def symbols_of(name: str, frame: Frame, coder: Coder) -> Symbols:
     tables = tables_of(name, frame.level)
-    stride = PLAIN[name]["stride"]
+    stride = plain(name)["stride"]
     rows, columns = -(-frame.coded_height // stride), -(-frame.coded_width // stride)
     shape = (tables.channels, rows, columns)
     return entropy.decode(frame.payload, shape, tables, coder)
@@ -113,7 +112,7 @@ def test_the_package_reads_the_symbols_that_were_recorded(file: str, coder: Code
         assert lengths == facts.get("sections", {})
         fields = {"level": frame.level, "width": frame.width, "height": frame.height}
         assert fields == {key: facts[key] for key in fields}
-        assert frame.fingerprint.hex() == facts["fingerprint"] == PLAIN[model]["fingerprint"]
+        assert frame.fingerprint.hex() == facts["fingerprint"] == plain(model)["fingerprint"]
         assert len(frame.payload) == facts.get("payload", len(frame.payload))
         symbols = symbols_of(model, frame, coder)
         assert list(symbols.shape) == facts["symbols"]
@@ -135,10 +134,11 @@ def test_the_reference_decoder_reads_the_same_symbols(file: str) -> None:
         if isinstance(frame, Frame):
             read = reference_decoder.parse(container.pack(frame), 2**28)
             assert read["metadata"] == frame.metadata
-            symbols = reference_decoder.decode(container.pack(frame), PLAIN[model], 2**28)
+            symbols = reference_decoder.decode(container.pack(frame), plain(model), 2**28)
             assert sha256(np.array(symbols, np.int32)) == facts["symbols_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [file for file, (model, _) in EXPECTED.items() if model == "tiny"])
 @pytest.mark.filterwarnings("ignore::tactic_codec.ImageWarning")  # of metadata that is unusable
 def test_the_codec_shows_pictures_of_the_stated_sizes(file: str, tiny: Codec) -> None:
@@ -231,7 +231,7 @@ def test_the_reference_decoder_names_the_same_error(file: Path) -> None:
     if name == "UnknownModel":  # it is handed a model and does not look at the fingerprint
         return
     with pytest.raises(reference_decoder.Refused, match=f"^{name}$"):
-        reference_decoder.decode(file.read_bytes(), PLAIN["tiny"])
+        reference_decoder.decode(file.read_bytes(), plain("tiny"))
 
 
 def test_every_error_that_bytes_can_cause_has_a_file() -> None:

@@ -48,6 +48,7 @@ def end(process: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> lis
     return stderr.decode().splitlines()
 
 
+@pytest.mark.slow
 def test_what_is_there_and_what_comes_is_coded(started: Start, incoming: Path, coded: Path) -> None:
     process = started(WATCH)
     wait_for(lambda: names(coded) == ["first.tac"])
@@ -67,6 +68,7 @@ def test_what_is_there_and_what_comes_is_coded(started: Start, incoming: Path, c
     assert end(process, signal.SIGINT) == ["tactic: interrupted"]
 
 
+@pytest.mark.slow
 def test_a_file_that_grows_is_taken_when_it_is_closed(
     started: Start, incoming: Path, coded: Path
 ) -> None:
@@ -87,6 +89,7 @@ def test_a_file_that_grows_is_taken_when_it_is_closed(
     assert end(process) == []
 
 
+@pytest.mark.slow
 def test_where_nobody_knows_who_writes_a_file_counts_that_rests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +112,7 @@ def test_where_nobody_knows_who_writes_a_file_counts_that_rests(
     assert watch._is_ready(str(path)) and not watch._waiting
 
 
+@pytest.mark.slow
 def test_pipes_and_names_that_are_no_text_hold_nothing_up(
     started: Start, incoming: Path, coded: Path
 ) -> None:
@@ -125,6 +129,7 @@ def test_pipes_and_names_that_are_no_text_hold_nothing_up(
     assert end(process) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_a_folder_that_goes_ends_it(
     started: Start, incoming: Path, coded: Path, again: bool
@@ -140,6 +145,7 @@ def test_a_folder_that_goes_ends_it(
     assert stderr.decode().startswith("tactic: ") and b": incoming\n" in stderr
 
 
+@pytest.mark.slow
 def test_two_that_watch_one_folder_share_it(started: Start, incoming: Path, coded: Path) -> None:
     both = [started(WATCH), started(WATCH)]
     for number in range(2, 30):
@@ -148,6 +154,7 @@ def test_two_that_watch_one_folder_share_it(started: Start, incoming: Path, code
     assert [end(process) for process in both] == [[], []]
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_reported_once_and_taken_again_when_it_changes(
     started: Start, incoming: Path, coded: Path
 ) -> None:
@@ -167,6 +174,7 @@ def test_a_bad_file_is_reported_once_and_taken_again_when_it_changes(
     assert any("coded/first.tac exists and is older than its input" in line for line in complaints)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped_even_when_it_was_killed(
     started: Start, incoming: Path, coded: Path
 ) -> None:
@@ -191,6 +199,7 @@ def test_it_goes_on_where_it_stopped_even_when_it_was_killed(
 HAS_NAMESPACES = not subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "full",
     [
@@ -230,6 +239,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(
     assert written == {path.name: path.read_bytes() for path in Path("plain").iterdir()}
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_while_the_disk_is_full(started: Start, incoming: Path) -> None:
     process = started(f"ulimit -S -f 0; {WATCH}")
     assert process.stderr and process.stderr.readline()
@@ -282,6 +292,7 @@ def test_command_lines_that_are_refused(
     assert result.returncode == 2 and message in result.stderr.decode()
 
 
+@pytest.mark.slow
 def test_what_it_needs_is_named(incoming: Path, coded: Path) -> None:
     code = "import sys; sys.modules['watchfiles'] = None; from tactic_codec.cli import main; main()"
     arguments = ["compress", "-m", "tiny", "--watch", "incoming", "coded"]
