@@ -1,6 +1,6 @@
 """What detectors find after coding, each codec at its best scale.
 
-    python benchmarks/objects.py FOLDER [--scales 1,0.5] [--limit 40] [--levels 2,4,6,8]
+    python benchmarks/objects.py FOLDER [--scales 1,0.75,0.5,0.25] [--limit 40] [--levels 2,4,6,8]
         [--qualities avif=12,28,43,62] [--work work/]
 
 FOLDER has pictures and boxes, see `tactic eval`. Every coder codes every picture at every scale and
@@ -8,8 +8,8 @@ setting; the file is decoded and brought to the picture's size. Two networks loo
 model's own detector, and COCO-SSD as TensorFlow.js publishes it, which benchmarks/detector.py says
 how to install. For each there is mAP50 against the boxes of the folder, and F1 against what the
 network finds in the uncoded picture (scores of at least 0.4 and 0.5, same class, overlap at least a
-half). BD-rates compare Pareto fronts over scales and settings, over the range that both reach;
-intervals are of 300 draws of the pictures, the same for both. Writes
+half). Networks run in single precision. BD-rates compare Pareto fronts over scales and settings,
+over the range that both reach, with the paired intervals of `tactic eval`. Writes
 benchmarks/results/objects.json. What was found stays in the work folder, where an interrupted run
 goes on.
 """
@@ -30,7 +30,7 @@ from tactic_codec import metrics
 from tactic_codec import picture as image
 from tactic_codec.boxes import Box, shared
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.bdrate import bd_rate
+from tactic_codec.evaluation.bdrate import paired
 from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Shrunk, Uncompressed
 from tactic_codec.evaluation.pictures import spread
 from tactic_codec.picture import Pixels
@@ -38,7 +38,6 @@ from tactic_codec.rivals import rival
 from tactic_codec.tasks import DETECT
 from tactic_codec.tasks.precision import mean_precisions
 
-DRAWS = 300
 OUT = Path(__file__).parent / "results" / "objects.json"
 QUALITIES = ("jpeg=2,6,13,30", "webp=0,7,20,45", "avif=8,22,35,52")
 LEAST = {"own": 0.4, "COCO-SSD": 0.5}
@@ -104,14 +103,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", help="a name or a model folder; the default model")
-    parser.add_argument("--scales", default="1,0.5")
+    parser.add_argument("--scales", default="1,0.75,0.5,0.25")
     parser.add_argument("--levels", default="2,4,6,8")
     parser.add_argument("--qualities", action="append", help="such as avif=8,22")
     parser.add_argument("--limit", type=int, default=40, help="how many pictures")
     parser.add_argument("--work", type=Path, default=Path("objects-work"))
     args = parser.parse_args()
 
-    codec = load_model(args.model, threads=1)
+    codec = load_model(args.model, device="cpu", threads=1)
     labels = codec.model.head("detect").labels
     every = [p for p in args.folder.rglob("*") if p.suffix.lower() in image.SUFFIXES]
     names = spread(sorted(path.relative_to(args.folder).as_posix() for path in every), args.limit)
@@ -140,7 +139,7 @@ def main() -> None:
         return result
 
     before = known(Uncompressed(), 1, 0)
-    draws = metrics.resamples(len(names))[: 1 + DRAWS]
+    draws = metrics.resamples(len(names))
     rows = [row("uncompressed", 1, 0, before, curves(before, before, things, draws))]
     fronts: dict[str, list[dict[str, NDArray[np.float64]]]] = {}
     # Scales of one setting beside each other: an interrupted run has all coders at some settings.
@@ -190,18 +189,14 @@ def compared(
     name: str,
 ) -> dict[str, Any]:
     """Return the BD-rate of a front against another, with its interval over the draws."""
-    rates = []
-    for draw in range(len(test[0]["bpp"])):
-        pair = [[(p["bpp"][draw], p[quality][draw]) for p in front] for front in (anchor, test)]
-        rates.append(bd_rate(*pair))
-    found = rates[0]
-    drawn = [rate.change for rate in rates[1:] if rate]
-    ends = np.percentile(drawn, (2.5, 97.5)).round(4).tolist() if drawn else None
+    ours, theirs = (np.stack([[p["bpp"], p[quality]] for p in front]) for front in (test, anchor))
+    found = paired(theirs, ours)
     return {
         "anchor": name,
         "quality": quality,
         "bd_rate": found and round(found.change, 4),
-        "interval": ends,
+        "interval": found and found.interval and [round(end, 4) for end in found.interval],
+        "draws": found and found.draws,
         "range": found and [round(found.low, 4), round(found.high, 4)],
     }
 

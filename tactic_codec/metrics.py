@@ -6,6 +6,7 @@ rescale would make a plausible number out of a mistake.
 """
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -206,13 +207,16 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 # --- Label maps -----------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1)  # every point of a curve is of the same pictures
 def resamples(count: int) -> npt.NDArray[np.int64]:
     """Return how often each of ``count`` pictures is drawn, [1 + `RESAMPLES`, count].
 
     The first row has each once; the others draw as many with replacement, always the same ones.
     """
     drawn = np.random.default_rng(_SEED).multinomial(count, [1 / count] * count, size=RESAMPLES)
-    return np.concatenate((np.ones((1, count), np.int64), drawn))
+    found = np.concatenate((np.ones((1, count), np.int64), drawn))
+    found.flags.writeable = False
+    return found
 
 
 def with_interval(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:

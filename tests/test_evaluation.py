@@ -35,7 +35,7 @@ from tactic_codec.errors import (
     UnsupportedImage,
 )
 from tactic_codec.evaluation import coders, equal, formats, pictures, plot
-from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope
+from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope, paired
 from tactic_codec.evaluation.cache import Cache, picture_hash
 from tactic_codec.evaluation.coders import ModelCoder, RivalCoder
 from tactic_codec.evaluation.evaluate import Evaluation, Heads
@@ -129,7 +129,7 @@ def test_bd_rate_by_hand_of_two_straight_lines() -> None:
     assert found.change == pytest.approx(math.exp(0.5) - 1)
     # Over 0.5 to 1 the mean is three quarters.
     found = bd_rate(anchor, test, (0.5, 3))
-    assert found == pytest.approx((math.exp(0.75) - 1, 0.5, 1))
+    assert found == pytest.approx((math.exp(0.75) - 1, 0.5, 1, None, 0))
 
 
 def test_bd_rate_against_swapped_curves_is_the_inverse() -> None:
@@ -158,10 +158,74 @@ def test_envelope_keeps_what_nothing_cheaper_reaches() -> None:
         envelope([(math.nan, 0.5)])
 
 
-def test_bd_rate_names_the_package_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.interpolate", None)
-    with pytest.raises(BackendUnavailable, match="pip install scipy"):
-        bd_rate(CURVE, CURVE)
+def test_bd_rate_interpolates_as_scipy_does() -> None:
+    from scipy.interpolate import PchipInterpolator
+
+    random = np.random.default_rng(0)
+
+    def mean(curve: list[RatePoint], low: float, high: float) -> float:
+        rates, qualities = zip(*envelope(curve), strict=True)
+        area = PchipInterpolator(qualities, np.log(rates)).integrate(low, high)
+        return float(area) / (high - low)
+
+    compared = 0
+    for points in (2, 3, 4, 9) * 10:
+        rates = np.sort(random.uniform(0.05, 1, (2, points)))
+        noise = random.normal(0, 0.2, (2, points))
+        anchor, test = (
+            list(zip(r, q, strict=True)) for r, q in zip(rates, np.log(rates) + noise, strict=True)
+        )
+        found = bd_rate(anchor, test)
+        if found:
+            ends = found.low, found.high
+            expected = math.exp(mean(test, *ends) - mean(anchor, *ends)) - 1
+            assert found.change == pytest.approx(expected, rel=1e-9, abs=1e-9)
+            compared += 1
+    assert compared > 30
+
+
+def in_draws(rates_PN: Any, qualities_PN: Any) -> NDArray[np.float64]:
+    """A curve in draws of N pictures, of which rates and qualities are known at P points."""
+    draws = metrics.resamples(np.shape(rates_PN)[1])
+    means = [np.array(both) @ draws.T / draws.shape[1] for both in (rates_PN, qualities_PN)]
+    return np.stack(means, axis=1)
+
+
+def test_interval_by_hand() -> None:
+    """Rates are a multiple of e^quality, so that a draw's BD-rate is a ratio of its mean rates."""
+    random = np.random.default_rng(3)
+    own, factors = np.exp(random.normal(0, 2, 30)), np.exp(random.normal(-0.3, 0.4, 30))
+    qualities = np.array([[1.0], [2.0], [4.0]]) * np.ones(30)
+    anchor = in_draws(np.exp(qualities) * own, qualities)
+    found = paired(anchor, in_draws(np.exp(qualities) * own * factors, qualities))
+    assert found is not None and found.interval is not None
+    draws = metrics.resamples(30)
+    changes = draws @ (own * factors) / (draws @ own) - 1
+    assert found.change == pytest.approx(changes[0])
+    assert found.interval == pytest.approx(tuple(np.percentile(changes[1:], (2.5, 97.5))))
+    assert found.draws == metrics.RESAMPLES
+
+    # Paired: pictures differ a hundredfold, but each needs half as much.
+    halved = paired(anchor, in_draws(np.exp(qualities) * own / 2, qualities))
+    assert halved is not None and halved.interval is not None
+    assert halved.interval == pytest.approx((-0.5, -0.5))
+
+
+@pytest.mark.parametrize(("reaching", "missed"), [(4, 0.018), (2, 0.135)])
+def test_draws_without_a_common_quality_are_left_out(reaching: int, missed: float) -> None:
+    """Both curves meet only where a draw has one of the pictures that a codec does well on."""
+    pictures = 100
+    rates = np.array([[1.0], [2.0]]) * np.ones(pictures)
+    better = np.zeros(pictures)
+    better[:reaching] = 1
+    anchor = in_draws(rates, [np.zeros(pictures), better])
+    test = in_draws(rates / 2, [np.zeros(pictures), np.ones(pictures)])
+    found = paired(anchor, test)
+    assert found is not None
+    assert 1 - found.draws / metrics.RESAMPLES == pytest.approx(missed, abs=0.03)
+    assert (found.interval is None) == (missed > 0.1)
+    never = in_draws(rates, np.array([[2.0], [3.0]]) * np.ones(pictures))
+    assert paired(anchor, never) is None
 
 
 # --- Cache ----------------------------------------------------------------------------------------
@@ -501,7 +565,7 @@ def test_a_codec_s_own_grid_ends_where_files_are_too_large(
 def test_models_are_compared_with_every_other_curve(
     tiny: Codec, cats: Folder, tmp_path: Path
 ) -> None:
-    rivals = [RivalCoder(rival(name)).at((10, 60)) for name in ("jpeg", "webp")]
+    rivals = [RivalCoder(rival(name)).at((1, 60)) for name in ("jpeg", "webp")]
     twin = ModelCoder(tiny, name="twin")
     (result,) = evaluate(
         [cats], [ModelCoder(tiny), twin, *rivals], Evaluation(tiny, Cache(tmp_path))
@@ -515,6 +579,19 @@ def test_models_are_compared_with_every_other_curve(
     same = found["tiny", "twin", "psnr"]
     assert same is not None
     assert same.change == pytest.approx(0)
+    assert same.interval == pytest.approx((0, 0))
+
+    # An interval is of the pictures: computed from each by hand it is the same.
+    def by_hand(coder: Any) -> NDArray[np.float64]:
+        rows = []
+        for setting in coder.grid:
+            coded = [(p.pixels, coder.code(p.pixels, setting)) for p in cats.pictures]
+            bits = [8 * c.bytes / SIZE**2 for _, c in coded]
+            rows.append((bits, [metrics.psnr(pixels, c.decoded) for pixels, c in coded]))
+        return in_draws(*zip(*rows, strict=True))
+
+    expected = paired(by_hand(rivals[0]), by_hand(ModelCoder(tiny)))
+    assert found["tiny", "jpeg", "psnr"] == expected and expected is not None
 
 
 # --- At equal bytes -------------------------------------------------------------------------------
@@ -691,8 +768,10 @@ def test_retraining_learns(tiny: Codec, tmp_path: Path, monkeypatch: pytest.Monk
 def made_up_report() -> Report:
     def a_point(setting: int, bpp: float, psnr: float, agreement: float) -> Point:
         known = Share(agreement, agreement - 0.05, min(agreement + 0.05, 1))
+        known.drawn = lambda: agreement + np.array([0, 0.01, -0.01])
         scores = {"agreement": known, "accuracy": known}
-        return Point(setting, 100, bpp * 50176 / 8, bpp, psnr, 0.9, scores)
+        drawn = np.outer((bpp, psnr), (1, 1.1, 0.9))
+        return Point(setting, 100, bpp * 50176 / 8, bpp, psnr, 0.9, scores, drawn=drawn)
 
     ours = Curve(
         "ours", "model", "s", tuple(a_point(i, 0.05 * i, 20 + i, 0.4 + 0.1 * i) for i in (1, 2, 3))
@@ -740,6 +819,7 @@ def test_tables_hold_the_same_figures() -> None:
     rates = facts["folders"][0]["bd_rates"]
     assert [r["bd_rate"] for r in rates] == [-0.5, -0.5]
     assert rates[0]["range"] == [0.55, 0.65]
+    assert [(r["interval"], r["draws"]) for r in rates] == [([-0.5, -0.5], 2)] * 2
 
     rows = list(csv.DictReader(io.StringIO(formats.as_csv(report))))
     assert len(rows) == 2 * (1 + 3 + 3)
@@ -748,7 +828,8 @@ def test_tables_hold_the_same_figures() -> None:
     assert (rows[1]["agreement"], rows[1]["agreement_low"]) == ("0.5", "0.45")
 
     text = formats.as_text(report, table)
-    assert "-50.0 % over 55.0–65.0 %" in text
+    assert "-50.0 % (-50.0 to -50.0) over 55.0–65.0 %" in text
+    assert "1000 draws of the pictures, the same for both coders" in text
     assert "50.0 % (45.0–55.0)" in text
     assert text.rstrip().endswith("A note.")
     markdown = formats.as_markdown(report)
@@ -904,7 +985,7 @@ def test_eval_refuses_wrong_options(
 def test_eval_leaves_out_codecs_without_their_plugin(
     tactic: Tactic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for plugin in ("pillow_jxl", "pillow_heif", "scipy.interpolate", "matplotlib.figure"):
+    for plugin in ("pillow_jxl", "pillow_heif", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, plugin, None)
     chosen = [
         f"--qualities={coder}={setting}"
@@ -915,7 +996,6 @@ def test_eval_leaves_out_codecs_without_their_plugin(
     assert result.exit_code == 0, result.output
     for package in ("pillow-jxl-plugin", "pillow-heif"):
         assert f"left out: heic needs {package}" in result.stderr or package in result.stdout
-    assert "There are no BD-rates" in result.stdout
     assert "curves.png: warning: not drawn" in result.stderr
     assert not Path("r/curves.png").exists()
     result = CliRunner().invoke(main, ["eval", "-m", "tiny", "--codec", "heic", *options[:6]])

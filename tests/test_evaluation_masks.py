@@ -465,12 +465,14 @@ def test_the_usual_network_starts_from_imagenet(
 def made_up_report(retrained: bool = False) -> Report:
     def scores(share: float) -> dict[str, Any]:
         interval = Share(share, share - 0.02, share + 0.02)
+        interval.drawn = lambda: share + np.array([0, 0.01, -0.01])
         return {"mean_iou": interval, "pixel_accuracy": share + 0.2, "iou": (share, None)}
 
     def a_point(setting: int, bpp: float, psnr: float, share: float) -> Point:
         known = {**scores(share), "agreement": 0.8}
         trained = scores(share + 0.05) if retrained else None
-        return Point(setting, 9, bpp * 21600, bpp, psnr, 0.9, known, trained)
+        drawn = np.outer((bpp, psnr), (1, 1.1, 0.9))
+        return Point(setting, 9, bpp * 21600, bpp, psnr, 0.9, known, trained, drawn=drawn)
 
     def a_curve(name: str, kind: str, step: float) -> Curve:
         points = tuple(a_point(i, step * i, 20 + i, 0.4 + 0.1 * i) for i in (1, 2, 3))
@@ -514,7 +516,7 @@ def test_tables_hold_the_same_figures() -> None:
     text = formats.as_text(report, table)
     assert "some | where/val: 9 whole pictures" in text
     assert "50.0 % (48.0–52.0)" in text
-    assert "-50.0 % over 55.0–65.0 %" in text
+    assert "-50.0 % (-50.0 to -50.0) over 55.0–65.0 %" in text
     assert "by the tiny of ours (01020304)" in text
     assert "retrained" not in text
     header = formats.point_table(report, report.folders[0])[0]

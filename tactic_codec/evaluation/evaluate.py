@@ -85,7 +85,6 @@ class Evaluation:
         Raises:
             TacError: a coder cannot code a picture; a curve without it would be another curve.
             UnknownTask: the reference has no network for the task.
-            BackendUnavailable: ``compare`` is true and SciPy is missing.
             OSError: the cache cannot be read or written.
         """
         model = self.reference.model
@@ -149,7 +148,13 @@ class Evaluation:
         )
         scores = self.task.scores(found, before, [picture.truth for picture in pictures])
         bpp = float(np.mean(bits))
-        point = Point(setting, len(found), size, bpp, psnr, ms_ssim, scores, scale=coder.scale)
+        costs = [bits, [facts["psnr"] for facts in found]]
+        drawn = costs @ metrics.resamples(len(found)).T / len(found)
+        point = Point(
+            *(setting, len(found), size, bpp, psnr, ms_ssim, scores),
+            scale=coder.scale,
+            drawn=drawn,
+        )
         if self.heads:
             point = replace(point, retrained=self.heads.scores(folder, coder, setting, before))
             self.advance(self.heads.steps)

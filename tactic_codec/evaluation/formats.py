@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from tactic_codec import metrics
+from tactic_codec.evaluation.bdrate import COMMON
 from tactic_codec.evaluation.results import RETRAINED, Comparison, FolderResult, Point, Report
 from tactic_codec.report import csv_of
 from tactic_codec.tasks import Score, Share
@@ -90,6 +92,8 @@ def _json_comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "anchor": comparison.anchor,
         "quality": title(report, comparison.quality),
         "bd_rate": found and round(found.change, 5),
+        "interval": found and found.interval and [round(end, 5) for end in found.interval],
+        "draws": found and found.draws,
         "range": found and [round(found.low, 5), round(found.high, 5)],
     }
 
@@ -217,13 +221,21 @@ def _change(comparison: Comparison) -> str:
         return "no overlap"
     unit, scale = ("dB", 1) if comparison.quality == "psnr" else ("%", 100)
     ends = f"{scale * found.low:.1f}–{scale * found.high:.1f} {unit}"
-    return f"{100 * found.change:+.1f} % over {ends}"
+    interval = "".join(" ({:+.1f} to {:+.1f})".format(*(100 * e for e in found.interval or ())))
+    return f"{100 * found.change:+.1f} %{interval} over {ends}"
 
 
 def footnotes(report: Report) -> Iterator[str]:
     """Yield what has to be known beside the tables."""
     name, _ = report.reference
     yield report.task.footnote(report.witness.title, report.size)
+    if any(result.comparisons for result in report.folders):
+        yield (
+            f"BD-rate: the mean difference in rate at equal quality. In brackets paired 95 % "
+            f"intervals from {metrics.RESAMPLES} draws of the pictures, the same for both coders. "
+            f"Draws in which the two reach no common quality are left out; if they are more than "
+            f"{1 - COMMON:.0%}, there is no interval."
+        )
     if report.held_out:
         yield f"Only pictures that the training of {name} kept out."
     if report.retrained_steps is not None:

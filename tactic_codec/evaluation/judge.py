@@ -111,7 +111,7 @@ class Judge(Question[None, Answer]):
         errors_NK = np.array([facts["errors"] for facts in found]) / spread_K
         kept_N = 1 - errors_NK.mean(axis=1)
         drawn = metrics.resamples(len(found)) @ kept_N / len(found)
-        scores = {"kept": Share(*metrics.with_interval(drawn.clip(0)))}
+        scores = {"kept": Share.of(drawn.clip(0))}
         if "class" in found[0]:
             pairs = zip(found, before, strict=True)
             scores["agreement"] = share(

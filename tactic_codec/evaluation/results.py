@@ -6,10 +6,13 @@ Curve… ─ every model with all others, and with the best of all codecs ─▶
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tactic_codec.evaluation.bdrate import BdRate, RatePoint, bd_rate
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec.evaluation.bdrate import BdRate, RatePoint, paired
 from tactic_codec.rivals import Setting
 from tactic_codec.tasks import Question, Scores, Share, Witness
 
@@ -34,6 +37,8 @@ class Point:
         scores: of the reference network, see `Task.scores`.
         retrained: of a retrained head; None where that was not asked for.
         scale: what both sides of the pictures were multiplied by before they were coded.
+        drawn: bpp and PSNR in draws of the pictures, [2, 1 + draws], see `metrics.resamples`; None
+            where the point is compared with no other.
     """
 
     setting: Setting
@@ -45,6 +50,7 @@ class Point:
     scores: Scores
     retrained: Scores | None = None
     scale: float = 1
+    drawn: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
     def all_scores(self) -> Scores:
         """Return the scores of both networks by name."""
@@ -54,6 +60,15 @@ class Point:
     def quality(self, name: str) -> float:
         """Return the PSNR, or a share by its name."""
         return self.psnr if name == "psnr" else self.shares()[name].share
+
+    def in_draws(self, name: str) -> NDArray[np.float64]:
+        """Return bpp and a quality in draws of the pictures, [2, 1 + draws], see `quality`."""
+        assert self.drawn is not None
+        if name == "psnr":
+            return self.drawn
+        drawn = self.shares()[name].drawn
+        assert drawn is not None
+        return np.stack((self.drawn[0], drawn()))
 
     def shares(self) -> dict[str, Share]:
         """Return by name what curves show over the rate, the most telling first."""
@@ -82,6 +97,10 @@ class Curve:
     def rates(self, quality: str) -> list[RatePoint]:
         """Return bpp and a quality of every point: ``psnr``, or a share by its name."""
         return [(point.bpp, point.quality(quality)) for point in self.points]
+
+    def in_draws(self, quality: str) -> NDArray[np.float64]:
+        """Return bpp and a quality in draws of the pictures, [points, 2, 1 + draws]."""
+        return np.stack([point.in_draws(quality) for point in self.points])
 
     def at_best(self, quality: str) -> "Curve":
         """Return the points that no cheaper one reaches in a quality, where there are scales."""
@@ -174,11 +193,8 @@ def comparisons(
     """Compare every model with every other curve, and with all codecs taken together.
 
     Args:
-        curves: of one folder.
+        curves: of one folder, their points with draws of its pictures.
         within: the shares over which their BD-rates are taken.
-
-    Raises:
-        BackendUnavailable: SciPy is missing.
     """
     rivals = [curve for curve in curves if curve.kind == "codec"]
     anchors = list(curves)
@@ -191,5 +207,5 @@ def comparisons(
         for anchor in anchors:
             for quality in [first, "psnr", *others] if anchor is not test else ():
                 limits = (-math.inf, math.inf) if quality == "psnr" else within
-                found = bd_rate(anchor.rates(quality), test.rates(quality), limits)
+                found = paired(anchor.in_draws(quality), test.in_draws(quality), limits)
                 yield Comparison(test.name, anchor.name, quality, found)

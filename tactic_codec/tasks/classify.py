@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tactic_codec import picture
 from tactic_codec.codec import Codec, Coded, opened
 from tactic_codec.errors import whole_number
-from tactic_codec.metrics import wilson_interval
+from tactic_codec.metrics import resamples, wilson_interval
 from tactic_codec.model import Model
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks.protocol import Facts, Scores, Share, Summary, Task, Told, Verdict
@@ -224,7 +224,9 @@ class Classify(Task[int, list[Prediction]]):
 def share(answers: Iterable[int], expected: Iterable[int | None]) -> Share:
     """Count answers that are as expected, at least one being given; the interval is Wilson's."""
     hits = [a == b for a, b in zip(answers, expected, strict=True)]
-    return Share(sum(hits) / len(hits), *wilson_interval(sum(hits), len(hits)))
+    found = Share(sum(hits) / len(hits), *wilson_interval(sum(hits), len(hits)))
+    found.drawn = lambda: resamples(len(hits)) @ np.array(hits) / len(hits)
+    return found
 
 
 def _simple(name: str) -> str:

@@ -365,7 +365,7 @@ def _f1(counts: Sequence[Shared]) -> Share:
     f1 = np.where(
         sums[:, :2].sum(axis=1) > 0, 2 * sums[:, 2] / np.maximum(sums[:, :2].sum(axis=1), 1), 1.0
     )
-    return Share(*metrics.with_interval(f1))
+    return Share.of(f1)
 
 
 def _mean_precision(
@@ -375,7 +375,7 @@ def _mean_precision(
     found = mean_precisions(things, boxes, metrics.resamples(len(things)))
     if np.isnan(found[0, 0]):
         return None, None
-    return Share(*metrics.with_interval(found[0])), Share(*metrics.with_interval(found.mean(0)))
+    return Share.of(found[0]), Share.of(found.mean(0))
 
 
 DETECT = Detect()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tactic_codec import metrics
 from tactic_codec.codec import Codec
 from tactic_codec.container import Frame
 from tactic_codec.model import Model
@@ -23,12 +24,28 @@ Facts = dict[str, Any]
 """What is kept of an answer to score it by: numbers or lists of them, by name, as in JSON."""
 
 
-class Share(NamedTuple):
-    """A share, 0 to 1, with the ends of its 95 % interval."""
-
+class _Interval(NamedTuple):
     share: float
     low: float
     high: float
+
+
+class Share(_Interval):
+    """A share, 0 to 1, with the ends of its 95 % interval.
+
+    Attributes:
+        drawn: returns the share in draws of the pictures, [1 + draws], see `metrics.resamples`;
+            None where it is compared with no other.
+    """
+
+    drawn: Callable[[], NDArray[np.float64]] | None = None
+
+    @classmethod
+    def of(cls, drawn: NDArray[np.float64]) -> "Share":
+        """Return a share and its interval by its draws."""
+        share = cls(*metrics.with_interval(drawn))
+        share.drawn = lambda: drawn
+        return share
 
 
 Score = Share | float | tuple[float | None, ...] | None

@@ -406,7 +406,7 @@ def _mean_iou(confusions: Confusion) -> Share:
     right, union = draws @ own, draws @ either
     known = (union > 0).sum(axis=1)
     sums = (right / np.maximum(union, 1)).sum(axis=1)
-    return Share(*metrics.with_interval(np.where(known, sums / np.maximum(known, 1), np.nan)))
+    return Share.of(np.where(known, sums / np.maximum(known, 1), np.nan))
 
 
 SEGMENT = Segment()
