@@ -39,7 +39,8 @@ def main() -> None:
         aimed = codec.compress(pixels, max_bytes=len(plain.data), roi=inside)
         row = [inside.mean(), len(plain.data), len(aimed.data)]
         for coded in (plain, aimed):
-            blocks = bits_of_blocks(coded.frame, codec.model)
+            symbols = codec.model.decode_symbols(coded.frame)
+            blocks = bits_of_blocks(symbols, codec.model.tables(coded.level))
             decoded = codec.decode(coded.frame)
             error = np.square(pixels.astype(np.float64) - decoded).mean(axis=2)
             row += [

@@ -37,6 +37,19 @@ import operator
 import typing
 
 
+def display(text: str) -> str:
+    """Return a name on one line: control characters and undecodable bytes become escapes."""
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, as os.fsdecode hands it over
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def whole_number(name: str, value: object, least: int | None = None) -> int:
     """Return an argument that must be a whole number, NumPy's included, as Python's own.
 

@@ -27,7 +27,7 @@ from tactic_codec.cli import console, decoding, files, main, options
 from tactic_codec.cli.detecting import detect
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
-from tactic_codec.errors import TacError
+from tactic_codec.errors import TacError, display
 
 MODELS = Path(__file__).parent / "models"
 Tactic = Callable[..., Result]
@@ -1449,9 +1449,9 @@ def test_new_files_have_the_mode_that_the_umask_leaves() -> None:
 
 
 def test_display() -> None:
-    assert console.display("naïve name.tac") == "naïve name.tac"
-    assert console.display("a\nb\x1b[2J") == "a\\nb\\x1b[2J"
-    assert console.display(os.fsdecode(b"\xff.tac")) == "\\xff.tac"
+    assert display("naïve name.tac") == "naïve name.tac"
+    assert display("a\nb\x1b[2J") == "a\\nb\\x1b[2J"
+    assert display(os.fsdecode(b"\xff.tac")) == "\\xff.tac"
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

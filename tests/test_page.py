@@ -2,11 +2,13 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from browser import Browser, browser
 from conftest import Spoilt, tactic, teach_to_detect, teach_to_segment
 from PIL import Image
 
+from tactic_codec.container import Frame
+from tactic_codec.model import Model
 from tactic_codec.report import Look, Row, page
 
 MODELS = Path(__file__).parent / "models"
@@ -132,6 +136,36 @@ def test_a_page_tells_what_failed_and_why(coded: Path, tmp_path: Path) -> None:
         assert f"tactic: {name}: {reason}\n" in said
 
 
+def test_a_page_is_written_though_every_file_failed(tmp_path: Path) -> None:
+    """Or that of an earlier report would look like this one's."""
+    out, bad = tmp_path / "page.html", tmp_path / os.fsdecode(b"b\xffd.tac")
+    out.write_text("an earlier report")
+    bad.write_bytes(b"no frame")
+    said = tactic("bpp-report", tmp_path, "--html", out, "-f", code=1)
+    text = out.read_text()
+    assert said.stdout == "" and "<dd>0</dd>" in text and "<dt>failed</dt><dd>1</dd>" in text
+    assert re.findall(r"<tr data-find><td>(.*?)</td>", text) == [f"{tmp_path}/b\\xffd.tac"]
+    assert "<svg" not in text and "an earlier report" not in text
+
+
+def test_symbols_are_decoded_once(coded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes longest of all that is done with a large frame, beside its networks."""
+    monkeypatch.chdir(coded)
+    decoded = []
+    decode = Model.decode_symbols
+
+    def counted(model: Model, frame: Frame) -> Any:
+        decoded.append(frame)
+        return decode(model, frame)
+
+    monkeypatch.setattr(Model, "decode_symbols", counted)
+    photos = ("--originals", "photos")
+    tactic("bpp-report", "coded", *photos, "--html", "once.html", "-f")
+    assert len(decoded) == 13
+    tactic("explain", "l1/cat/0.tac", "map.png")
+    assert len(decoded) == 14
+
+
 @pytest.mark.parametrize("teach", [teach_to_detect, teach_to_segment])
 def test_answers_are_drawn_into_what_is_shown(
     coded: Path, spoilt: Spoilt, teach: Callable[[Spoilt], None]
@@ -150,7 +184,11 @@ def test_eval_has_a_page(coded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     args = ["eval", "-m", "tiny", "--data", "photos", "--out", "out", "--size", "64"]
     args += ["--codec", "jpeg", "--qualities", "jpeg=5,50", "--html", "out/eval.html"]
     tactic(*args)
+    Path("photos/broken.png").write_bytes(b"no picture")
+    tactic(*args, "-f", code=1)
+    Path("photos/broken.png").unlink()
     text = Path("out/eval.html").read_text()
+    assert re.search(r"<h2>What failed</h2>.*photos/broken.png</td><td>this is text", text)
     results = json.loads(Path("out/results.json").read_text())["folders"][0]
     assert text.count("<article") == 13 == results["images"]
     assert "photos: agreement, %" in text and "All pictures at level 2 of tiny" in text

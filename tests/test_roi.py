@@ -89,7 +89,8 @@ def test_effort_knows_the_region(one_torch_thread: None) -> None:
     found = [codec.compress(pixels, 4, roi=roi, effort=2).frame for roi in (None, region)]
     shares = []
     for frame in found:
-        blocks = spent.bits_of_blocks(frame, codec.model)
+        symbols = codec.model.decode_symbols(frame)
+        blocks = spent.bits_of_blocks(symbols, codec.model.tables(frame.level))
         shares.append(spent.facts_of(frame, codec.model, blocks, region)["inside_share"])
     assert shares[1] > shares[0] + 0.1 and found[1].size < found[0].size
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tactic_codec.cli import files, options
-from tactic_codec.cli.console import display, opened, table
-from tactic_codec.errors import TacError
+from tactic_codec.cli.console import opened, table
+from tactic_codec.errors import TacError, display
 
 if TYPE_CHECKING:
     from tactic_codec.speed import Timing

@@ -5,8 +5,9 @@ from functools import partial
 import click
 
 from tactic_codec.cli import asking, files, options
-from tactic_codec.cli.console import Console, display, opened
+from tactic_codec.cli.console import Console, opened
 from tactic_codec.cli.files import FRAMES
+from tactic_codec.errors import display
 
 
 @click.command(

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import click
 
 from tactic_codec.cli import decoding, files, options
-from tactic_codec.cli.console import Console, collect_warnings, display, opened
+from tactic_codec.cli.console import Console, collect_warnings, opened
 from tactic_codec.cli.decoding import FORMATS, FrameItem
 from tactic_codec.cli.files import FRAMES, TAC, Asked, Destination, Source, UpToDate
 from tactic_codec.container import default_max_pixels
-from tactic_codec.errors import TacError
+from tactic_codec.errors import TacError, display
 
 if TYPE_CHECKING:
     from tactic_codec.cli.streaming import Sink, Streams

@@ -32,7 +32,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import click
 
-from tactic_codec.errors import TacError
+from tactic_codec.errors import TacError, display
 
 _PART = re.compile(r": (?:picture|frame) \d+$")
 """How the title of one of a stream's many items ends."""
@@ -79,19 +79,6 @@ def never_fail_to_print() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def display(text: str) -> str:
-    """Return a name on one line: control characters and undecodable bytes become escapes."""
-    return text if text.isprintable() else "".join(map(_escape, text))
-
-
-def _escape(character: str) -> str:
-    if character.isprintable():
-        return character
-    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, as os.fsdecode hands it over
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def reason(exc: BaseException, name: str = "") -> str:

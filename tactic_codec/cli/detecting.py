@@ -5,9 +5,10 @@ from functools import partial
 import click
 
 from tactic_codec.cli import asking, decoding, files, options
-from tactic_codec.cli.console import display, opened
+from tactic_codec.cli.console import opened
 from tactic_codec.cli.decoding import FORMATS
 from tactic_codec.cli.files import FRAMES
+from tactic_codec.errors import display
 
 
 @click.command(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tactic_codec.cli import files, listing, options
-from tactic_codec.cli.console import Console, collect_warnings, display, opened, table
-from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel
+from tactic_codec.cli.console import Console, collect_warnings, opened, table
+from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel, display
 
 if TYPE_CHECKING:
     from tactic_codec.evaluation.coders import Coder, ModelCoder
@@ -283,6 +283,7 @@ def eval(
         from tactic_codec.evaluation.keeper import Keeper
 
         _check_out(out, force)
+        failures = console.failures = []
         collect_warnings(image.ImageWarning)
         device, threads = running.device, running.threads
         names = dict.fromkeys(models)
@@ -350,13 +351,13 @@ def eval(
             from tactic_codec.evaluation.page import page_of, rows_of
             from tactic_codec.report.page import render
 
-            made = render(page_of(report, rows_of(evaluation, folders)))
+            made = render(page_of(report, rows_of(evaluation, folders), failures))
             files.write(html, made, force=force)
         if talking.as_json:
             console.json(formats.as_json(report))
         else:
             for line in formats.as_text(report, table).splitlines():
-                console.line(display(line))
+                console.line(line)
 
 
 def _check_out(out: str, force: bool) -> None:
@@ -389,7 +390,7 @@ def _write(console: Console, out: str, report: "Report") -> None:
     written = {
         "results.json": json.dumps(formats.as_json(report), indent=1).encode() + b"\n",
         "results.csv": formats.as_csv(report).encode("utf-8", "surrogateescape"),
-        "results.md": formats.as_markdown(report).encode("utf-8", "surrogateescape"),
+        "results.md": formats.as_markdown(report).encode(),
     }
     try:
         written |= {f"curves.{form}": drawn for form, drawn in plot.draw(report).items()}

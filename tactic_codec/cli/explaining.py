@@ -67,11 +67,14 @@ def explain(
         def find(item: FrameItem) -> "tuple[bytes, Facts]":
             frame, codec = item.frame, codec_of(item.frame)
             inside = region_of(item.stem + TAC, frame.width, frame.height) if region_of else None
-            blocks = spent.bits_of_blocks(frame, codec.model)
+            symbols = codec.model.decode_symbols(frame)
+            blocks = spent.bits_of_blocks(symbols, codec.model.tables(frame.level))
             facts = spent.facts_of(frame, codec.model, blocks, inside)
             data = b""
             if drawn:
-                looked = spent.heat_map(codec.decode(frame), blocks, frame, codec.model)
+                pixels = codec.synthesise(symbols, frame)
+                pixels = picture.enlarged(pixels, frame.width, frame.height)
+                looked = spent.heat_map(pixels, blocks, frame, codec.model)
                 data = destination.write(item.out, picture.save(looked, chosen), item.like)
             return data, {"model": codec.model.name, "level": frame.level, **facts}
 

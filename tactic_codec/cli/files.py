@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 import click
 
 from tactic_codec import atomic
-from tactic_codec.cli.console import Console, display, refuse_terminal
+from tactic_codec.cli.console import Console, refuse_terminal
 from tactic_codec.container import MAGIC
-from tactic_codec.errors import OutputExists
+from tactic_codec.errors import OutputExists, display
 
 if TYPE_CHECKING:
     from tactic_codec.picture import Colour, Pixels

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from tactic_codec.cli import decoding, files, options
-from tactic_codec.cli.console import Console, display, opened, reason, table
+from tactic_codec.cli.console import Console, opened, reason, table
 from tactic_codec.cli.decoding import FrameItem
 from tactic_codec.cli.files import FRAMES, Source
 from tactic_codec.container import DEFAULT_MAX_PIXELS, Frame
-from tactic_codec.errors import TacError
+from tactic_codec.errors import TacError, display
 
 if TYPE_CHECKING:
     from tactic_codec.facts import Info

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tactic_codec.cli import files, listing, options
-from tactic_codec.cli.console import Advance, Console, display, opened, table
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec.cli.console import Advance, Console, opened, table
+from tactic_codec.errors import BackendUnavailable, display
 
 if TYPE_CHECKING:
     from tactic_codec.model import Model
@@ -184,7 +184,7 @@ def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Pat
         found = listing.load(console, CLASSIFY, listed, head.classes, size, options.Running())
         chosen.append(pictures.folder(CLASSIFY, folder, found, head.labels))
     report = equal.compare(load_model(model.path), chosen)
-    written = {"comparison.md": formats.as_markdown(report).encode("utf-8", "surrogateescape")}
+    written = {"comparison.md": formats.as_markdown(report).encode()}
     try:
         written["comparison.png"] = plot.draw(report, ["png"])["png"]
     except BackendUnavailable as exc:

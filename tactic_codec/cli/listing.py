@@ -9,7 +9,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tactic_codec.cli import files, options
-from tactic_codec.cli.console import Console, display
+from tactic_codec.cli.console import Console
+from tactic_codec.errors import display
 
 if TYPE_CHECKING:
     from tactic_codec.evaluation.pictures import Picture

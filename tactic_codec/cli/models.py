@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tactic_codec.cli import options
-from tactic_codec.cli.console import Console, display, opened, table
-from tactic_codec.errors import DamagedModel, TacError
+from tactic_codec.cli.console import Console, opened, table
+from tactic_codec.errors import DamagedModel, TacError, display
 
 if TYPE_CHECKING:
     from tactic_codec.model import Damaged, Head, Model

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from tactic_codec.cli import files
-from tactic_codec.cli.console import display
 from tactic_codec.container import DEFAULT_MAX_PIXELS
-from tactic_codec.errors import BackendUnavailable, TacError, UnknownLevel
+from tactic_codec.errors import BackendUnavailable, TacError, UnknownLevel, display
 
 if TYPE_CHECKING:
     from tactic_codec.cli.console import Console

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from tactic_codec.cli import decoding, files, options
-from tactic_codec.cli.console import collect_warnings, display, opened, table
+from tactic_codec.cli.console import collect_warnings, opened, table
 from tactic_codec.cli.decoding import FrameItem
 from tactic_codec.cli.files import FRAMES
-from tactic_codec.errors import ConfigError, DataError, UnknownModel
+from tactic_codec.errors import ConfigError, DataError, UnknownModel, display
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
@@ -141,12 +141,12 @@ def bpp_report(
             if html:
                 page.forget(rows)
         sums = report.totals(rows)
-        if sums is None:
-            return
         for path, task, what in ((masks, "segment", "label maps"), (boxes, "detect", "boxes")):
-            if path is not None and task not in sums.summaries:
+            if path is not None and sums and task not in sums.summaries:
                 console.warn(display(path), _why_no_totals(rows, task, what))
-        if form == "json":
+        if sums is None:
+            pass
+        elif form == "json":
             console.json({"totals": report.totals_as_json(sums)})
         elif form == "csv":
             console.text(report.as_csv(rows, sums))

@@ -3,9 +3,10 @@
 import click
 
 from tactic_codec.cli import asking, decoding, files, options
-from tactic_codec.cli.console import display, opened
+from tactic_codec.cli.console import opened
 from tactic_codec.cli.decoding import FORMATS
 from tactic_codec.cli.files import FRAMES, Asked, Destination
+from tactic_codec.errors import display
 
 _TOLD = 3  # classes that -v names of a picture
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tactic_codec import metrics
+from tactic_codec.errors import display
 from tactic_codec.evaluation.bdrate import COMMON
 from tactic_codec.evaluation.results import RETRAINED, Comparison, FolderResult, Point, Report
 from tactic_codec.report import csv_of
@@ -136,18 +137,19 @@ Layout = Callable[[Table], Iterable[str]]
 
 def as_text(report: Report, layout: Layout) -> str:
     """Return the tables for a terminal, laid out in columns by ``layout``."""
-    return "\n".join(_document(report, layout, heading="{}"))
+    return "\n".join(map(display, _document(report, layout, "{}")))
 
 
 def as_markdown(report: Report) -> str:
     """Return the tables in Markdown."""
-    return "\n".join(_document(report, _pipes, heading="## {}\n"))
+    return "\n".join(map(display, _document(report, _pipes, "## {}", "")))
 
 
-def _document(report: Report, layout: Layout, *, heading: str) -> Iterator[str]:
+def _document(report: Report, layout: Layout, *heading: str) -> Iterator[str]:
     what = "whole pictures" if report.size is None else f"pictures of {report.size} × {report.size}"
     for result in report.folders:
-        yield heading.format(f"{result.folder}: {result.images} {what}")
+        title = f"{result.folder}: {result.images} {what}"
+        yield from (line.format(title) for line in heading)
         tables = [point_table(report, result), *comparison_tables(report, result)]
         if report.task.each_class:
             tables.insert(1, class_table(report, result))

@@ -46,11 +46,13 @@ def rows_of(evaluation: Evaluation, folders: Sequence[Folder]) -> list[Row]:
     return rows
 
 
-def page_of(report: Report, rows: Sequence[Row]) -> Page:
-    """Return the page of an evaluation and of its pictures."""
+def page_of(
+    report: Report, rows: Sequence[Row], failures: Sequence[tuple[str, str]] = ()
+) -> Page:
+    """Return the page of an evaluation, of its pictures, and of those that could not be read."""
     sums = rows_room.totals(rows)
     assert sums  # an evaluation has pictures
-    made = page.of_rows(f"Evaluation of {report.reference[0]}", rows, sums)
+    made = page.of_rows(f"Evaluation of {report.reference[0]}", rows, sums, failures)
     plots, tables = [], []
     for result in report.folders:
         for quality in (*result.uncompressed.shares(), "psnr"):
@@ -62,14 +64,14 @@ def page_of(report: Report, rows: Sequence[Row]) -> Page:
         tables.append(Table(f"{result.folder}: each coder at each setting", head, lines))
         for head, *lines in formats.comparison_tables(report, result):
             tables.append(Table(f"{result.folder}: {head[0]}", head, lines))
-    (files,) = made.tables
+    *failed, files = made.tables
     level = f"level {rows[0].facts['level']} of {rows[0].facts['model']}"
     files = files._replace(title=f"All pictures at {level}")
     return made._replace(
         facts={"all at": level, **made.facts},
         plots=plots,
         notes=[*formats.footnotes(report), *made.notes],
-        tables=[*tables, files],
+        tables=[*tables, *failed, files],
     )
 
 

@@ -102,17 +102,13 @@ class Totals(NamedTuple):
 # --- Facts ----------------------------------------------------------------------------------------
 
 
-def sizes(frame: Frame, model: Model | None) -> Facts:
-    """Return what a frame costs, decoding its symbols if its model is given.
-
-    Raises:
-        UnknownLevel: the model does not have the frame's level.
-        Corrupt: no encoder writes this payload.
-        DamagedModel: the tables are damaged.
-    """
+def sizes(
+    frame: Frame, model: Model | None = None, symbols: NDArray[np.int32] | None = None
+) -> Facts:
+    """Return what a frame costs; by the tables, too, where its model and its symbols are given."""
     ideal = None
-    if model is not None:
-        ideal = entropy.ideal_bits(model.decode_symbols(frame), model.tables(frame.level))
+    if model is not None and symbols is not None:
+        ideal = entropy.ideal_bits(symbols, model.tables(frame.level))
     return {
         "bytes": frame.size,
         "width": frame.width,
@@ -190,9 +186,11 @@ def row_of(
         UnsupportedImage: another codec cannot hold the original.
         UnknownTask: something is expected of a network that the model does not have.
     """
-    facts = {"file": file, "frame": number} | sizes(frame, codec.model if codec else None)
+    place = {"file": file, "frame": number}
     if codec is None:
-        return Row(facts)
+        return Row(place | sizes(frame))
+    symbols = codec.model.decode_symbols(frame)
+    facts = place | sizes(frame, codec.model, symbols)
     from tactic_codec.picture import enlarged
     from tactic_codec.tasks import TASKS
 
@@ -200,7 +198,7 @@ def row_of(
     expected = {name: value for name, value in expected.items() if value is not None}
     if original is None and not expected and not look:
         return Row(facts)
-    decoded = codec.decode(frame, coded_size=True)
+    decoded = codec.synthesise(symbols, frame)
     if original is not None:
         # First of all it is made sure that this is the original.
         facts |= fidelity(original, enlarged(decoded, frame.width, frame.height))
@@ -212,19 +210,25 @@ def row_of(
         if name in asked
     }
     verdicts = {name: TASKS[name].verdict(answers[name], expected[name]) for name in expected}
-    seen = _look(frame, codec, original, decoded, answers) if look else None
+    seen = None
+    if look:
+        from tactic_codec.report.spent import bits_of_blocks
+
+        blocks = bits_of_blocks(symbols, codec.model.tables(frame.level))
+        seen = _look(frame, codec.model, original, decoded, blocks, answers)
     return Row(facts, verdicts, seen)
 
 
 def _look(
     frame: Frame,
-    codec: "Codec",
+    model: Model,
     original: Pixels | None,
     decoded: Pixels,
+    blocks: NDArray[np.float64],
     answers: Mapping[str, Any],
 ) -> Look:
     from tactic_codec.picture import scaled
-    from tactic_codec.report.spent import bits_of_blocks, heat_map
+    from tactic_codec.report.spent import heat_map
     from tactic_codec.rivals import rival
     from tactic_codec.tasks import TASKS
 
@@ -237,7 +241,7 @@ def _look(
         certain = TASKS[name].certain(answer)
         told += TASKS[name].told(certain)[:TOLD]
         drawn = TASKS[name].drawn(certain, drawn)
-    heat = heat_map(small(decoded), bits_of_blocks(frame, codec.model), frame, codec.model)
+    heat = heat_map(small(decoded), blocks, frame, model)
     pictures = {"original": small(original)} if original is not None else {}
     pictures |= {"decoded": drawn, "where the bits went": heat}
     jpeg = rival("jpeg")

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tactic_codec.errors import display
 from tactic_codec.report import Row, Totals, as_table, badness, notes, totals
 
 SHOWN = 200
@@ -81,15 +83,19 @@ class Page(NamedTuple):
 
 
 def of_rows(
-    title: str, rows: Sequence[Row], sums: Totals, failures: Sequence[tuple[str, str]] = ()
+    title: str, rows: Sequence[Row], sums: Totals | None, failures: Sequence[tuple[str, str]] = ()
 ) -> Page:
-    """Return the page of a report: of its rows, at least one, and of their sums.
+    """Return the page of a report: of its rows and of their sums, None where there is no row.
 
     ``failures`` are names of what has no row, each with the reason.
     """
-    facts = sums.facts
-    found = {"pictures": f"{facts['frames']}", "bytes": f"{facts['bytes']:,}"}
+    found = {"made": time.strftime("%Y-%m-%d %H:%M"), "pictures": f"{len(rows)}"}
     found |= {"failed": f"{len(failures)}"} if failures else {}
+    tables = [Table("What failed", ["file", "reason"], failures)] if failures else []
+    if sums is None:
+        return Page(title, found, [], [], [], [], tables)
+    facts = sums.facts
+    found["bytes"] = f"{facts['bytes']:,}"
     for name, key, form in (
         ("mean bpp", "mean_bpp", ".4f"),
         ("bpp of all pixels", "total_bpp", ".4f"),
@@ -104,7 +110,6 @@ def of_rows(
             low, high = (f"{100 * end:.1f}" for end in share[1:])
             found[name] = f"{100 * share.share:.1f} % ({low}–{high})"
     head, *lines, mean, total = ([row[-1], *row[:-1]] for row in as_table(rows, sums))
-    tables = [Table("What failed", ["file", "reason"], failures)] if failures else []
     tables.append(Table("All files", head, lines, [mean, total]))
     seen = seen_of(rows, [line[0] for line in lines])
     rates = [row.facts["bpp"] for row in rows]
@@ -194,7 +199,9 @@ def render(page: Page) -> bytes:
     facts = "".join(
         f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in page.facts.items()
     )
-    drawings = [_figure("files by their bits a pixel", _histogram(page.rates))]
+    drawings = []
+    if page.rates:
+        drawings.append(_figure("files by their bits a pixel", _histogram(page.rates)))
     drawings += [_figure(plot.title, _plot(plot), list(plot.curves)) for plot in page.plots]
     seen = "".join(map(_article, page.seen))
     filled = Template(template).substitute(
@@ -206,12 +213,12 @@ def render(page: Page) -> bytes:
         seen=seen and f"<h2>Worst first</h2><div class=seen>{seen}</div>",
         tables="".join(map(_table, page.tables)),
     )
-    return filled.encode("utf-8", "backslashreplace")
+    return filled.encode()
 
 
 def _text(text: str) -> str:
     """Return text as it stands in HTML; what cannot be printed becomes an escape."""
-    return escape("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+    return escape(display(text))
 
 
 def _article(seen: Seen) -> str:

@@ -1,6 +1,6 @@
 """Where the bits of a frame went: to which blocks of the picture, and how many into a region.
 
-Frame, Model ─ symbols ─ tables ─▶ bits of each block ─┬─ region of the picture ─▶ facts
+symbols ─ tables ─▶ bits of each block ─┬─ region of the picture ─▶ facts
                                                        └─ picture ─▶ heat map
 """
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tactic_codec import picture as image
 from tactic_codec.container import Frame
-from tactic_codec.entropy import Prices
+from tactic_codec.entropy import FrequencyTables, Prices
 from tactic_codec.model import Model
 from tactic_codec.picture import Pixels
 
@@ -22,16 +22,16 @@ Blocks = NDArray[np.float64]
 Facts = dict[str, Any]
 
 
-def bits_of_blocks(frame: Frame, model: Model) -> Blocks:
+def bits_of_blocks(symbols: NDArray[np.int32], tables: FrequencyTables) -> Blocks:
     """Return the bits of each block, [h, w], by the tables: the payload is a little longer.
 
-    A block is one position of the latent, ``model.stride`` pixels a side of what was coded.
+    A block is one position of the latent, a model's stride in pixels a side of what was coded.
 
-    Raises:
-        UnknownModel, UnknownLevel, Corrupt, DamagedModel: see `Model.decode_symbols`.
+    Args:
+        symbols: int32 [C, h, w], see `Model.decode_symbols`.
+        tables: of the frame's level.
     """
-    symbols = model.decode_symbols(frame)
-    prices = Prices(model.tables(frame.level))
+    prices = Prices(tables)
     channels, height, width = symbols.shape
     rows = max(1, _BAND // (channels * width))
     # Contexts look one row up, so a band is priced together with the row above it.
