@@ -234,6 +234,9 @@ def test_what_others_will_cost_is_foretold() -> None:
     prices = Prices(level)
     now = prices.symbols(symbols)
     moves = prices.moves(symbols)
+    (towards,) = prices._moved(symbols, [-np.sign(symbols)], [1, 2])
+    expected = np.where(symbols > 0, moves.down, moves.up)[1:3]
+    np.testing.assert_allclose(towards, np.where(symbols[1:3], expected, 0), atol=1e-5)
     of_others = []
     for place in np.ndindex(*symbols.shape):
         for step, found in ((-1, moves.down), (1, moves.up)):

@@ -11,6 +11,8 @@ symbol is seen by hundreds of others, by each a little: there what they would co
 slopes of their bits over A and S.
 """
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +22,15 @@ from tactic_codec.entropy.pure import PRECISION
 from tactic_codec.entropy.symbols import code_lengths, fold
 from tactic_codec.entropy.tables import (
     CAP,
+    EXACT,
     SCALE,
     ContextModel,
     FrequencyTables,
     LinearContexts,
     capped,
     empty_board,
+    step_table,
+    stepped,
 )
 
 Bits = NDArray[np.float32]
@@ -67,9 +72,17 @@ class Prices:
 
     def moves(self, symbols: NDArray[np.int32]) -> Moves:
         """Return what each symbol of a latent [C, h, w] would change if it alone were moved."""
+        steps = [np.full_like(symbols, step) for step in (-1, 1)]
+        return Moves(*self._moved(symbols, steps, slice(None)))
+
+    def _moved(
+        self, symbols: NDArray[np.int32], steps: list[NDArray[np.int32]], some: Any
+    ) -> Iterator[Bits]:
+        """Yield what each symbol of some channels would change by each of some steps."""
         contexts = self.tables.contexts
         if isinstance(contexts, LinearContexts):
-            return self._linear_moves(symbols, contexts)
+            yield from self._linear_moves(symbols, contexts, steps, some)
+            return
         own, shared = _sums(symbols)
 
         def bits(values: NDArray[np.int32], own_change: int, shared_change: int) -> Bits:
@@ -88,16 +101,12 @@ class Prices:
             near += others.sum(axis=0)
             far = bits(symbols, change, 0) - now
             seen[change] = _from_east(near) + _from_south(near) + _from_corners(far)
-        magnitudes = np.abs(symbols)
-
-        def moved(step: int) -> Bits:
-            values = symbols + np.int32(step)
-            change = np.minimum(np.abs(values), CAP) - np.minimum(magnitudes, CAP)
+        for step in steps:
+            values = symbols + step
+            grown = _grown(symbols, values)
             more = bits(values, 0, 0) - now
-            more += np.where(change > 0, seen[1], np.where(change < 0, seen[-1], np.float32(0)))
-            return more
-
-        return Moves(moved(-1), moved(1))
+            more += np.where(grown > 0, seen[1], np.where(grown < 0, seen[-1], np.float32(0)))
+            yield more[some]
 
     def thinned(
         self, symbols: NDArray[np.int32], values: NDArray[np.float32], price: NDArray[np.float32]
@@ -115,70 +124,109 @@ class Prices:
         bands = [slice(top, top + rows) for top in range(0, height, rows)]
         for band in [band for band in bands if price[band].any()] * _PASSES:
             first = max(0, band.start - 1)  # contexts look one row up
-            moves = self.moves(found[:, first : band.stop + 1])
+            around = found[:, first : band.stop + 1]
             own = slice(band.start - first, band.stop - first)
-            here = found[:, band]
-            step = -np.sign(here)
-            bits = np.where(step < 0, moves.down[:, own], moves.up[:, own])
+            some = np.flatnonzero(found[:, band].any(axis=(1, 2)))  # nearly all symbols are 0
+            step = -np.sign(around)
+            (bits,) = self._moved(around, [step], some)
+            here, step = found[some, band], step[some, own]
             # (e - step)² - e², where the step is one.
-            more = 1 - 2 * (values[:, band] - here) * step + price[band] * bits
-            here += step * ((more < 0) & (price[band] > 0))
+            more = 1 - 2 * (values[some, band] - here) * step + price[band] * bits[:, own]
+            found[some, band] += step * ((more < 0) & (price[band] > 0))
         return found
 
-    def _linear_moves(self, symbols: NDArray[np.int32], contexts: LinearContexts) -> Moves:
-        sums = a, s = _linear_sums(symbols, contexts)
-        chosen = contexts.ranked(sums)
-        now = self._look_up(symbols, chosen)
+    @cached_property
+    def _slopes(self) -> tuple[list[tuple[int, NDArray[np.intp]]], list[Bits]]:
+        """What A and S add to rows of tables that are finer than contexts, and these tables.
 
-        def slope(sums: NDArray[np.float32], thresholds: tuple[int, ...], *, of_a: bool) -> Bits:
-            """Return how the bits of each symbol change with A, or with S."""
-            if not thresholds:
-                return np.zeros_like(now)
-            # Two thresholds apart, which smooths what is a stair.
-            reach = np.float32(max(1, (thresholds[-1] - thresholds[0]) // len(thresholds)))
-            low, high = (
-                self._look_up(symbols, contexts.ranked(np.stack((to, s) if of_a else (a, to))))
-                for to in (sums - reach, sums + reach)
-            )
-            return (high - low) / (2 * reach)
+        Of each symbol they have the bits, and how these change with A and with S, taken two
+        thresholds apart, which smooths what is a stair.
+        """
+        contexts = self.tables.contexts
+        assert isinstance(contexts, LinearContexts)
+        sides = contexts.magnitude, contexts.sign
+        reaches = [max(1, (t[-1] - t[0]) // len(t)) if t else 1 for t in sides]
+        shifts = [(-reach, 0, reach) for reach in reaches]
+        cuts = [
+            tuple(sorted({t + to for t in side for to in shift}))
+            for side, shift in zip(sides, shifts, strict=True)
+        ]
+        ranks = [
+            [np.searchsorted(side, np.array([-EXACT, *cut]) + to, side="right") for to in shift]
+            for side, cut, shift in zip(sides, cuts, shifts, strict=True)
+        ]
+        bits = self._bits.reshape(-1, len(sides[0]) + 1, len(sides[1]) + 1, self._bits.shape[1])
 
-        by_a = slope(a, contexts.magnitude, of_a=True)
-        by_s = slope(s, contexts.sign, of_a=False)
-        near_a, far_a, here_a = _blamed(by_a, contexts.matrix[:, 0])
-        west_s, north_s, here_s = _blamed(by_s, contexts.matrix[:, 1])
+        def table(of_a: int, of_s: int) -> Bits:
+            found: Bits = bits[:, ranks[0][of_a]][:, :, ranks[1][of_s]]
+            return found
+
+        by_a = (table(2, 1) - table(0, 1)) / np.float32(2 * reaches[0])
+        by_s = (table(1, 2) - table(1, 0)) / np.float32(2 * reaches[1])
+        adds = [step_table(cuts[0], len(cuts[1]) + 1), step_table(cuts[1], 1)]
+        return adds, [found.reshape(-1, bits.shape[-1]) for found in (table(1, 1), by_a, by_s)]
+
+    def _linear_moves(
+        self,
+        symbols: NDArray[np.int32],
+        contexts: LinearContexts,
+        steps: list[NDArray[np.int32]],
+        some: Any,
+    ) -> Iterator[Bits]:
+        adds, (bits, *slopes) = self._slopes
+        assert self.tables.sets is not None
+        rows = stepped(_linear_sums(symbols, contexts), adds)
+        rows += (self.tables.sets * (len(bits) // len(self.tables.frequencies)))[:, None, None]
+        flat = rows * bits.shape[1] + self._indices(symbols)
+        by_a, by_s = (slope.take(flat) for slope in slopes)
+        near_a, far_a, here_a = _blamed(by_a, contexts.matrix[:, 0, some])
+        west_s, north_s, here_s = _blamed(by_s, contexts.matrix[:, 1, some])
+        symbols, rows = symbols[some], rows[some]
         here = np.abs(capped(symbols))
         m = np.pad(here, ((0, 0), (1, 0), (1, 1)))
         beside, corners = m[:, 1:, :-2] + m[:, :-1, 1:-1], m[:, :-1, :-2] + m[:, :-1, 2:]
-        magnitudes = np.abs(symbols)
         signs = _from_east(west_s) + _from_south(north_s) + here_s
-        seen = {}
-        for change in (-1, 1):
+
+        def seen(change: int) -> Bits:
             near = near_a * _scaled(beside, change)
             far = far_a * _scaled(corners, change)
-            seen[change] = _from_east(near) + _from_south(near) + _from_corners(far)
-            seen[change] += here_a * _scaled(here, change)
+            found = _from_east(near) + _from_south(near) + _from_corners(far)
+            return found + here_a * _scaled(here, change)
 
-        def moved(step: int) -> Bits:
-            values = symbols + np.int32(step)
-            change = np.minimum(np.abs(values), CAP) - np.minimum(magnitudes, CAP)
-            more = self._look_up(values, chosen) - now
-            more += np.where(change > 0, seen[1], np.where(change < 0, seen[-1], np.float32(0)))
-            more += np.where(change != 0, step * signs, np.float32(0))
-            return more
-
-        return Moves(moved(-1), moved(1))
+        now = self._bits_in(rows, symbols, bits)
+        for step in steps:
+            values = symbols + step[some]
+            grown = _grown(symbols, values)
+            more = self._bits_in(rows, values, bits) - now
+            for change in (-1, 1):
+                if (where := grown == change).any():
+                    np.add(more, seen(change), out=more, where=where)
+            more += np.where(grown != 0, step[some] * signs, np.float32(0))
+            yield more
 
     def _look_up(self, values: NDArray[np.int32], contexts: NDArray[np.integer[Any]]) -> Bits:
         """Return the bits of values in their contexts, all [C, h, w]."""
-        tables = self.tables
-        rows = contexts + tables.first_rows[:, np.newaxis, np.newaxis]
-        offsets = (values - np.int32(tables.minimum)).view(np.uint32)
-        indices = np.minimum(offsets, np.uint32(tables.escape))
-        bits: Bits = self._bits.take(rows * self._bits.shape[1] + indices)
-        escapes = indices == tables.escape
+        rows = contexts + self.tables.first_rows[:, np.newaxis, np.newaxis]
+        return self._bits_in(rows, values, self._bits)
+
+    def _bits_in(self, rows: NDArray[np.intp], values: NDArray[np.int32], bits: Bits) -> Bits:
+        """Return the bits of values by rows of a table, all [C, h, w]."""
+        indices = self._indices(values)
+        found: Bits = bits.take(rows * bits.shape[1] + indices)
+        escapes = indices == self.tables.escape
         if escapes.any():
-            bits[escapes] += code_lengths(fold(values[escapes], tables))
-        return bits
+            found[escapes] += code_lengths(fold(values[escapes], self.tables))
+        return found
+
+    def _indices(self, values: NDArray[np.int32]) -> NDArray[np.uint32]:
+        offsets = (values - np.int32(self.tables.minimum)).view(np.uint32)
+        return np.minimum(offsets, np.uint32(self.tables.escape))
+
+
+def _grown(symbols: NDArray[np.int32], values: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return by how much the magnitudes of values, as contexts see them, are above symbols'."""
+    grown: NDArray[np.int32] = np.minimum(np.abs(values), CAP) - np.minimum(np.abs(symbols), CAP)
+    return grown
 
 
 def _sums(symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -213,13 +261,15 @@ def _blamed(slopes: Bits, matrix: NDArray[np.float32]) -> tuple[Bits, Bits, Bits
 
     Args:
         slopes: of bits over the sum, [C, h, w].
-        matrix: the weights, [3, C, C].
+        matrix: the weights, [3, n, C], of some channels.
 
     Returns:
-        [C, h, w] of each source, by the channel that it is taken from, at the position that looks.
+        [n, h, w] of each source, by the channel that it is taken from, at the position that looks.
     """
-    near, far, here = (weights @ slopes.reshape(len(slopes), -1) for weights in matrix)
-    return near.reshape(slopes.shape), far.reshape(slopes.shape), here.reshape(slopes.shape)
+    flat = slopes.reshape(len(slopes), -1)
+    shape = (matrix.shape[1], *slopes.shape[1:])
+    near, far, here = ((weights @ flat).reshape(shape) for weights in matrix)
+    return near, far, here
 
 
 def _scaled(magnitudes: NDArray[np.int8], change: int) -> Bits:

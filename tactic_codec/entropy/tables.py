@@ -37,7 +37,7 @@ Latent-Variable Models, ICLR 2019, on what happens otherwise).
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -380,13 +380,7 @@ class LinearContexts(LinearThresholds):
 
     def ranked(self, sums: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
         """Return the contexts that sums A and S, [2, …], choose."""
-        (low_a, of_a), (low_s, of_s) = self._steps
-        a, s = sums.astype(np.intp)
-        a -= low_a
-        s -= low_s
-        context: NDArray[np.integer[Any]] = of_a.take(a, mode="clip")
-        context += of_s.take(s, mode="clip")
-        return context
+        return stepped(sums, self._steps)
 
     def _near(self, around: NDArray[np.int8], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what A and S have of neighbours, with their bias.
@@ -432,7 +426,7 @@ class LinearContexts(LinearThresholds):
     @cached_property
     def _steps(self) -> tuple[tuple[int, NDArray[np.integer[Any]]], ...]:
         small = np.min_scalar_type(self.count)  # what is looked up most stays in the caches
-        parts = _parts(self.magnitude, len(self.sign) + 1), _parts(self.sign, 1)
+        parts = step_table(self.magnitude, len(self.sign) + 1), step_table(self.sign, 1)
         return tuple((low, adds.astype(small)) for low, adds in parts)
 
 
@@ -454,7 +448,20 @@ def _no_flags() -> np.errstate:
     return np.errstate(all="ignore")
 
 
-def _parts(thresholds: tuple[int, ...], step: int) -> tuple[int, NDArray[np.intp]]:
+def stepped(
+    sums: NDArray[np.float32], steps: Sequence[tuple[int, NDArray[np.integer[Any]]]]
+) -> NDArray[Any]:
+    """Return what sums A and S, [2, …], add up to, see `step_table`."""
+    (low_a, of_a), (low_s, of_s) = steps
+    a, s = sums.astype(np.intp)
+    a -= low_a
+    s -= low_s
+    context: NDArray[np.integer[Any]] = of_a.take(a, mode="clip")
+    context += of_s.take(s, mode="clip")
+    return context
+
+
+def step_table(thresholds: tuple[int, ...], step: int) -> tuple[int, NDArray[np.intp]]:
     """Return what every sum adds to a context, ``step`` for each threshold that it reaches.
 
     Looking sums up takes a quarter of the time that searching the thresholds does.
