@@ -194,6 +194,10 @@ class Detect(Task[list[Thing], Detections]):
         """Scale the boxes, see `Task`."""
         return answer.at(frame.width, frame.height)
 
+    def alike(self, before: Detections, after: Detections) -> float:
+        """Return F1 of the certain boxes, see `Task`."""
+        return shared(certain(before.boxes()), certain(after.boxes())).f1
+
     def as_json(self, answer: Detections) -> Facts:
         """Return each object, see `Task`."""
         return {

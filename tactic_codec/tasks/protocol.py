@@ -252,6 +252,10 @@ class Task(Question[Truth, Answer]):
         """
         return answer
 
+    @abstractmethod
+    def alike(self, before: Answer, after: Answer) -> float:
+        """Return how far two answers about a picture agree, 0 to 1, for `Point.agreement`."""
+
     def ask_frame(self, codec: Codec, frame: Frame) -> Answer:
         """Decode a frame and ask about it: the size that was coded is read, see `in_picture`."""
         return self.in_picture(self.ask(codec, self.look(codec, frame)), frame)

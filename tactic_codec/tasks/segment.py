@@ -190,6 +190,10 @@ class Segment(Task[LabelMap, Segmentation]):
         labels = picture.nearest(answer.labels, frame.width, frame.height)
         return replace(answer, labels=labels)
 
+    def alike(self, before: Segmentation, after: Segmentation) -> float:
+        """Return the share of the pixels that have the same class, see `Task`."""
+        return float(np.mean(before.labels == after.labels))
+
     def as_json(self, answer: Segmentation) -> Facts:
         """Return the classes that occur, those with most pixels first, see `Task`."""
         return {

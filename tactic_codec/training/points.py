@@ -6,26 +6,17 @@ fingerprint covers: ``python -m tactic_codec.training.points MODEL PICTURE…``
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tactic_codec import metrics
 from tactic_codec import picture as image
-from tactic_codec.boxes import certain, shared
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.model import MANIFEST, Point
 from tactic_codec.picture import Pixels
-from tactic_codec.tasks import (
-    CLASSIFY,
-    DETECT,
-    SEGMENT,
-    TASKS,
-    Detections,
-    Prediction,
-    Segmentation,
-)
+from tactic_codec.tasks import TASKS
 from tactic_codec.training.export import as_file
 
 SCALES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.18)
@@ -33,41 +24,22 @@ PICTURES = 24
 """Whole photographs of the test part; at 500 pixels a side that is 5 minutes on one core."""
 
 
-def _same_classes(before: list[Prediction], after: list[Prediction]) -> float:
-    # What both say of a class, summed up, tells more of a few pictures than their first answers.
-    probable = {guess.index: guess.probability for guess in before}
-    return sum(min(guess.probability, probable[guess.index]) for guess in after)
-
-
-def _same_boxes(before: Detections, after: Detections) -> float:
-    return shared(certain(before.boxes()), certain(after.boxes())).f1
-
-
-def _same_pixels(before: Segmentation, after: Segmentation) -> float:
-    return float(np.mean(before.labels == after.labels))
-
-
-SAME: dict[str, Callable[..., float]] = {
-    CLASSIFY.name: _same_classes,
-    DETECT.name: _same_boxes,
-    SEGMENT.name: _same_pixels,
-}
-"""By task, how far two answers agree, 0 to 1."""
-
-
 def measured(codec: Codec, pictures: Sequence[Pixels]) -> list[Point]:
     """Code pictures, uint8 [H, W, 3], at each scale and level, and return the means."""
     tasks = [TASKS[name] for name in codec.model.heads]
     found: dict[tuple[float, int], list[Point]] = {}
     for pixels in pictures:
+        height, width, _ = pixels.shape
         before = {task.name: task.ask(codec, pixels) for task in tasks}
         for scale in SCALES:
+            shrunk = image.Shrink(scale=scale).of(image.Scaled(pixels, width, height))
+            latent = codec.analyse(shrunk.pixels)
             for level in range(1, len(codec.model.levels) + 1):
-                frame = codec.compress(pixels, level, scale=scale).frame
+                frame, _ = codec.code(shrunk, latent, level)
                 coded = codec.decode(frame, coded_size=True)
-                psnr = metrics.finite_psnr(pixels, image.enlarged(coded, frame.width, frame.height))
+                psnr = metrics.finite_psnr(pixels, image.enlarged(coded, width, height))
                 agreement = {
-                    task.name: SAME[task.name](
+                    task.name: task.alike(
                         before[task.name], task.in_picture(task.ask(codec, coded), frame)
                     )
                     for task in tasks
@@ -93,7 +65,7 @@ def _mean(points: Sequence[Point]) -> Point:
 
 def add(folder: Path, pictures: Sequence[Pixels]) -> None:
     """Measure a model folder and write its points into its manifest; its fingerprint stays."""
-    found = measured(load_model(folder), pictures)
+    found = measured(load_model(folder, device="cpu"), pictures)  # the same on every machine
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     manifest["encoder"]["points"] = [point._asdict() for point in found]
     (folder / MANIFEST).write_bytes(as_file(manifest))
