@@ -10,6 +10,9 @@ machine. Writes benchmarks/results/speed.json.
 With --against, this checkout and another one take turns instead, as whole processes: what counts
 are ratios of processor time and of memory, which a busy machine spoils least. That writes
 benchmarks/results/speed-against.json.
+
+With --bulk N, folders of N crops of the examples are coded by one job and by two, and the memory of
+all their processes is sampled. That writes benchmarks/results/bulk.json.
 """
 
 import argparse
@@ -17,12 +20,14 @@ import io
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -215,13 +220,84 @@ def against(other: Path, photograph: Path, folder: Path, runs: int) -> dict[str,
     return report
 
 
+def proportional(pid: int) -> float:
+    """Return the memory of a process and its children in MB; what they share is counted once."""
+    total = 0.0
+    with suppress(OSError):  # it has ended
+        total = sum(
+            int(line.split()[1]) / 1024
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            if line.startswith("Pss:")
+        )
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children = (task / "children").read_text().split()
+            total += sum(proportional(int(child)) for child in children)
+    return total
+
+
+def watched(command: list[str]) -> tuple[float, list[float]]:
+    """Run a command; return its seconds, and its memory in MB once in half a second."""
+    samples = []
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            samples.append(proportional(process.pid))
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+        seconds = time.perf_counter() - began
+    if process.returncode:
+        raise SystemExit(f"{command} ended with {process.returncode}")
+    return seconds, samples
+
+
+def bulk(folder: Path, count: int, side: int, runs: int) -> dict[str, Any]:
+    """Code a folder of crops, ``side`` pixels wide and three quarters as high, by jobs in turns."""
+    draw = random.Random(1)
+    (folder / "in").mkdir()
+    pictures = [Image.open(path) for path in sorted(PHOTOGRAPH.parent.glob("*.jpg"))]
+    for number in range(count):
+        picture, height = pictures[number % len(pictures)], side * 3 // 4
+        left, top = draw.randint(0, picture.width - side), draw.randint(0, picture.height - height)
+        crop = picture.crop((left, top, left + side, top + height))
+        crop.save(folder / "in" / f"{number:05}.jpg", quality=90)
+    tactic, quiet = [sys.executable, "-m", "tactic_codec"], ["-r", "-f", "--quiet"]
+    report: dict[str, Any] = {"pictures": count, "size": [side, side * 3 // 4]}
+    for command, source, target in (("compress", "in", "tac"), ("decompress", "tac", "png")):
+        ends = [str(folder / source), "-o", str(folder / target)]
+        found: dict[str, list[float]] = {"-j 1 --threads 1": [], "-j 1": [], "-j 2": []}
+        memory: dict[str, list[int]] = {}
+        for _ in range(runs):
+            for way, times in found.items():
+                seconds, mb = watched([*tactic, command, *quiet, *way.split(), *ends])
+                times.append(seconds)
+                at = [len(mb) * part // 10 for part in (1, 3, 5, 7, 9)]
+                memory[way] = [round(mb[place]) for place in at]
+        one, default, two = (statistics.median(times) for times in found.values())
+        report[command] = {
+            "s": {way: [round(seconds, 1) for seconds in times] for way, times in found.items()},
+            "one_by_two": round(one / two, 2),
+            "default_by_two": round(default / two, 2),
+            "mb_over_time": memory,
+        }
+        print(command, report[command], "load", os.getloadavg(), flush=True)
+    return report | {"load": os.getloadavg()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--against", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--bulk", type=int, metavar="N")
+    parser.add_argument("--side", type=int, default=400, help="width of crops, in pixels")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if arguments.bulk:
+            target = RESULTS.with_name("bulk.json")
+            told = json.loads(target.read_text()) if target.exists() else {}
+            told[str(arguments.bulk)] = bulk(folder, arguments.bulk, arguments.side, arguments.runs)
+            target.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+            return
         photograph = folder / "500x375.jpg"
         Image.open(PHOTOGRAPH).resize((500, 375)).save(photograph, quality=92)
         if arguments.against:

@@ -5,7 +5,10 @@ import io
 import json
 import os
 import re
+import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +30,7 @@ from tactic_codec.cli import console, decoding, files, main, options
 from tactic_codec.cli.detecting import detect
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
-from tactic_codec.errors import TacError, display
+from tactic_codec.errors import OutOfMemory, TacError, display
 
 MODELS = Path(__file__).parent / "models"
 Tactic = Callable[..., Result]
@@ -1454,8 +1457,10 @@ def test_display() -> None:
     assert display(os.fsdecode(b"\xff.tac")) == "\\xff.tac"
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_bugs_end_the_work_and_errors_do_not(jobs: int) -> None:
+@pytest.mark.parametrize(("jobs", "prepare"), [(1, None), (3, None), (3, abs)])
+def test_bugs_end_the_work_and_errors_do_not(
+    jobs: int, prepare: Callable[[int], object] | None
+) -> None:
     def check(n: int) -> int:
         if n == 3:
             raise TacError("three")
@@ -1465,10 +1470,62 @@ def test_bugs_end_the_work_and_errors_do_not(jobs: int) -> None:
 
     found = []
     with pytest.raises(ZeroDivisionError):
-        for outcome in console.in_order(check, range(100), jobs):
+        for outcome in console.in_order(check, range(100), jobs, prepare=prepare):
             found.append(outcome.result)
     assert [r for r in found if isinstance(r, int)] == [0, 1, 2, 4, 5, 6, 7, 8]
     assert isinstance(found[3], console.Failure)
+
+
+forking = pytest.mark.skipif(sys.platform != "linux", reason="workers are threads there")
+
+
+@forking
+def test_workers_are_processes_that_know_what_was_opened_before() -> None:
+    opened = list[int]()
+
+    def work(n: int) -> tuple[int, int]:
+        time.sleep(0.05)
+        return os.getpid(), opened[0]
+
+    found = [o.result for o in console.in_order(work, range(5, 15), 2, prepare=opened.append)]
+    pids, firsts = zip(*found, strict=True)
+    assert len(set(pids)) == 2 and os.getpid() not in pids
+    assert set(firsts) == {5}
+
+
+@forking
+def test_a_worker_that_the_system_ends_is_told() -> None:
+    def work(n: int) -> int:
+        if n == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return n
+
+    with pytest.raises(OutOfMemory, match="-j"):
+        list(console.in_order(work, range(10), 2, prepare=abs))
+
+
+ORPHANS = """
+import os, time
+from tactic_codec.cli.console import in_order
+
+def work(n):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+list(in_order(work, range(2), 2, prepare=abs))
+"""
+
+
+@forking
+def test_workers_end_with_their_parent() -> None:
+    command = [sys.executable, "-c", ORPHANS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        pids = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.kill()
+        assert parent.stdout.read() == ""  # ends when nobody is left to write to it
+    for pid in pids:
+        assert not Path(f"/proc/{pid}/fd/1").exists()
 
 
 def test_what_is_ready_does_not_wait_for_a_full_window() -> None:

@@ -53,6 +53,10 @@ _COMMANDS = {
     "bench": "benching",
 }
 
+# Its matrices are small, and where others work on the processors, threads that wait for each other
+# take ten times as long. NumPy reads it once, when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _INTERRUPTED = 128 + signal.SIGINT  # what shells report of a command that Ctrl-C ended
 
 

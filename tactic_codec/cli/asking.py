@@ -85,7 +85,9 @@ def each(
 
     items = decoding.placed(sources, destination, suffix, running.max_pixels)
     total = files.total_bytes(sources)
-    for item, result, seconds in console.each(answer, items, jobs=running.jobs, total=total):
+    prepare = running.forks(lambda item: codec_of(item.frame))
+    work = console.each(answer, items, jobs=running.jobs, total=total, prepare=prepare)
+    for item, result, seconds in work:
         data, facts, told = result
         if data:
             console.data(data)

@@ -332,7 +332,9 @@ def compress(
         pictures = pictures if endless else list(pictures)
         with endless.ended_by_signals() if endless else nullcontext():
             ahead = running.jobs if drop else 0
-            done = console.each(code, pictures, jobs=running.jobs, ahead=ahead)
+            # Streams share what they know of their signals; torch was loaded here.
+            prepare = None if endless or wanted.effort else running.forks(lambda picture: codec)
+            done = console.each(code, pictures, jobs=running.jobs, ahead=ahead, prepare=prepare)
             for picture, coded, seconds in done:
                 _deliver(console, picture, coded, coded.data, seconds, as_json)
         destination.tell(console)
@@ -515,7 +517,9 @@ def decompress(
 
         items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
         total = files.total_bytes(sources)
-        for item, done, seconds in console.each(decode, items, jobs=running.jobs, total=total):
+        prepare = running.forks(lambda item: codec_of(item.frame))
+        work = console.each(decode, items, jobs=running.jobs, total=total, prepare=prepare)
+        for item, done, seconds in work:
             _deliver(console, item, *done, seconds, talking.as_json)
         destination.tell(console)
 

@@ -23,16 +23,17 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import click
 
-from tactic_codec.errors import TacError, display
+from tactic_codec.errors import OutOfMemory, TacError, display
 
 _PART = re.compile(r": (?:picture|frame) \d+$")
 """How the title of one of a stream's many items ends."""
@@ -216,8 +217,8 @@ class Console:
             click.echo(display(text), err=True)
 
     def detail(self, text: str) -> None:
-        """Say on standard error what only ``-v`` wants to know."""
-        if self.verbose:
+        """Say on standard error what only ``-v`` wants to know, once for all processes."""
+        if self.verbose and not _function:
             self._clear()
             click.echo(text, err=True)
 
@@ -258,22 +259,23 @@ class Console:
         jobs: int = 1,
         total: int | None = None,
         ahead: int = 0,
+        prepare: Callable[[Task], object] | None = None,
     ) -> Iterator[tuple[Task, R, float]]:
-        """Work on items in threads; report those that fail, yield the others in order.
+        """Work on items side by side; report those that fail, yield the others in order.
 
         Args:
             function: raises TacError or OSError for an item that fails; anything else ends all.
             items: read as they are needed.
-            jobs: number of threads.
+            jobs: how many at once.
             total: sum of the weights of all items, where these are no list; None where nobody
                 knows.
-            ahead: see `in_order`.
+            ahead, prepare: see `in_order`.
 
         Yields:
             An item, what the function returned, and the seconds it took.
         """
         advance = self.progress(sum(i.weight for i in items) if isinstance(items, list) else total)
-        for outcome in in_order(function, items, jobs, ahead):
+        for outcome in in_order(function, items, jobs, ahead, prepare):
             for message in outcome.warnings:
                 self.warn(outcome.item.title, message)
             if isinstance(outcome.result, Failure):
@@ -366,16 +368,19 @@ class _Bar:
             clear_line()
 
 
-# --- Many items in threads ---
+# --- Many items side by side ---
 #
-# Many items, worked on in threads, with their results in the order of the items.
+# Many items, worked on in threads or processes, with their results in the order of the items.
 #
-#     items ─ a window of at most 2 × jobs ─ threads ─ Outcome, Outcome … in order
+#     items ─ a window of at most 2 × jobs ─ workers ─ Outcome, Outcome … in order
 #
 # An item that fails with `TacError`, OSError or MemoryError becomes a `Failure`; any other
 # exception is a bug and ends everything. Warnings about a picture are kept with the item that
 # caused them: Python's own `warnings.catch_warnings` belongs to the process and would mix the
 # threads up.
+#
+# Half of coding a picture is Python and NumPy on small arrays, of which one thread of a process
+# runs at a time. Processes share nothing: each opens networks of its own.
 
 
 class Failure(NamedTuple):
@@ -420,16 +425,26 @@ def collect_warnings(category: type[Warning]) -> None:
 
 
 def in_order(
-    function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 0
+    function: Callable[[T], R],
+    items: Iterable[T],
+    jobs: int,
+    ahead: int = 0,
+    prepare: Callable[[T], object] | None = None,
 ) -> Iterator[Outcome[T, R]]:
-    """Call a function with every item, in threads, and yield the outcomes in order.
+    """Call a function with every item, in threads or processes, and yield the outcomes in order.
 
     Args:
         function: see the module's text.
         items: with several jobs they are drawn in a thread of their own, so that what is ready does
             not wait for the next item, which a camera may be long about.
-        jobs: number of threads.
+        jobs: number of workers.
         ahead: how many items are drawn before the first outcome is; by default 2 x ``jobs``.
+        prepare: where it is given workers are processes, if the system forks them safely: items and
+            results are then pickled. It is called first with each item, here, so that workers
+            inherit what it opens; its errors are left to ``function``.
+
+    Raises:
+        OutOfMemory: a process was ended from outside.
     """
     if jobs == 1:
         for item in items:
@@ -437,7 +452,10 @@ def in_order(
         return
     window = SimpleQueue[Future[Outcome[T, R]] | None]()
     room = threading.Semaphore(ahead or 2 * jobs)
-    executor = ThreadPoolExecutor(jobs, thread_name_prefix="tactic")
+    # Frameworks of macOS do not outlive fork, and Windows has none.
+    forks = prepare is not None and sys.platform == "linux"
+    executor = _processes(function, jobs) if forks else ThreadPoolExecutor(jobs, "tactic")
+    work: Callable[[T], Outcome[T, R]] = _inherited if forks else partial(_attempt, function)
     ended = False
 
     def draw() -> None:
@@ -446,7 +464,10 @@ def in_order(
                 room.acquire()
                 if ended:
                     return
-                window.put(executor.submit(_attempt, function, item))
+                if prepare:
+                    with contextlib.suppress(TacError, OSError):
+                        prepare(item)
+                window.put(executor.submit(work, item))
         except BaseException as exc:  # raised below, where the item would be
             broken = Future[Outcome[T, R]]()
             broken.set_exception(exc)
@@ -458,10 +479,51 @@ def in_order(
         while (future := window.get()) is not None:
             yield future.result()
             room.release()
+    except BrokenExecutor as exc:
+        raise OutOfMemory(
+            "a process that worked on pictures was ended from outside, as the system does when "
+            "memory runs out; work on fewer at once (-j)"
+        ) from exc
     finally:
         ended = True
         room.release()
         executor.shutdown(cancel_futures=True)
+
+
+def _processes(function: Callable[[T], R], jobs: int) -> Executor:
+    """Return an executor whose processes, forked with the first item, know a function."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    return ProcessPoolExecutor(jobs, get_context("fork"), _begin_worker, (function,))
+
+
+_function: Callable[[Any], Any] | None = None
+"""What this process calls with items, if it is a worker: of a function no pickle can be made."""
+
+
+def _begin_worker(function: Callable[[Any], Any]) -> None:
+    """Leave it to the parent when to end, unless that is gone."""
+    from multiprocessing import parent_process
+
+    global _function
+    _function = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = parent_process()
+    assert parent
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _inherited(item: T) -> Outcome[T, Any]:
+    assert _function
+    return _attempt(_function, item)
 
 
 def _attempt(function: Callable[[T], R], item: T) -> Outcome[T, R]:

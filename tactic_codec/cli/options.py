@@ -145,7 +145,8 @@ jobs = click.option(
     default=1,
     show_default=True,
     metavar="N",
-    help="Work on N pictures at once; 0 means one for each processor that this process may use.",
+    help="Work on N pictures at once; 0 means one for each processor that this process may use. On "
+    "Linux each has a process with networks of its own, of about 100 MB.",
 )
 threads = click.option(
     "--threads",
@@ -260,6 +261,10 @@ class Running(NamedTuple):
     jobs: int = 1
     threads: int | None = None
     max_pixels: int | None = None
+
+    def forks(self, prepare: Callable[[Any], object]) -> Callable[[Any], object] | None:
+        """Return what a worker process inherits, see `console.in_order`; torch stays in threads."""
+        return None if self.device in ("cuda", "torch-cpu") else prepare
 
 
 def _running(device: str, jobs: int, threads: int | None, max_pixels: int | None) -> Running:
