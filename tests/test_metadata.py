@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from tactic_codec import container
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec
-from tactic_codec.errors import TargetMissed, UnsupportedImage
+from tactic_codec.errors import TargetMissed
 from tactic_codec.picture import ImageWarning, Metadata, profiles
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -287,12 +287,31 @@ def test_what_is_too_large_is_left_out() -> None:
             assert image.mended(Metadata(**{field: data})) == Metadata()
 
 
-def test_what_a_format_cannot_hold_says_so() -> None:
-    exif = HEAD + directory() + bytes(70_000)
+def test_what_a_jpeg_cannot_hold_costs_a_warning_and_not_the_picture(tmp_path: Path) -> None:
+    """A segment has a length of 16 bits; PNG and WebP hold what is kept at most."""
     pixels = np.zeros((8, 4, 3), np.uint8)
-    assert opened(image.save(pixels, "png", Metadata(exif=exif))).info["exif"]
-    with pytest.raises(UnsupportedImage, match=r"too long.*choose png"):
-        image.save(pixels, "jpeg", Metadata(exif=exif))
+    exif, xmp = HEAD + directory() + bytes(4), XMP % 1
+    for name, least in (("exif", exif), ("xmp", xmp)):
+        large = Metadata(exif, xmp, P3)._replace(**{name: least + bytes((1 << 20) - len(least))})
+        for format in ("png", "webp"):
+            shown = opened(image.save(pixels, format, large))
+            assert shown.info[name].removeprefix(b"Exif\0\0") == getattr(large, name)
+        with pytest.warns(ImageWarning, match=r"a JPEG cannot hold .*: it is left out; choose png"):
+            written = image.save(pixels, "jpeg", large)
+        kept = {"exif", "xmp", "icc_profile"} - {name}
+        assert opened(written).info.keys() & {"exif", "xmp", "icc_profile"} == kept
+    # To the byte, and a profile goes into as many segments as it needs.
+    segment = (1 << 16) - 1 - 2
+    for name, header, least in (("exif", 6, exif), ("xmp", 29, xmp)):
+        for more in (0, 1):
+            data = least + bytes(segment - header - len(least) + more)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                written = image.save(pixels, "jpeg", Metadata()._replace(**{name: data}))
+            assert (len(caught), name in opened(written).info) == (more, not more)
+    profile = P3 + bytes(200_000)
+    profile = len(profile).to_bytes(4, "big") + profile[4:]
+    assert opened(image.save(pixels, "jpeg", Metadata(icc=profile))).info["icc_profile"] == profile
 
 
 def test_a_profile_that_converts_nothing_is_left_out() -> None:

@@ -28,6 +28,9 @@ Decoded photographs repeat next to nothing: to look for runs alone takes a third
 files are 0 to 12 % larger.
 """
 
+_SEGMENTS = {"exif": (1 << 16) - 3, "xmp": (1 << 16) - 3 - len(b"http://ns.adobe.com/xap/1.0/\0")}
+"""Bytes that fit into a segment of a JPEG, whose length has 16 bits and counts itself."""
+
 
 def to_pillow(pixels: Pixels) -> Image.Image:
     """The array uint8 [height, width, 3] as a Pillow image of mode RGB; ValueError for others."""
@@ -80,6 +83,13 @@ def _described(
         warn(f"metadata is not written as {format}: it is left out; choose png, jpeg or webp")
         return image, {}
     options: dict[Any, Any] = dict(metadata.shown(kept))
+    for name, most in _SEGMENTS.items() if format == "jpeg" else ():
+        if (size := len(options.get(name, b""))) > most:
+            del options[name]
+            warn(
+                f"a JPEG cannot hold {name.upper()} of {size} bytes: it is left out; choose png or "
+                "webp"
+            )
     if kept.icc:
         from tactic_codec.picture.modes import in_profile  # which imports this
 
