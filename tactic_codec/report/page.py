@@ -89,11 +89,12 @@ def of_rows(
 
     ``failures`` are names of what has no row, each with the reason.
     """
-    found = {"made": time.strftime("%Y-%m-%d %H:%M"), "pictures": f"{len(rows)}"}
+    found = {"pictures": f"{len(rows)}"}
+    made = {"made": time.strftime("%Y-%m-%d %H:%M")}
     found |= {"failed": f"{len(failures)}"} if failures else {}
     tables = [Table("What failed", ["file", "reason"], failures)] if failures else []
     if sums is None:
-        return Page(title, found, [], [], [], [], tables)
+        return Page(title, found | made, [], [], [], [], tables)
     facts = sums.facts
     found["bytes"] = f"{facts['bytes']:,}"
     for name, key, form in (
@@ -113,7 +114,7 @@ def of_rows(
     tables.append(Table("All files", head, lines, [mean, total]))
     seen = seen_of(rows, [line[0] for line in lines])
     rates = [row.facts["bpp"] for row in rows]
-    return Page(title, found, rates, list(_plots(rows)), notes(sums), seen, tables)
+    return Page(title, found | made, rates, list(_plots(rows)), notes(sums), seen, tables)
 
 
 def seen_of(rows: Sequence[Row], titles: Sequence[str]) -> list[Seen]:
