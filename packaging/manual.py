@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -106,21 +105,22 @@ def write(folder: Path) -> dict[str, str]:
     return {str(folder / place): place for place in made}
 
 
-class Hook(BuildHookInterface[Any]):
-    """Adds the files to a wheel."""
-
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Do so, unless what is installed is the checkout itself."""
-        if version == "editable":
-            return
-        self._folder = tempfile.TemporaryDirectory()
-        build_data["shared_data"].update(write(Path(self._folder.name)))
-
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove what was written beside the wheel."""
-        if version != "editable":
-            self._folder.cleanup()
-
-
-if __name__ == "__main__":
+if __name__ == "__main__":  # for which hatchling need not be there
     write(Path(sys.argv[1]))
+else:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+    class Hook(BuildHookInterface[Any]):
+        """Adds the files to a wheel."""
+
+        def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+            """Do so, unless what is installed is the checkout itself."""
+            if version == "editable":
+                return
+            self._folder = tempfile.TemporaryDirectory()
+            build_data["shared_data"].update(write(Path(self._folder.name)))
+
+        def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+            """Remove what was written beside the wheel."""
+            if version != "editable":
+                self._folder.cleanup()

@@ -7,6 +7,7 @@ import re
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def manual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("wheel")
     made.write(folder)
     return {path.name: path.read_text() for path in (folder / "share/man/man1").iterdir()}
+
+
+def test_the_pages_are_written_by_hand_without_hatchling(tmp_path: Path) -> None:
+    """As in a checkout after bin/setup."""
+    code = "import runpy, sys; sys.modules['hatchling'] = None; del sys.argv[0]; "
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    script = ROOT / "packaging" / "manual.py"
+    subprocess.run([sys.executable, "-c", code, script, tmp_path], check=True)
+    assert (tmp_path / "share/man/man1/tactic-compress.1").exists()
 
 
 def test_every_command_has_a_page_with_all_its_options(manual: dict[str, str]) -> None:
