@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
+from browser import browser
 from conftest import ROOT
 
 import tactic_codec
@@ -90,3 +91,12 @@ def test_pages_say_what_the_repository_s_do(site: Path) -> None:
     ):
         assert words in (site / place).read_text(encoding="utf-8"), place
     assert (site / "benchmarks/results/streams.json").is_file()
+
+
+@pytest.mark.browser
+def test_pages_follow_the_system_from_one_to_the_next(site: Path, tmp_path: Path) -> None:
+    """The scheme of the first visit does not stay for ever."""
+    with browser(tmp_path) as tab:
+        for scheme, name in (("light", "default"), ("dark", "slate"), ("light", "default")):
+            tab.open(site / "index.html", 1280, scheme)
+            assert tab.run("document.body.getAttribute('data-md-color-scheme')") == name
