@@ -236,7 +236,7 @@ def footnotes(report: Report) -> Iterator[str]:
             f"BD-rate: the mean difference in rate at equal quality. In brackets paired 95 % "
             f"intervals from {metrics.RESAMPLES} draws of the pictures, the same for both coders. "
             f"Draws in which the two reach no common quality are left out; if they are more than "
-            f"{1 - COMMON:.0%}, there is no interval."
+            f"{100 * (1 - COMMON):.0f} %, there is no interval."
         )
     if report.held_out:
         yield f"Only pictures that the training of {name} kept out."
