@@ -138,6 +138,16 @@ def test_the_first_few_of_a_folder_to_test_on_are_of_all_classes(
     assert once != other
 
 
+def test_the_first_few_to_test_on_are_of_all_folders(pictures: Path, tmp_path: Path) -> None:
+    val = write_pictures(tmp_path / "val", {"blue": 2, "red": 2})
+    other = write_pictures(tmp_path / "other", {"blue": 5, "red": 5})
+    first, small, large = (found := scan([pictures], DataConfig(), 3, tests=[val, other])).parts
+    assert (len(first.test), len(small.test), len(large.test)) == (0, 4, 10)
+    expected = [small.test[0], large.test[0], small.test[1], large.test[1]]
+    assert found.tested(4) == expected
+    assert set(found.tested(99)) == {*small.test, *large.test}
+
+
 def test_the_digest_tells_which_images_are_in_which_set(pictures: Path, tmp_path: Path) -> None:
     def digest(folder: Path, **changes: Any) -> str:
         return scan([folder], DataConfig(), **{"seed": 1, **changes}).digest

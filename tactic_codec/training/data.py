@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,6 +96,11 @@ class ImageFolders:
             for examples in (part.train, part.calibration, part.test)
         ]
         return hashlib.sha256(json.dumps([self.classes, sets]).encode()).hexdigest()
+
+    def tested(self, count: int) -> list[Example]:
+        """Return the first few examples to test on, of all folders alike."""
+        turns = zip_longest(*(part.test for part in self.parts))
+        return [example for turn in turns for example in turn if example][:count]
 
 
 def scan(

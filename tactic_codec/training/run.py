@@ -262,8 +262,7 @@ class Run:
         """
         model = self.candidate(network)
         add_metrics(model.path, self.figures(model, self.config.evaluation.final))
-        tested = [example for part in self.data.parts for example in part.test]
-        tested = tested[: min(PICTURES, self.config.evaluation.images or PICTURES)]
+        tested = self.data.tested(min(PICTURES, self.config.evaluation.images or PICTURES))
         points.add(model.path, [example.pixels() for example in tested])
         # Last: figures are those of single precision, which every machine has.
         eight_bits.add(model.path, self.calibration()[: eight_bits.PICTURES])
