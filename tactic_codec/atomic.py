@@ -6,7 +6,6 @@ data ─▶ temporary sibling ─ rename ─▶ path
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -96,7 +95,7 @@ def _try(change: Callable[..., None], path: str, *args: Any, **named: Any) -> No
 def _new_sibling(folder: str) -> tuple[str, int]:
     """Create a temporary file; it is locked until it is closed, or until this process dies."""
     while True:
-        sibling = os.path.join(folder, f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
+        sibling = os.path.join(folder, f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}")
         # os.open, not tempfile: the mode is what the umask leaves of 666, as of any new file.
         descriptor = os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
         # Before it is locked another process may take it for remains: then make another.

@@ -267,6 +267,8 @@ class Codec:
                 raise ValueError(f"scale must be above 0 and at most 1, or 'auto', not {scale}")
             levels = range(1, len(self.model.levels) + 1) if targets else (level,)
             points = [Point(scale, number) for number in levels]
+        self.runtime.open_ahead("analysis")
+        self.model.tables(level)  # meanwhile
         # Label and boxes are those of the whole picture.
         early = WHOLE if kept or scale == "auto" else Shrink(max_side, points[0].scale)
         given = image.read(picture, background=background, shrink=early)
@@ -300,22 +302,22 @@ class Codec:
             point = points[place]
             return self.code(*analysed(point.scale), point.level, effort, roi)
 
-        keeps: dict[str, Callable[[Frame, Symbols], bool]] = {}
+        keeps: dict[str, Callable[[Callable[[str], Pixels]], bool]] = {}
         # A file keeps what it shows for whoever reads it, in 8 bits or not.
         readers = [self, self.reference] if self.runtime.eight_bits else [self]
         if keep_label:
             labels = [reader.most_likely(given.pixels) for reader in readers]
 
-            def label_kept(frame: Frame, symbols: Symbols) -> bool:
-                seen = self.reference.look(frame, "classify", symbols)
+            def label_kept(look: Callable[[str], Pixels]) -> bool:
+                seen = look("classify")
                 return [reader.most_likely(seen) for reader in readers] == labels
 
             keeps["label_kept"] = label_kept
         if keep_boxes:
             found_boxes = [reader.boxes(given.pixels) for reader in readers]
 
-            def boxes_kept(frame: Frame, symbols: Symbols) -> bool:
-                seen = self.reference.look(frame, "detect", symbols)
+            def boxes_kept(look: Callable[[str], Pixels]) -> bool:
+                seen = look("detect")
                 return all(
                     reader._keeps_boxes(before, given, seen)
                     for reader, before in zip(readers, found_boxes, strict=True)
@@ -328,7 +330,9 @@ class Codec:
             frame, symbols = coded(place)
             if max_bytes is not None and frame.size > max_bytes:
                 continue
-            found = {name: keep(frame, symbols) for name, keep in keeps.items()}
+            decoded: dict[int, Pixels] | None = {} if len(keeps) > 1 else None
+            look = partial(self.reference.look, frame, symbols=symbols, decoded=decoded)
+            found = {name: keep(look) for name, keep in keeps.items()}
             if all(found.values()):
                 break
         else:
@@ -441,6 +445,7 @@ class Codec:
     def decode(self, frame: Frame, *, coded_size: bool = False) -> Pixels:
         """Decode a frame to uint8 [H, W, 3]; arguments and errors as `decompress`."""
         coded_size = _truth_value("coded_size", coded_size)
+        self.runtime.open_ahead("synthesis")
         pixels = self.synthesise(self.model.decode_symbols(frame), frame)
         return pixels if coded_size else image.enlarged(pixels, frame.width, frame.height)
 
@@ -482,13 +487,21 @@ class Codec:
         prices = entropy.Prices(self.model.tables(level))
         return prices.thinned(symbols, gained(latent, coded.gain), price)
 
-    def look(self, frame: Frame, task: str, symbols: Symbols | None = None) -> Pixels:
-        """Decode of a frame what the model's classifier or detector looks at.
+    def look(
+        self,
+        frame: Frame,
+        task: str,
+        symbols: Symbols | None = None,
+        decoded: dict[int, Pixels] | None = None,
+    ) -> Pixels:
+        """Decode of a frame what one of the model's task networks looks at.
 
         Args:
             frame: the frame.
-            task: "classify" or "detect".
+            task: of the network; for "segment", which gives each pixel a class, all is decoded.
             symbols: of the frame, where they are known.
+            decoded: where several tasks look, what is already decoded, by what its sides were
+                divided by; what is missing is added.
 
         Returns:
             uint8 [h, w, 3]: what was coded, or a half, a quarter … of its sides, as small as leaves
@@ -502,7 +515,8 @@ class Codec:
         size = self.model.head(task).input_size
         side = min(height, width) if task == "classify" else max(height, width)
         part = 1
-        while self.model.stride % (2 * part) == 0 and side >= 2 * part * image.SHRINKING_GAP * size:
+        fewest = 2 * image.SHRINKING_GAP * size
+        while task != "segment" and self.model.stride % (2 * part) == 0 and side >= fewest * part:
             part *= 2
         # Bicubic filters reach two pixels of the result beyond the square.
         reach = 3 * max(1, side // size)
@@ -511,8 +525,13 @@ class Codec:
             for length in (height, width)
         ]
         if symbols is None:
+            self.runtime.open_ahead("synthesis")
             symbols = self.model.decode_symbols(frame)
-        return self.synthesise(symbols, frame, part, area)
+        if decoded is None:
+            return self.synthesise(symbols, frame, part, area)
+        if part not in decoded:
+            decoded[part] = self.synthesise(symbols, frame, part)
+        return decoded[part]
 
     def synthesise(
         self, symbols: Symbols, frame: Frame, part: int = 1, area: Sequence[slice] | None = None

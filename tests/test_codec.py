@@ -210,6 +210,9 @@ class Fake:
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
 
+    def open_ahead(self, network: str) -> None:
+        pass
+
     def run(self, network: str, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         result: npt.NDArray[np.float32] = self.answers[network](array)
         return result

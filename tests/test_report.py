@@ -188,6 +188,25 @@ def test_a_row_has_what_there_is_to_compare_with(
     assert unknown == Row({"file": "a.tac", "frame": 1} | report.sizes(frame))
 
 
+def test_a_row_s_network_looks_at_what_its_command_looks_at(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above a size they look at a half, and the report looked at the whole."""
+    ask, found = Codec.class_logits, list[NDArray[np.float64]]()
+
+    def spy(self: Codec, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        found.append(ask(self, pixels))
+        return found[-1]
+
+    monkeypatch.setattr(Codec, "class_logits", spy)
+    noise = np.random.default_rng(1).integers(0, 256, (301, 1001, 3), np.uint8)
+    frame = codec.compress(noise).frame
+    report.row_of(frame, codec, file="a.tac", number=1, given={"classify": "cat"})
+    CLASSIFY.ask_frame(codec, frame)
+    assert (found[0] == found[1]).all()
+    assert (found[0] != ask(codec, codec.decode(frame))).any()
+
+
 def test_another_picture_is_refused_before_others_code_it(codec: Codec, frame: Frame) -> None:
     wide = np.zeros((1, 20_000, 3), np.uint8)  # more than WebP can hold
     with pytest.raises(ImageError, match="it is another picture"):

@@ -273,11 +273,21 @@ def test_the_lowest_level_that_keeps_the_boxes(detecting: Codec) -> None:
     assert len(seen - {None}) > 1 and None in seen, seen
 
 
-def test_label_and_boxes_are_both_kept(detecting: Codec, keen: None) -> None:
+def test_label_and_boxes_are_both_kept(
+    detecting: Codec, keen: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels = next(p for p in crops() if first_kept(detecting, p))
+    synthesise, levels = Codec.synthesise, list[int]()
+
+    def spy(self: Codec, symbols: Any, frame: Frame, *rest: Any) -> Any:
+        levels.append(frame.level)
+        return synthesise(self, symbols, frame, *rest)
+
+    monkeypatch.setattr(Codec, "synthesise", spy)
     aimed = detecting.compress(pixels, keep_boxes=True, keep_label=True)
     assert (aimed.label_kept, aimed.boxes_kept) == (True, True)
     assert "label_kept=True, boxes_kept=True" in repr(aimed)
+    assert levels == list(range(1, aimed.level + 1))  # each once for both
 
 
 def test_boxes_are_compared_in_the_picture_s_coordinates(detecting: Codec) -> None:

@@ -70,7 +70,7 @@ def each(
     def answer(item: FrameItem) -> tuple[bytes, dict[str, Any], list[tuple[str, float]]]:
         codec = codec_of(item.frame)
         frame = item.frame
-        pixels = task.look(codec, frame)
+        pixels = codec.look(frame, task.name)
         found = task.in_picture(ask(codec, pixels), frame)
         facts: dict[str, Any] = {"file": item.source.path, "frame": item.number}
         data = b""

@@ -303,6 +303,7 @@ def compress(
         def code(picture: Picture) -> "Compressed":
             like = None if picture.sink else picture.source.stat()
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
+            codec.runtime.open_ahead("analysis")
             pixels = picture.read(limit, background, early)
             inside = None
             if region_of:

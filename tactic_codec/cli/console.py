@@ -23,17 +23,18 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
-from queue import SimpleQueue
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import click
 
 from tactic_codec.errors import OutOfMemory, TacError, display
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _PART = re.compile(r": (?:picture|frame) \d+$")
 """How the title of one of a stream's many items ends."""
@@ -450,6 +451,9 @@ def in_order(
         for item in items:
             yield _attempt(function, item)
         return
+    from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+    from queue import SimpleQueue
+
     window = SimpleQueue[Future[Outcome[T, R]] | None]()
     room = threading.Semaphore(ahead or 2 * jobs)
     # Frameworks of macOS do not outlive fork, and Windows has none.
@@ -490,7 +494,7 @@ def in_order(
         executor.shutdown(cancel_futures=True)
 
 
-def _processes(function: Callable[[T], R], jobs: int) -> Executor:
+def _processes(function: Callable[[T], R], jobs: int) -> "Executor":
     """Return an executor whose processes, forked with the first item, know a function."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context

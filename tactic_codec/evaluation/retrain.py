@@ -174,6 +174,9 @@ class _HeadRuntime:
         self.threads = torch.get_num_threads()
         self.eight_bits: Mapping[str, str] = {}
 
+    def open_ahead(self, network: str) -> None:
+        """The head is there."""
+
     def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the head, whatever the name."""
         with torch.inference_mode():

@@ -106,11 +106,18 @@ def _described(
     return image, options
 
 
+class _File(io.BytesIO):
+    """A file whose name tells Pillow the format; told otherwise, it imports those of five."""
+
+    name: str
+
+
 def _encoded(image: Image.Image, format: str, described: dict[str, Any] | None = None) -> bytes:
-    module, _, options = _WRITERS[format]
+    module, (suffix, *_), options = _WRITERS[format]
     importlib.import_module(f"PIL.{module}")  # else Pillow imports every plugin to find this one
-    buffer = io.BytesIO()
-    image.save(buffer, format.upper(), **(options | (described or {})))
+    buffer = _File()
+    buffer.name = f"picture{suffix}"
+    image.save(buffer, **(options | (described or {})))
     return buffer.getvalue()
 
 

@@ -203,9 +203,9 @@ def row_of(
         # First of all it is made sure that this is the original.
         facts |= fidelity(original, enlarged(decoded, frame.width, frame.height))
         facts |= {name: rival_facts(name, original, frame.size) for name in rivals}
-    asked = codec.model.heads if look else expected
+    asked, by_part = codec.model.heads if look else expected, {1: decoded}
     answers = {
-        name: task.in_picture(task.ask(codec, decoded), frame)
+        name: task.in_picture(task.ask(codec, codec.look(frame, name, symbols, by_part)), frame)
         for name, task in TASKS.items()
         if name in asked
     }

@@ -59,6 +59,9 @@ class Runtime(Protocol):
             OutOfThreads: the system allows no further thread.
         """
 
+    def open_ahead(self, network: str) -> None:
+        """Begin to load a network, in a thread; what is wrong with it is told when it is run."""
+
 
 def open_runtime(model: Model, device: str = "auto", *, threads: int | None = None) -> Runtime:
     """Return the runtime of a device; networks are loaded later, when they are first run.

@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,17 @@ class OnnxRuntime:
                 f"{self._model.path}: the network {network} gives no float32 numbers"
             )
         return result
+
+    def open_ahead(self, network: str) -> None:
+        """Begin to load a network, in a thread, see `Runtime`."""
+
+        def load() -> None:
+            with suppress(TacError):
+                self._session(network)
+
+        if network not in self._sessions:
+            with suppress(RuntimeError):  # no further thread: then it is loaded when it is run
+                threading.Thread(target=load).start()
 
     def _session(self, network: str) -> ort.InferenceSession:
         with self._lock:

@@ -60,6 +60,9 @@ class TorchRuntime:
             raise
         return result
 
+    def open_ahead(self, network: str) -> None:
+        """Load it when it is run."""
+
     def _network(self, network: str) -> "nn.Module":
         with self._lock:
             if network not in self._networks:

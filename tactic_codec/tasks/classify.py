@@ -81,7 +81,7 @@ def classify(
         ValueError: ``top_k`` is below 1.
     """
     frame, codec = opened(data, codec, device, max_pixels)
-    return classify_pixels(codec, CLASSIFY.look(codec, frame), top_k)
+    return classify_pixels(codec, codec.look(frame, "classify"), top_k)
 
 
 class Classify(Task[int, list[Prediction]]):

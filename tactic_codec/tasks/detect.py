@@ -162,7 +162,7 @@ def detect(
         ValueError: ``min_score`` is not 0 to 1.
     """
     frame, codec = opened(data, codec, device, max_pixels)
-    found = detect_pixels(codec, DETECT.look(codec, frame), min_score)
+    found = detect_pixels(codec, codec.look(frame, "detect"), min_score)
     return DETECT.in_picture(found, frame)
 
 

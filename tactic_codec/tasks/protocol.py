@@ -257,12 +257,8 @@ class Task(Question[Truth, Answer]):
         """Return how far two answers about a picture agree, 0 to 1, for `Point.agreement`."""
 
     def ask_frame(self, codec: Codec, frame: Frame) -> Answer:
-        """Decode a frame and ask about it: the size that was coded is read, see `in_picture`."""
-        return self.in_picture(self.ask(codec, self.look(codec, frame)), frame)
-
-    def look(self, codec: Codec, frame: Frame) -> Pixels:
-        """Decode what `ask` is to be asked about, see `Codec.look`."""
-        return codec.look(frame, self.name)
+        """Decode a frame and ask about it, see `Codec.look` and `in_picture`."""
+        return self.in_picture(self.ask(codec, codec.look(frame, self.name)), frame)
 
     # --- Answers for people and programs ---
 

@@ -181,10 +181,6 @@ class Segment(Task[LabelMap, Segmentation]):
         """Find the class of each pixel, see `segment_pixels`."""
         return segment_pixels(codec, pixels)
 
-    def look(self, codec: Codec, frame: Frame) -> Pixels:
-        """Decode all that was coded: each pixel gets a class."""
-        return codec.decode(frame, coded_size=True)
-
     def in_picture(self, answer: Segmentation, frame: Frame) -> Segmentation:
         """Give each pixel of the picture the class of the nearest one that was coded."""
         labels = picture.nearest(answer.labels, frame.width, frame.height)
