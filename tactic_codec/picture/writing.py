@@ -84,12 +84,10 @@ def _described(
         return image, {}
     options: dict[Any, Any] = dict(metadata.shown(kept))
     for name, most in _SEGMENTS.items() if format == "jpeg" else ():
-        if (size := len(options.get(name, b""))) > most:
+        if len(options.get(name, b"")) > most:
             del options[name]
-            warn(
-                f"a JPEG cannot hold {name.upper()} of {size} bytes: it is left out; choose png or "
-                "webp"
-            )
+            title = name.upper()
+            warn(f"a JPEG cannot hold {title} beyond 64 KiB: it is left out; choose png or webp")
     if kept.icc:
         from tactic_codec.picture.modes import in_profile  # which imports this
 
