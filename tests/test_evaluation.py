@@ -48,6 +48,7 @@ from tactic_codec.evaluation.pictures import (
 )
 from tactic_codec.evaluation.results import (
     BEST_CODEC,
+    Comparison,
     Curve,
     FolderResult,
     Point,
@@ -224,6 +225,9 @@ def test_draws_without_a_common_quality_are_left_out(reaching: int, missed: floa
     assert found is not None
     assert 1 - found.draws / metrics.RESAMPLES == pytest.approx(missed, abs=0.03)
     assert (found.interval is None) == (missed > 0.1)
+    told = formats._change(Comparison("ours", "theirs", "agreement", found))
+    assert told.startswith(f"{100 * found.change:+.1f} % ")
+    assert ("(" in told) == (found.interval is not None)
     never = in_draws(rates, np.array([[2.0], [3.0]]) * np.ones(pictures))
     assert paired(anchor, never) is None
 

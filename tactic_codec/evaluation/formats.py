@@ -223,7 +223,9 @@ def _change(comparison: Comparison) -> str:
         return "no overlap"
     unit, scale = ("dB", 1) if comparison.quality == "psnr" else ("%", 100)
     ends = f"{scale * found.low:.1f}–{scale * found.high:.1f} {unit}"
-    interval = "".join(" ({:+.1f} to {:+.1f})".format(*(100 * e for e in found.interval or ())))
+    interval = ""
+    if found.interval:
+        interval = " ({:+.1f} to {:+.1f})".format(*(100 * end for end in found.interval))
     return f"{100 * found.change:+.1f} %{interval} over {ends}"
 
 
