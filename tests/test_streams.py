@@ -373,6 +373,18 @@ def test_a_damaged_segment_makes_no_picture_of_the_thumbnail(notes: bytes) -> No
         assert list(errors(items)) == [2], length
 
 
+@pytest.mark.parametrize(
+    "before", [b"Exif\0\0", b"eXIf", b"EXIF\x10\0\0\0", b"MPF\0", b"Nikon\0\x02\x10\0\0"]
+)
+def test_what_tells_notes_from_a_tiff_may_have_come_long_before(before: bytes) -> None:
+    """Bytes that were searched in vain are dropped, but not what stands before the next start."""
+    for count in (0, 90, *range((1 << 18) - 100, (1 << 18) - 70, 3)):
+        notes = b"\x01" * count + before + encoded(1, "TIFF") + b"notes"
+        damaged = b"\xff\xd8\xff\xe0\0\x01" + notes
+        items = found(damaged) if count < 100 else list(pictures(io.BytesIO(damaged)))
+        assert [bool(item.problem) for item in items] == [True], count
+
+
 def test_a_thumbnail_that_was_taken_for_its_picture_is_an_error() -> None:
     thumbnail, file = jpeg(7, 16), jpeg(2)
     # The segment's length leads into the thumbnail, behind its first marker.

@@ -126,6 +126,7 @@ _STARTS = (
 )
 _START = re.compile(_STARTS, re.DOTALL)
 _START_OR_FRAME = re.compile(_STARTS + rb"|FRAME[ \n]", re.DOTALL)
+_BEFORE_BYTES = 10  # of what stands before the start of a TIFF that is no picture of its own
 _PADDING = b"\0\xff \t\r\n"
 _PAD = re.compile(rb"\s+|\0+(?=\0{4})|\xff+(?=\xff)")
 _LINE = re.compile(rb"[\t\x20-\x7e]*\r?\n")
@@ -217,13 +218,15 @@ class _Splitter:
     def _search(self) -> bytes:
         """Pass over bytes up to what looks like a start; return the last few, without padding."""
         window, start = self._window, _START_OR_FRAME if self._film else _START
-        tail, over = b"", False
-        # Piece by piece, for much may be held.
-        while not (found := start.search(window.data, 0, _SEARCHED_AT_ONCE)) and not over:
-            count = max(0, min(_SEARCHED_AT_ONCE, len(window.data)) - START_BYTES)
+        tail, over, begin = b"", False, 0
+        # Piece by piece, for much may be held; what a start is told by may stand before it.
+        while not (found := start.search(window.data, begin, _SEARCHED_AT_ONCE)) and not over:
+            begin = max(begin, min(_SEARCHED_AT_ONCE, len(window.data)) - START_BYTES)
+            count = max(0, begin - _BEFORE_BYTES)
+            begin -= count
             tail = bytes(window.data[:count]).strip(_PADDING)[-4:] or tail
             self._pass(count)
-            over = not window.more(START_BYTES + 1)
+            over = not window.more(begin + START_BYTES + 1)
         count = found.start() if found else len(window.data)
         tail = (tail + bytes(window.data[:count]).strip(_PADDING))[-4:]
         self._pass(count)
