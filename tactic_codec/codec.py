@@ -446,7 +446,7 @@ class Codec:
         """Decode a frame to uint8 [H, W, 3]; arguments and errors as `decompress`."""
         coded_size = _truth_value("coded_size", coded_size)
         self.runtime.open_ahead("synthesis")
-        pixels = self.synthesise(self.model.decode_symbols(frame), frame)
+        pixels = self.synthesise(self.model.decode_symbols(frame, narrow=True), frame)
         return pixels if coded_size else image.enlarged(pixels, frame.width, frame.height)
 
     def analyse(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -459,10 +459,11 @@ class Codec:
         padded = pad(pixels, stride)
         height, width = padded.shape[0] // stride, padded.shape[1] // stride
         latent = np.empty((self.model.channels, height, width), np.float32)
-        for tile in tiles(height, width, size=self._tile, halo=self.model.halo):
+        cuts = tiles(height, width, size=self._tile, halo=self.model.halo)
+        for tile in cuts:
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
             x = image.network_input(padded[rows, columns])
-            y = self.runtime.run("analysis", x)
+            y = self.runtime.run("analysis", x, last=len(cuts) > 1 and tile is cuts[-1])
             expected = (1, self.model.channels, x.shape[2] // stride, x.shape[3] // stride)
             self._check_shape("analysis", x, y, expected)
             latent[:, *tile.core] = y[0][:, *tile.inner]
@@ -526,7 +527,7 @@ class Codec:
         ]
         if symbols is None:
             self.runtime.open_ahead("synthesis")
-            symbols = self.model.decode_symbols(frame)
+            symbols = self.model.decode_symbols(frame, narrow=True)
         if decoded is None:
             return self.synthesise(symbols, frame, part, area)
         if part not in decoded:
@@ -539,7 +540,7 @@ class Codec:
         """Return what was coded, of a frame's symbols (equation 2, D), uint8 [H, W, 3].
 
         Args:
-            symbols: int32 [C, h, w].
+            symbols: integers [C, h, w].
             frame: whose they are.
             part: a divisor of the stride; both sides are divided by it, rounded up, and each pixel
                 is the mean of those in its place.
@@ -550,7 +551,8 @@ class Codec:
         _, latent_height, latent_width = symbols.shape
         sides = (-(-side // part) for side in (frame.coded_height, frame.coded_width))
         pixels = np.zeros((*sides, 3), np.uint8)
-        for tile in tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo):
+        cuts = tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo)
+        for tile in cuts:
             if area and any(
                 core.stop * stride <= wanted.start or core.start * stride >= wanted.stop
                 for core, wanted in zip(tile.core, area, strict=True)
@@ -558,7 +560,7 @@ class Codec:
                 continue
             with np.errstate(over="ignore"):  # an escaped symbol times a large gain
                 y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32) * inverse_gain
-            x_hat = self.runtime.run("synthesis", y_hat)
+            x_hat = self.runtime.run("synthesis", y_hat, last=len(cuts) > 1 and tile is cuts[-1])
             expected = (1, 3, y_hat.shape[2] * stride, y_hat.shape[3] * stride)
             self._check_shape("synthesis", y_hat, x_hat, expected)
             step = stride // part

@@ -394,8 +394,8 @@ class Model:
         kept: T = self._kept[key]
         return kept
 
-    def decode_symbols(self, frame: Frame) -> NDArray[np.int32]:
-        """Decode a frame's symbols, int32 [C, h, w]; no network runs.
+    def decode_symbols(self, frame: Frame, *, narrow: bool = False) -> NDArray[Any]:
+        """Decode a frame's symbols, int32 [C, h, w]; no network runs. See `entropy.decode`.
 
         Raises:
             UnknownModel: the frame names another model.
@@ -409,7 +409,7 @@ class Model:
                 f"{self.name} is {self.fingerprint.hex()}"
             )
         shape = (self.channels, *latent_size(frame.coded_height, frame.coded_width, self.stride))
-        return entropy.decode(frame.payload, shape, self.tables(frame.level))
+        return entropy.decode(frame.payload, shape, self.tables(frame.level), narrow=narrow)
 
     @cached_property
     def _table_file(self) -> Any:

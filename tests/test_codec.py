@@ -213,7 +213,9 @@ class Fake:
     def open_ahead(self, network: str) -> None:
         pass
 
-    def run(self, network: str, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def run(
+        self, network: str, array: npt.NDArray[np.float32], *, last: bool = False
+    ) -> npt.NDArray[np.float32]:
         result: npt.NDArray[np.float32] = self.answers[network](array)
         return result
 

@@ -75,6 +75,11 @@ def round_trip(y_hat: NDArray[np.int32], tables: FrequencyTables) -> bytes:
         decoded = decode(payload, y_hat.shape, tables, coder)
         assert decoded.dtype == np.int32
         np.testing.assert_array_equal(decoded, y_hat)
+        narrow = decode(payload, y_hat.shape, tables, coder, narrow=True)
+        np.testing.assert_array_equal(narrow, y_hat)
+        if tables.minimum >= -128 and tables.maximum <= 127:
+            fits = y_hat.min() >= -128 and y_hat.max() <= 127
+            assert narrow.dtype == (np.int8 if fits else np.int32)
     return payload
 
 

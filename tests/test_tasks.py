@@ -38,7 +38,12 @@ class FixedLogits:
         self.logits = logits
         self.shown: list[npt.NDArray[np.float32]] = []
 
-    def run(self, network: str, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def open_ahead(self, network: str) -> None:
+        pass
+
+    def run(
+        self, network: str, array: npt.NDArray[np.float32], *, last: bool = False
+    ) -> npt.NDArray[np.float32]:
         if network != "classify":
             return self.codec.runtime.run(network, array)
         self.shown.append(array)
@@ -228,7 +233,12 @@ class FixedPlanes:
         self.logits = logits
         self.shown: list[npt.NDArray[np.float32]] = []
 
-    def run(self, network: str, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def open_ahead(self, network: str) -> None:
+        pass
+
+    def run(
+        self, network: str, array: npt.NDArray[np.float32], *, last: bool = False
+    ) -> npt.NDArray[np.float32]:
         self.shown.append(array)
         return self.logits
 

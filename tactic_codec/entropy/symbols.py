@@ -66,7 +66,9 @@ def decode(
     shape: tuple[int, int, int],
     tables: FrequencyTables,
     coder: Coder | None = None,
-) -> NDArray[np.int32]:
+    *,
+    narrow: bool = False,
+) -> NDArray[Any]:
     """Decode a latent.
 
     Args:
@@ -74,9 +76,11 @@ def decode(
         shape: (C, h, w) of the latent.
         tables: those it was encoded with; others give other symbols, or an error.
         coder: `default_coder` if None; all coders read the same symbols.
+        narrow: whether to save memory, where all symbols fit into a byte.
 
     Returns:
-        int32 [C, h, w]; channels lie next to each other in memory, not rows.
+        int32 [C, h, w], or int8 if that was asked for and they fit; channels lie next to each
+        other in memory, not rows.
 
     Raises:
         Corrupt: no encoder writes this payload. Most damage is not seen here but by the
@@ -85,17 +89,22 @@ def decode(
     """
     _check_shape(shape, tables)
     decoder = (coder or default_coder()).decoder(payload, tables)
-    board, latent = empty_board(shape, np.int32)
+    fits = narrow and tables.minimum >= -128 and tables.maximum <= 127
+    board, latent = empty_board(shape, np.int8 if fits else np.int32)
     seen, _ = empty_board(shape, np.int8)
     otherwise = tables.usual + tables.minimum  # 0, if the tables have it
 
     def read(where: NDArray[np.intp], group: slice, contexts: NDArray[np.integer[Any]]) -> Found:
+        nonlocal board, latent
         rows = contexts + tables.first_rows[group]
         places, indices = decoder.take(rows.reshape(-1))
         values = indices + np.int32(tables.minimum)
         if values.size:
             for place in np.flatnonzero(indices == tables.escape):
-                values[place] = unfold(read_code(decoder.bit), tables)
+                values[place] = value = unfold(read_code(decoder.bit), tables)
+                if board.dtype == np.int8 and not -128 <= value <= 127:
+                    (board, latent), narrow = empty_board(shape, np.int32), board
+                    board[...] = narrow
         if otherwise:
             every = np.full(rows.size, otherwise, np.int32)
             every[places] = values

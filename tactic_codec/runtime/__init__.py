@@ -49,8 +49,15 @@ class Runtime(Protocol):
     threads: int
     eight_bits: Mapping[str, str]
 
-    def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(
+        self, network: str, array: NDArray[np.float32], *, last: bool = False
+    ) -> NDArray[np.float32]:
         """Run a network, loading it when it is first asked for.
+
+        Args:
+            network: its name.
+            array: what it reads.
+            last: whether to give back the memory that earlier runs left for this one.
 
         Raises:
             UnknownTask: the model has no such network.

@@ -57,6 +57,11 @@ _THREAD_SIGNS = ("pthread_create", "Resource temporarily unavailable")
 """In messages of sessions that got no thread."""
 
 
+_LAST = ort.RunOptions()
+_LAST.log_severity_level = _FATAL
+_LAST.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+
 class _Session(ort.InferenceSession):  # type: ignore[misc]
     """A session that fails where it cannot be made or run, and says so by its exception alone.
 
@@ -146,13 +151,15 @@ class OnnxRuntime:
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._lock = threading.Lock()
 
-    def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(
+        self, network: str, array: NDArray[np.float32], *, last: bool = False
+    ) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
         session = self._session(network)
         try:
             # It would copy the array itself, and call one that it has no memory for not contiguous.
             given = {session.get_inputs()[0].name: np.ascontiguousarray(array)}
-            result: NDArray[np.float32] = session.run(None, given)[0]
+            result: NDArray[np.float32] = session.run(None, given, _LAST if last else None)[0]
         # Its exception classes share no base below Exception.
         except Exception as exc:
             raise _named(

@@ -43,7 +43,9 @@ class TorchRuntime:
         self._lock = threading.Lock()
 
     @memory.shortage_is_named()
-    def run(self, network: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(
+        self, network: str, array: NDArray[np.float32], *, last: bool = False
+    ) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
         try:
             module = self._network(network)
