@@ -320,6 +320,9 @@ class Model:
     def front(self, task: str | None = None) -> list[Point]:
         """Return the points that none with fewer bits is better than, fewest bits first.
 
+        The one of the highest PSNR is the last, if it costs most: a table of few pictures may find
+        another as good for the task.
+
         Args:
             task: that the result is of, see `Point.result`.
 
@@ -327,9 +330,8 @@ class Model:
             UnmeasuredModel: there are none.
         """
         front: list[Point] = []
-        for point in sorted(self.points, key=lambda point: (point.bpp, -point.psnr)):
-            if task and task not in point.agreement:
-                continue
+        points = [point for point in self.points if not task or task in point.agreement]
+        for point in sorted(points, key=lambda point: (point.bpp, -point.psnr)):
             if not front or point.result(task) > front[-1].result(task):
                 front.append(point)
         if not front:
@@ -337,7 +339,8 @@ class Model:
                 f"model {self.name} does not say what its scales are worth"
                 f"{f' to {task}' if task else ''}: give a number as the scale"
             )
-        return front
+        finest = max(points, key=lambda point: point.psnr)
+        return front + [finest] * (finest.bpp > front[-1].bpp)
 
     def level(self, number: int) -> Level:
         """Return a quality level, counted from 1.

@@ -227,6 +227,17 @@ def test_scale_and_level_are_chosen_together(measured: Codec, tiny: Codec) -> No
     assert kept.data == files[seen.index(wanted) if wanted in seen else -1]
 
 
+def test_the_finest_is_never_left_out(measured: Codec) -> None:
+    """A level that few pictures found no better than the one below it still shows more."""
+    manifest = json.loads((measured.model.path / "model.json").read_text())
+    manifest["encoder"]["points"][0]["agreement"]["classify"] = 0.94
+    (measured.model.path / "model.json").write_text(json.dumps(manifest))
+    front = load_model(measured.model.path, threads=1).model.front("classify")
+    assert [(point.scale, point.level) for point in front] == [
+        *((0.25, 1), (0.25, 2), (0.5, 3), (1, 3)),
+    ]
+
+
 def test_models_without_a_classifier_are_chosen_by_psnr() -> None:
     one, other = Point(1, 1, 0.2, 30.0), Point(1, 2, 0.3, 31.0, {"segment": 0.5, "classify": 1})
     assert (one.result(None), other.result(None), other.result("segment")) == (30, 0.75, 0.5)
