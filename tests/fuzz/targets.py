@@ -252,8 +252,11 @@ def stream(data: bytes) -> None:
         told.append([(i.number, i.data, i.header, repr(i.problem), i.warning) for i in items])
     check(told[0] == told[1] == told[2], "what is found does not depend on how the bytes come")
     check(items, "a stream is never without an answer")
-    numbers = [item.number for item in items if not item.warning]
+    # What shows behind a picture that it is damaged has its number, too.
+    numbers = list(dict.fromkeys(item.number for item in items if not item.warning))
     check(numbers in ([0], [*range(1, len(numbers) + 1)]), "pictures are counted one by one")
+    files = [item.number for item in items if item.data]
+    check(len(files) == len(set(files)), "no two pictures have one number")
     check(sum(len(item.data) for item in items) <= len(data), "no byte is in two pictures")
     for item in items:
         if item.warning:
