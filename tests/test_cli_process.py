@@ -123,6 +123,7 @@ def test_streams_that_are_closed(folder: Path, frame: bytes) -> None:
     assert shell("tactic info missing.tac 2>&-").returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args",
     [

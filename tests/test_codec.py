@@ -309,6 +309,7 @@ def test_the_networks_get_float32_between_0_and_1(tiny: Codec) -> None:
 # --- Tiles ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [64, 128])
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda p: p.stem)
 def test_tiles_leave_no_seams(tiny: Codec, monkeypatch: Any, path: Path, tile: int) -> None:

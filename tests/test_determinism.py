@@ -119,8 +119,10 @@ def _interpreters() -> list[str]:
     candidates = [shutil.which(f"python3.{minor}") for minor in range(oldest, oldest + 10)]
     candidates += glob.glob(os.path.expanduser("~/.pyenv/versions/*/bin/python"))
     for candidate in filter(None, candidates):
+        # pyenv leaves scripts, also for versions that are not chosen here.
+        if Path(candidate).read_bytes()[:2] == b"#!":
+            continue
         code = "import sys; print(*sys.version_info[:2])"
-        # pyenv leaves commands for versions that are not chosen here: they fail.
         result = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
         if result.returncode == 0:
             major, minor = map(int, result.stdout.split())

@@ -786,6 +786,7 @@ def test_folders_that_link_to_each_other_are_walked_once(tmp_path: Path, tiny: C
 # --- Outputs that fail ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["decompress", "segment"])
 def test_a_disk_that_is_full_leaves_nothing(command: str, tmp_path: Path, eyes: Path) -> None:
     """Files may have 64 bytes here, then writing fails as on a full disk."""

@@ -50,6 +50,7 @@ def coded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.slow
 def test_a_page_is_one_file_that_asks_for_nothing(coded: Path) -> None:
     text = (coded / "report.html").read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)

@@ -50,6 +50,7 @@ def test_every_row_can_be_trained(reproduce: ModuleType, table: str, size: str) 
         assert row.estimate() > row.estimate(100) > row.overhead
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "size"), TABLES)
 def test_rows_that_are_compared_have_the_same_steps_network_and_start(
     reproduce: ModuleType, table: str, size: str

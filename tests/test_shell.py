@@ -138,6 +138,7 @@ def test_every_command_has_a_page_with_all_its_options(manual: dict[str, str]) -
     assert "tactic compress *.jpg \\-o coded/" in manual["tactic-compress.1"]
 
 
+@pytest.mark.slow
 def test_no_page_says_what_man_would_obey(manual: dict[str, str]) -> None:
     known = r"\.(TH|SH|TP|PP|B|nf|fi)( |$)"
     for text in manual.values():

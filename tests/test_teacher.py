@@ -180,6 +180,7 @@ def test_settings_of_a_command_line_are_checked(saved: Callable[[Any], str]) -> 
             parse_config({"name": "a", "stage": [stage], "teacher": [{"network": "n", **wrong}]})
 
 
+@pytest.mark.slow
 def test_of_several_one_is_drawn_a_batch(saved: Callable[[Any], str]) -> None:
     """A built-in network teaches as an ONNX file does, at scales of its own."""
     readings = [
@@ -227,6 +228,7 @@ def boxes_selected() -> Any:
     return proto
 
 
+@pytest.mark.slow
 def test_what_selects_boxes_is_refused_by_name_and_outputs_before_it_teach(
     saved: Callable[[Any], str],
 ) -> None:

@@ -807,6 +807,7 @@ def test_a_frozen_head_passes_the_task_s_gradient_to_the_codec(
     assert all(parameter.grad is None for parameter in network.head.parameters())
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_and_keeps_weights_in_single(
     data: ImageFolders, tmp_path: Path, tiny_head: Any
 ) -> None:

@@ -272,6 +272,7 @@ def test_what_has_gone_is_forgotten(
         signal.signal(signal.SIGIO, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -313,6 +314,7 @@ def block(language: str) -> str:
     return str(found)
 
 
+@pytest.mark.slow
 def test_the_unit_starts_it_and_takes_its_end_for_a_good_one(
     started: Start, incoming: Path, coded: Path
 ) -> None:
