@@ -293,7 +293,7 @@ class Codec:
             return shrunk, self.analyse(shrunk.pixels)
 
         if not targets:
-            frame, _ = self.code(*analysed(points[0].scale), level, effort, roi)
+            frame, _ = self.code(*analysed(points[0].scale), level, effort, roi, spend=True)
             return Compressed(frame, self.model.name)
         analysed = cache(analysed)
 
@@ -366,8 +366,18 @@ class Codec:
         level: int,
         effort: int = 0,
         roi: NDArray[np.generic] | None = None,
+        *,
+        spend: bool = False,
     ) -> tuple[Frame, Symbols]:
         """Code a picture whose latent is known, with its metadata; errors as `compress`.
+
+        Args:
+            picture: what is coded, and the size of the picture itself.
+            latent: of it, float32 [C, h, w].
+            level: of the model.
+            effort: see `compress`.
+            roi: likewise.
+            spend: whether symbols may be written over the latent, which saves its memory again.
 
         Returns:
             The frame, and the symbols that it holds, int32 [C, h, w].
@@ -378,7 +388,8 @@ class Codec:
             stride, (rows, columns, _) = self.model.stride, pixels.shape
             sides = stride * width / columns, stride * height / rows
             inside = image.covered(roi != 0, (latent.shape[1], latent.shape[2]), sides) > 0
-        symbols = self.quantise(latent, level, inside)
+        into = latent.view(np.int32) if spend and not effort and inside is None else None
+        symbols = self.quantise(latent, level, inside, into)
         if effort:
             symbols = self.refiner.refine(pixels, latent, symbols, level, effort, inside)
         payload = entropy.encode(symbols, self.model.tables(level))
@@ -474,14 +485,17 @@ class Codec:
         latent: NDArray[np.float32],
         level: int,
         inside: NDArray[np.bool_] | None = None,
+        into: Symbols | None = None,
     ) -> Symbols:
         """Round a latent [C, h, w] to symbols, int32, at a quality level (equation 6).
+
+        ``into`` is where they go, which may be the latent's own memory; by default new memory.
 
         Where ``inside`` [h, w] is false, symbols move towards zero by one step or two where that
         saves bits that are worth more, at `OUTSIDE_PRICE` each, than the error that it adds.
         """
         coded = self.model.level(level)
-        symbols = quantise(latent, coded.gain, coded.offset)
+        symbols = quantise(latent, coded.gain, coded.offset, into)
         if inside is None:
             return symbols
         price = np.where(inside, np.float32(0), np.float32(OUTSIDE_PRICE))
@@ -661,7 +675,12 @@ def _truth_value(name: str, value: object) -> bool:
     return bool(value)
 
 
-def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32], offset: float) -> Symbols:
+def quantise(
+    latent: NDArray[np.float32],
+    gain: NDArray[np.float32],
+    offset: float,
+    into: Symbols | None = None,
+) -> Symbols:
     """Round a latent to symbols, with a dead zone around zero where the offset is below 0.5.
 
     Magnitudes are rounded down unless their fraction reaches 1 - ``offset``: sign(v) · ⌊|v| +
@@ -672,11 +691,12 @@ def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32], offset: flo
         latent: [C, h, w].
         gain: [C].
         offset: above 0, at most 0.5.
+        into: where symbols go, see `Codec.quantise`.
 
     Returns:
         int32 [C, h, w], within ±2^20.
     """
-    symbols: Symbols = np.empty(latent.shape, np.int32)
+    symbols: Symbols = np.empty(latent.shape, np.int32) if into is None else into
     # Some channels at once: what is in between then fits into the caches.
     step = max(1, _QUANTISED // latent[0].size)
     for first in range(0, len(latent), step):

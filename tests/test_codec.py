@@ -253,6 +253,14 @@ def test_an_offset_below_a_half_makes_a_dead_zone(offset: float, expected: list[
     assert found.dtype == np.int32
 
 
+def test_symbols_may_take_the_latent_s_place(tiny: Codec) -> None:
+    latent = tiny.analyse(cat())
+    expected = tiny.quantise(latent, 3)
+    found = tiny.quantise(latent, 3, None, latent.view(np.int32))
+    np.testing.assert_array_equal(found, expected)
+    assert np.shares_memory(found, latent)
+
+
 def test_an_offset_of_a_half_rounds_as_ieee_754_does_to_the_bit() -> None:
     random = np.random.default_rng(1)
     v = np.concatenate([random.normal(0, 3, 4000), np.arange(-9, 9.5, 0.5), [1e-40, -0.0, 2.0**20]])

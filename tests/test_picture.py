@@ -335,6 +335,15 @@ def test_orientation_of_a_picture_opened_elsewhere() -> None:
         np.testing.assert_array_equal(load(image), UPRIGHT[6](PICTURE))
 
 
+def test_a_picture_opened_elsewhere_stays_as_it_was() -> None:
+    opened = Image.open(io.BytesIO(encode(PICTURE, "PNG", exif=exif(6))))
+    opened.load()
+    before = opened.tobytes(), opened.size, dict(opened.info)
+    pixels = load(opened)
+    pixels[...] = 0
+    assert (opened.tobytes(), opened.size, dict(opened.info)) == before
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_unknown_orientation_is_upright(orientation: int) -> None:
     data = encode(PICTURE, "PNG", exif=exif(orientation))

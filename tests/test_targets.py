@@ -152,9 +152,9 @@ def test_a_picture_is_analysed_once_and_a_level_coded_once(
     def counted(name: str) -> Callable[..., Any]:
         real = getattr(Codec, name)
 
-        def call(self: Codec, *args: Any) -> Any:
+        def call(self: Codec, *args: Any, **named: Any) -> Any:
             calls.append((name, *args[2:]))
-            return real(self, *args)
+            return real(self, *args, **named)
 
         return call
 

@@ -10,9 +10,11 @@ from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
 from tactic_codec.picture import forms, metadata, tiff
-from tactic_codec.picture.forms import Colour, Scaled
+from tactic_codec.picture.forms import Colour, Pixels, Scaled
 from tactic_codec.picture.plugins import translated
 from tactic_codec.picture.scaling import WHOLE, Shrink, resized
+
+_ROWS = 256  # that are copied at once
 
 OWN_SIZE = (-1, -1)
 """Of an image that was read at a fraction of its size, in its info; no file has such a key."""
@@ -60,15 +62,20 @@ def from_pillow(
             canvas.paste(picture, mask=alpha)
             picture = resized(canvas, size)
         orientation = _orientation(image)
-        if orientation != 1:
-            from PIL import ImageOps  # few pictures need it
-
-            picture.info = {}
-            picture.getexif()[_ORIENTATION] = orientation
-            ImageOps.exif_transpose(picture, in_place=True)
+        if orientation in _TURNS:
+            picture = picture.transpose(_TURNS[orientation])
         if orientation in _SIDEWAYS:
             width, height = height, width
-        return Scaled(np.array(picture), width, height, metadata.found_in(image.info))
+        return Scaled(_array_of(picture), width, height, metadata.found_in(image.info))
+
+
+def _array_of(picture: Image.Image) -> Pixels:
+    """The pixels of an RGB image; NumPy would hold two copies more of them for a while."""
+    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    for top in range(0, picture.height, _ROWS):
+        bottom = min(top + _ROWS, picture.height)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, picture.width, bottom)))
+    return pixels
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -144,6 +151,17 @@ def _colour_info(image: Image.Image) -> dict[Any, Any]:
 
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by its orientation (EXIF 2.32, 4.6.4)."""
+
 _SIDEWAYS = (5, 6, 7, 8)
 
 
@@ -183,7 +201,7 @@ def _to_srgb(colours: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
         profile = None if colours.mode == "LAB" else _profile_of(info)
         if profile or colours.mode == "LAB":
             return _converted(colours, profile)
-        return colours.convert("RGB")
+        return colours if colours.mode == "RGB" else colours.convert("RGB")
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         forms.warn(f"the colour profile cannot be used ({reason}): the colours are taken as sRGB")
