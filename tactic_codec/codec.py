@@ -467,13 +467,12 @@ class Codec:
             pixels: uint8 [H, W, 3].
         """
         stride = self.model.stride
-        padded = pad(pixels, stride)
-        height, width = padded.shape[0] // stride, padded.shape[1] // stride
+        height, width = (-(-side // stride) for side in pixels.shape[:2])
         latent = np.empty((self.model.channels, height, width), np.float32)
         cuts = tiles(height, width, size=self._tile, halo=self.model.halo)
         for tile in cuts:
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
-            x = image.network_input(padded[rows, columns])
+            x = image.network_input(pad(pixels[rows, columns], stride))  # a copy of few pixels
             y = self.runtime.run("analysis", x, last=len(cuts) > 1 and tile is cuts[-1])
             expected = (1, self.model.channels, x.shape[2] // stride, x.shape[3] // stride)
             self._check_shape("analysis", x, y, expected)
