@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -1526,6 +1527,46 @@ def test_workers_end_with_their_parent() -> None:
         assert parent.stdout.read() == ""  # ends when nobody is left to write to it
     for pid in pids:
         assert not Path(f"/proc/{pid}/fd/1").exists()
+
+
+SLEEPERS = """
+import signal, time
+from tactic_codec.cli.console import in_order
+
+def work(n):
+    try:
+        print("begun", flush=True)
+        time.sleep(600)
+    finally:
+        print("left", flush=True)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+list(in_order(work, range(8), 2, prepare=abs))
+"""
+
+
+@forking
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_an_interrupt_ends_workers_at_once(times: int) -> None:
+    command = [sys.executable, "-c", SLEEPERS]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as parent:
+        assert parent.stdout
+        assert [parent.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
+        for _ in range(times):
+            parent.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        said, _ = parent.communicate(timeout=30)
+    assert said.splitlines() == ["left", "left"]  # nothing half done, and no third is begun
+
+
+@forking
+def test_a_worker_s_error_has_its_traceback() -> None:
+    def work(n: int) -> int:
+        raise TacError("no")
+
+    (found,) = console.in_order(work, [1], 2, prepare=abs)
+    assert isinstance(found.result, console.Failure)
+    assert "in work" in "".join(traceback.format_exception(found.result.error))
 
 
 def test_what_is_ready_does_not_wait_for_a_full_window() -> None:

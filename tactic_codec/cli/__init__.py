@@ -86,6 +86,9 @@ class _Tactic(click.Group):
                 console.complain("interrupted")
                 ctx.exit(_INTERRUPTED)
             except Exception as exc:
+                if isinstance(exc, ImportError) and isinstance(exc.__context__, KeyboardInterrupt):
+                    console.complain("interrupted")  # while NumPy was loaded, which hides it
+                    ctx.exit(_INTERRUPTED)
                 _give_up(ctx, exc)
 
 

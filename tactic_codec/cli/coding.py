@@ -410,7 +410,8 @@ def _warned_of_more(path: Path) -> "bytes | Path":
     if not path.is_file():
         return path
     with path.open("rb") as stream:
-        data = stream.read(_ONE_JPEG) if stream.peek(3).startswith(_JPEG) else b""
+        size = min(os.fstat(stream.fileno()).st_size, _ONE_JPEG)  # as much is allocated
+        data = stream.read(size) if stream.peek(3).startswith(_JPEG) else b""
         whole = 0 < len(data) < _ONE_JPEG
         # What begins as a JPEG, ends as one and begins no other between is one, as most are.
         if whole and data.endswith(b"\xff\xd9") and data.find(_JPEG, 1) < 0:

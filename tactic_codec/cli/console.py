@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import click
 
@@ -40,6 +40,8 @@ _PART = re.compile(r": (?:picture|frame) \d+$")
 """How the title of one of a stream's many items ends."""
 
 _REPEATED = 3  # times that a stream's items may say the same; then each tenth, hundredth, and so on
+
+_TERMINATED = 128 + signal.SIGTERM  # exit status of a worker, which nobody sees
 
 BAR_DELAY = 1.0
 """Seconds of work before a progress bar appears."""
@@ -460,7 +462,7 @@ def in_order(
     forks = prepare is not None and sys.platform == "linux"
     executor = _processes(function, jobs) if forks else ThreadPoolExecutor(jobs, "tactic")
     work: Callable[[T], Outcome[T, R]] = _inherited if forks else partial(_attempt, function)
-    ended = False
+    ended = whole = False
 
     def draw() -> None:
         try:
@@ -483,6 +485,7 @@ def in_order(
         while (future := window.get()) is not None:
             yield future.result()
             room.release()
+        whole = True
     except BrokenExecutor as exc:
         raise OutOfMemory(
             "a process that worked on pictures was ended from outside, as the system does when "
@@ -491,6 +494,8 @@ def in_order(
     finally:
         ended = True
         room.release()
+        if forks and not whole:
+            _end_workers()
         executor.shutdown(cancel_futures=True)
 
 
@@ -502,21 +507,30 @@ def _processes(function: Callable[[T], R], jobs: int) -> "Executor":
     return ProcessPoolExecutor(jobs, get_context("fork"), _begin_worker, (function,))
 
 
+def _end_workers() -> None:
+    """End processes at once, which would finish what they have, and that may take long."""
+    from multiprocessing import active_children
+
+    for worker in active_children():
+        worker.terminate()
+
+
 _function: Callable[[Any], Any] | None = None
 """What this process calls with items, if it is a worker: of a function no pickle can be made."""
 
 
 def _begin_worker(function: Callable[[Any], Any]) -> None:
-    """Leave it to the parent when to end, unless that is gone."""
+    """Leave it to the parent when to end, unless that is gone; no half of a file is left then."""
     from multiprocessing import parent_process
 
     global _function
     _function = function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = parent_process()
     assert parent
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
 
     def follow() -> None:
         parent.join()
@@ -525,9 +539,34 @@ def _begin_worker(function: Callable[[Any], Any]) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+_state: Literal["idle", "busy", "leaving"] = "idle"
+"""Of this process, if it is a worker."""
+
+
+def _leave(*_: object) -> None:
+    """End a worker, once it has removed what it has half written; of signals one will do."""
+    global _state
+    if _state == "idle":
+        os._exit(_TERMINATED)
+    if _state == "busy":
+        _state = "leaving"
+        sys.exit(_TERMINATED)
+
+
 def _inherited(item: T) -> Outcome[T, Any]:
+    global _state
     assert _function
-    return _attempt(_function, item)
+    try:
+        _state = "busy"
+        outcome = _attempt(_function, item)
+    except SystemExit:
+        os._exit(_TERMINATED)  # the pool would take it for a result
+    finally:
+        _state = "idle"
+    if isinstance(outcome.result, Failure):  # no pickle has its traceback
+        error = outcome.result.error
+        error.add_note("".join(traceback.format_exception(error)))
+    return outcome
 
 
 def _attempt(function: Callable[[T], R], item: T) -> Outcome[T, R]:
