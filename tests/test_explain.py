@@ -200,6 +200,8 @@ def test_what_detect_prints_is_a_region_for_explain_and_compress(spoilt: Spoilt)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("", "is empty: a list of no boxes is"),
+        (" \n", "is empty"),
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("7", "something else than boxes"),

@@ -111,6 +111,8 @@ def _read(path: Path, limit: int) -> str:
 def json_of(path: Path) -> Any:
     """Return a file of JSON, or a list of its lines where it has one on each; DataError else."""
     text = _read(path, MAX_BYTES)
+    if not text.strip():
+        raise DataError(f"{path} is empty: a list of no boxes is []")
     try:
         try:
             return json.loads(text)
