@@ -377,7 +377,7 @@ class Codec:
             level: of the model.
             effort: see `compress`.
             roi: likewise.
-            spend: whether symbols may be written over the latent, which saves its memory again.
+            spend: whether symbols may be written over the latent, so that they need no memory.
 
         Returns:
             The frame, and the symbols that it holds, int32 [C, h, w].

@@ -408,3 +408,32 @@ def test_a_folder_without_permission(
     assert result.stderr.startswith(f"tactic: {source}: ".encode())
     assert len(result.stderr.splitlines()) == 1
     assert name.encode() in result.stderr and b".tmp" not in result.stderr
+
+
+HIDING = """
+import os, sys, time
+from tactic_codec.cli import files, main
+
+def expand(*given, **named):
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(60)
+    except BaseException:
+        raise ImportError("initialization failed") from None
+
+files.expand = expand
+main(["info", "x.tac"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGINT, "tactic: interrupted\n"), (signal.SIGTERM, ""), (signal.SIGHUP, "")],
+)
+def test_a_signal_that_a_library_hides_ends_it_all_the_same(number: int, said: str) -> None:
+    """NumPy turns what a signal raises while it is imported into an ImportError."""
+    command = [sys.executable, "-c", HIDING, str(int(number))]
+    done = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: signal.signal(2, signal.SIG_DFL)
+    )
+    assert (done.returncode, done.stderr) == (128 + number, said)

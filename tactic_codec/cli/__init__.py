@@ -75,20 +75,20 @@ class _Tactic(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         console.never_fail_to_print()
-        with _ends_on_terminate():
+        with _ends_on_terminate() as came:
             try:
                 return super().invoke(ctx)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except console.OutputClosed:
                 ctx.exit(1)
-            except KeyboardInterrupt:
-                console.complain("interrupted")
-                ctx.exit(_INTERRUPTED)
-            except Exception as exc:
-                if isinstance(exc, ImportError) and isinstance(exc.__context__, KeyboardInterrupt):
-                    console.complain("interrupted")  # while NumPy was loaded, which hides it
+            except (KeyboardInterrupt, Exception) as exc:
+                # NumPy says another thing if a signal comes while it is imported.
+                if isinstance(exc, KeyboardInterrupt) or signal.SIGINT in came:
+                    console.complain("interrupted")
                     ctx.exit(_INTERRUPTED)
+                if came:
+                    ctx.exit(128 + came[0])
                 _give_up(ctx, exc)
 
 
@@ -109,23 +109,31 @@ def _give_up(ctx: click.Context, exc: Exception) -> NoReturn:
 
 
 @contextmanager
-def _ends_on_terminate() -> Iterator[None]:
+def _ends_on_terminate() -> Iterator[list[int]]:
     """Let SIGTERM and SIGHUP unwind like Ctrl-C does, so that no temporary file stays behind.
 
     Ctrl-C itself does so from here on: `tactic_codec.__main__` let it end the process at once.
+
+    Yields:
+        The numbers of the signals that came.
     """
+    came: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         sys.exit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():  # only it may set handlers
-        yield
+        yield came
         return
     before = {number: signal.signal(number, stop) for number in console.ending_signals()}
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
+        signal.signal(signal.SIGINT, stop)
+        before[signal.SIGINT] = signal.default_int_handler
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
