@@ -1510,7 +1510,7 @@ import os, time
 from tactic_codec.cli.console import in_order
 
 def work(n):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())  # at once: print may write a line in two parts
     time.sleep(600)
 
 list(in_order(work, range(2), 2, prepare=abs))
@@ -1530,15 +1530,15 @@ def test_workers_end_with_their_parent() -> None:
 
 
 SLEEPERS = """
-import signal, time
+import os, signal, time
 from tactic_codec.cli.console import in_order
 
 def work(n):
     try:
-        print("begun", flush=True)
+        os.write(1, b"begun\\n")
         time.sleep(600)
     finally:
-        print("left", flush=True)
+        os.write(1, b"left\\n")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 list(in_order(work, range(8), 2, prepare=abs))
