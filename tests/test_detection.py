@@ -318,7 +318,7 @@ STRANGE = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>&f;
         ("labels/x.txt", "0 nan 0.5 0.1 0.1", "expected shares of the picture"),
         ("labels/x.txt", "0 0.5 inf 0.1 0.1", "expected shares of the picture"),
         ("labels/x.txt", "0 30 20 10 10", "expected shares of the picture"),
-        ("labels/x.txt", "0 0.5 0.5 0 0.1", "lies outside of 100 x 50"),
+        ("labels/x.txt", "0 0.5 0.5 0 0.1", "is empty"),
         ("labels/x.txt", b"\xff\xfe0", "is not UTF-8"),
         ("labels/x.txt", "0 0.5 0.5 1 1\n" * 80000, "more than 1048576 bytes"),
         ("Annotations/x.xml", BOMB, "document type"),

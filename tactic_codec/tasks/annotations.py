@@ -137,15 +137,21 @@ def within(where: str, edges: Edges, width: int, height: int) -> Edges:
     """Return the edges of a box, cut at those of the picture.
 
     Raises:
-        DataError: nothing of it lies in the picture.
+        DataError: it is none, or nothing of it lies in the picture.
     """
     left, top, right, bottom = edges
-    if all(map(math.isfinite, edges)):
+    fault = f"lies outside of {width} x {height} pixels"
+    if not all(map(math.isfinite, edges)):
+        fault = "has an edge that is no finite number"
+    elif left >= right or top >= bottom:
+        fault = "is empty: left and top come first, then right and bottom"
+    else:
         cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
         if cut[0] < cut[2] and cut[1] < cut[3]:
             return cut
-    corners = f"({left:g}, {top:g}) to ({right:g}, {bottom:g})"
-    raise DataError(f"{where}: the box from {corners} lies outside of {width} x {height} pixels")
+    raise DataError(
+        f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) {fault}"
+    )
 
 
 def check_size(where: str, found: tuple[float, float], width: int, height: int) -> None:
