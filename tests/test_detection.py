@@ -326,7 +326,7 @@ STRANGE = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>&f;
         ("Annotations/x.xml", BOMB.encode("utf-16"), "is not UTF-8"),
         ("Annotations/x.xml", "<annotation>", "is not XML"),
         ("Annotations/x.xml", "", "is not XML"),
-        ("Annotations/x.xml", voc(voc_object("red thing", "1 2 nan 4")), "lies outside"),
+        ("Annotations/x.xml", voc(voc_object("red thing", "1 2 nan 4")), "no finite number"),
         ("Annotations/x.xml", voc(voc_object("red thing", "1 2 b 4")), "a number as bndbox/xmax"),
         ("Annotations/x.xml", voc(voc_object("red thing", "200 2 300 4")), "lies outside"),
         ("Annotations/x.xml", voc("<object><name>red thing</name></object>"), "found None"),
@@ -345,7 +345,7 @@ STRANGE = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation>&f;
         (
             "annotations/x.json",
             json.dumps(coco()).replace("[1, 2, 30, 40]", "[1, 2, NaN, 40]"),
-            "lies outside",
+            "no finite number",
         ),
         (
             "annotations/x.json",

@@ -149,9 +149,7 @@ def within(where: str, edges: Edges, width: int, height: int) -> Edges:
         cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
         if cut[0] < cut[2] and cut[1] < cut[3]:
             return cut
-    raise DataError(
-        f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) {fault}"
-    )
+    raise DataError(f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) {fault}")
 
 
 def check_size(where: str, found: tuple[float, float], width: int, height: int) -> None:
