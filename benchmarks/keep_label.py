@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from at_efforts import coders
+from judges import Judge, judge
 from kept_out import SIZE, kept_out, squares
-from lite1 import Judge, judge
 from rows import compared, earlier, write
 
 from tactic_codec import metrics, tasks

@@ -16,19 +16,18 @@ goes on.
 
 import argparse
 import json
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detector import DETECTOR
+from judges import Detector, coco_ssd, f1
 from numpy.typing import NDArray
 from rows import write
 
 from tactic_codec import metrics
 from tactic_codec import picture as image
-from tactic_codec.boxes import Box, shared
+from tactic_codec.boxes import Box
 from tactic_codec.codec import load_model
 from tactic_codec.evaluation.bdrate import paired
 from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Shrunk, Uncompressed
@@ -42,34 +41,9 @@ OUT = Path(__file__).parent / "results" / "objects.json"
 QUALITIES = ("jpeg=2,6,13,30", "webp=0,7,20,45", "avif=8,22,35,52")
 LEAST = {"own": 0.4, "COCO-SSD": 0.5}
 
-Judge = Callable[[Sequence[Pixels]], list[list[Box]]]
-
-
-def coco_ssd(labels: Sequence[str]) -> Judge:
-    """Return what asks COCO-SSD, in classes of the given names."""
-
-    def ask(pictures: Sequence[Pixels]) -> list[list[Box]]:
-        sizes = [np.array(p.shape[:2], "<u4").tobytes() + p.tobytes() for p in pictures]
-        command = ["node", "detect.mjs", "100", "0.05"]
-        done = subprocess.run(
-            command, cwd=DETECTOR, input=b"".join(sizes), stdout=subprocess.PIPE, check=True
-        )
-        found = []
-        for line in done.stdout.splitlines():
-            own = []
-            for box in json.loads(line):
-                left, top, width, height = box["bbox"]
-                if box["class"] in labels:
-                    kind = labels.index(box["class"])
-                    own.append(Box(kind, box["score"], left, top, left + width, top + height))
-            found.append(own)
-        return found
-
-    return ask
-
 
 def looked_at(
-    coder: Coder, setting: float, pictures: Sequence[Pixels], judges: dict[str, Judge]
+    coder: Coder, setting: float, pictures: Sequence[Pixels], judges: dict[str, Detector]
 ) -> dict[str, Any]:
     """Code all pictures, and return bits a pixel and the boxes that each network finds."""
     coded = [coder.code(pixels, setting) for pixels in pictures]
@@ -77,7 +51,7 @@ def looked_at(
     return {
         "bytes": [one.bytes for one in coded],
         "bpp": [8 * one.bytes / (one.decoded.size // 3) for one in coded],
-        "boxes": {name: ask(decoded) for name, ask in judges.items()},
+        "boxes": {name: [ask(one) for one in decoded] for name, ask in judges.items()},
     }
 
 
@@ -88,14 +62,8 @@ def curves(
     result = {"bpp": draws @ np.array(found["bpp"]) / draws.sum(axis=1)}
     for name, boxes in found["boxes"].items():
         boxes = [[Box(int(b[0]), *b[1:]) for b in own] for own in boxes]
-        uncoded = [[Box(int(b[0]), *b[1:]) for b in own] for own in before["boxes"][name]]
         result[f"mAP50 {name}"] = mean_precisions(things, boxes, draws)[0]
-        counts = [
-            shared(*([b for b in both if b.score >= LEAST[name]] for both in pair))
-            for pair in zip(uncoded, boxes, strict=True)
-        ]
-        sums = draws @ np.array(counts)
-        result[f"F1 {name}"] = 2 * sums[:, 2] / np.maximum(sums[:, 0] + sums[:, 1], 1)
+        result[f"F1 {name}"] = f1(before["boxes"][name], boxes, LEAST[name], draws)
     return result
 
 
@@ -117,8 +85,8 @@ def main() -> None:
     pictures = [image.load(args.folder / name) for name in names]
     reader = DETECT.reader(args.folder, labels)
     things = [reader(name, pixels) for name, pixels in zip(names, pictures, strict=True)]
-    judges: dict[str, Judge] = {
-        "own": lambda decoded: [DETECT.ask(codec, pixels).boxes() for pixels in decoded],
+    judges: dict[str, Detector] = {
+        "own": lambda pixels: DETECT.ask(codec, pixels).boxes(),
         "COCO-SSD": coco_ssd(labels),
     }
     levels = tuple(int(level) for level in args.levels.split(","))

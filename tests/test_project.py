@@ -234,7 +234,7 @@ def test_experiments_name_each_other_s_outputs() -> None:
     assert set(starts) <= made
 
 
-SHARED = {"at_efforts", "kept_out", "lite1", "rows"}
+SHARED = {"at_efforts", "judges", "kept_out", "rows"}
 """The modules that benchmarks share."""
 
 BENCHMARKS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if p.stem not in SHARED]

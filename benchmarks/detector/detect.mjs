@@ -6,7 +6,7 @@
  * height x width x 3 bytes of RGB.
  */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, readSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { load } from "@tensorflow-models/coco-ssd";
 import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
@@ -28,12 +28,21 @@ setWasmPaths(fileURLToPath(WASM));
 await setBackend("wasm");
 const detector = await load({ modelUrl: "http://localhost/model.json" });
 
-const input = readFileSync(0);
-for (let at = 0; at < input.length; ) {
-  const [height, width] = [input.readUInt32LE(at), input.readUInt32LE(at + 4)];
-  const end = at + 8 + height * width * 3;
-  const picture = tensor3d(new Int32Array(input.subarray(at + 8, end)), [height, width, 3], "int32");
+// One at a time: whoever asks may wait for the answer before the next one.
+function read(size) {
+  const bytes = Buffer.alloc(size);
+  for (let at = 0; at < size; ) {
+    const count = readSync(0, bytes, at, size - at);
+    if (count === 0) return null;
+    at += count;
+  }
+  return bytes;
+}
+
+for (let head; (head = read(8)); ) {
+  const [height, width] = [head.readUInt32LE(0), head.readUInt32LE(4)];
+  const pixels = new Int32Array(read(height * width * 3));
+  const picture = tensor3d(pixels, [height, width, 3], "int32");
   console.log(JSON.stringify(await detector.detect(picture, MOST, LEAST_SCORE)));
   picture.dispose();
-  at = end;
 }
