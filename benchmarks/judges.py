@@ -107,9 +107,15 @@ def classifier(name: str, work: Path) -> Judge:
     return classify
 
 
-def coco_ssd(labels: Sequence[str]) -> Detector:
-    """Return what asks COCO-SSD, in classes of the given names; its process stays."""
-    command = ["node", "detect.mjs", "100", "0.05"]
+def coco_ssd(labels: Sequence[str], least: float) -> Detector:
+    """Return what asks COCO-SSD, whose process stays.
+
+    Args:
+        labels: names of the classes that are told.
+        least: score of the boxes that are told. Of boxes that overlap by more than this share, the
+            library tells only the most certain one; by default it takes 0.5.
+    """
+    command = ["node", "detect.mjs", "100", str(least)]
     process = subprocess.Popen(command, cwd=DETECTOR, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin and process.stdout
     stdin, stdout = process.stdin, process.stdout

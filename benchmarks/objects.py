@@ -87,7 +87,7 @@ def main() -> None:
     things = [reader(name, pixels) for name, pixels in zip(names, pictures, strict=True)]
     judges: dict[str, Detector] = {
         "own": lambda pixels: DETECT.ask(codec, pixels).boxes(),
-        "COCO-SSD": coco_ssd(labels),
+        "COCO-SSD": coco_ssd(labels, 0.05),
     }
     levels = tuple(int(level) for level in args.levels.split(","))
     coders: list[Coder] = [ModelCoder(codec).at(levels)]

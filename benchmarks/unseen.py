@@ -94,7 +94,9 @@ def judge(name: str, work: Path) -> Callable[[Pixels], Any]:
     if name in LITES:
         return classifier(name, work)
     codec = load_model(OWN, device="cpu", threads=1)
-    return codec.boxes if name == "NanoDet" else coco_ssd(codec.model.head("detect").labels)
+    if name == "NanoDet":
+        return codec.boxes
+    return coco_ssd(codec.model.head("detect").labels, LEAST[name])
 
 
 def picture(path: Path, short: int | None) -> Pixels:
