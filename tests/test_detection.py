@@ -173,7 +173,7 @@ def test_overlays_have_the_picture_s_size_and_leave_it_alone(
 
 
 def test_the_bundled_detector_is_its_source_s(one_torch_thread: None) -> None:
-    """Beside another conversion of the same weights; experiments/nanodet.py wrote its output.
+    """Beside another conversion of the same weights; experiments/heads.py wrote its output.
 
     The planes of all 3,549 positions differ by at most 1.2e-5; every 37th is here.
     """
@@ -210,10 +210,8 @@ def test_the_default_model_finds_the_cup() -> None:
     assert (right - left) * (bottom - top) > found.width * found.height / 8
 
 
-def test_the_detector_changed_no_fingerprint() -> None:
-    model = load_model().model
-    assert model.fingerprint.hex() == "90cdbff2"
-    assert list(model.heads) == ["classify", "detect"]
+def test_the_default_model_classifies_and_detects() -> None:
+    assert list(load_model().model.heads) == ["classify", "detect"]
 
 
 # --- Files that mark boxes ------------------------------------------------------------------------

@@ -24,14 +24,15 @@ from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.entropy import TOTAL, ContextModel, LinearContexts
 from tactic_codec.errors import ConfigError, DamagedModel, DataError, OutputExists, TacError
-from tactic_codec.model import Model, Objective
+from tactic_codec.model import EIGHT_BITS, Model, Objective
 from tactic_codec.networks import heads
 from tactic_codec.networks.codec import TacticNetwork
+from tactic_codec.networks.folder import weights_in_onnx
 from tactic_codec.networks.prior import FactorizedPrior
 from tactic_codec.networks.transforms import TransformConfig
 from tactic_codec.refinement import Networks
 from tactic_codec.runtime import open_runtime
-from tactic_codec.training import offsets
+from tactic_codec.training import eight_bits, offsets
 from tactic_codec.training.command import export_command, train_command
 from tactic_codec.training.config import load_config, parse_config
 from tactic_codec.training.data import Example, scan
@@ -45,7 +46,7 @@ from tactic_codec.training.export import (
     levels_of,
 )
 from tactic_codec.training.offsets import tune_offset
-from tactic_codec.training.onnx_files import HeadExport, round_to_half
+from tactic_codec.training.onnx_files import HeadExport, head_files, round_to_half
 from tactic_codec.training.placing import install
 from tactic_codec.training.run import Plan, Run
 from tactic_codec.training.tables import LevelExport, fit_tables, freeze, smooth, tables_file
@@ -266,6 +267,17 @@ def snapshot(module: nn.Module) -> list[tuple[str, str, bool, torch.Tensor]]:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, small_head_is_known: None) -> Model:
     return export_of(trained(), tmp_path_factory.mktemp("models") / "exported")
+
+
+@pytest.mark.slow
+def test_weights_that_stand_in_the_onnx_file_are_not_stored_twice(
+    tiny_head: Callable[[int], nn.Module],
+) -> None:
+    plain = tiny_head(len(CLASSES))
+    data, own = head_files(HeadExport("tiny", plain, 64, CLASSES, CLASSES))
+    assert own == {}
+    stored = weights_in_onnx(data)
+    assert all(torch.equal(stored[k], v.half()) for k, v in plain.state_dict().items())
 
 
 @pytest.mark.slow
@@ -500,13 +512,14 @@ def test_metrics_do_not_change_the_fingerprint(spoilt: Any) -> None:
 
 
 @pytest.mark.slow
-def test_figures_of_a_task_network_go_with_it(exported: Model, tmp_path: Path) -> None:
+def test_what_was_made_of_a_task_network_goes_with_it(exported: Model, tmp_path: Path) -> None:
     shutil.copytree(exported.path, tmp_path / "before")
     coded = {"level": 1, "images": 3, "bpp": 0.25, "psnr": 30.0}
     said = {"accuracy": 0.9, "accuracy_interval": [0.8, 1], "uncompressed_accuracy": 1.0}
     streets = coded | {"mean_iou": 0.5, "pixel_accuracy": 0.8, "iou": [0.5, None]}
     figures = {"one": coded | said, "levels": [coded | said | {"agreement": 0.8}]}
     add_metrics(tmp_path / "before", figures | {"streets": streets})
+    eight_bits.add(tmp_path / "before", [image.load(path)[:96, :96] for path in PHOTOGRAPHS[:2]])
     network = trained()
     assert network.head is not None
     after = add_head(
@@ -519,6 +532,8 @@ def test_figures_of_a_task_network_go_with_it(exported: Model, tmp_path: Path) -
     # What the codec costs is as true as before; the segmentation network is another one.
     expected = {"one": coded, "levels": [coded], "streets": streets}
     assert after.manifest["metrics"] == expected
+    made = {file for file in after.manifest["files"] if file.endswith(EIGHT_BITS)}
+    assert made == {"analysis.8bit.onnx", "synthesis.8bit.onnx"}
 
 
 # --- A whole run ----------------------------------------------------------------------------------

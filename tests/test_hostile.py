@@ -231,7 +231,7 @@ def test_a_small_file_of_a_bundled_model_is_as_cheap(folder: Path, tmp_path: Pat
     assert frame.size < 1 << 16
     seconds, megabytes, ending = measured(container.pack(frame), tmp_path, folder)
     assert ending == "a picture"
-    # 2 s with paper and 5 with imagenet, on one thread; the rest is for busy machines.
+    # 2 s with paper and 5 with the default model, on one thread; the rest is for busy machines.
     assert seconds < 10
     assert megabytes < 300
 

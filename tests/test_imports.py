@@ -56,7 +56,7 @@ LIBRARIES = {
     "matplotlib": {"evaluation", "plotting", "training"},
     "numpy": set(ROOMS)
     - {*("errors", "container", "atomic", "cli", "facts", "pillow", "plotting", "speed")},
-    "onnx": {"training"},
+    "onnx": {"networks", "training"},  # a folder may hold weights in ONNX files alone
     "onnx2pytorch": {"training"},
     "onnxruntime": {"runtime", "training"},  # there its quantizer, behind that of runtime
     "PIL": {"codec", "evaluation", "picture", "pillow", "rivals", "training"},
@@ -267,7 +267,7 @@ def test_what_commands_load(folder: Path, command: str, absent: tuple[str, ...])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["compress -m imagenet --effort 1 a.png -f b.tac", TRAIN])
+@pytest.mark.parametrize("command", ["compress --effort 1 a.png -f b.tac", TRAIN])
 def test_what_needs_torch_asks_for_no_network(folder: Path, command: str) -> None:
     (folder / "x.toml").write_text(TINY_RUN)
     assert "torch" in loaded(PROBE, *command.split(), cwd=folder)

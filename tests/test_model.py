@@ -21,7 +21,15 @@ from tactic_codec.errors import (
     UnknownModel,
     UnknownTask,
 )
-from tactic_codec.model import Damaged, Model, Objective, find, find_fingerprint, installed
+from tactic_codec.model import (
+    DEFAULT_MODEL,
+    Damaged,
+    Model,
+    Objective,
+    find,
+    find_fingerprint,
+    installed,
+)
 
 TOTAL = 2**24
 
@@ -548,14 +556,14 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are(
 
 
 def test_the_default_model_is_asked_for_by_name(tiny_installed: None) -> None:
-    with pytest.raises(UnknownModel, match="there is no model 'imagenet'; installed: tiny"):
+    with pytest.raises(UnknownModel, match=f"there is no model '{DEFAULT_MODEL}'; installed: tiny"):
         load_model()
 
 
 def test_nothing_installed_is_said(nothing_installed: Path) -> None:
     assert list(installed()) == []
-    with pytest.raises(UnknownModel, match="there is no model 'imagenet'; installed: none"):
-        find("imagenet")
+    with pytest.raises(UnknownModel, match=f"there is no model '{DEFAULT_MODEL}'; installed: none"):
+        find(DEFAULT_MODEL)
 
 
 def test_a_fingerprint_finds_its_model_under_any_name(

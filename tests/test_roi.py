@@ -34,13 +34,13 @@ def left(height: int = 96, width: int = 128) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("band", [1, 1 << 20])
-@pytest.mark.parametrize("model", ["tiny", "imagenet"])
+@pytest.mark.parametrize("model", [TINY, None])
 def test_outside_symbols_go_where_they_cost_more_than_they_show(
-    model: str, band: int, monkeypatch: pytest.MonkeyPatch
+    model: Path | None, band: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For contexts of both kinds, and however the latent is cut."""
     monkeypatch.setattr(moves, "_BAND", band)
-    codec = load_model(TINY if model == "tiny" else ROOT / "models" / model, threads=1)
+    codec = load_model(model, threads=1)
     latent = codec.analyse(picture())
     level = len(codec.model.levels)
     inside = image.covered(left(), latent.shape[1:], (codec.model.stride,) * 2) > 0
@@ -84,7 +84,7 @@ def test_regions_of_other_pictures_are_refused(tiny: Codec, roi: object) -> None
 
 @pytest.mark.slow
 def test_effort_knows_the_region(one_torch_thread: None) -> None:
-    codec = load_model("imagenet", threads=1)
+    codec = load_model(threads=1)
     pixels, region = picture(), left()
     found = [codec.compress(pixels, 4, roi=roi, effort=2).frame for roi in (None, region)]
     shares = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import safetensors.torch
 import torch
@@ -17,6 +18,7 @@ from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import BackendUnavailable, DamagedModel, TacError, UnknownTask
 from tactic_codec.model import Model
+from tactic_codec.networks.folder import load_network, load_start
 from tactic_codec.runtime import DEVICES, open_runtime
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread", "tiny_head")
@@ -130,7 +132,7 @@ def test_torch_that_is_not_installed_is_said(
     command = [sys.executable, "-c", WITHOUT, TINY, package]
     run = subprocess.run(command, env=checkout_on_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    advice = "this device needs torch; run: pip install torch torchvision safetensors\n"
+    advice = "this device needs torch; run: pip install torch torchvision safetensors onnx\n"
     assert run.stdout == 2 * advice
 
 
@@ -221,6 +223,45 @@ def test_weights_that_do_not_fit_are_refused(spoilt: Spoilt, data: bytes) -> Non
     runtime = open_runtime(spoilt.model, "torch-cpu", threads=1)
     with pytest.raises(DamagedModel, match=r"weights\.safetensors does not fit the manifest"):
         runtime.run("analysis", np.zeros((1, 3, 64, 64), np.float32))
+
+
+@pytest.fixture
+def once(spoilt: Spoilt, tiny_head: object) -> Spoilt:
+    """A model whose classifier's weights stand in its ONNX file alone."""
+    names = [f"classify.{layer}.{kind}" for layer in (0, 4) for kind in ("weight", "bias")]
+    spoilt.put("weights.safetensors", weights(lambda w: [w.pop(name) for name in names]))
+    return spoilt
+
+
+def test_a_task_network_s_weights_may_stand_in_its_onnx_file_alone(once: Spoilt) -> None:
+    picture = np.random.default_rng(1).random((1, 3, 64, 64), np.float32)
+    found, expected = (
+        open_runtime(once.model, device, threads=1).run("classify", picture)
+        for device in ("torch-cpu", "cpu")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    start = load_start(once.model, "classify")
+    assert start["head.4.bias"].dtype == torch.float32
+    assert {k for k in start if k.startswith("classify.")} == set()
+
+
+@pytest.mark.parametrize("data", [b"garbage", b""])
+def test_weights_from_a_damaged_onnx_file_are_refused(once: Spoilt, data: bytes) -> None:
+    once.put("classify.onnx", data)
+    with pytest.raises(DamagedModel, match="does not fit the manifest"):
+        load_network(once.model, "classify")
+
+
+def test_weights_outside_an_onnx_file_are_not_read(once: Spoilt, tmp_path: Path) -> None:
+    network = onnx.load(once.path / "classify.onnx")
+    (bias,) = (t for t in network.graph.initializer if t.name == "4.bias.half")
+    (tmp_path / "secret").write_bytes(bias.raw_data)
+    bias.ClearField("raw_data")
+    bias.data_location = onnx.TensorProto.EXTERNAL
+    bias.external_data.add(key="location", value=str(tmp_path / "secret"))
+    once.put("classify.onnx", network.SerializeToString())
+    with pytest.raises(DamagedModel, match="does not fit the manifest"):
+        load_network(once.model, "classify")
 
 
 @pytest.mark.parametrize(

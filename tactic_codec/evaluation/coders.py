@@ -151,7 +151,7 @@ class ModelCoder(Coder):
         }
         if self.effort:
             # It asks the networks as torch knows them, the classifier among them.
-            weights = manifest["files"]["weights.safetensors"]["sha256"]
+            weights = _digest(manifest["files"])
             torch = metadata.version("torch")
             identity |= {"effort": self.effort, "weights": weights, "torch": torch}
         return identity

@@ -1,20 +1,27 @@
-"""The networks of a model folder as torch modules, with the weights of its safetensors file."""
+"""The networks of a model folder as torch modules.
+
+Their weights are those of its safetensors file. A task network of which that has none keeps them in
+its ONNX file alone.
+"""
 
 import dataclasses
 from typing import Any
 
-import safetensors
+import onnx
 import safetensors.torch
 import torch
+from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
-from tactic_codec.errors import ConfigError, DamagedModel
+from tactic_codec.errors import ConfigError, DamagedModel, TacError
 from tactic_codec.model import MANIFEST, Model
 from tactic_codec.networks.heads import build_head
 from tactic_codec.networks.residual import ResidualAnalysis, ResidualConfig, ResidualSynthesis
 from tactic_codec.networks.transforms import Analysis, Synthesis, TransformConfig
 
 WEIGHTS = "weights.safetensors"
+HALF = ".half"
+"""How the names of weights end that an ONNX file stores in half precision and widens on loading."""
 
 
 def load_network(model: Model, network: str) -> nn.Module:
@@ -37,13 +44,11 @@ def load_network(model: Model, network: str) -> nn.Module:
         raise DamagedModel(
             f"{model.path / MANIFEST} describes no {network} that can be built: {exc}"
         ) from exc
+    weights, prefix = _weights(model, network, set(module.state_dict())), f"{network}."
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     try:
-        weights = safetensors.torch.load(model.read_file(WEIGHTS))
-        prefix = f"{network}."
-        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        # Networks are stored in half precision, and computed with in single.
-        module.load_state_dict({k: v.to(_single(v.dtype)) for k, v in own.items()})
-    except (safetensors.SafetensorError, RuntimeError) as exc:
+        module.load_state_dict(own)
+    except RuntimeError as exc:
         raise DamagedModel(f"{model.path / WEIGHTS} does not fit the manifest: {exc}") from exc
     return module.eval()
 
@@ -58,18 +63,44 @@ def load_start(model: Model, task: str) -> dict[str, Tensor]:
     Raises:
         DamagedModel: the weights are damaged.
     """
-    try:
-        weights = safetensors.torch.load(model.read_file(WEIGHTS))
-    except safetensors.SafetensorError as exc:
-        raise DamagedModel(f"{model.path / WEIGHTS} cannot be read: {exc}") from exc
     start = {}
-    for name, weight in weights.items():
+    for name, weight in _weights(model, task).items():
         part, _, rest = name.partition(".")
         if part == task:
-            start[f"head.{rest}"] = weight.to(_single(weight.dtype))
+            start[f"head.{rest}"] = weight
         elif part not in model.heads:
-            start[name] = weight.to(_single(weight.dtype))
+            start[name] = weight
     return start
+
+
+def _weights(model: Model, network: str, known: set[str] | None = None) -> dict[str, Tensor]:
+    """Return all weights, and from its ONNX file, if need be, those of a task network.
+
+    Args:
+        model: the folder.
+        network: the task network; where it is none, nothing more is read.
+        known: names of its weights; the exporter has constants of its own besides.
+    """
+    try:
+        weights = safetensors.torch.load(model.read_file(WEIGHTS))
+        if network in model.heads and not any(k.startswith(f"{network}.") for k in weights):
+            found = weights_in_onnx(model.read_file(model.network_file(network)))
+            weights |= {f"{network}.{k}": v for k, v in found.items() if not known or k in known}
+    except TacError:
+        raise
+    except Exception as exc:  # those of protobuf share no base below it
+        raise DamagedModel(f"{model.path / WEIGHTS} does not fit the manifest: {exc}") from exc
+    # Networks are stored in half precision, and computed with in single.
+    return {k: v.to(_single(v.dtype)) for k, v in weights.items()}
+
+
+def weights_in_onnx(data: bytes) -> dict[str, Tensor]:
+    """Return what an ONNX file stores, by the names of the module that it was exported from."""
+    return {
+        tensor.name.removesuffix(HALF): torch.tensor(numpy_helper.to_array(tensor))
+        for tensor in onnx.load_model_from_string(data).graph.initializer
+        if tensor.data_location != TensorProto.EXTERNAL  # any file of the disk
+    }
 
 
 def _build(model: Model, network: str) -> nn.Module:

@@ -7,7 +7,7 @@
 Three stages of cross-stage partial blocks (Wang et al., CVPRW 2020), a path aggregation without
 convolutions, and a head as in generalised focal loss (Li et al., NeurIPS 2020): a side's distance
 is the mean of a distribution over eleven lengths. The architecture is RangiLyu's, batch
-normalisations folded; `experiments/nanodet.py` makes the weights.
+normalisations folded; `experiments/heads.py` makes the weights.
 """
 
 import torch

@@ -20,12 +20,12 @@ try:
     from tactic_codec.networks import folder, memory
 except ImportError as exc:
     raise BackendUnavailable(
-        "this device needs torch; run: pip install torch torchvision safetensors"
+        "this device needs torch; run: pip install torch torchvision safetensors onnx"
     ) from exc
 
 
 class TorchRuntime:
-    """Networks as torch modules with the weights of ``weights.safetensors``."""
+    """Networks as torch modules, see `networks.folder`."""
 
     eight_bits: Mapping[str, str] = {}
 

@@ -261,9 +261,8 @@ def add_head(
     """
     check_place(out, overwrite=overwrite)
     manifest = copy.deepcopy(model.manifest)
-    # In 8 bits the networks are made anew when the model is finished.
-    names = [file for file in manifest["files"] if not file.endswith(EIGHT_BITS)]
-    files = {file: model.read_file(file) for file in names}
+    old = head.file.removesuffix(".onnx") + EIGHT_BITS  # made anew when the model is finished
+    files = {file: model.read_file(file) for file in manifest["files"] if file != old}
     data, own = head_files(head)
     weights = safetensors.torch.load(files[WEIGHTS])
     kept = {k: v for k, v in weights.items() if not k.startswith(f"{head.task}.")}

@@ -16,6 +16,7 @@ from tactic_codec import codec
 from tactic_codec.errors import TacError
 from tactic_codec.model import SYNTHESIS, WHOLE_SIDES, Model
 from tactic_codec.networks.codec import TacticNetwork
+from tactic_codec.networks.folder import HALF, weights_in_onnx
 from tactic_codec.networks.heads import Task
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import TASKS
@@ -78,11 +79,18 @@ def network_files(
 
 
 def head_files(head: HeadExport) -> tuple[bytes, dict[str, Tensor]]:
-    """Return a task network's ONNX file, and its named weights."""
+    """Return a task network's ONNX file, and its named weights where that has them not."""
     module = copy.deepcopy(head.module).cpu().float().eval()
     half = round_to_half(module)
     data = _onnx(module, *_example(head))
+    stored = weights_in_onnx(data)
+    if all(k in stored and _same(stored[k], v) for k, v in half.items()):
+        half = {}
     return data, {f"{head.task}.{k}": v.contiguous() for k, v in half.items()}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _example(head: HeadExport) -> tuple[Tensor, tuple[Any, ...] | None]:
@@ -158,8 +166,8 @@ def store_half(graph: Any) -> None:
             half = values.astype(np.float16)
         if not np.array_equal(half.astype(np.float32), values):
             continue
-        weight.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}{HALF}"))
+        casts.append(helper.make_node("Cast", [f"{name}{HALF}"], [name], to=TensorProto.FLOAT))
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend(casts + nodes)

