@@ -76,8 +76,10 @@ def judge() -> Judge | None:
     return classify
 
 
-def classifier(name: str, work: Path) -> Judge:
-    """Return what names the most likely class of the usual square, 224/256 of the short side.
+def classifier(name: str, work: Path) -> Callable[[Pixels], tuple[int, float]]:
+    """Return what names the most likely class of the usual square, and how likely it is.
+
+    That square is the middle, 224/256 of the short side.
 
     Args:
         name: one of `LITES`.
@@ -96,13 +98,14 @@ def classifier(name: str, work: Path) -> Judge:
         path.write_bytes(stream.getvalue())
     network = ForeignNetwork(path.read_bytes())
 
-    def classify(pixels: Pixels) -> int:
+    def classify(pixels: Pixels) -> tuple[int, float]:
         height, width, _ = pixels.shape
         seen = round(min(height, width) * 224 / 256)
         left, top = (width - seen) // 2, (height - seen) // 2
         box = (left, top, left + seen, top + seen)
         square = image.to_pillow(pixels).resize((side, side), Image.Resampling.BICUBIC, box)
-        return int(network.run(image.network_input(np.asarray(square)))[0].argmax())
+        (logits,) = network.run(image.network_input(np.asarray(square)))[0]
+        return int(logits.argmax()), float(1 / np.exp(logits - logits.max()).sum())
 
     return classify
 
