@@ -100,6 +100,16 @@ def test_a_decoder_that_knows_less_finds_the_same() -> None:
     assert sum(read_so_far) == v.size
 
 
+@pytest.mark.parametrize("awake", [[], [2], [0, 5]])
+def test_channels_that_are_zero_everywhere_are_coded_unseen(awake: list[int]) -> None:
+    """The encoder does not even put them on its board; the decoder finds the same contexts."""
+    known = tables(linear_contexts(4, 6))
+    v = np.zeros((6, 4, 5), np.int32)
+    v[awake] = latent(5, (6, 4, 5), 3.0)[awake]
+    np.testing.assert_array_equal(entropy.decode(entropy.encode(v, known), v.shape, known), v)
+    assert Prices(known).symbols(v).sum() == pytest.approx(entropy.ideal_bits(v, known))
+
+
 def test_sums_are_exact_up_to_their_limit() -> None:
     channels = 64
     random = np.random.default_rng(1)

@@ -48,7 +48,7 @@ class Encoder(Protocol):
 
     def put(
         self,
-        rows: NDArray[np.intp],
+        rows: NDArray[np.integer[Any]],
         places: NDArray[np.intp],
         indices: NDArray[np.integer[Any]],
     ) -> None:
@@ -96,7 +96,7 @@ class _ConstrictionEncoder:
 
     def put(
         self,
-        rows: NDArray[np.intp],
+        rows: NDArray[np.integer[Any]],
         places: NDArray[np.intp],
         indices: NDArray[np.integer[Any]],
     ) -> None:
@@ -175,7 +175,7 @@ class _ConstrictionDecoder:
             # Behind a symbol that stood for several nothing needs to fit.
             with suppress(Corrupt):
                 places, indices = self._read(rows, short, 1 - low)
-                if not indices.size or (indices.min() > 0 and indices.max() < short.shape[1] - 1):
+                if {0, short.shape[1] - 1}.isdisjoint(indices.tolist()):
                     return places, indices + np.int32(self._usual + low - 1)
             self._decoder = before
         return self._read(rows, self._tables, self._usual)
@@ -185,7 +185,7 @@ class _ConstrictionDecoder:
             found = self._decoder.decode(self._family, tables.take(rows, axis=0))
         except AssertionError as error:
             raise _impossible() from error
-        places = np.flatnonzero(found != usual)
+        (places,) = (found != usual).nonzero()
         return places, found[places]
 
     def bit(self) -> int:
@@ -217,7 +217,7 @@ class _PureEncoder:
 
     def put(
         self,
-        rows: NDArray[np.intp],
+        rows: NDArray[np.integer[Any]],
         places: NDArray[np.intp],
         indices: NDArray[np.integer[Any]],
     ) -> None:

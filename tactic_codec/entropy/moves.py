@@ -27,8 +27,8 @@ from tactic_codec.entropy.tables import (
     ContextModel,
     FrequencyTables,
     LinearContexts,
+    board_of,
     capped,
-    empty_board,
     step_table,
     stepped,
 )
@@ -247,12 +247,12 @@ def _chosen(
 
 def _linear_sums(symbols: NDArray[np.int32], contexts: LinearContexts) -> NDArray[np.float32]:
     """Return the sums A and S of each symbol of a latent [C, h, w], [2, C, h, w]."""
-    channels, height, width = symbols.shape
-    board, latent = empty_board((channels, height, width), np.int8)
-    latent[...] = capped(symbols)
+    _, height, width = symbols.shape
+    awake = np.flatnonzero(symbols.any(axis=(1, 2)))
     pitch = width + 1
     y, x = np.divmod(np.arange(height * width), width)
-    sums = contexts.sums(board, (y + 1) * pitch + x + 1, pitch)
+    seen, matrix = board_of(symbols, awake), contexts.matrix.take(awake, axis=2)
+    sums = contexts.sums(seen, (y + 1) * pitch + x + 1, pitch, matrix)
     return sums.transpose(0, 2, 1).reshape(2, *symbols.shape)
 
 

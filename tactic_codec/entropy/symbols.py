@@ -10,6 +10,7 @@ intervals that `encode` codes.
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from tactic_codec.entropy.tables import (
     Contexts,
     Found,
     FrequencyTables,
+    LinearContexts,
+    board_of,
     capped,
     empty_board,
     scan,
@@ -33,7 +36,7 @@ from tactic_codec.errors import Corrupt
 _CHUNK_SYMBOLS = 1 << 16
 _CHUNK_ESCAPES = 1 << 12
 
-_Coded = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.integer[Any]], NDArray[np.int32]]
+_Coded = tuple[NDArray[np.int32], NDArray[np.intp], NDArray[np.integer[Any]], NDArray[np.int32]]
 """Rows [m] of a run of coded symbols, places and indices of those that are not the usual one, and
 the bits of escapes behind them."""
 
@@ -100,7 +103,7 @@ def decode(
         places, indices = decoder.take(rows.reshape(-1))
         values = indices + np.int32(tables.minimum)
         if values.size:
-            for place in np.flatnonzero(indices == tables.escape):
+            for place in (indices == tables.escape).nonzero()[0]:
                 values[place] = value = unfold(read_code(decoder.bit), tables)
                 if board.dtype == np.int8 and not -128 <= value <= 127:
                     (board, latent), narrow = empty_board(shape, np.int32), board
@@ -137,17 +140,27 @@ def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> fl
 
 def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Coded]:
     """Yield all symbols and escape bits, in coding order and in runs."""
-    symbols, seen = _clamped(symbols, tables)
-    flat = symbols.reshape(len(symbols), -1)
+    symbols = _clamped(symbols, tables)
+    contexts, awake = tables.contexts, np.arange(tables.channels)
+    choose = contexts.contexts
+    usual = tables.usual + tables.minimum
+    if isinstance(contexts, LinearContexts) and not usual:
+        # At low rates few channels are not zero everywhere; others need not even be looked at.
+        awake = np.flatnonzero(symbols.any(axis=(1, 2)))
+        choose = partial(contexts.contexts, matrix=contexts.matrix.take(awake, axis=2))
+    seen = board_of(symbols, awake)
     order, ends, pitch = scan(symbols.shape[1], symbols.shape[2])
-    usual = np.int32(tables.usual + tables.minimum)
     for start, chunk_ends in _chunks(ends, max(1, _CHUNK_SYMBOLS // tables.channels)):
         where = order[start : chunk_ends[-1]]
-        rows = tables.first_rows + tables.contexts.contexts(seen, where, pitch)
-        y, x = np.divmod(where, pitch)
-        values = flat.take((y - 1) * (pitch - 1) + x - 1, axis=1).T.astype(np.int32, order="C")
-        coded, stops = _in_passes(np.array(chunk_ends) - start, tables)
-        values, rows = values.reshape(-1)[coded], rows.reshape(-1)[coded]
+        coded = np.full((2, where.size, tables.channels), usual, np.int32)
+        np.add(choose(seen, where, pitch), tables.first_rows, out=coded[0], casting="unsafe")
+        shown = seen.take(where, axis=0)
+        listed = np.arange(shown.size) if usual else np.flatnonzero(shown != 0)
+        positions, columns = np.divmod(listed, awake.size)
+        y, x = np.divmod(where[positions], pitch)
+        channels = awake[columns]
+        coded[1, positions, channels] = symbols[channels, y - 1, x - 1]
+        (rows, values), stops = _in_passes(coded, [end - start for end in chunk_ends], tables)
         places = np.flatnonzero(values != usual)
         values = values[places]
         # As unsigned integers, values below the table are large too: one comparison for both.
@@ -170,34 +183,30 @@ def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterat
 
 
 def _in_passes(
-    ends: NDArray[np.intp], tables: FrequencyTables
-) -> tuple[NDArray[np.intp] | slice, NDArray[np.intp]]:
-    """Return the order in which the symbols of some wavefronts are coded, pass by pass.
+    coded: NDArray[np.int32], ends: list[int], tables: FrequencyTables
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Put what some wavefronts have for each symbol into coding order, pass by pass.
 
     Args:
+        coded: [2, P, C], position by position.
         ends: how many positions are coded when each wavefront is done.
         tables: of the level.
 
     Returns:
-        Indices of symbols that lie position by position, and how many are coded when each pass is
-        done.
+        [2, P * C] in order, and how many are coded when each pass is done.
     """
-    passes = tables.contexts.passes
-    if len(passes) == 1:
-        return slice(None), ends * tables.channels
-    places = np.arange(ends[-1] * tables.channels).reshape(-1, tables.channels)
     parts = [
-        places[first:end, group].reshape(-1)
-        for first, end in itertools.pairwise([0, *ends.tolist()])
-        for group in passes
+        coded[:, first:end, group].reshape(2, -1)
+        for first, end in itertools.pairwise([0, *ends])
+        for group in tables.contexts.passes
     ]
-    return np.concatenate(parts), np.cumsum([part.size for part in parts])
+    return np.concatenate(parts, axis=1), np.cumsum([part.shape[1] for part in parts])
 
 
 def _clamped(
     symbols: NDArray[np.integer[Any]], tables: FrequencyTables
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.int8]]:
-    """Return the symbols within their limit, [C, h, w], and the board of capped ones."""
+) -> NDArray[np.integer[Any]]:
+    """Return the symbols within their limit, [C, h, w]."""
     if symbols.ndim != 3 or symbols.dtype.kind not in "iu":
         raise ValueError(f"expected integers [C, h, w], found {symbols.dtype} {symbols.shape}")
     channels, height, width = symbols.shape
@@ -206,11 +215,7 @@ def _clamped(
         # In the caller's type, which may be wider than int32 or have no sign.
         lowest = max(-SYMBOL_LIMIT, np.iinfo(symbols.dtype).min)
         symbols = np.clip(symbols, lowest, SYMBOL_LIMIT)
-    seen, inside = empty_board((channels, height, width), np.int8)
-    step = max(1, _CHUNK_SYMBOLS // (height * width))
-    for first in range(0, channels, step):
-        inside[first : first + step] = capped(symbols[first : first + step].astype(np.int32))
-    return symbols, seen
+    return symbols
 
 
 def _chunks(ends: list[int], limit: int) -> Iterator[tuple[int, list[int]]]:

@@ -60,6 +60,9 @@ From [P] board indices, the group's G channels, and the contexts [P, G] of its s
 CAP = 15  # larger magnitudes tell a context no more, and sums of capped ones fit into a byte
 _LARGEST_OWN = 6 * CAP
 
+_TURNED = 1 << 16
+"""Symbols that `board_of` looks at at once."""
+
 
 @dataclass(frozen=True)
 class ContextModel:
@@ -202,7 +205,19 @@ def empty_board(
     """
     channels, height, width = shape
     board = np.zeros((height + 1, width + 1, channels), dtype)
-    return board.reshape(-1, channels), board[1:, 1:].transpose(2, 0, 1)
+    return board.reshape((height + 1) * (width + 1), channels), board[1:, 1:].transpose(2, 0, 1)
+
+
+def board_of(symbols: NDArray[np.integer[Any]], some: NDArray[np.intp]) -> NDArray[np.int8]:
+    """Return the board of some channels of a latent [C, h, w], its symbols capped."""
+    _, height, width = symbols.shape
+    board, latent = empty_board((some.size, height, width), np.int8)
+    # Some rows at once, because they change their order in memory within the caches.
+    step = max(1, _TURNED // max(1, some.size * width))
+    for top in range(0, height, step):
+        rows = slice(top, top + step)
+        latent[:, rows] = capped(symbols[some, rows].astype(np.int32, copy=False))
+    return board
 
 
 def capped(symbols: NDArray[np.int32]) -> NDArray[np.int8]:
@@ -316,32 +331,40 @@ class LinearContexts(LinearThresholds):
         return tuple(slice(a, b) for a, b in itertools.pairwise(starts))
 
     def contexts(
-        self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
+        self,
+        seen: NDArray[np.int8],
+        where: NDArray[np.intp],
+        pitch: int,
+        matrix: NDArray[np.float32] | None = None,
     ) -> NDArray[np.integer[Any]]:
         """Return the contexts of all symbols at the positions ``where``.
 
         Args:
-            seen: [board, C] capped symbols; the positions' own must be known too.
+            seen: [board, n] capped symbols; the positions' own must be known too.
             where: [P] board indices of positions.
             pitch: board indices from a row to the next.
+            matrix: of the channels on the board, all but those that are zero everywhere, [3, 2, n,
+                C] of `matrix`; by default it has all.
 
         Returns:
             [P, C], from 0 to ``count - 1``.
         """
-        return self.ranked(self.sums(seen, where, pitch))
+        return self.ranked(self.sums(seen, where, pitch, matrix))
 
     def sums(
-        self, seen: NDArray[np.int8], where: NDArray[np.intp], pitch: int
+        self,
+        seen: NDArray[np.int8],
+        where: NDArray[np.intp],
+        pitch: int,
+        matrix: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Return A and S of all symbols at some positions, [2, P, C], see `contexts`."""
         own = seen.take(where, axis=0)
         around = seen.take(where - _neighbours(pitch), axis=0)
-        # At low rates few channels are not zero everywhere, and what the others would be multiplied
-        # with is not even read.
-        some = np.flatnonzero(around.any(axis=(0, 1)) | own.any(axis=0))
+        matrix = self.matrix if matrix is None else matrix
         with _no_flags():
-            sums = self._near(around.take(some, axis=2), self.matrix[:2].take(some, axis=2))
-            sums += _own(own.take(some, axis=1)) @ self.matrix[2].take(some, axis=1)
+            sums = self._near(around, matrix[:2])
+            sums += np.stack([SCALE.take(np.abs(own)), own]) @ matrix[2]
         return sums
 
     def decode(
@@ -372,11 +395,9 @@ class LinearContexts(LinearThresholds):
                         known += 1
                     seen[where[positions], column[of_all]] = small
                     if group.stop < self.channels:
-                        own = np.zeros((where.size, group.stop - group.start), np.int8)
-                        own[positions, channels] = small
-                        sums[:, :, group.stop :] += (
-                            _own(own) @ self.matrix[2, :, group, group.stop :]
-                        )
+                        own = np.zeros((2, where.size, group.stop - group.start), np.float32)
+                        own[:, positions, channels] = SCALE.take(np.abs(small)), small
+                        sums[:, :, group.stop :] += own @ self.matrix[2, :, group, group.stop :]
 
     def ranked(self, sums: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
         """Return the contexts that sums A and S, [2, …], choose."""
@@ -435,11 +456,6 @@ def _neighbours(pitch: int) -> NDArray[np.intp]:
     return np.array([[1], [pitch + 1], [pitch], [pitch - 1]])
 
 
-def _own(values: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Return what capped symbols [P, n] count for in A and S of their own position, [2, P, n]."""
-    return np.stack([SCALE.take(np.abs(values)), values.astype(np.float32)])
-
-
 def _no_flags() -> np.errstate:
     """Be silent about floating-point flags, which matrix products of exact sums do not mean.
 
@@ -453,7 +469,7 @@ def stepped(
 ) -> NDArray[Any]:
     """Return what sums A and S, [2, …], add up to, see `step_table`."""
     (low_a, of_a), (low_s, of_s) = steps
-    a, s = sums.astype(np.intp)
+    a, s = sums.astype(np.int32)
     a -= low_a
     s -= low_s
     context: NDArray[np.integer[Any]] = of_a.take(a, mode="clip")
@@ -591,7 +607,7 @@ class FrequencyTables:
         return self.intervals(np.arange(len(self.cumulative)), self.usual)
 
     def intervals(
-        self, rows: NDArray[np.intp], indices: NDArray[np.integer[Any]] | int
+        self, rows: NDArray[np.integer[Any]], indices: NDArray[np.integer[Any]] | int
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Return left end and size of the intervals of [m] symbols, by their rows and indices."""
         flat = rows * self.cumulative.shape[1] + indices
