@@ -453,11 +453,15 @@ class Codec:
         picture.info.update(image.shown(image.mended(image.Metadata(**frame.metadata))))
         return picture
 
-    def decode(self, frame: Frame, *, coded_size: bool = False) -> Pixels:
-        """Decode a frame to uint8 [H, W, 3]; arguments and errors as `decompress`."""
+    def decode(
+        self, frame: Frame, symbols: Symbols | None = None, *, coded_size: bool = False
+    ) -> Pixels:
+        """Decode a frame, whose symbols may be known, to uint8 [H, W, 3]; see `decompress`."""
         coded_size = _truth_value("coded_size", coded_size)
-        self.runtime.open_ahead("synthesis")
-        pixels = self.synthesise(self.model.decode_symbols(frame, narrow=True), frame)
+        if symbols is None:
+            self.runtime.open_ahead("synthesis")
+            symbols = self.model.decode_symbols(frame, narrow=True)
+        pixels = self.synthesise(symbols, frame)
         return pixels if coded_size else image.enlarged(pixels, frame.width, frame.height)
 
     def analyse(self, pixels: Pixels) -> NDArray[np.float32]:

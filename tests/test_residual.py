@@ -65,18 +65,19 @@ def test_the_flagship_s_operations_a_pixel_are_within_their_bounds() -> None:
     assert macs_per_pixel(synthesis, latent=default.latent, stride=STRIDE) < 40_000
 
 
+@pytest.mark.parametrize("config", [SMALL, ResidualConfig()], ids=["small", "default"])
 @pytest.mark.parametrize("side", ["analysis", "synthesis"])
-def test_nothing_beyond_the_halo_reaches_a_place(side: str) -> None:
-    halo = SMALL.halo
+def test_nothing_beyond_the_halo_reaches_a_place(side: str, config: ResidualConfig) -> None:
+    halo = config.halo
     rows = 2 * halo + 5
     middle = rows // 2
     transform: nn.Module
     if side == "analysis":
-        transform, unit = shaken(ResidualAnalysis(SMALL)), STRIDE
+        transform, unit = shaken(ResidualAnalysis(config)), STRIDE
         given = torch.rand(1, 3, rows * STRIDE, rows * STRIDE)
     else:
-        transform, unit = shaken(ResidualSynthesis(SMALL)), 1
-        given = torch.rand(1, SMALL.latent, rows, rows)
+        transform, unit = shaken(ResidualSynthesis(config)), 1
+        given = torch.rand(1, config.latent, rows, rows)
     core = slice((middle - halo) * unit, (middle + halo + 1) * unit)
     elsewhere = torch.full_like(given, 0.123)
     elsewhere[:, :, core, core] = given[:, :, core, core]

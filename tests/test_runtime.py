@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -294,3 +295,13 @@ def test_only_what_is_run_is_read(spoilt: Spoilt) -> None:
     assert codec.decompress(data).size
     with pytest.raises(TacError, match=r"analysis\.onnx cannot be read"):
         codec.compress(PHOTOGRAPHS[0])
+
+
+def test_a_network_is_loaded_ahead_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads a picture meanwhile asks for it, and then the codec does."""
+    started: list[threading.Thread] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread))
+    runtime = open_runtime(Model(TINY), "cpu")
+    for network in ("analysis", "synthesis", "analysis"):
+        runtime.open_ahead(network)
+    assert len(started) == 2

@@ -72,8 +72,7 @@ def explain(
             facts = spent.facts_of(frame, codec.model, blocks, inside)
             data = b""
             if drawn:
-                pixels = codec.synthesise(symbols, frame)
-                pixels = picture.enlarged(pixels, frame.width, frame.height)
+                pixels = codec.decode(frame, symbols)
                 looked = spent.heat_map(pixels, blocks, frame, codec.model)
                 data = destination.write(item.out, picture.save(looked, chosen), item.like)
             return data, {"model": codec.model.name, "level": frame.level, **facts}

@@ -51,7 +51,7 @@ class ResidualConfig:
         at_sixteenth, at_eighth, at_quarter = self.synthesis_blocks
         # A block reaches one position of its own resolution further, and so does the last layer.
         synthesis = at_sixteenth + at_eighth / 2 + (at_quarter + 1) / 4
-        return math.ceil(max(analysis, synthesis)) + 1
+        return math.ceil(max(analysis + 1, synthesis))
 
 
 class Bottleneck(nn.Module):

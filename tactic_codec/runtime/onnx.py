@@ -149,6 +149,7 @@ class OnnxRuntime:
         self._options.enable_mem_pattern = False
         self._options.add_session_config_entry(*_NOTHING_OUTSIDE)
         self._sessions: dict[str, ort.InferenceSession] = {}
+        self._begun = set[str]()
         self._lock = threading.Lock()
 
     def run(
@@ -172,13 +173,14 @@ class OnnxRuntime:
         return result
 
     def open_ahead(self, network: str) -> None:
-        """Begin to load a network, in a thread, see `Runtime`."""
+        """Begin to load a network, in a thread, once; see `Runtime`."""
 
         def load() -> None:
             with suppress(TacError):
                 self._session(network)
 
-        if network not in self._sessions:
+        if network not in self._begun:
+            self._begun.add(network)
             with suppress(RuntimeError):  # no further thread: then it is loaded when it is run
                 threading.Thread(target=load).start()
 
@@ -205,7 +207,7 @@ class OnnxRuntime:
         for session in self._sessions.values():
             # Whatever ends a session waits for its threads, at the child's exit, too, and for ever.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
-        self._sessions = {}
+        self._sessions, self._begun = {}, set()
 
 
 def _named(exc: Exception, otherwise: str) -> TacError:
