@@ -76,7 +76,9 @@ LEAST = {"NanoDet": 0.4, "COCO-SSD": 0.5}
 SURE = 0.3
 """Probability of the class of an uncoded picture that a classifier is sure of."""
 
-TAUGHT = ("Lite0", "Lite0 sure", "NanoDet")
+TAUGHT = ("Lite0", "Lite0 sure")
+"""Judges that taught the bundled model."""
+
 WANTED = (0.5, 0.6, 0.7, 0.85)
 CHUNK = 5
 """Pictures that all coders code before the next ones."""
