@@ -1,5 +1,6 @@
 """What several test files share: the tiny model, photographs, and copies of the model to spoil."""
 
+import functools
 import hashlib
 import json
 import os
@@ -168,6 +169,15 @@ def tiny_head(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
 
     monkeypatch.setitem(heads.KINDS, "tiny", heads.HeadKind(build, 64))
     return build
+
+
+@pytest.fixture(scope="session")
+def quick_exports() -> None:
+    """Torch's exporter looks through its operators once, not for a second at every export."""
+    from torch.onnx._internal.exporter import _registration
+
+    once = functools.cache(_registration.ONNXRegistry.from_torchlib)
+    _registration.ONNXRegistry.from_torchlib = staticmethod(once)  # type: ignore[method-assign]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ with linear contexts a level has "groups", "magnitude", "sign", their "…_weigh
 "sets" in place of "own" and "shared".
 """
 
+import bisect
 import itertools
 import json
 import sys
@@ -252,8 +253,8 @@ def linear_contexts(v: Symbols, tables: dict[str, Any]) -> Context:
         def of_channel(c: int) -> int:
             a = tables["magnitude_bias"][c] + sum(w[c][i] * f for i, f in magnitudes)
             s = tables["sign_bias"][c] + sum(u[c][i] * value for i, value in values)
-            rank_a = sum(threshold <= a for threshold in tables["magnitude"])
-            rank_s = sum(threshold <= s for threshold in tables["sign"])
+            rank_a = bisect.bisect_right(tables["magnitude"], a)  # how many are not above a
+            rank_s = bisect.bisect_right(tables["sign"], s)
             return rank_a * (len(tables["sign"]) + 1) + rank_s
 
         return of_channel

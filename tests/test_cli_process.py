@@ -50,6 +50,7 @@ def tactic(
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eyes: Path) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TACTIC_MODELS", str(MODELS))  # for what runs in this process
     monkeypatch.setitem(ENVIRONMENT, "EYES", str(eyes))  # a model for segment
     (tmp_path / "a.png").write_bytes(png())
     return tmp_path

@@ -51,7 +51,7 @@ from tactic_codec.training.placing import install
 from tactic_codec.training.run import Plan, Run
 from tactic_codec.training.tables import LevelExport, fit_tables, freeze, smooth, tables_file
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
+pytestmark = pytest.mark.usefixtures("one_torch_thread", "quick_exports")
 
 Symbols = npt.NDArray[np.int32]
 
@@ -332,15 +332,18 @@ def test_both_runtimes_of_an_exported_model_agree(exported: Model, shape: tuple[
 
 
 @pytest.mark.slow
-def test_what_the_exporter_folds_into_a_weight_is_not_rounded_again(tmp_path: Path) -> None:
-    network = trained()
-    normalised = network.head[1]  # type: ignore[index]
+def test_what_the_exporter_folds_into_a_weight_is_not_rounded_again(
+    exported: Model, tmp_path: Path
+) -> None:
     torch.manual_seed(2)
+    module = small_head(len(CLASSES))
+    normalised: Any = module[1]  # type: ignore[index]
     with torch.no_grad():
         normalised.running_mean.normal_()
         normalised.running_var.uniform_(0.01, 4)
         normalised.weight.uniform_(0.5, 2)
-    model = export_of(network, tmp_path / "model")
+    head, picture = HeadExport("small", module, 32, CLASSES, CLASSES), image.load(PHOTOGRAPHS[0])
+    model = add_head(exported, tmp_path / "model", About("x", "", {}), head=head, example=picture)
     onnx, other = (open_runtime(model, device, threads=1) for device in ("cpu", "torch-cpu"))
     array = np.random.default_rng(1).random((1, 3, 32, 32), np.float32)
     expected = other.run("classify", array)
@@ -829,7 +832,7 @@ def test_channels_without_a_use_are_left_out(tmp_path: Path, small_head_is_known
         network.analysis.layers[3].bias[dead] = -1e4  # type: ignore[index]
         for weight in (*network.analysis.parameters(), *network.synthesis.parameters()):
             weight.copy_(weight.half())  # as it will be stored
-    model = export_of(network, tmp_path / "pruned", levels=levels_of(network))
+    model = export_of(network, tmp_path / "pruned", levels=levels_of(network), head=None)
     pixels = image.load(PHOTOGRAPHS[0])
     network = network.eval()
     whole = latent_of(network, pixels).round().astype(np.int32)
@@ -847,7 +850,7 @@ def test_channels_without_a_use_are_left_out(tmp_path: Path, small_head_is_known
 
 @pytest.mark.slow
 def test_offsets_and_objectives_are_written_where_a_model_is_trained_for_them(
-    tmp_path: Path, small_head_is_known: None
+    exported: Model, tmp_path: Path
 ) -> None:
     objectives = [Objective(10.0, 0.0, 0.0, beta) for beta in (4.0, 2.0, 1.0)]
     ones = np.ones(4, np.float32)
@@ -859,8 +862,7 @@ def test_offsets_and_objectives_are_written_where_a_model_is_trained_for_them(
     model = export_of(network, tmp_path / "tuned", levels=levels)
     assert [level.objective for level in model.levels] == objectives
     assert all(level.offset in offsets.CANDIDATES for level in model.levels)
-    plain = export_of(trained(), tmp_path / "plain")
-    assert [(level.offset, level.objective) for level in plain.levels] == [(0.5, None)] * 3
+    assert [(level.offset, level.objective) for level in exported.levels] == [(0.5, None)] * 3
 
 
 @pytest.mark.parametrize(
@@ -921,7 +923,7 @@ def test_a_folder_with_linear_contexts(tmp_path: Path, small_head_is_known: None
     """Written, read, told of, and refused where an array is gone."""
     random = np.random.default_rng(1)
     learning = [random.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(4)]
-    model = export_of(trained(), tmp_path / "linear", learning=learning)
+    model = export_of(trained(), tmp_path / "linear", learning=learning, head=None)
     assert isinstance(model.tables(1).contexts, LinearContexts)
     codec = load_model(tmp_path / "linear", threads=1)
     data = codec.compress(learning[0]).data

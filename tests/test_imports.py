@@ -191,24 +191,6 @@ def loaded(code: str, *args: str, cwd: Path = ROOT) -> set[str]:
     return set(result.stderr.decode().splitlines()[-1].split("\0"))
 
 
-TRAIN = "train x.toml --data classes --out out"
-TINY_RUN = """
-name = "x"
-[network]
-latent = 2
-analysis = 4
-synthesis = [4, 4]
-[task]
-network = "mobilenet_v3_small"
-[data]
-size = 32
-[[stage]]
-steps = 1
-beta = 1.0
-batch = 2
-"""
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("imports")
@@ -220,11 +202,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         loaded(PROBE, "compress", "-m", "tiny", "a.png", out, cwd=folder)
     teach_to_segment(Spoilt(folder / "eyes"))
     teach_to_detect(Spoilt(folder / "looker"))
-    for i in range(12):
-        picture = Image.new("RGB", (32, 32), (20 * i, 0, 0))
-        path = folder / "classes" / "ab"[i % 2] / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
     return folder
 
 
@@ -267,9 +244,9 @@ def test_what_commands_load(folder: Path, command: str, absent: tuple[str, ...])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["compress --effort 1 a.png -f b.tac", TRAIN])
-def test_what_needs_torch_asks_for_no_network(folder: Path, command: str) -> None:
-    (folder / "x.toml").write_text(TINY_RUN)
+def test_effort_asks_for_no_network(folder: Path) -> None:
+    """Nor does training, see `test_quiet.py`."""
+    command = "compress --effort 1 a.png -f b.tac"
     assert "torch" in loaded(PROBE, *command.split(), cwd=folder)
 
 

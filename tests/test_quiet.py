@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOGRAPHS, ROOT, TINY
+from test_imports import PROBE
 
 TACTIC = (sys.executable, "-m", "tactic_codec")
 
@@ -115,7 +116,7 @@ batch = 2
 
 
 @pytest.mark.slow
-def test_training_leaves_the_home_empty(home: Path, tmp_path: Path) -> None:
+def test_training_leaves_the_home_empty_and_asks_for_no_network(home: Path, tmp_path: Path) -> None:
     """Its exporters might be the first to import ONNX Runtime."""
     from PIL import Image
 
@@ -124,7 +125,7 @@ def test_training_leaves_the_home_empty(home: Path, tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32), (20 * i, 0, 0)).save(path)
     (tmp_path / "x.toml").write_text(TRAINING)
-    command = [*TACTIC, "train", "x.toml", "--data", "data", "--out", "out"]
+    command = [sys.executable, "-c", PROBE, "train", "x.toml", "--data", "data", "--out", "out"]
     run = subprocess.run(command, env=environment(home), capture_output=True, cwd=tmp_path)
     assert run.returncode == 0, run
     assert contents(home) == []

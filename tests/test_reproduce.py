@@ -26,7 +26,7 @@ from tactic_codec.training.config import parse_config
 ROOT = Path(__file__).parent.parent
 TABLES = [(table, size) for table in ("table1", "table2", "table3") for size in ("desk", "paper")]
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
+pytestmark = pytest.mark.usefixtures("one_torch_thread", "quick_exports")
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from tactic_codec.training.config import TeacherConfig, TrainingConfig
 from tactic_codec.training.data import Example
 from tactic_codec.training.run import RUN, Run
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
+pytestmark = pytest.mark.usefixtures("one_torch_thread", "quick_exports")
 
 GENERALIST = """
 name = "generalist"
