@@ -246,10 +246,14 @@ def test_a_task_network_s_weights_may_stand_in_its_onnx_file_alone(once: Spoilt)
     assert {k for k in start if k.startswith("classify.")} == set()
 
 
-@pytest.mark.parametrize("data", [b"garbage", b""])
+@pytest.mark.parametrize(
+    "data",
+    [b"garbage", b"", (TINY / "analysis.onnx").read_bytes()],
+    ids=("text", "nothing", "other"),
+)
 def test_weights_from_a_damaged_onnx_file_are_refused(once: Spoilt, data: bytes) -> None:
     once.put("classify.onnx", data)
-    with pytest.raises(DamagedModel, match="does not fit the manifest"):
+    with pytest.raises(DamagedModel, match=r"classify\.onnx does not fit the manifest"):
         load_network(once.model, "classify")
 
 

@@ -44,12 +44,13 @@ def load_network(model: Model, network: str) -> nn.Module:
         raise DamagedModel(
             f"{model.path / MANIFEST} describes no {network} that can be built: {exc}"
         ) from exc
-    weights, prefix = _weights(model, network, set(module.state_dict())), f"{network}."
+    weights, file = _weights(model, network, set(module.state_dict()))
+    prefix = f"{network}."
     own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     try:
         module.load_state_dict(own)
     except RuntimeError as exc:
-        raise DamagedModel(f"{model.path / WEIGHTS} does not fit the manifest: {exc}") from exc
+        raise DamagedModel(f"{model.path / file} does not fit the manifest: {exc}") from exc
     return module.eval()
 
 
@@ -64,7 +65,7 @@ def load_start(model: Model, task: str) -> dict[str, Tensor]:
         DamagedModel: the weights are damaged.
     """
     start = {}
-    for name, weight in _weights(model, task).items():
+    for name, weight in _weights(model, task)[0].items():
         part, _, rest = name.partition(".")
         if part == task:
             start[f"head.{rest}"] = weight
@@ -73,25 +74,30 @@ def load_start(model: Model, task: str) -> dict[str, Tensor]:
     return start
 
 
-def _weights(model: Model, network: str, known: set[str] | None = None) -> dict[str, Tensor]:
-    """Return all weights, and from its ONNX file, if need be, those of a task network.
+def _weights(
+    model: Model, network: str, known: set[str] | None = None
+) -> tuple[dict[str, Tensor], str]:
+    """Return all weights, and the file that has the network's: its ONNX file, if need be.
 
     Args:
         model: the folder.
         network: the task network; where it is none, nothing more is read.
         known: names of its weights; the exporter has constants of its own besides.
     """
+    file = WEIGHTS
     try:
-        weights = safetensors.torch.load(model.read_file(WEIGHTS))
+        weights = safetensors.torch.load(model.read_file(file))
         if network in model.heads and not any(k.startswith(f"{network}.") for k in weights):
-            found = weights_in_onnx(model.read_file(model.network_file(network)))
+            file = model.network_file(network)
+            found = weights_in_onnx(model.read_file(file))
             weights |= {f"{network}.{k}": v for k, v in found.items() if not known or k in known}
     except TacError:
         raise
     except Exception as exc:  # those of protobuf share no base below it
-        raise DamagedModel(f"{model.path / WEIGHTS} does not fit the manifest: {exc}") from exc
+        raise DamagedModel(f"{model.path / file} does not fit the manifest: {exc}") from exc
     # Networks are stored in half precision, and computed with in single.
-    return {k: v.to(_single(v.dtype)) for k, v in weights.items()}
+    halves = {k: v.float() for k, v in weights.items() if v.dtype == torch.float16}
+    return weights | halves, file
 
 
 def weights_in_onnx(data: bytes) -> dict[str, Tensor]:
@@ -141,7 +147,3 @@ def transforms_of(model: Model) -> TransformConfig | ResidualConfig:
     if missing:  # defaults are for whoever trains
         raise KeyError(", ".join(sorted(missing)))
     return TransformConfig(**widths) if kind == "paper" else ResidualConfig(**widths)
-
-
-def _single(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype == torch.float16 else dtype
