@@ -6,7 +6,7 @@ data ─▶ temporary sibling ─ rename ─▶ path
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ except ImportError:  # Windows
 
 def write(
     path: str | Path,
-    data: bytes,
+    data: bytes | Iterable[bytes],
     *,
     force: bool = True,
     like: os.stat_result | None = None,
@@ -31,7 +31,7 @@ def write(
 
     Args:
         path: of the file.
-        data: all of it.
+        data: all of it, or piece by piece.
         force: whether what is there may be replaced.
         like: facts of another file, whose modification time and permission bits it gets.
         sync: whether it, and its name, are on the disk when this returns, so that a power cut
@@ -41,18 +41,20 @@ def write(
         FileExistsError: it is there and ``force`` is false.
         OSError: it cannot be written; the error names ``path``, and nothing is left of it.
     """
+    pieces = (data,) if isinstance(data, bytes) else data
     try:
         if os.path.exists(path) and not os.path.isfile(path):
+            whole = b"".join(pieces)
             with open(path, "wb") as stream:
-                stream.write(data)
+                stream.write(whole)
         else:
-            _write_whole(os.path.realpath(path), data, force, like, sync)
+            _write_whole(os.path.realpath(path), pieces, force, like, sync)
     except OSError as exc:  # may name the temporary sibling
         raise OSError(exc.errno, exc.strerror or str(exc), os.fspath(path)) from exc
 
 
 def _write_whole(
-    path: str, data: bytes, force: bool, like: os.stat_result | None, sync: bool
+    path: str, pieces: Iterable[bytes], force: bool, like: os.stat_result | None, sync: bool
 ) -> None:
     folder = os.path.dirname(path)
     _remove_remains(folder)
@@ -61,7 +63,7 @@ def _write_whole(
         with open(descriptor, "wb") as stream:
             if like:  # before anybody could read what only the owner may
                 _try(os.chmod, sibling, like.st_mode & 0o777)
-            stream.write(data)
+            stream.writelines(pieces)
             stream.flush()
             if sync:
                 os.fsync(descriptor)

@@ -15,9 +15,10 @@ Inside everything is a `Frame`. Bytes are made of it, and it is made of bytes, a
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
@@ -40,8 +41,8 @@ from tactic_codec.errors import (
     whole_number,
 )
 from tactic_codec.model import PLAIN_OFFSET, WHOLE_SIDES, Model, Point
-from tactic_codec.picture import WHITE, WHOLE, Colour, Picture, Pixels, Scaled, Shrink
-from tactic_codec.runtime import Runtime, open_runtime, tiles
+from tactic_codec.picture import WHITE, WHOLE, Colour, Picture, Pixels, Scaled, Shrink, Strips
+from tactic_codec.runtime import Runtime, Tile, open_runtime, tiles
 
 if TYPE_CHECKING:
     from tactic_codec.refinement import Refiner
@@ -53,7 +54,10 @@ Larger tiles repeat fewer halos, smaller ones fit into caches: docs/decisions.md
 """
 
 HALOS_PER_TILE = 6
-"""A core is at least so many halos wide, so that halos at most double the work: (8 / 6)² = 1.8."""
+"""A core is at least so many halos wide, so that halos at most double the work: (8 / 6)² = 1.8.
+
+One less for a synthesis, which takes more memory, and spares the halo most of the work.
+"""
 
 _QUANTISED = 1 << 18
 """Numbers that are rounded at once."""
@@ -457,12 +461,20 @@ class Codec:
         self, frame: Frame, symbols: Symbols | None = None, *, coded_size: bool = False
     ) -> Pixels:
         """Decode a frame, whose symbols may be known, to uint8 [H, W, 3]; see `decompress`."""
+        return self.decode_strips(frame, symbols, coded_size=coded_size).whole()
+
+    def decode_strips(
+        self, frame: Frame, symbols: Symbols | None = None, *, coded_size: bool = False
+    ) -> Strips:
+        """Decode the symbols of a frame, and its picture as rows are asked for; see `decode`."""
         coded_size = _truth_value("coded_size", coded_size)
         if symbols is None:
             self.runtime.open_ahead("synthesis")
             symbols = self.model.decode_symbols(frame, narrow=True)
-        pixels = self.synthesise(symbols, frame)
-        return pixels if coded_size else image.enlarged(pixels, frame.width, frame.height)
+        strips = self.strips(symbols, frame)
+        if coded_size or strips[:2] == (frame.width, frame.height):
+            return strips
+        return Strips.of(image.enlarged(strips.whole(), frame.width, frame.height))
 
     def analyse(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return the latent of a picture (equation 2, E), float32 [C, h, w].
@@ -473,7 +485,7 @@ class Codec:
         stride = self.model.stride
         height, width = (-(-side // stride) for side in pixels.shape[:2])
         latent = np.empty((self.model.channels, height, width), np.float32)
-        cuts = tiles(height, width, size=self._tile, halo=self.model.halo)
+        cuts = tiles(height, width, size=self._tile(HALOS_PER_TILE), halo=self.model.halo)
         for tile in cuts:
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
             x = image.network_input(pad(pixels[rows, columns], stride))  # a copy of few pixels
@@ -554,7 +566,13 @@ class Codec:
     def synthesise(
         self, symbols: Symbols, frame: Frame, part: int = 1, area: Sequence[slice] | None = None
     ) -> Pixels:
-        """Return what was coded, of a frame's symbols (equation 2, D), uint8 [H, W, 3].
+        """Return what was coded, of a frame's symbols, uint8 [H, W, 3]; see `strips`."""
+        return self.strips(symbols, frame, part, area).whole()
+
+    def strips(
+        self, symbols: Symbols, frame: Frame, part: int = 1, area: Sequence[slice] | None = None
+    ) -> Strips:
+        """Return what was coded, of a frame's symbols (equation 2, D), as rows are asked for.
 
         Args:
             symbols: integers [C, h, w].
@@ -563,37 +581,44 @@ class Codec:
                 is the mean of those in its place.
             area: rows and columns that are wanted; elsewhere pixels may be black.
         """
-        stride = self.model.stride
+        stride, step = self.model.stride, self.model.stride // part
+        width, height = (-(-side // part) for side in (frame.coded_width, frame.coded_height))
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
-        _, latent_height, latent_width = symbols.shape
-        sides = (-(-side // part) for side in (frame.coded_height, frame.coded_width))
-        pixels = np.zeros((*sides, 3), np.uint8)
-        cuts = tiles(latent_height, latent_width, size=self._tile, halo=self.model.halo)
-        for tile in cuts:
-            if area and any(
-                core.stop * stride <= wanted.start or core.start * stride >= wanted.stop
-                for core, wanted in zip(tile.core, area, strict=True)
-            ):
-                continue
-            with np.errstate(over="ignore"):  # an escaped symbol times a large gain
-                y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32) * inverse_gain
-            x_hat = self.runtime.run("synthesis", y_hat, last=len(cuts) > 1 and tile is cuts[-1])
-            expected = (1, 3, y_hat.shape[2] * stride, y_hat.shape[3] * stride)
-            self._check_shape("synthesis", y_hat, x_hat, expected)
-            step = stride // part
-            rows, columns = (slice(s.start * step, s.stop * step) for s in tile.core)
-            core = pixels[rows, columns]  # ends with the picture, where the latent goes on
-            height, width = (side * part for side in core.shape[:2])
-            top, left = (s.start * stride for s in tile.inner)
-            # Limited before it is scaled, which might overflow. NaN is none of the 256 values, and
-            # casting it would warn: fmax takes the other number, so it becomes black.
-            levels = np.fmax(x_hat[0, :, top : top + height, left : left + width], 0)
-            np.minimum(levels, 1, out=levels)
-            if part > 1:
-                levels = levels.reshape(3, height // part, part, -1, part).mean(axis=(2, 4))
-            levels *= 255
-            core[...] = np.rint(levels, out=levels).astype(np.uint8).transpose(1, 2, 0)
-        return pixels
+        size = self._tile(HALOS_PER_TILE - 1)
+        cuts = tiles(*symbols.shape[1:], size=size, halo=self.model.halo)
+
+        def rows() -> Iterator[Pixels]:
+            for down, row in groupby(cuts, key=lambda tile: tile.core[0]):
+                # It ends with the picture, where the latent goes on.
+                bottom = min(down.stop * step, height)
+                pixels = np.zeros((bottom - down.start * step, width, 3), np.uint8)
+                for tile in row:
+                    if not area or all(
+                        wanted.start < core.stop * stride and core.start * stride < wanted.stop
+                        for core, wanted in zip(tile.core, area, strict=True)
+                    ):
+                        place = pixels[:, tile.core[1].start * step : tile.core[1].stop * step]
+                        y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32)
+                        with np.errstate(over="ignore"):  # an escaped symbol times a large gain
+                            y_hat *= inverse_gain
+                        last = len(cuts) > 1 and tile is cuts[-1]
+                        x_hat = self._core(y_hat, tile, last)
+                        _show(x_hat, part, place)
+                yield pixels
+
+        return Strips(width, height, rows())
+
+    def _core(self, y_hat: NDArray[np.float32], tile: Tile, last: bool) -> NDArray[np.float32]:
+        """Return what the synthesis makes of a tile's core, float32 [3, h, w]."""
+        stride = self.model.stride
+        x_hat = self.runtime.run("synthesis", y_hat, inner=tile.inner, last=last)
+        if x_hat.shape[2:] == tuple(side * stride for side in y_hat.shape[2:]):  # with its halo
+            rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.inner)
+            x_hat = x_hat[:, :, rows, columns]
+        expected = (1, 3, *((s.stop - s.start) * stride for s in tile.core))
+        self._check_shape("synthesis", y_hat, x_hat, expected)
+        core: NDArray[np.float32] = x_hat[0]
+        return core
 
     def class_logits(self, pixels: Pixels) -> NDArray[np.float64]:
         """Ask the model's classifier about a picture, uint8 [H, W, 3].
@@ -651,10 +676,9 @@ class Codec:
         rows, columns = image.scaled_size(height, width, head.input_size)
         return boxes.meant(result[0], (width / columns, height / rows), (width, height))
 
-    @property
-    def _tile(self) -> int:
-        """Side of a tile's core in latent positions."""
-        return max(TILE // self.model.stride, HALOS_PER_TILE * self.model.halo)
+    def _tile(self, halos: int) -> int:
+        """Return the side of a tile's core in latent positions."""
+        return max(TILE // self.model.stride, halos * self.model.halo)
 
     def _check_shape(
         self,
@@ -676,6 +700,22 @@ def _truth_value(name: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return bool(value)
+
+
+def _show(x_hat: NDArray[np.float32], part: int, pixels: Pixels) -> None:
+    """Round what a synthesis makes, [3, h, w], to pixels, ``part`` × ``part`` of it to one.
+
+    It may go on behind the last ones.
+    """
+    height, width = (side * part for side in pixels.shape[:2])
+    # Limited before it is scaled, which might overflow. NaN is none of the 256 values, and casting
+    # it would warn: fmax takes the other number, so it becomes black.
+    levels = np.fmax(x_hat[:, :height, :width], 0)
+    np.minimum(levels, 1, out=levels)
+    if part > 1:
+        levels = levels.reshape(3, height // part, part, -1, part).mean(axis=(2, 4))
+    levels *= 255
+    pixels[...] = np.rint(levels, out=levels).astype(np.uint8).transpose(1, 2, 0)
 
 
 def quantise(

@@ -214,7 +214,7 @@ class Fake:
         pass
 
     def run(
-        self, network: str, array: npt.NDArray[np.float32], *, last: bool = False
+        self, network: str, array: npt.NDArray[np.float32], **_: Any
     ) -> npt.NDArray[np.float32]:
         result: npt.NDArray[np.float32] = self.answers[network](array)
         return result
@@ -369,6 +369,34 @@ print(kilobytes)
 """
 
 
+STRIPS_PROGRAM = """
+import sys
+from pathlib import Path
+from tactic_codec.cli import main
+
+main(["decompress", "--quiet", "--threads", "1", *sys.argv[1:]], standalone_mode=False)
+lines = Path("/proc/self/status").read_text().splitlines()
+print(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux counts it")
+def test_24_megapixels_are_decompressed_in_150_megabytes_beyond_them(
+    checkout_on_path: dict[str, str], tmp_path: Path
+) -> None:
+    """As a process, with the default model; its memory does not depend on what is shown."""
+    frame = Frame(load_model().model.fingerprint, 4, 6000, 4000, b"")
+    (tmp_path / "a.tac").write_bytes(container.pack(frame))
+    names = ["--max-pixels", "24000000", tmp_path / "a.tac", tmp_path / "a.png"]
+    command = [sys.executable, "-c", STRIPS_PROGRAM, *names]
+    run = subprocess.run(command, env=checkout_on_path, capture_output=True, text=True, timeout=500)
+    assert run.returncode == 0, run.stderr
+    assert 1024 * int(run.stdout) < 150_000_000 + 3 * frame.pixels
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (6000, 4000)
+
+
 @pytest.mark.slow
 def test_twelve_megapixels_fit_into_400_megabytes(checkout_on_path: dict[str, str]) -> None:
     cat_path = PHOTOGRAPHS[0].with_name("cat.jpg")
@@ -380,7 +408,7 @@ def test_twelve_megapixels_fit_into_400_megabytes(checkout_on_path: dict[str, st
 
 def test_a_wide_halo_makes_wide_tiles(tiny: Codec, spoilt: Spoilt) -> None:
     """Otherwise the network would spend most of its work on halos."""
-    spoilt.set("halo", to=9)
+    spoilt.set("halo", to=12)
     shapes: list[tuple[int, ...]] = []
 
     def synthesis(y_hat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -388,8 +416,8 @@ def test_a_wide_halo_makes_wide_tiles(tiny: Codec, spoilt: Spoilt) -> None:
         return np.zeros((1, 3, 8 * y_hat.shape[2], 8 * y_hat.shape[3]), np.float32)
 
     fake = Codec(spoilt.model, Fake(synthesis=synthesis))
-    fake.decode(Frame(spoilt.model.fingerprint, 1, 8 * 108, 8 * 54, b""))
-    assert shapes == [(54, 54 + 9)] * 2
+    fake.decode(Frame(spoilt.model.fingerprint, 1, 8 * 120, 8 * 60, b""))
+    assert shapes == [(60, 60 + 12)] * 2
 
 
 def test_the_limit_on_pixels_can_be_raised(tiny: Codec, monkeypatch: Any) -> None:

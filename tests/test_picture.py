@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,11 @@ from PIL import Image, ImageCms
 from tactic_codec.errors import DamagedImage, LimitExceeded, TacError, UnsupportedImage
 from tactic_codec.picture import (
     ImageWarning,
+    Strips,
     format_of,
     load,
     load_labels,
+    pieces,
     save,
     save_labels,
     to_pillow,
@@ -860,6 +862,30 @@ def test_format_of(name: str, format: str) -> None:
 def test_format_of_refuses(name: str) -> None:
     with pytest.raises(UnsupportedImage, match=r"choose one of \.png, \.jpg"):
         format_of(Path(name))
+
+
+@pytest.mark.parametrize("format", ["png", "ppm", "bmp"])
+@pytest.mark.parametrize("heights", [[40], [1, 39], [17, 16, 7]])
+def test_strips_are_written_as_the_whole_picture_is(format: str, heights: list[int]) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 23, 3), np.uint8)
+    rows = iter(np.split(pixels, np.cumsum(heights)[:-1]))
+    written = b"".join(pieces(Strips(23, 40, rows), format))
+    assert written == save(pixels, format) or format == "png"  # which may be in other chunks
+    np.testing.assert_array_equal(load(written), pixels)
+    with Image.open(io.BytesIO(written)) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), pixels)
+
+
+def test_png_is_written_before_the_last_rows_are_there() -> None:
+    def rows() -> Iterator[Pixels]:
+        yield np.random.default_rng(3).integers(0, 256, (400, 500, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    written = 0
+    with pytest.raises(KeyboardInterrupt):
+        for piece in pieces(Strips(500, 800, rows()), "png"):
+            written += len(piece)
+    assert written > 500_000
 
 
 # --- Label maps -----------------------------------------------------------------------------------

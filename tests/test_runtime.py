@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from conftest import PHOTOGRAPHS, TINY, Spoilt
 
+from tactic_codec import codec as codec_room
 from tactic_codec import container, tasks
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
@@ -21,6 +22,7 @@ from tactic_codec.errors import BackendUnavailable, DamagedModel, TacError, Unkn
 from tactic_codec.model import Model
 from tactic_codec.networks.folder import load_network, load_start
 from tactic_codec.runtime import DEVICES, open_runtime
+from tactic_codec.runtime.narrowing import narrowed
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread", "tiny_head")
 
@@ -28,6 +30,45 @@ OTHERS = [("cpu", 2), ("cpu", None), ("auto", 1), ("torch-cpu", 1), ("torch-cpu"
 
 
 # --- The same result everywhere -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["cpu", "fast"])
+def test_strips_of_tiles_are_the_whole_picture_to_the_bit(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the default model, whose synthesis leaves out of each tile what its core needs not."""
+    codec = load_model(device=device, threads=1)
+    shape = (codec.model.channels, 22, 27)
+    symbols = np.random.default_rng(1).integers(-4, 5, shape).astype(np.int8)
+    frame = container.Frame(codec.model.fingerprint, 4, 16 * 27 - 5, 16 * 22 - 9, b"")
+    whole = codec.synthesise(symbols, frame)
+    ran: list[tuple[int, ...]] = []
+    run = codec.runtime.run
+
+    def spy(network: str, array: np.ndarray[Any, Any], **options: Any) -> Any:
+        result = run(network, array, **options)
+        ran.append(result.shape)
+        return result
+
+    monkeypatch.setattr(codec.runtime, "run", spy)
+    monkeypatch.setattr(codec_room, "TILE", 16 * 11)
+    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", 1)
+    strips = codec.strips(symbols, frame)
+    assert strips[:2] == (frame.width, frame.height)
+    found = list(strips.rows)
+    assert [len(rows) for rows in found] == [176, 167]
+    np.testing.assert_array_equal(np.concatenate(found), whole)
+    assert ran == [(1, 3, 176, 144)] * 6
+
+
+def test_a_network_of_other_layers_is_not_narrowed(tiny: Codec) -> None:
+    """And neither is what is no network; what is, says so when it is loaded."""
+    for data in (tiny.model.read_file("synthesis.onnx"), b"", b"\x3a", b"\x0f" * 9, bytes(99)):
+        assert narrowed(data) == (data, [])
+    data = load_model().model.read_file("synthesis.onnx")
+    for cut in range(0, len(data), 50_000):
+        made, cuts = narrowed(data[:cut])
+        assert made == data[:cut] or cuts
 
 
 @pytest.mark.slow

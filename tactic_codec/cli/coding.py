@@ -512,8 +512,8 @@ def decompress(
 
         def decode(item: FrameItem) -> tuple[Compressed, bytes]:
             codec = codec_of(item.frame)
-            pixels = codec.decode(item.frame, coded_size=coded_size)
-            data = image.save(pixels, chosen, image.Metadata(**item.frame.metadata))
+            strips = codec.decode_strips(item.frame, coded_size=coded_size)
+            data = image.pieces(strips, chosen, image.Metadata(**item.frame.metadata))
             written = destination.write(item.out, data, item.like)
             return Compressed(item.frame, codec.model.name), written
 

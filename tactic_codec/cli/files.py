@@ -351,12 +351,17 @@ class Destination:
         self._check_free(path, source)
         return path
 
-    def write(self, path: str | None, data: bytes, like: os.stat_result | None = None) -> bytes:
+    def write(
+        self,
+        path: str | None,
+        data: bytes | Iterable[bytes],
+        like: os.stat_result | None = None,
+    ) -> bytes:
         """Write a result, making the folders above it where the destination is a folder.
 
         Args:
             path: as `place` returned it.
-            data: the result.
+            data: the result, or its pieces.
             like: facts of the file that it was made from, from before that was read.
 
         Returns:
@@ -367,7 +372,7 @@ class Destination:
             OSError: it cannot be written; nothing is left of it.
         """
         if path is None:
-            return data
+            return data if isinstance(data, bytes) else b"".join(data)
         if self.kind == "folder":
             os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
@@ -481,7 +486,7 @@ def _is_foreign(path: str, suffix: str) -> bool:
 
 def write(
     path: str,
-    data: bytes,
+    data: bytes | Iterable[bytes],
     *,
     force: bool,
     like: os.stat_result | None = None,
@@ -491,7 +496,7 @@ def write(
 
     Args:
         path: of the file.
-        data: all of it.
+        data: all of it, or piece by piece.
         force: whether it may be overwritten.
         like: facts of another file, whose modification time and permission bits it gets.
         sync: whether it is on the disk when this returns.

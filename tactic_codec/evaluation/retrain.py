@@ -177,9 +177,7 @@ class _HeadRuntime:
     def open_ahead(self, network: str) -> None:
         """The head is there."""
 
-    def run(
-        self, network: str, array: NDArray[np.float32], *, last: bool = False
-    ) -> NDArray[np.float32]:
+    def run(self, network: str, array: NDArray[np.float32], **_: Any) -> NDArray[np.float32]:
         """Run the head, whatever the name."""
         with torch.inference_mode():
             logits = classify(self._head, torch.from_numpy(array).to(self.torch_device)).main

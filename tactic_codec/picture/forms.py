@@ -1,6 +1,7 @@
 """The array forms of pictures, and the warning for what they cannot hold."""
 
 import warnings
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,33 @@ from tactic_codec.errors import LimitExceeded, UnsupportedImage
 
 Pixels = npt.NDArray[np.uint8]
 """A picture as the codec sees it: uint8 [height, width, 3], sRGB."""
+
+
+class Strips(NamedTuple):
+    """A picture whose rows come once and some at a time, from the top.
+
+    ``rows`` are uint8 [rows, width, 3], ``height`` of them in all.
+    """
+
+    width: int
+    height: int
+    rows: Iterable[Pixels]
+
+    @classmethod
+    def of(cls, pixels: Pixels) -> "Strips":
+        """Return a picture that is there as a whole, uint8 [height, width, 3]."""
+        return cls(pixels.shape[1], pixels.shape[0], [pixels])
+
+    def whole(self) -> Pixels:
+        """Return the picture, uint8 [height, width, 3]."""
+        pixels = np.empty((self.height, self.width, 3), np.uint8)
+        top = 0
+        for strip in self.rows:
+            if len(strip) == self.height:
+                return strip
+            pixels[top : top + len(strip)] = strip
+            top += len(strip)
+        return pixels
 
 
 class Metadata(NamedTuple):

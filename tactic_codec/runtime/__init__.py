@@ -50,13 +50,20 @@ class Runtime(Protocol):
     eight_bits: Mapping[str, str]
 
     def run(
-        self, network: str, array: NDArray[np.float32], *, last: bool = False
+        self,
+        network: str,
+        array: NDArray[np.float32],
+        *,
+        inner: tuple[slice, slice] | None = None,
+        last: bool = False,
     ) -> NDArray[np.float32]:
         """Run a network, loading it when it is first asked for.
 
         Args:
             network: its name.
             array: what it reads.
+            inner: of the synthesis: the rows and columns whose result is wanted. Where that saves
+                work the network gives no other; else it gives all.
             last: whether to give back the memory that earlier runs left for this one.
 
         Raises:

@@ -20,6 +20,7 @@ from tactic_codec.errors import (
     UnsupportedNetwork,
 )
 from tactic_codec.model import Model
+from tactic_codec.runtime.narrowing import Cut, narrowed
 
 # From 1.29 on it writes a device's number into the home, and sends statistics to its makers. Only
 # what the environment says before the import stops that; whoever set it to 0 wants it so.
@@ -149,17 +150,29 @@ class OnnxRuntime:
         self._options.enable_mem_pattern = False
         self._options.add_session_config_entry(*_NOTHING_OUTSIDE)
         self._sessions: dict[str, ort.InferenceSession] = {}
+        self._cuts: list[Cut] = []  # of the synthesis
         self._begun = set[str]()
         self._lock = threading.Lock()
 
     def run(
-        self, network: str, array: NDArray[np.float32], *, last: bool = False
+        self,
+        network: str,
+        array: NDArray[np.float32],
+        *,
+        inner: tuple[slice, slice] | None = None,
+        last: bool = False,
     ) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
         session = self._session(network)
         try:
             # It would copy the array itself, and call one that it has no memory for not contiguous.
+            given: dict[str, NDArray[Any]]
             given = {session.get_inputs()[0].name: np.ascontiguousarray(array)}
+            if network == "synthesis":
+                rows, columns = inner or (slice(0, side) for side in array.shape[2:])
+                height, width = array.shape[2:]
+                around = rows.start, columns.start, height - rows.stop, width - columns.stop
+                given |= {cut.name: cut.pads(around) for cut in self._cuts}
             result: NDArray[np.float32] = session.run(None, given, _LAST if last else None)[0]
         # Its exception classes share no base below Exception.
         except Exception as exc:
@@ -193,6 +206,8 @@ class OnnxRuntime:
     def _open(self, network: str) -> ort.InferenceSession:
         file = self.eight_bits.get(network) or self._model.network_file(network)
         data = self._model.read_file(file)
+        if network == "synthesis":
+            data, self._cuts = narrowed(data)
         try:
             return _Session(data, self._options, providers=["CPUExecutionProvider"])
         # Its exception classes share no base below Exception.

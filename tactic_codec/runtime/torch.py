@@ -44,7 +44,12 @@ class TorchRuntime:
 
     @memory.shortage_is_named()
     def run(
-        self, network: str, array: NDArray[np.float32], *, last: bool = False
+        self,
+        network: str,
+        array: NDArray[np.float32],
+        *,
+        inner: tuple[slice, slice] | None = None,
+        last: bool = False,
     ) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
         try:
