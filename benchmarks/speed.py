@@ -9,7 +9,8 @@ machine. Writes benchmarks/results/speed.json.
 
 With --against, this checkout and another one take turns instead, as whole processes: what counts
 are ratios of processor time and of memory, which a busy machine spoils least. That writes
-benchmarks/results/speed-against.json.
+benchmarks/results/speed-against.json, or with --only PATTERN what the names of commands match into
+the one that is there.
 
 With --bulk N, folders of N crops of the examples are coded by one job and by two, and the memory of
 all their processes is sampled. That writes benchmarks/results/bulk.json.
@@ -21,6 +22,7 @@ import json
 import os
 import platform
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -182,26 +184,29 @@ def large(folder: Path) -> dict[str, Any]:
 IMPORTS = "import numpy, PIL, click, constriction, onnxruntime"
 
 
-def against(other: Path, photograph: Path, folder: Path, runs: int) -> dict[str, Any]:
+def against(other: Path, photograph: Path, folder: Path, runs: int, only: str) -> dict[str, Any]:
     """Run commands of another checkout and of this one in turns; ratios are this ÷ other."""
     source = str(folder / "large.jpg")
     subprocess.run([sys.executable, "-c", LARGE, str(PHOTOGRAPH), source], check=True)
     tactic, quiet = [sys.executable, "-m", "tactic_codec"], ["-f", "--quiet"]
     small, large = str(folder / "a.tac"), str(folder / "large.tac")
+    few = min(runs, 3)
     commands = {
         "imports alone": ([sys.executable, "-c", IMPORTS], runs),
         "compress": ([*tactic, "compress", *quiet, str(photograph), small], runs),
         "decompress": ([*tactic, "decompress", *quiet, small, str(folder / "a.png")], runs),
-        "compress, 24 MP": ([*tactic, "compress", *quiet, source, large], 3),
-        "decompress, 24 MP, PNG": ([*tactic, "decompress", *quiet, large, f"{large}.png"], 3),
-        "decompress, 24 MP, PPM": ([*tactic, "decompress", *quiet, large, f"{large}.ppm"], 3),
-        "classify, 24 MP": ([*tactic, "classify", large], 3),
-        "detect, 24 MP": ([*tactic, "detect", large], 3),
+        "compress, 24 MP": ([*tactic, "compress", *quiet, source, large], few),
+        "decompress, 24 MP, PNG": ([*tactic, "decompress", *quiet, large, f"{large}.png"], few),
+        "decompress, 24 MP, PPM": ([*tactic, "decompress", *quiet, large, f"{large}.ppm"], few),
+        "classify, 24 MP": ([*tactic, "classify", large], few),
+        "detect, 24 MP": ([*tactic, "detect", large], few),
     }
-    report: dict[str, Any] = {"load": os.getloadavg()}
+    report: dict[str, Any] = {}
     for name, (command, count) in commands.items():
+        if not re.search(only, name):
+            continue
         found: dict[Path, list[tuple[float, ...]]] = {other: [], ROOT: []}
-        for turn in range(count + 1):
+        for turn in range(count == 1, count + 1):
             for checkout, times in found.items():
                 times.append(told(command, checkout))
                 if not turn:  # the first run reads from disk what later ones find in memory
@@ -215,8 +220,9 @@ def against(other: Path, photograph: Path, folder: Path, runs: int) -> dict[str,
             "cpu_ratio": round(after[2] / before[2], 2),
             "wall_ratio": round(after[0] / before[0], 2),
             "mb": [round(before[1]), round(after[1])],
+            "load": round(os.getloadavg()[0], 1),
         }
-        print(name, report[name], "load", os.getloadavg(), flush=True)
+        print(name, report[name], flush=True)
     return report
 
 
@@ -287,6 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--against", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--only", default="", metavar="PATTERN")
     parser.add_argument("--bulk", type=int, metavar="N")
     parser.add_argument("--side", type=int, default=400, help="width of crops, in pixels")
     arguments = parser.parse_args()
@@ -301,8 +308,9 @@ def main() -> None:
         photograph = folder / "500x375.jpg"
         Image.open(PHOTOGRAPH).resize((500, 375)).save(photograph, quality=92)
         if arguments.against:
-            report = against(arguments.against.resolve(), photograph, folder, arguments.runs)
-            target = RESULTS.with_name("speed-against.json")
+            target, other = RESULTS.with_name("speed-against.json"), arguments.against.resolve()
+            report = json.loads(target.read_text()) if arguments.only else {}
+            report |= against(other, photograph, folder, arguments.runs, arguments.only)
             target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
             return
         report = {
