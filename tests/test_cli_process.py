@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tactic_codec.codec import Codec
+
 MODELS = Path(__file__).parent / "models"
 TACTIC = (sys.executable, "-m", "tactic_codec")
 ENVIRONMENT = {
@@ -57,8 +59,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eyes: Path) -> Path:
 
 
 @pytest.fixture
-def frame(folder: Path) -> bytes:
-    data = tactic("compress", "-m", "tiny", "-", "-", input=png()).stdout
+def frame(folder: Path, tiny: Codec) -> bytes:
+    data = tiny.compress(folder / "a.png").data
     (folder / "a.tac").write_bytes(data)
     return data
 

@@ -390,6 +390,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("evaluating")
 def test_a_judge_compares_all_coders_by_the_distance_that_is_taught(
     saved: Callable[[Any], str], pictures: Path, tmp_path: Path
 ) -> None:
@@ -439,6 +440,7 @@ def test_a_judge_compares_all_coders_by_the_distance_that_is_taught(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("evaluating")
 def test_a_judge_of_classes_tells_their_agreement(
     saved: Callable[[Any], str], pictures: Path
 ) -> None:
