@@ -62,7 +62,7 @@ def busy(codec, method):
         while not done:
             # A model whose networks are not open yet, so that locks are held while this forks.
             fresh = Codec(codec.model, open_runtime(codec.model, codec.runtime.device, threads=2))
-            fresh.compress(pictures()[1])
+            fresh.compress(pictures()[1][:64, :64])
     from tactic_codec.codec import Codec
     from tactic_codec.runtime import open_runtime
     done = []
