@@ -96,7 +96,7 @@ def test_a_decoder_that_knows_less_finds_the_same() -> None:
         positions, channels = values.nonzero()
         return positions, channels, values[positions, channels]
 
-    model.decode(np.zeros(board.shape, np.int8), wavefronts(4, 5), pitch, read)
+    model.decode(wavefronts(4, 5, len(v)), read)
     assert sum(read_so_far) == v.size
 
 

@@ -94,7 +94,6 @@ def decode(
     decoder = (coder or default_coder()).decoder(payload, tables)
     fits = narrow and tables.minimum >= -128 and tables.maximum <= 127
     board, latent = empty_board(shape, np.int8 if fits else np.int32)
-    seen, _ = empty_board(shape, np.int8)
     otherwise = tables.usual + tables.minimum  # 0, if the tables have it
 
     def read(where: NDArray[np.intp], group: slice, contexts: NDArray[np.integer[Any]]) -> Found:
@@ -116,8 +115,8 @@ def decode(
         board[where[positions], channels + group.start] = values
         return positions, channels, values
 
-    fronts = wavefronts(shape[1], shape[2])
-    tables.contexts.decode(seen, fronts, shape[2] + 1, read)
+    channels, height, width = shape
+    tables.contexts.decode(wavefronts(height, width, channels), read)
     return latent
 
 

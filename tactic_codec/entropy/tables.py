@@ -57,6 +57,21 @@ Read = Callable[[NDArray[np.intp], slice, NDArray[np.integer[Any]]], Found]
 From [P] board indices, the group's G channels, and the contexts [P, G] of its symbols.
 """
 
+
+class Front(NamedTuple):
+    """A wavefront of P positions.
+
+    Attributes:
+        where: [P] board indices.
+        own: [P, C], its capped symbols.
+        around: those of the neighbours W, NW, N and NE, likewise.
+    """
+
+    where: NDArray[np.intp]
+    own: NDArray[np.int8]
+    around: tuple[NDArray[np.int8], ...]
+
+
 CAP = 15  # larger magnitudes tell a context no more, and sums of capped ones fit into a byte
 _LARGEST_OWN = 6 * CAP
 
@@ -117,38 +132,33 @@ class ContextModel:
         Returns:
             [P, C], from 0 to ``count - 1``.
         """
+        return self._of(seen.take(where - _neighbours(pitch), axis=0))
+
+    def decode(self, fronts: Iterable[Front], read: Read) -> None:
+        """Have the symbols of all wavefronts read, in coding order.
+
+        Args:
+            fronts: the wavefronts, see `wavefronts`.
+            read: reads the symbols of a wavefront's group.
+        """
+        for where, own, around in fronts:
+            positions, channels, values = read(where, self.passes[0], self._of(around))
+            own[positions, channels] = capped(values)
+
+    def _of(self, around: Iterable[NDArray[np.int8]]) -> NDArray[np.integer[Any]]:
+        """Return the contexts of symbols with the neighbours W, NW, N and NE, each [P, C]."""
+        west, north_west, north, north_east = map(np.abs, around)
         if self.count == 1:
-            return np.zeros((where.size, seen.shape[1]), np.intp)
-        near = np.abs(seen.take(where - 1, axis=0))
-        near += np.abs(seen.take(where - pitch, axis=0))
+            return np.zeros(west.shape, np.intp)
+        near = west + north
         own = near + near
-        own += np.abs(seen.take(where - pitch - 1, axis=0))
-        own += np.abs(seen.take(where - pitch + 1, axis=0))
-        context = self._own_part.take(own)
+        own += north_west
+        own += north_east
+        context: NDArray[np.integer[Any]] = self._own_part.take(own)
         if self.shared:
             total = near.sum(axis=1, dtype=np.int64)
             context += np.searchsorted(self.shared, total, side="right")[:, np.newaxis]
         return context
-
-    def decode(
-        self,
-        seen: NDArray[np.int8],
-        fronts: Iterable[NDArray[np.intp]],
-        pitch: int,
-        read: Read,
-    ) -> None:
-        """Have the symbols of all wavefronts read, in coding order.
-
-        Args:
-            seen: [board, C] zeros.
-            fronts: [P] board indices of the positions of each wavefront.
-            pitch: board indices from a row to the next.
-            read: reads the symbols of a wavefront's group.
-        """
-        for where in fronts:
-            contexts = self.contexts(seen, where, pitch)
-            positions, channels, values = read(where, self.passes[0], contexts)
-            seen[where[positions], channels] = capped(values)
 
     @cached_property
     def _own_part(self) -> NDArray[np.intp]:
@@ -182,17 +192,23 @@ def scan(height: int, width: int) -> Scan:
     return Scan(board_index[order], np.cumsum(sizes[sizes > 0]).tolist(), pitch)
 
 
-def wavefronts(height: int, width: int) -> Iterator[NDArray[np.intp]]:
-    """Yield the board indices of each wavefront, the same ones as in `scan`, and keep none.
+def wavefronts(height: int, width: int, channels: int) -> Iterator[Front]:
+    """Yield the wavefronts, the same ones as in `scan`; their symbols are for the taker to fill in.
 
-    From a position of a wavefront to the next, y grows by 1 and x falls by 2.
+    From a position of a wavefront to the next, y grows by 1 and x falls by 2. Neighbours lie at
+    most three wavefronts back, so that four are kept, by their y.
     """
     pitch = width + 1
     steps = np.arange(height) * (pitch - 2)
+    kept = np.zeros((4, height + 1, channels), np.int8)
     for t in range(width + 2 * (height - 1)):
+        now, west, north, north_west = (kept[(t - back) % 4] for back in range(4))
+        now[...] = 0
         first, last = max(0, (t - width + 2) // 2), min(height - 1, t // 2)
         if first <= last:  # a latent of one column has no position in every second wavefront
-            yield steps[first : last + 1] + (pitch + t + 1)
+            here, above = slice(first + 1, last + 2), slice(first, last + 1)
+            around = west[here], north_west[above], north[above], west[above]
+            yield Front(steps[above] + (pitch + t + 1), now[here], around)
 
 
 def empty_board(
@@ -367,23 +383,16 @@ class LinearContexts(LinearThresholds):
             sums += np.stack([SCALE.take(np.abs(own)), own]) @ matrix[2]
         return sums
 
-    def decode(
-        self,
-        seen: NDArray[np.int8],
-        fronts: Iterable[NDArray[np.intp]],
-        pitch: int,
-        read: Read,
-    ) -> None:
+    def decode(self, fronts: Iterable[Front], read: Read) -> None:
         """Have the symbols of all wavefronts read, see `ContextModel.decode`."""
         # Channels are kept in the order in which they first have a symbol that is not zero, and
         # only those that have had one are looked at.
         column = np.full(self.channels, -1)
         known, matrix = 0, np.empty_like(self.matrix[:2])
-        neighbours = _neighbours(pitch)
         with _no_flags():
-            for where in fronts:
-                around = seen.take(where - neighbours, axis=0)[..., :known]
-                sums = self._near(around, matrix[:, :, :known])
+            for where, seen, around in fronts:
+                near = np.stack([symbols[:, :known] for symbols in around])
+                sums = self._near(near, matrix[:, :, :known])
                 for group in self.passes:
                     positions, channels, values = read(where, group, self.ranked(sums[:, :, group]))
                     if not values.size:
@@ -393,7 +402,7 @@ class LinearContexts(LinearThresholds):
                     for new in set(of_all[column[of_all] < 0].tolist()):
                         column[new], matrix[:, :, known] = known, self.matrix[:2, :, new]
                         known += 1
-                    seen[where[positions], column[of_all]] = small
+                    seen[positions, column[of_all]] = small
                     if group.stop < self.channels:
                         own = np.zeros((2, where.size, group.stop - group.start), np.float32)
                         own[:, positions, channels] = SCALE.take(np.abs(small)), small
