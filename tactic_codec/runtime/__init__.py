@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from tactic_codec.runtime.onnx import OnnxRuntime
     from tactic_codec.runtime.torch import TorchRuntime
 
+Inner = tuple[slice, slice] | None
+"""Rows and columns of a block."""
+
 DEVICES = ("auto", "fast", "cpu", "cuda", "torch-cpu")
 
 
@@ -50,12 +53,7 @@ class Runtime(Protocol):
     eight_bits: Mapping[str, str]
 
     def run(
-        self,
-        network: str,
-        array: NDArray[np.float32],
-        *,
-        inner: tuple[slice, slice] | None = None,
-        last: bool = False,
+        self, network: str, array: NDArray[np.float32], *, inner: Inner = None, last: bool = False
     ) -> NDArray[np.float32]:
         """Run a network, loading it when it is first asked for.
 

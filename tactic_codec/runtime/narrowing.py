@@ -48,7 +48,7 @@ def narrowed(data: bytes) -> tuple[bytes, list[Cut]]:
     cuts: list[Cut] = []
     try:
         made = [_field(7, _graph(value, cuts)) if k == 7 else raw for k, value, raw in _read(data)]
-    except (IndexError, KeyError, TypeError, ValueError):
+    except (ArithmeticError, LookupError, TypeError, ValueError):
         return data, []
     return b"".join(made), cuts
 
@@ -112,24 +112,19 @@ class _Layer(NamedTuple):
 
 def _layer(node: dict[int, list[Any]]) -> _Layer:
     """Return a layer by the fields of its node; KeyError or ValueError where it is not known."""
-    (kind,), (output,), given = node[4], node[2], dict[bytes, list[int]]()
-    for attribute in map(_values, node.get(5, [])):
-        given[attribute[1][0]] = attribute.get(3, []) + attribute.get(8, [])
+    (kind,), (output,) = node[4], node[2]
+    attributes = map(_values, node.get(5, []))
+    given = {found[1][0]: found.get(3, []) + found.get(8, []) for found in attributes}
     inputs = node[1][: 2 if kind == b"Add" else 1]
     if kind in _POINTWISE:
         return _Layer(inputs, output, 0, 1)
     if kind == b"DepthToSpace":
         return _Layer(inputs, output, 0, given[b"blocksize"][0])
     side = given[b"kernel_shape"][0]
-    reach, step = (side // 2, 1) if kind == b"Conv" else (0, side)
-    if (
-        kind not in (b"Conv", b"ConvTranspose")
-        or given[b"kernel_shape"] != [side, side]
-        or given[b"pads"] != [reach] * 4
-        or given[b"strides"] != [step, step]
-        or {*given[b"dilations"]} != {1}
-        or any(given.get(b"output_padding", []))
-    ):
+    reach, step = {b"Conv": (side // 2, 1), b"ConvTranspose": (0, side)}[kind]
+    plain = {b"kernel_shape": [side] * 2, b"pads": [reach] * 4, b"strides": [step] * 2}
+    plain |= {b"dilations": [1, 1], b"output_padding": [0, 0]}
+    if {b"output_padding": [0, 0]} | given != given | plain:
         raise ValueError("no such layer is known")
     return _Layer(inputs, output, reach, step)
 
@@ -162,11 +157,13 @@ def _values(message: bytes) -> dict[int, list[Any]]:
 
 def _integer(message: bytes, at: int) -> tuple[int, int]:
     """Return the integer at a place, and where it ends."""
-    value = shift = 0
-    while message[at] > 127:
+    value = 0
+    for shift in range(0, 64, 7):
         value |= (message[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-    return value | message[at] << shift, at + 1
+        at += 1
+        if message[at - 1] < 128:
+            return value, at
+    raise ValueError("an integer goes on behind 64 bits")
 
 
 def _field(number: int, data: bytes) -> bytes:

@@ -20,6 +20,7 @@ from tactic_codec.errors import (
     UnsupportedNetwork,
 )
 from tactic_codec.model import Model
+from tactic_codec.runtime import Inner
 from tactic_codec.runtime.narrowing import Cut, narrowed
 
 # From 1.29 on it writes a device's number into the home, and sends statistics to its makers. Only
@@ -155,12 +156,7 @@ class OnnxRuntime:
         self._lock = threading.Lock()
 
     def run(
-        self,
-        network: str,
-        array: NDArray[np.float32],
-        *,
-        inner: tuple[slice, slice] | None = None,
-        last: bool = False,
+        self, network: str, array: NDArray[np.float32], *, inner: Inner = None, last: bool = False
     ) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
         session = self._session(network)
@@ -169,8 +165,8 @@ class OnnxRuntime:
             given: dict[str, NDArray[Any]]
             given = {session.get_inputs()[0].name: np.ascontiguousarray(array)}
             if network == "synthesis":
-                rows, columns = inner or (slice(0, side) for side in array.shape[2:])
                 height, width = array.shape[2:]
+                rows, columns = inner or (slice(0, height), slice(0, width))
                 around = rows.start, columns.start, height - rows.stop, width - columns.stop
                 given |= {cut.name: cut.pads(around) for cut in self._cuts}
             result: NDArray[np.float32] = session.run(None, given, _LAST if last else None)[0]

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +43,7 @@ class TorchRuntime:
         self._lock = threading.Lock()
 
     @memory.shortage_is_named()
-    def run(
-        self,
-        network: str,
-        array: NDArray[np.float32],
-        *,
-        inner: tuple[slice, slice] | None = None,
-        last: bool = False,
-    ) -> NDArray[np.float32]:
+    def run(self, network: str, array: NDArray[np.float32], **_: Any) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
         try:
             module = self._network(network)
