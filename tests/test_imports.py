@@ -160,15 +160,18 @@ HEAVY = ("numpy", "PIL", "onnxruntime", "torch", "torchvision", "constriction")
 TRAINING = ("tactic_codec.training", "tactic_codec.networks", "tactic_codec.evaluation")
 LEARNING_LIBRARIES = ("torch", "torchvision", "safetensors", "onnx")
 
-# Runs a command as `python -m tactic_codec` would, then tells what is loaded. Whoever asks for the
-# network is found out, by Python's own account of it.
-PROBE = """
+# Whoever asks for the network is found out, by Python's own account of it.
+GUARD = """
 import os, sys
 def listen(event, arguments):
     if event.startswith(("socket.", "urllib.", "http.", "ftplib.", "ssl.")):
         print(f"{event} {arguments}", file=sys.stderr, flush=True)
         os._exit(99)
 sys.addaudithook(listen)
+"""
+
+# Runs a command as `python -m tactic_codec` would, then tells what is loaded.
+PROBE = f"""{GUARD}
 from tactic_codec.cli import main
 try:
     main(sys.argv[1:], prog_name="tactic")
@@ -245,7 +248,7 @@ def test_what_commands_load(folder: Path, command: str, absent: tuple[str, ...])
 
 @pytest.mark.slow
 def test_effort_asks_for_no_network(folder: Path) -> None:
-    """Nor does training, see `test_quiet.py`."""
+    """Nor does training, see the tutorial's commands in `test_project.py`."""
     command = "compress --effort 1 a.png -f b.tac"
     assert "torch" in loaded(PROBE, *command.split(), cwd=folder)
 

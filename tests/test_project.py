@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from test_imports import GUARD
+from test_quiet import HIDDEN
 
 from tactic_codec.model import FOR_TRAINING
 
@@ -50,6 +52,19 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tactic_on_path: N
     monkeypatch.delenv("TACTIC_MODELS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     return tmp_path
+
+
+@pytest.fixture
+def home(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home in a world where nobody may ask for the network."""
+    for name in ("home", "guard"):
+        (elsewhere / name).mkdir()
+    (elsewhere / "guard" / "sitecustomize.py").write_text(GUARD)
+    for name in HIDDEN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(elsewhere / "home"))
+    monkeypatch.setenv("PYTHONPATH", f"{elsewhere / 'guard'}{os.pathsep}{ROOT}")
+    return elsewhere / "home"
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -165,10 +180,14 @@ def test_python_examples_run(page: str, elsewhere: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("sh"))
-def test_commands_run(page: str, elsewhere: Path) -> None:
+def test_commands_run(page: str, elsewhere: Path, home: Path) -> None:
+    """And leave the home empty, training among them, whose exporters import much."""
     for example in blocks((ROOT / page).read_text(encoding="utf-8"), "sh"):
         result = run("sh", "-e", "-c", example, cwd=elsewhere)
         assert result.returncode == 0, f"{example}\n{result.stdout}\n{result.stderr}"
+    asked = run(sys.executable, "-c", "import socket; socket.socket()", cwd=elsewhere)
+    assert asked.returncode == 99, "nobody listens"
+    assert not list(home.iterdir())
 
 
 @pytest.mark.parametrize("page", pages_with("toml"))

@@ -1,4 +1,7 @@
-"""No file that nobody asked for, no telemetry, no word where the home cannot be written."""
+"""No file that nobody asked for, no telemetry, no word where the home cannot be written.
+
+That training leaves the home empty, the tutorial's commands show in `test_project.py`.
+"""
 
 import ast
 import os
@@ -8,15 +11,17 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOGRAPHS, ROOT, TINY
-from test_imports import PROBE
 
 TACTIC = (sys.executable, "-m", "tactic_codec")
 
 
+HIDDEN = ("CI", "ORT_DISABLE_TELEMETRY", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+"""CI would stop telemetry, and hide whether we do."""
+
+
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """That of a user with this home; CI would stop telemetry, and hide whether we do."""
-    hidden = ("CI", "ORT_DISABLE_TELEMETRY", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    """That of a user with this home."""
+    kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
     return kept | {"HOME": str(home), "PYTHONPATH": str(ROOT)} | more
 
 
@@ -96,39 +101,6 @@ def test_evaluation_with_plots_leaves_the_home_empty(home: Path, tmp_path: Path)
     assert run.returncode == 0, run
     assert list((tmp_path / "out").glob("*.png"))
     assert contents(home) == contents(temporary) == []
-
-
-TRAINING = """
-name = "x"
-[network]
-latent = 2
-analysis = 4
-synthesis = [4, 4]
-[task]
-network = "mobilenet_v3_small"
-[data]
-size = 32
-[[stage]]
-steps = 1
-beta = 1.0
-batch = 2
-"""
-
-
-@pytest.mark.slow
-def test_training_leaves_the_home_empty_and_asks_for_no_network(home: Path, tmp_path: Path) -> None:
-    """Its exporters might be the first to import ONNX Runtime."""
-    from PIL import Image
-
-    for i in range(12):
-        path = tmp_path / "data" / "ab"[i % 2] / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (32, 32), (20 * i, 0, 0)).save(path)
-    (tmp_path / "x.toml").write_text(TRAINING)
-    command = [sys.executable, "-c", PROBE, "train", "x.toml", "--data", "data", "--out", "out"]
-    run = subprocess.run(command, env=environment(home), capture_output=True, cwd=tmp_path)
-    assert run.returncode == 0, run
-    assert contents(home) == []
 
 
 @pytest.mark.slow
