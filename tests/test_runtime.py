@@ -63,7 +63,13 @@ def test_strips_of_tiles_are_the_whole_picture_to_the_bit(
 
 def test_a_network_of_other_layers_is_not_narrowed(tiny: Codec) -> None:
     """And neither is what is no network; what is, says so when it is loaded."""
-    for data in (tiny.model.read_file("synthesis.onnx"), b"", b"\x3a", b"\x0f" * 9, b"\xff" * 10**6):
+    for data in (
+        tiny.model.read_file("synthesis.onnx"),
+        b"",
+        b"\x3a",
+        b"\x0f" * 9,
+        b"\xff" * 10**6,
+    ):
         assert narrowed(data) == (data, [])
     data = load_model().model.read_file("synthesis.onnx")
     for cut in range(0, len(data), 50_000):

@@ -47,13 +47,14 @@ def narrowed(data: bytes) -> tuple[bytes, list[Cut]]:
     """
     cuts: list[Cut] = []
     try:
-        made = [_field(7, _graph(value, cuts)) if k == 7 else raw for k, value, raw in _read(data)]
+        parts = list(_read(memoryview(data)))  # weights are not copied
+        made = [_field(7, _graph(value, cuts)) if k == 7 else raw for k, value, raw in parts]
     except (ArithmeticError, LookupError, TypeError, ValueError):
         return data, []
     return b"".join(made), cuts
 
 
-def _graph(graph: bytes, cuts: list[Cut]) -> bytes:
+def _graph(graph: memoryview, cuts: list[Cut]) -> bytes:
     parts = list(_read(graph))
     (source,) = (_values(value)[1][0] for k, value, _ in parts if k == 11)
     (target,) = (_values(value)[1][0] for k, value, _ in parts if k == 12)
@@ -67,7 +68,7 @@ def _graph(graph: bytes, cuts: list[Cut]) -> bytes:
                 needed[name] = max(layer.needs(needed), needed.get(name, 0))
 
     known = {source: (1, 1 << 30)}  # of a block: its scale, and how much cuts have left
-    made, added = list[bytes](), list[bytes]()
+    made, added = list[memoryview](), list[bytes]()
     for (k, node, raw), layer in zip(parts, reversed(layers), strict=True):
         here = {known[name] for name in layer.inputs if name in known} if layer else None
         if layer and here:
@@ -80,14 +81,16 @@ def _graph(graph: bytes, cuts: list[Cut]) -> bytes:
                 eight = _field(1, b"\x08\x07" + _field(2, _field(1, b"\x08\x08")))  # int64 [8]
                 pad = _field(1, name) + _field(1, amount) + _field(2, left) + _field(4, b"Pad")
                 added += [_field(11, _field(1, amount) + _field(2, eight)), _field(1, pad)]
-                raw = _field(1, node.replace(_field(1, name), _field(1, left), 1))
+                raw = memoryview(
+                    _field(1, bytes(node).replace(_field(1, name), _field(1, left), 1))
+                )
                 kept = min(kept, cut.reach)
             known[layer.output] = scale * layer.step, kept * layer.step
         if k != 13:  # shapes as they were
             made.append(raw)
     if known[target][1]:
         raise ValueError("more than the core would be left")
-    return b"".join(made + added)
+    return b"".join([*made, *added])
 
 
 class _Layer(NamedTuple):
@@ -113,7 +116,7 @@ class _Layer(NamedTuple):
 def _layer(node: dict[int, list[Any]]) -> _Layer:
     """Return a layer by the fields of its node; KeyError or ValueError where it is not known."""
     (kind,), (output,) = node[4], node[2]
-    attributes = map(_values, node.get(5, []))
+    attributes = [_values(memoryview(attribute)) for attribute in node.get(5, [])]
     given = {found[1][0]: found.get(3, []) + found.get(8, []) for found in attributes}
     inputs = node[1][: 2 if kind == b"Add" else 1]
     if kind in _POINTWISE:
@@ -132,13 +135,13 @@ def _layer(node: dict[int, list[Any]]) -> _Layer:
 # --- Protocol Buffers ---
 
 
-def _read(message: bytes) -> Iterator[tuple[int, Any, bytes]]:
+def _read(message: memoryview) -> Iterator[tuple[int, Any, memoryview]]:
     """Yield the fields of a message: number, value as an integer or bytes, and all of its bytes."""
     at = 0
     while at < len(message):
         start = at
         key, at = _integer(message, at)
-        value: int | bytes
+        value: int | memoryview
         if key & 7 == 0:
             value, at = _integer(message, at)
         else:
@@ -147,15 +150,15 @@ def _read(message: bytes) -> Iterator[tuple[int, Any, bytes]]:
         yield key >> 3, value, message[start:at]
 
 
-def _values(message: bytes) -> dict[int, list[Any]]:
+def _values(message: memoryview) -> dict[int, list[Any]]:
     """Return the values of a message's fields by their numbers."""
     found: dict[int, list[Any]] = {}
     for number, value, _ in _read(message):
-        found.setdefault(number, []).append(value)
+        found.setdefault(number, []).append(value if isinstance(value, int) else value.tobytes())
     return found
 
 
-def _integer(message: bytes, at: int) -> tuple[int, int]:
+def _integer(message: memoryview, at: int) -> tuple[int, int]:
     """Return the integer at a place, and where it ends."""
     value = 0
     for shift in range(0, 64, 7):
