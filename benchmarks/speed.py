@@ -190,6 +190,7 @@ def against(other: Path, photograph: Path, folder: Path, runs: int, only: str) -
     subprocess.run([sys.executable, "-c", LARGE, str(PHOTOGRAPH), source], check=True)
     tactic, quiet = [sys.executable, "-m", "tactic_codec"], ["-f", "--quiet"]
     small, large = str(folder / "a.tac"), str(folder / "large.tac")
+    subprocess.run([*tactic, "compress", *quiet, source, large], check=True)
     few = min(runs, 3)
     commands = {
         "imports alone": ([sys.executable, "-c", IMPORTS], runs),
