@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
@@ -606,7 +606,9 @@ class Codec:
                         _show(x_hat, part, place)
                 yield pixels
 
-        return Strips(width, height, rows())
+        found = rows()
+        first = next(found)  # what is wrong with the network shows before anything is written
+        return Strips(width, height, chain([first], found))
 
     def _core(self, y_hat: NDArray[np.float32], tile: Tile, last: bool) -> NDArray[np.float32]:
         """Return what the synthesis makes of a tile's core, float32 [3, h, w]."""

@@ -42,10 +42,10 @@ class FixedLogits:
         pass
 
     def run(
-        self, network: str, array: npt.NDArray[np.float32], *, last: bool = False
+        self, network: str, array: npt.NDArray[np.float32], **how: Any
     ) -> npt.NDArray[np.float32]:
         if network != "classify":
-            return self.codec.runtime.run(network, array)
+            return self.codec.runtime.run(network, array, **how)
         self.shown.append(array)
         return np.array([self.logits], np.float32)
 
@@ -237,7 +237,7 @@ class FixedPlanes:
         pass
 
     def run(
-        self, network: str, array: npt.NDArray[np.float32], *, last: bool = False
+        self, network: str, array: npt.NDArray[np.float32], **how: Any
     ) -> npt.NDArray[np.float32]:
         self.shown.append(array)
         return self.logits
