@@ -74,6 +74,7 @@ def decoded(*options: str, python: str = sys.executable, threads: int = 1, **env
 @pytest.mark.parametrize(
     ("threads", "environment"),
     [
+        (1, {}),
         (2, {}),
         (0, {"OMP_NUM_THREADS": "1"}),
         (0, {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}),

@@ -20,7 +20,7 @@ import threading
 import time
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -199,24 +199,21 @@ PAYLOADS: dict[str, Callable[[int, int], bytes]] = {
     "noise": lambda width, height: noisy(load_model(TINY).model, width, height),
 }
 SHAPES = [(2048, 2048), (65535, 64), (64, 65535)]  # as many pixels as small files may have
-COSTLIEST = ("nothing", "noise")  # tried in every shape
+BUNDLED = sorted(path.parent for path in (ROOT / "models").glob("*/model.json"))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
 @pytest.mark.parametrize(
-    ("shape", "name"),
-    [(shape, name) for shape in SHAPES for name in (PAYLOADS if shape == SHAPES[0] else COSTLIEST)],
-    ids=str,
+    "shape", [SHAPES[0], *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES[1:])], ids=str
 )
 def test_a_small_file_costs_five_seconds_and_300_megabytes_at_most(
-    shape: tuple[int, int], name: str, tmp_path: Path
+    shape: tuple[int, int], payload: Callable[[int, int], bytes], tmp_path: Path
 ) -> None:
     """Unless more is asked for, whatever its payload is behind a checksum that is right."""
     width, height = shape
     assert width * height > 0.99 * container.SMALL_MAX_PIXELS
-    frame = Frame(
-        load_model(TINY).model.fingerprint, 3, width, height, PAYLOADS[name](width, height)
-    )
+    frame = Frame(load_model(TINY).model.fingerprint, 3, width, height, payload(width, height))
     data = container.pack(frame)
     assert len(data) < 1 << 16
     seconds, megabytes, ending = measured(data, tmp_path)
@@ -226,9 +223,8 @@ def test_a_small_file_costs_five_seconds_and_300_megabytes_at_most(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["imagenet", "paper"])  # the default one; camvid is smaller
-def test_a_small_file_of_a_bundled_model_is_as_cheap(name: str, tmp_path: Path) -> None:
-    folder = ROOT / "models" / name
+@pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
+def test_a_small_file_of_a_bundled_model_is_as_cheap(folder: Path, tmp_path: Path) -> None:
     model = load_model(folder).model
     payload = noisy(model, *SHAPES[0])
     frame = Frame(model.fingerprint, len(model.levels), *SHAPES[0], payload)
@@ -389,13 +385,11 @@ def forger(tmp_path: Path) -> Forger:
     return Forger(tmp_path / "forged")
 
 
-def archive(
-    member: bytes, compression: int = zipfile.ZIP_STORED, levels: Sequence[int] = (1, 2, 3)
-) -> bytes:
+def archive(member: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
     """An archive in which every level's tables are the same bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", compression) as members:
-        for level in levels:
+        for level in (1, 2, 3):
             members.writestr(f"level_{level}.npy", member)
     return stream.getvalue()
 
@@ -460,7 +454,7 @@ def test_forged_tables_are_a_damaged_model(forger: Forger, data: bytes) -> None:
 @pytest.mark.slow
 def test_tables_that_unpack_to_a_gigabyte_cost_little(tmp_path: Path) -> None:
     forger = Forger(tmp_path / "forged")
-    bomb = archive(shaped("(1, 1, 134217728)") + bytes(1 << 27), zipfile.ZIP_DEFLATED, levels=[1])
+    bomb = archive(shaped("(1, 1, 134217728)") + bytes(1 << 27), zipfile.ZIP_DEFLATED)
     assert len(bomb) < 1 << 20
     forger.put("tables.npz", bomb)
     code = """
@@ -878,7 +872,7 @@ def test_killed_at_any_moment(
     source = random.Random(3)
     endings = {"whole": 0, "killed": 0}
     duration = 0.1
-    for _ in range(70):
+    for _ in range(200):
         child = _start(server, f"{command} -r in out/")
         start = time.perf_counter()
         time.sleep(source.uniform(0, 1.1 * duration))
@@ -889,7 +883,7 @@ def test_killed_at_any_moment(
             duration = min(duration, time.perf_counter() - start)
         for file in (tmp_path / "out").glob("*.png"):
             assert file.stat().st_size == size
-    assert endings["killed"] > 10
+    assert endings["killed"] > 20
     _start(server, f"{command} -r in out/")
     assert _status(server) == 0
     assert sorted(os.listdir(tmp_path / "out")) == [f"{number}.png" for number in range(6)]
@@ -1007,13 +1001,13 @@ def test_a_file_that_appears_at_the_last_moment_is_not_overwritten(
 
 
 @pytest.mark.slow
-def test_two_thousand_files_of_which_twenty_are_damaged(tmp_path: Path) -> None:
+def test_ten_thousand_files_of_which_a_hundred_are_damaged(tmp_path: Path) -> None:
     codec = load_model(TINY, device="cpu", threads=1)
     folder = tmp_path / "in"
     folder.mkdir()
     frames = [codec.compress(picture(seed, 8)).data for seed in range(97)]
     whole = {}
-    for number in range(2_000):
+    for number in range(10_000):
         frame = frames[number % len(frames)]
         if number % 100 == 50:
             kind = number // 100 % 4
@@ -1027,8 +1021,8 @@ def test_two_thousand_files_of_which_twenty_are_damaged(tmp_path: Path) -> None:
     assert result.returncode == 1
     complaints = result.stderr.decode().splitlines()
     named = [re.match(r"tactic: in/(\d+)\.tac: .+", line) for line in complaints]
-    assert [int(match[1]) for match in named if match] == list(range(50, 2_000, 100))
-    assert len(complaints) == 20
+    assert [int(match[1]) for match in named if match] == list(range(50, 10_000, 100))
+    assert len(complaints) == 100
     pictures = [np.asarray(codec.decompress(frame)).tobytes() for frame in frames]
     assert sorted(os.listdir(tmp_path / "out")) == sorted(whole)
     for name, number in whole.items():
@@ -1036,7 +1030,7 @@ def test_two_thousand_files_of_which_twenty_are_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_three_hundred_frames_of_which_three_are_damaged_are_segmented(
+def test_a_thousand_frames_of_which_ten_are_damaged_are_segmented(
     tmp_path: Path, eyes: Path
 ) -> None:
     """As one stream and as files: every whole frame has its own label map, and no other has one."""
@@ -1045,7 +1039,7 @@ def test_three_hundred_frames_of_which_three_are_damaged_are_segmented(
     frames = [codec.compress(picture(seed, 8 + seed)).data for seed in range(7)]
     maps = [tasks.segment(frame, codec=codec).to_png() for frame in frames]
     whole, stream = {}, b""
-    for number in range(1, 301):
+    for number in range(1, 1001):
         frame = frames[number % len(frames)]
         if number % 100 == 50:
             frame = frame[:-5] + bytes([frame[-5] ^ 1]) + frame[-4:]
@@ -1057,7 +1051,7 @@ def test_three_hundred_frames_of_which_three_are_damaged_are_segmented(
     result = tactic("segment", "-r", "-m", eyes, "in", "s.tac", "out/", cwd=tmp_path)
     assert result.returncode == 1
     complaints = result.stderr.decode().splitlines()
-    wrong = range(50, 301, 100)
+    wrong = range(50, 1001, 100)
     for line, title in zip(
         complaints,
         [f"in/{number:04}.tac" for number in wrong] + [f"s.tac: frame {n}" for n in wrong],

@@ -115,8 +115,8 @@ def test_a_segmentation_network_learns_eight_images(name: str) -> None:
     x_BCHW = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
     labels_BHW = torch.from_numpy(np.stack(labels)).long()
     optimizer = torch.optim.Adam(head.parameters(), 1e-3)
-    losses: list[float] = []
-    while len(losses) < 20 and not (losses and losses[-1] < 0.8 * losses[0]):
+    losses = []
+    for _ in range(20):
         logits = heads.classify(head, x_BCHW).main
         assert logits.shape[:2] == (8, 3)
         if logits.shape[-2:] != (32, 32):
@@ -130,7 +130,7 @@ def test_a_segmentation_network_learns_eight_images(name: str) -> None:
         optimizer.step()
         losses.append(value.item())
     assert np.isfinite(losses).all()
-    assert losses[-1] < 0.8 * losses[0]
+    assert np.mean(losses[-3:]) < 0.8 * losses[0]
 
 
 # --- Folders with label maps ----------------------------------------------------------------------

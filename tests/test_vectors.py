@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,19 +119,14 @@ def test_the_package_reads_the_symbols_that_were_recorded(file: str, coder: Code
         assert sha256(symbols) == facts["symbols_sha256"]
 
 
-def plainly_read() -> Iterator[Any]:
-    """All files, but of each bundled model the first level and the last.
-
-    The reference decoder is written to be read, not to be fast: such a file takes it seconds.
-    """
-    for file, (model, (facts, *_)) in EXPECTED.items():
-        if "-level" not in file:
-            yield file
-        elif facts["level"] in (1, len(model_of(model).levels)):
-            yield pytest.param(file, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("file", list(plainly_read()))
+@pytest.mark.parametrize(
+    "file",
+    [
+        # Written to be read, not to be fast: of large models it takes seconds.
+        pytest.param(file, marks=pytest.mark.slow) if "-level" in file else file
+        for file in EXPECTED
+    ],
+)
 def test_the_reference_decoder_reads_the_same_symbols(file: str) -> None:
     model, expected = EXPECTED[file]
     data = (VECTORS / file).read_bytes()
