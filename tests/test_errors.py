@@ -26,6 +26,7 @@ AUTO = ("compress", "-m", "tiny", "--scale", "auto", "--max-bytes", "900")
 NEWER = container.pack(Frame(bytes.fromhex("a292e80f"), 2, 9, 9, b"\x12", None, ((5, b"?"),)))
 FRAME = Frame(bytes.fromhex("a292e80f"), 2, 9, 9, b"\x12\x34")
 DATA = container.pack(FRAME)
+WIDE = container.pack(Frame(FRAME.fingerprint, 1, 17_000, 8, b""))
 
 
 def tree(root: type[TacError]) -> list[type[TacError]]:
@@ -165,6 +166,10 @@ COMMANDS: dict[str, tuple[type[TacError], Callable[[], list[str]]]] = {
     "forged network": (
         errors.DamagedModel,
         lambda: ["decompress", "-m", forged_model(), write(TAC, DATA), "o/"],
+    ),
+    "too wide for a format": (
+        errors.UnsupportedImage,
+        lambda: ["decompress", "--format", "webp", write(TAC, WIDE), "o/"],
     ),
     "wrong tables": (
         errors.DamagedModel,

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
@@ -373,6 +374,9 @@ class Destination:
         """
         if path is None:
             return data if isinstance(data, bytes) else b"".join(data)
+        if not isinstance(data, bytes):  # what cannot be written shows before a folder is made
+            pieces = iter(data)
+            data = chain(list(islice(pieces, 1)), pieces)
         if self.kind == "folder":
             os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
