@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -292,14 +292,15 @@ class Codec:
                     f"upright picture, not {roi.dtype} {list(roi.shape)}"
                 )
 
+        if not targets:
+            shrunk = Shrink(max_side, points[0].scale).of(given)
+            frame, _ = self.code(shrunk, None, level, effort, roi)
+            return Compressed(frame, self.model.name)
+
+        @cache
         def analysed(scale: float) -> tuple[Scaled, NDArray[np.float32]]:
             shrunk = Shrink(max_side, scale).of(given)
             return shrunk, self.analyse(shrunk.pixels)
-
-        if not targets:
-            frame, _ = self.code(*analysed(points[0].scale), level, effort, roi, spend=True)
-            return Compressed(frame, self.model.name)
-        analysed = cache(analysed)
 
         @cache
         def coded(place: int) -> tuple[Frame, Symbols]:
@@ -366,36 +367,38 @@ class Codec:
     def code(
         self,
         picture: Scaled,
-        latent: NDArray[np.float32],
+        latent: NDArray[np.float32] | None,
         level: int,
         effort: int = 0,
         roi: NDArray[np.generic] | None = None,
-        *,
-        spend: bool = False,
     ) -> tuple[Frame, Symbols]:
-        """Code a picture whose latent is known, with its metadata; errors as `compress`.
+        """Code a picture, with its metadata; errors as `compress`.
 
         Args:
             picture: what is coded, and the size of the picture itself.
-            latent: of it, float32 [C, h, w].
+            latent: of it, float32 [C, h, w], where it is known; it is not held otherwise, unless
+                effort or region need it.
             level: of the model.
             effort: see `compress`.
             roi: likewise.
-            spend: whether symbols may be written over the latent, so that they need no memory.
 
         Returns:
-            The frame, and the symbols that it holds, int32 [C, h, w].
+            The frame, and the symbols that it holds, integers [C, h, w].
         """
         pixels, width, height, metadata = picture
-        inside = None
-        if roi is not None:
-            stride, (rows, columns, _) = self.model.stride, pixels.shape
-            sides = stride * width / columns, stride * height / rows
-            inside = image.covered(roi != 0, (latent.shape[1], latent.shape[2]), sides) > 0
-        into = latent.view(np.int32) if spend and not effort and inside is None else None
-        symbols = self.quantise(latent, level, inside, into)
-        if effort:
-            symbols = self.refiner.refine(pixels, latent, symbols, level, effort, inside)
+        if latent is None and (effort or roi is not None):
+            latent = self.analyse(pixels)
+        if latent is None:
+            symbols = self.analyse(pixels, level)
+        else:
+            inside = None
+            if roi is not None:
+                stride, (rows, columns, _) = self.model.stride, pixels.shape
+                sides = stride * width / columns, stride * height / rows
+                inside = image.covered(roi != 0, (latent.shape[1], latent.shape[2]), sides) > 0
+            symbols = self.quantise(latent, level, inside)
+            if effort:
+                symbols = self.refiner.refine(pixels, latent, symbols, level, effort, inside)
         payload = entropy.encode(symbols, self.model.tables(level))
         coded = pixels.shape[1], pixels.shape[0]
         scaled_to = None if coded == (width, height) else coded
@@ -476,23 +479,35 @@ class Codec:
             return strips
         return Strips.of(image.enlarged(strips.whole(), frame.width, frame.height))
 
-    def analyse(self, pixels: Pixels) -> NDArray[np.float32]:
+    def analyse(self, pixels: Pixels, level: int | None = None) -> NDArray[Any]:
         """Return the latent of a picture (equation 2, E), float32 [C, h, w].
 
         Args:
             pixels: uint8 [H, W, 3].
+            level: if given, the latent is rounded tile by tile, see `quantise`, to integers of as
+                few bytes as hold all.
         """
         stride = self.model.stride
-        height, width = (-(-side // stride) for side in pixels.shape[:2])
-        latent = np.empty((self.model.channels, height, width), np.float32)
+        height, width = models.latent_size(pixels.shape[0], pixels.shape[1], stride)
+        kind = np.float32 if level is None else np.int8
+        latent: NDArray[Any] = np.empty((self.model.channels, height, width), kind)
         cuts = tiles(height, width, size=self._tile(HALOS_PER_TILE), halo=self.model.halo)
-        for tile in cuts:
+
+        def analysed(tile: Tile) -> NDArray[Any]:
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
             x = image.network_input(pad(pixels[rows, columns], stride))  # a copy of few pixels
             y = self.runtime.run("analysis", x, last=len(cuts) > 1 and tile is cuts[-1])
             expected = (1, self.model.channels, x.shape[2] // stride, x.shape[3] // stride)
             self._check_shape("analysis", x, y, expected)
-            latent[:, *tile.core] = y[0][:, *tile.inner]
+            core = y[0][:, *tile.inner]
+            return core if level is None else self.quantise(core, level)
+
+        for tile in cuts:
+            core = analysed(tile)
+            if level is not None:
+                lowest = np.min_scalar_type(min(int(core.min()), ~int(core.max())))
+                latent = latent.astype(np.promote_types(latent.dtype, lowest), copy=False)
+            latent[:, *tile.core] = core
         return latent
 
     def quantise(
@@ -500,17 +515,14 @@ class Codec:
         latent: NDArray[np.float32],
         level: int,
         inside: NDArray[np.bool_] | None = None,
-        into: Symbols | None = None,
     ) -> Symbols:
         """Round a latent [C, h, w] to symbols, int32, at a quality level (equation 6).
-
-        ``into`` is where they go, which may be the latent's own memory; by default new memory.
 
         Where ``inside`` [h, w] is false, symbols move towards zero by one step or two where that
         saves bits that are worth more, at `OUTSIDE_PRICE` each, than the error that it adds.
         """
         coded = self.model.level(level)
-        symbols = quantise(latent, coded.gain, coded.offset, into)
+        symbols = quantise(latent, coded.gain, coded.offset)
         if inside is None:
             return symbols
         price = np.where(inside, np.float32(0), np.float32(OUTSIDE_PRICE))
@@ -724,7 +736,6 @@ def quantise(
     latent: NDArray[np.float32],
     gain: NDArray[np.float32],
     offset: float,
-    into: Symbols | None = None,
 ) -> Symbols:
     """Round a latent to symbols, with a dead zone around zero where the offset is below 0.5.
 
@@ -736,12 +747,11 @@ def quantise(
         latent: [C, h, w].
         gain: [C].
         offset: above 0, at most 0.5.
-        into: where symbols go, see `Codec.quantise`.
 
     Returns:
         int32 [C, h, w], within ±2^20.
     """
-    symbols: Symbols = np.empty(latent.shape, np.int32) if into is None else into
+    symbols: Symbols = np.empty(latent.shape, np.int32)
     # Some channels at once: what is in between then fits into the caches.
     step = max(1, _QUANTISED // latent[0].size)
     for first in range(0, len(latent), step):

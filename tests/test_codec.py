@@ -253,12 +253,44 @@ def test_an_offset_below_a_half_makes_a_dead_zone(offset: float, expected: list[
     assert found.dtype == np.int32
 
 
-def test_symbols_may_take_the_latent_s_place(tiny: Codec) -> None:
-    latent = tiny.analyse(cat())
-    expected = tiny.quantise(latent, 3)
-    found = tiny.quantise(latent, 3, None, latent.view(np.int32))
+@pytest.mark.parametrize(
+    ("largest", "kind"), [(127, np.int8), (128, np.int16), (32767, np.int16), (32768, np.int32)]
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_symbols_of_tiles_get_the_bytes_that_they_need(
+    largest: int, kind: type, sign: int, tiny: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a later tile needs more bytes, what is there gets them too."""
+    monkeypatch.setattr(codec_room, "TILE", 64)
+    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", 1)
+    calls = iter(range(99))
+    level = tiny.model.level(3)
+    value = largest if sign > 0 else ~largest
+
+    def analysis(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        shape = (1, len(level.gain), x.shape[2] // 8, x.shape[3] // 8)
+        wanted = value if next(calls) == 2 else 5
+        return np.full(shape, wanted, np.float32) / level.gain[:, np.newaxis, np.newaxis]
+
+    codec = Codec(tiny.model, Fake(analysis=analysis))
+    pixels = picture(200, 136)
+    found = codec.analyse(pixels, 3)
+    calls = iter(range(99))
+    expected = codec.quantise(codec.analyse(pixels), 3)
+    assert found.dtype == kind and {5, value} == set(found.ravel().tolist())
     np.testing.assert_array_equal(found, expected)
-    assert np.shares_memory(found, latent)
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_rounding_tiles_makes_the_same_file(
+    level: int, tiny: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec_room, "TILE", 64)
+    pixels = cat()
+    shown = image.Scaled(pixels, pixels.shape[1], pixels.shape[0])
+    known, symbols = tiny.code(shown, tiny.analyse(pixels), level)
+    assert tiny.compress(pixels, level).data == container.pack(known)
+    np.testing.assert_array_equal(tiny.analyse(pixels, level), symbols)
 
 
 def test_an_offset_of_a_half_rounds_as_ieee_754_does_to_the_bit() -> None:

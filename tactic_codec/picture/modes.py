@@ -2,7 +2,7 @@
 
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from tactic_codec.picture.forms import Colour, Pixels, Scaled
 from tactic_codec.picture.plugins import translated
 from tactic_codec.picture.scaling import WHOLE, Shrink, resized
 
-_ROWS = 256  # that are copied at once
+_ROWS = 64  # that are copied at once
 
 OWN_SIZE = (-1, -1)
 """Of an image that was read at a fraction of its size, in its info; no file has such a key."""
@@ -54,27 +54,34 @@ def from_pillow(
         width, height = image.info.get(OWN_SIZE, image.size)
         size = shrink.size(width, height)
         colours, alpha = _split(image)
+        to_srgb = _to_srgb(colours.mode, _colour_info(image))
         if alpha is None:  # else colours would mix with those that nobody sees
             colours = resized(colours, size)
-        picture = _to_srgb(colours, _colour_info(image))
-        if alpha is not None:
-            canvas = Image.new("RGB", picture.size, behind)
-            canvas.paste(picture, mask=alpha)
-            picture = resized(canvas, size)
+        else:
+            canvas = Image.new("RGB", colours.size, behind)
+            canvas.paste(to_srgb(colours), mask=alpha)
+            colours, to_srgb = resized(canvas, size), _as_rgb
         orientation = _orientation(image)
-        if orientation in _TURNS:
-            picture = picture.transpose(_TURNS[orientation])
         if orientation in _SIDEWAYS:
             width, height = height, width
-        return Scaled(_array_of(picture), width, height, metadata.found_in(image.info))
+        pixels = _array_of(colours, to_srgb, orientation)
+        return Scaled(pixels, width, height, metadata.found_in(image.info))
 
 
-def _array_of(picture: Image.Image) -> Pixels:
-    """The pixels of an RGB image; NumPy would hold two copies more of them for a while."""
-    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
-    for top in range(0, picture.height, _ROWS):
-        bottom = min(top + _ROWS, picture.height)
-        pixels[top:bottom] = np.asarray(picture.crop((0, top, picture.width, bottom)))
+def _array_of(
+    picture: Image.Image, to_srgb: Callable[[Image.Image], Image.Image], orientation: int
+) -> Pixels:
+    """The pixels of an image, converted and upright; some rows at once, so all is held once."""
+    width, height = picture.size
+    sideways = orientation in _SIDEWAYS
+    pixels = np.empty((width, height, 3) if sideways else (height, width, 3), np.uint8)
+    as_stored = pixels[:: -1 if orientation in _UPSIDE_DOWN else 1]
+    as_stored = as_stored[:, :: -1 if orientation in _MIRRORED else 1]
+    if sideways:
+        as_stored = as_stored.swapaxes(0, 1)
+    for top in range(0, height, _ROWS):
+        bottom = min(top + _ROWS, height)
+        as_stored[top:bottom] = np.asarray(to_srgb(picture.crop((0, top, width, bottom))))
     return pixels
 
 
@@ -151,18 +158,8 @@ def _colour_info(image: Image.Image) -> dict[Any, Any]:
 
 
 _ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What brings a picture upright, by its orientation (EXIF 2.32, 4.6.4)."""
-
-_SIDEWAYS = (5, 6, 7, 8)
+_SIDEWAYS, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
+"""Orientations (EXIF 2.32, 4.6.4) whose rows stand upright, go upwards, or to the left."""
 
 
 def _orientation(image: Image.Image) -> int:
@@ -186,26 +183,28 @@ _SRGB_NAMES = frozenset(
 _MODE_OF_SPACE = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
 
 
-def _to_srgb(colours: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
-    """Colours of mode L, RGB, CMYK or LAB as sRGB, by what their file says of them.
+def _to_srgb(mode: str, info: Mapping[Any, Any]) -> Callable[[Image.Image], Image.Image]:
+    """What makes sRGB of colours of mode L, RGB, CMYK or LAB, by what their file says of them.
 
     What counts first is an embedded profile, then numbers that stand for colours ("cicp", or what
     pillow-heif calls "nclx_profile"), then PNG's sRGB, then its gAMA and cHRM. Only in PNG do
     numbers count before a profile (PNG 3rd edition, 4.3): `reading` leaves that profile out.
 
     Args:
-        colours: as `modes` splits them.
+        mode: of the colours, as `_split` returns them.
         info: of the Pillow image; an "icc_profile" that is None was damaged.
     """
     try:
-        profile = None if colours.mode == "LAB" else _profile_of(info)
-        if profile or colours.mode == "LAB":
-            return _converted(colours, profile)
-        return colours if colours.mode == "RGB" else colours.convert("RGB")
+        profile = None if mode == "LAB" else _profile_of(info)
+        return _by_profile(mode, profile) if profile or mode == "LAB" else _as_rgb
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         forms.warn(f"the colour profile cannot be used ({reason}): the colours are taken as sRGB")
-        return colours.convert("RGB")
+        return _as_rgb
+
+
+def _as_rgb(colours: Image.Image) -> Image.Image:
+    return colours if colours.mode == "RGB" else colours.convert("RGB")
 
 
 def _profile_of(info: Mapping[Any, Any]) -> bytes | None:
@@ -232,24 +231,24 @@ def _profile_of(info: Mapping[Any, Any]) -> bytes | None:
     return profiles.of_gamma(info.get("gamma"), info.get("chromaticity"))
 
 
-def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert colours by a profile, which Lab needs not."""
+def _by_profile(own: str, profile: bytes | None) -> Callable[[Image.Image], Image.Image]:
+    """What converts colours of a mode by a profile, which Lab needs not."""
     mode = _MODE_OF_SPACE.get(profile[16:20], "no known mode") if profile else "LAB"
     # Grey pictures often carry the RGB profile of the program that saved them.
-    fitting = colours.convert("RGB") if (colours.mode, mode) == ("L", "RGB") else colours
-    if fitting.mode != mode:
-        raise ValueError(f"they are for {mode}, the picture is {fitting.mode}")
-    return _transformed(fitting, profile or "LAB", "sRGB")
+    if own != mode and (own, mode) != ("L", "RGB"):
+        raise ValueError(f"they are for {mode}, the picture is {own}")
+    apply = _transform(mode, profile or "LAB", "sRGB")
+    return apply if own == mode else lambda colours: apply(_as_rgb(colours))
 
 
 def in_profile(picture: Image.Image, profile: bytes) -> Image.Image:
     """Return an sRGB picture in the colours of a profile for RGB; ValueError if it gives none."""
     is_srgb = _profile_name(profile) in _SRGB_NAMES
-    return picture if is_srgb else _transformed(picture, "sRGB", profile)
+    return picture if is_srgb else _transform("RGB", "sRGB", profile)(picture)
 
 
-def _transformed(colours: Image.Image, *profiles: str | bytes) -> Image.Image:
-    """Convert colours from one profile to another, in bytes or by name, which is of mode RGB."""
+def _transform(mode: str, *profiles: str | bytes) -> Callable[[Image.Image], Image.Image]:
+    """What converts colours of a mode from one profile to another, of RGB, in bytes or by name."""
     from PIL import ImageCms  # few pictures need it
 
     try:
@@ -259,7 +258,7 @@ def _transformed(colours: Image.Image, *profiles: str | bytes) -> Image.Image:
             else io.BytesIO(profile)
             for profile in profiles
         )
-        return ImageCms.buildTransform(source, target, colours.mode, "RGB").apply(colours)
+        return ImageCms.buildTransform(source, target, mode, "RGB").apply
     except ImageCms.PyCMSError as error:
         raise ValueError(error) from error
 

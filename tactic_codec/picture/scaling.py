@@ -15,7 +15,7 @@ SHRINKING_GAP = 2.0
 
 def network_input(pixels: Pixels) -> npt.NDArray[np.float32]:
     """Return what networks read of a picture, uint8 [H, W, 3]: float32 [1, 3, H, W], 0 to 1."""
-    return np.divide(pixels.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
+    return np.divide(pixels.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32, order="C")
 
 
 def square(pixels: Pixels, size: int) -> Pixels:
