@@ -271,11 +271,11 @@ class Codec:
                 raise ValueError(f"scale must be above 0 and at most 1, or 'auto', not {scale}")
             levels = range(1, len(self.model.levels) + 1) if targets else (level,)
             points = [Point(scale, number) for number in levels]
-        self.runtime.open_ahead("analysis")
-        self.model.tables(level)  # meanwhile
         # Label and boxes are those of the whole picture.
         early = WHOLE if kept or scale == "auto" else Shrink(max_side, points[0].scale)
         given = image.read(picture, background=background, shrink=early)
+        self.runtime.open_ahead("analysis")
+        self.model.tables(level)  # meanwhile
         metadata = image.mended(given.metadata) if keep_metadata else image.Metadata()
         given = given._replace(metadata=metadata)
         if max(given.width, given.height) > container.MAX_SIDE:
@@ -294,7 +294,8 @@ class Codec:
 
         if not targets:
             shrunk = Shrink(max_side, points[0].scale).of(given)
-            frame, _ = self.code(shrunk, None, level, effort, roi)
+            latent = self.analyse(shrunk.pixels, None if effort or roi is not None else level)
+            frame, _ = self.code(shrunk, latent, level, effort, roi)
             return Compressed(frame, self.model.name)
 
         @cache
@@ -367,17 +368,17 @@ class Codec:
     def code(
         self,
         picture: Scaled,
-        latent: NDArray[np.float32] | None,
+        latent: NDArray[Any],
         level: int,
         effort: int = 0,
         roi: NDArray[np.generic] | None = None,
     ) -> tuple[Frame, Symbols]:
-        """Code a picture, with its metadata; errors as `compress`.
+        """Code a picture whose latent is known, with its metadata; errors as `compress`.
 
         Args:
             picture: what is coded, and the size of the picture itself.
-            latent: of it, float32 [C, h, w], where it is known; it is not held otherwise, unless
-                effort or region need it.
+            latent: of it, see `analyse`; rounded at this level, if neither effort nor region is
+                asked for.
             level: of the model.
             effort: see `compress`.
             roi: likewise.
@@ -386,19 +387,15 @@ class Codec:
             The frame, and the symbols that it holds, integers [C, h, w].
         """
         pixels, width, height, metadata = picture
-        if latent is None and (effort or roi is not None):
-            latent = self.analyse(pixels)
-        if latent is None:
-            symbols = self.analyse(pixels, level)
-        else:
-            inside = None
-            if roi is not None:
-                stride, (rows, columns, _) = self.model.stride, pixels.shape
-                sides = stride * width / columns, stride * height / rows
-                inside = image.covered(roi != 0, (latent.shape[1], latent.shape[2]), sides) > 0
-            symbols = self.quantise(latent, level, inside)
-            if effort:
-                symbols = self.refiner.refine(pixels, latent, symbols, level, effort, inside)
+        inside = None
+        if roi is not None:
+            stride, (rows, columns, _) = self.model.stride, pixels.shape
+            sides = stride * width / columns, stride * height / rows
+            inside = image.covered(roi != 0, (latent.shape[1], latent.shape[2]), sides) > 0
+        rounded = latent.dtype.kind == "i"
+        symbols = latent if rounded else self.quantise(latent, level, inside)
+        if effort:
+            symbols = self.refiner.refine(pixels, latent, symbols, level, effort, inside)
         payload = entropy.encode(symbols, self.model.tables(level))
         coded = pixels.shape[1], pixels.shape[0]
         scaled_to = None if coded == (width, height) else coded
@@ -475,9 +472,7 @@ class Codec:
             self.runtime.open_ahead("synthesis")
             symbols = self.model.decode_symbols(frame, narrow=True)
         strips = self.strips(symbols, frame)
-        if coded_size or strips[:2] == (frame.width, frame.height):
-            return strips
-        return Strips.of(image.enlarged(strips.whole(), frame.width, frame.height))
+        return strips if coded_size else image.enlarging(strips, frame.width, frame.height)
 
     def analyse(self, pixels: Pixels, level: int | None = None) -> NDArray[Any]:
         """Return the latent of a picture (equation 2, E), float32 [C, h, w].

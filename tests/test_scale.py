@@ -18,7 +18,7 @@ from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.errors import DamagedModel, TargetMissed, UnmeasuredModel
 from tactic_codec.model import Point
-from tactic_codec.picture import Scaled, Shrink
+from tactic_codec.picture import Scaled, Shrink, Strips
 from tactic_codec.tasks import SEGMENT, TASKS
 from tactic_codec.training import points as points_of
 
@@ -80,6 +80,18 @@ def test_a_picture_comes_back_in_its_own_size(tiny: Codec, scale: float) -> None
     expected = reference_decoder.enlarged(np.asarray(small)[..., 1].tolist(), WIDTH, HEIGHT)
     difference = np.asarray(by_pillow)[..., 1].astype(int) - expected
     assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("rows", [1, 7, 500])
+def test_rows_are_enlarged_as_they_come_just_as_pillow_enlarges_all_of_them(rows: int) -> None:
+    random = np.random.default_rng(rows)
+    for height, width, more, wider in random.integers(1, 160, (40, 4)).tolist():
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        size = width + wider - 1, height + more - 1
+        coming = [pixels[top : top + rows] for top in range(0, height, rows)]
+        found = picture.enlarging(Strips(width, height, coming), *size).whole()
+        expected = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(found, np.asarray(expected))
 
 
 def test_what_is_not_larger_is_coded_as_it_is(tiny: Codec) -> None:

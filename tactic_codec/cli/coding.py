@@ -99,6 +99,11 @@ class _Scale(options.Share):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
+_LARGE = 1 << 20
+"""Bytes of a picture file that takes longer to read than a network to load, and memory for two of
+it, beside which the network's is saved."""
+
+
 # --- compress -------------------------------------------------------------------------------------
 
 
@@ -303,7 +308,8 @@ def compress(
         def code(picture: Picture) -> "Compressed":
             like = None if picture.sink else picture.source.stat()
             limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
-            codec.runtime.open_ahead("analysis")
+            if not like or like.st_size < _LARGE:
+                codec.runtime.open_ahead("analysis")
             pixels = picture.read(limit, background, early)
             inside = None
             if region_of:

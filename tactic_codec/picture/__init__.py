@@ -61,6 +61,7 @@ from tactic_codec.picture.scaling import WHOLE as WHOLE
 from tactic_codec.picture.scaling import Shrink as Shrink
 from tactic_codec.picture.scaling import covered as covered
 from tactic_codec.picture.scaling import enlarged as enlarged
+from tactic_codec.picture.scaling import enlarging as enlarging
 from tactic_codec.picture.scaling import nearest as nearest
 from tactic_codec.picture.scaling import network_input as network_input
 from tactic_codec.picture.scaling import resize_plane as resize_plane

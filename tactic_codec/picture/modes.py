@@ -12,9 +12,7 @@ from tactic_codec.errors import UnsupportedImage
 from tactic_codec.picture import forms, metadata, tiff
 from tactic_codec.picture.forms import Colour, Pixels, Scaled
 from tactic_codec.picture.plugins import translated
-from tactic_codec.picture.scaling import WHOLE, Shrink, resized
-
-_ROWS = 64  # that are copied at once
+from tactic_codec.picture.scaling import WHOLE, Shrink, bands, resized
 
 OWN_SIZE = (-1, -1)
 """Of an image that was read at a fraction of its size, in its info; no file has such a key."""
@@ -79,9 +77,10 @@ def _array_of(
     as_stored = as_stored[:, :: -1 if orientation in _MIRRORED else 1]
     if sideways:
         as_stored = as_stored.swapaxes(0, 1)
-    for top in range(0, height, _ROWS):
-        bottom = min(top + _ROWS, height)
-        as_stored[top:bottom] = np.asarray(to_srgb(picture.crop((0, top, width, bottom))))
+    top = 0
+    for band in bands(picture):
+        as_stored[top : top + band.height] = np.asarray(to_srgb(band))
+        top += band.height
     return pixels
 
 

@@ -1,16 +1,20 @@
 """Scale and cut pictures and planes, for the networks that read them."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tactic_codec.picture.forms import LabelMap, Pixels, Plane, Scaled
+from tactic_codec.picture.forms import LabelMap, Pixels, Plane, Scaled, Strips
 from tactic_codec.picture.writing import to_pillow
 
 SHRINKING_GAP = 2.0
 """What is cheaper than a filter leaves a picture so many times as large as it is to be."""
+
+_ROWS = 32
+"""Of a band."""
 
 
 def network_input(pixels: Pixels) -> npt.NDArray[np.float32]:
@@ -102,7 +106,36 @@ def enlarged(pixels: Pixels, width: int, height: int) -> Pixels:
     Returns:
         uint8 [height, width, 3]; the picture itself where it has this size.
     """
-    return _resized(pixels, width, height, Image.Resampling.BILINEAR)
+    return enlarging(Strips.of(pixels), width, height).whole()
+
+
+def enlarging(strips: Strips, width: int, height: int) -> Strips:
+    """Do the same as rows are asked for, with those that come until then."""
+
+    def enlarged_rows() -> Iterator[Pixels]:
+        wide, first = np.empty((0, width, 3), np.uint8), 0
+        coming = (s[top : top + _ROWS] for s in strips.rows for top in range(0, len(s), _ROWS))
+        for top in range(0, height, _ROWS):
+            # As Pillow does it, which holds all: the mean of two rows, by weights of 22 bits.
+            rows = np.arange(top, min(top + _ROWS, height))
+            places = (rows + 0.5) * (strips.height / height) - 0.5
+            above = np.floor(places).astype(np.intp)
+            share = ((places - above) * 2**22 + 0.5).astype(np.uint32)[:, np.newaxis, np.newaxis]
+            above, below = (np.clip(above + step, 0, strips.height - 1) for step in (0, 1))
+            while first + len(wide) <= below[-1]:
+                more = next(coming)
+                more = _resized(more, width, len(more), Image.Resampling.BILINEAR)
+                wide, first = np.concatenate([wide[above[0] - first :], more]), int(above[0])
+            mixed = wide[above - first] * (2**22 - share) + wide[below - first] * share
+            yield ((mixed + 2**21) >> 22).astype(np.uint8)
+
+    return strips if strips[:2] == (width, height) else Strips(width, height, enlarged_rows())
+
+
+def bands(picture: Image.Image) -> Iterator[Image.Image]:
+    """Cut an image into bands: NumPy would hold two copies of it beside its array for a while."""
+    for top in range(0, picture.height, _ROWS):
+        yield picture.crop((0, top, picture.width, min(top + _ROWS, picture.height)))
 
 
 def nearest(labels: LabelMap, width: int, height: int) -> LabelMap:
