@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from at_efforts import coders
-from kept_out import kept_out
+from kept_out import below, kept_out
 from rows import Row, compared, earlier, write
 
 from tactic_codec import metrics
@@ -154,11 +154,7 @@ def main() -> None:
     codec = load_model(args.model)
     # Label maps are no pictures.
     folder = args.folder / IMAGES if (args.folder / LABELS).is_dir() else args.folder
-    if args.held_out:
-        names, _ = kept_out(codec.model, folder)
-    else:
-        every = [p for p in folder.rglob("*") if p.suffix.lower() in image.SUFFIXES]
-        names = sorted(path.relative_to(folder).as_posix() for path in every)
+    names = kept_out(codec.model, folder)[0] if args.held_out else below(folder)
     loaded = [image.load(folder / name) for name in spread(names, args.limit)]
     pictures = [image.square(p, args.side) for p in loaded] if args.side else loaded
 

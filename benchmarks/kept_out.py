@@ -1,4 +1,4 @@
-"""The pictures of a folder that a model's training kept out, and those that it saw.
+"""The pictures of a folder, those that a model's training kept out, and those that it saw.
 
 Benchmarks import this module; by itself it does nothing.
 """
@@ -17,6 +17,22 @@ SIZE = 224
 """Side of the squares that are coded, in pixels."""
 
 
+def below(folder: Path, limit: int | None = None) -> list[str]:
+    """Return the names of the pictures below a folder, in their order; of more than a limit, some.
+
+    Raises:
+        SystemExit: there are none.
+    """
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in image.SUFFIXES
+    ]
+    if not (found := spread(sorted(names), limit)):
+        raise SystemExit(f"{folder} has no pictures in it: give a folder that has some")
+    return found
+
+
 def kept_out(model: Model, folder: Path) -> tuple[list[str], list[str]]:
     """Return the pictures below a folder that a model's training kept out, and the others.
 
@@ -24,14 +40,10 @@ def kept_out(model: Model, folder: Path) -> tuple[list[str], list[str]]:
     out they are drawn again from its seed.
 
     Raises:
-        SystemExit: it kept none of them out.
+        SystemExit: there are none, or it kept none of them out.
         DataError: they are to be drawn again, and the folder is not laid out as for training.
     """
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in image.SUFFIXES
-    )
+    names = below(folder)
     listed = model.held_out()
     known = drawn_again(model, folder) if listed is None else listed
     chosen = [name for name in names if name in known]

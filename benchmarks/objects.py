@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from judges import Detector, coco_ssd, f1
+from kept_out import below
 from numpy.typing import NDArray
 from rows import write
 
@@ -31,7 +32,6 @@ from tactic_codec.boxes import Box
 from tactic_codec.codec import load_model
 from tactic_codec.evaluation.bdrate import paired
 from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Shrunk, Uncompressed
-from tactic_codec.evaluation.pictures import spread
 from tactic_codec.picture import Pixels
 from tactic_codec.rivals import rival
 from tactic_codec.tasks import DETECT
@@ -80,8 +80,7 @@ def main() -> None:
 
     codec = load_model(args.model, device="cpu", threads=1)
     labels = codec.model.head("detect").labels
-    every = [p for p in args.folder.rglob("*") if p.suffix.lower() in image.SUFFIXES]
-    names = spread(sorted(path.relative_to(args.folder).as_posix() for path in every), args.limit)
+    names = below(args.folder, args.limit)
     pictures = [image.load(args.folder / name) for name in names]
     reader = DETECT.reader(args.folder, labels)
     things = [reader(name, pixels) for name, pixels in zip(names, pictures, strict=True)]

@@ -51,6 +51,8 @@ def main() -> None:
         rows.append(row)
         if len(rows) == count:
             break
+    if not rows:
+        raise SystemExit(f"no JPEG below {given.folder} shows objects on 3 to 50 % of its pixels")
     table = np.array(rows)
     area, size, aimed_size = table[:, :3].mean(axis=0)
     print(f"{len(rows)} pictures, {100 * area:.0f} % inside; bytes {size:.0f}, {aimed_size:.0f}")

@@ -17,13 +17,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+from kept_out import below
 from PIL import Image
 from rows import write
 
 from tactic_codec import metrics, picture
 from tactic_codec.codec import load_model
 from tactic_codec.evaluation.judge import Judge
-from tactic_codec.evaluation.pictures import spread
 from tactic_codec.rivals import rival
 from tactic_codec.training.config import parse_teacher
 
@@ -87,11 +87,11 @@ def main():
     parser.add_argument("--levels", type=numbers, help="of the models; by default all")
     parser.add_argument("--qualities", type=numbers, default=[0, 4, 9, 14, 20, 26, 33, 40, 50])
     asked = parser.parse_args()
+    names = below(asked.pictures, asked.limit)
     judge = Judge(parse_teacher(asked.network, asked.input, asked.output), print)
-    files = sorted(p for p in asked.pictures.rglob("*") if p.suffix.lower() in picture.SUFFIXES)
     pictures = []
-    for path in spread(files, asked.limit):
-        pixels = picture.load(path)
+    for name in names:
+        pixels = picture.load(asked.pictures / name)
         sides = (round(side * asked.scale) for side in pixels.shape[:2])
         pictures.append(scaled(pixels, *sides, Image.LANCZOS))
     before = [judge.ask(None, pixels) for pixels in pictures]

@@ -173,11 +173,12 @@ def tiny_head(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
 
 @pytest.fixture(scope="session")
 def quick_exports() -> None:
-    """Torch's exporter looks through its operators once, not for a second at every export."""
-    from torch.onnx._internal.exporter import _registration
+    """Torch's exporter reads the source of its operators once, not at every export."""
+    import onnxscript
 
-    once = functools.cache(_registration.ONNXRegistry.from_torchlib)
-    _registration.ONNXRegistry.from_torchlib = staticmethod(once)  # type: ignore[method-assign]
+    read = onnxscript.TracedOnnxFunction.function_ir.fget
+    assert read
+    onnxscript.TracedOnnxFunction.function_ir = property(functools.cache(read))
 
 
 @pytest.fixture

@@ -1037,6 +1037,19 @@ def test_benchmarks_know_what_training_kept_out(
         shared.kept_out(spoilt.model, photograph_folder / "cat")
 
 
+@pytest.mark.parametrize("name", ["teacher", "objects"])
+def test_benchmarks_say_that_a_folder_has_no_pictures(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {
+        "teacher": ["net.onnx", tmp_path, tmp_path / "work.json"],
+        "objects": [tmp_path, "--model", "imagenet"],
+    }
+    monkeypatch.setattr(sys, "argv", [name, *map(str, words[name])])
+    with pytest.raises(SystemExit, match=f"{tmp_path} has no pictures"):
+        benchmark(name, monkeypatch).main()
+
+
 def test_benchmarks_draw_again_what_training_kept_out_without_a_list(
     spoilt: Spoilt, photograph_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
