@@ -1,7 +1,7 @@
 r"""Models and other codecs on pictures that none was trained with, by networks that taught or not.
 
     python benchmarks/unseen.py --kept PHOTOGRAPHS --street PHOTOGRAPHS --work unseen-work \
-        --model imagenet [--model FOLDER] [--limit kept-256=120]
+        --model general [--model FOLDER] [--limit kept-256=120]
 
 benchmarks/judges.py says how to install the judges. Sets of pictures,
 in the order in which they are measured: `kept-256`, those of --kept with a short side of 256;
@@ -46,7 +46,7 @@ from tactic_codec.picture import Pixels
 from tactic_codec.rivals import rival
 
 HERE = Path(__file__).parent
-OWN = "imagenet"
+OWN = "general"
 """The model whose detector is asked."""
 
 POINTS = {
@@ -281,7 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kept", type=Path, help="photographs like those of the training")
     parser.add_argument("--street", type=Path, help="photographs of streets, 1920×1080")
-    parser.add_argument("--model", action="append", help="a name or a folder; imagenet")
+    parser.add_argument("--model", action="append", help="a name or a folder; general")
     parser.add_argument("--limit", action="append", default=[], help="such as street=40")
     parser.add_argument("--work", type=Path, default=Path("unseen-work"))
     parser.add_argument("--out", type=Path, default=HERE / "results" / "unseen.json")

@@ -59,7 +59,7 @@ FOLDERS = (
     Source("imagenet-samples", "", THUMBNAIL, 200),
     Source("caltech101", "", THUMBNAIL, 200),
 )
-HELD_OUT = Path("models/imagenet/held-out.txt")
+HELD_OUT = Path("models/general/held-out.txt")
 LONGEST = 1280  # pixels; what is larger is halved until it is not
 KEPT_SHARE = 0.02
 GREY = 2.0  # mean difference of the channels, in levels, below which a photograph is grey

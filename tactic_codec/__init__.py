@@ -25,11 +25,11 @@ True
 >>> tactic_codec.segment(tactic_codec.compress(picture, model="camvid")).labels.shape
 (30, 40)
 >>> tactic_codec.info(coded.data).model
-'imagenet'
+'general'
 
 Keep a model of one's own, on a device, for several threads; it compresses and decompresses alike:
 
->>> codec = tactic_codec.load_model("imagenet", device="cpu", threads=1)
+>>> codec = tactic_codec.load_model("general", device="cpu", threads=1)
 >>> codec.decompress(codec.compress(picture, 2)).size
 (40, 30)
 

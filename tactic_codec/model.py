@@ -54,7 +54,7 @@ from tactic_codec.errors import (
     UnmeasuredModel,
 )
 
-DEFAULT_MODEL = "imagenet"
+DEFAULT_MODEL = "general"
 HELD_OUT = "held-out.txt"
 """File of a model folder: the images that its training kept out, a path below the data folder a
 line; lines that begin with # are comments."""

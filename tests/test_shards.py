@@ -171,16 +171,13 @@ def test_carried_weights_of_another_run_are_refused(photographs: Path, tmp_path:
     assert checkpoint.CARRIED in {path.name for path in tmp_path.iterdir()}
 
 
-@pytest.mark.parametrize(
-    ("name", "left"), [("flagship", 0), ("flagship-taught", 0), ("flagship-general", 1100)]
-)
-def test_weights_of_a_run_fit_its_configuration(name: str, left: int, tmp_path: Path) -> None:
-    """What lies in experiments, from which somebody's training goes on."""
-    config = load_config(ROOT / "experiments" / f"{name}.toml")
-    shutil.copy(ROOT / "experiments" / name / CARRIED, tmp_path)
+def test_the_twin_s_weights_fit_its_configuration(tmp_path: Path) -> None:
+    """What lies in experiments, and one command exports."""
+    config = load_config(ROOT / "experiments/codec.toml")
+    shutil.copy(ROOT / "experiments/codec" / CARRIED, tmp_path)
     network = build_network(config, 0)
     learner = Learner(config, "cpu", network, Adam(network.parameters()), None, None)
-    assert checkpoint.resume(tmp_path, learner).step == config.steps - left
+    assert checkpoint.resume(tmp_path, learner).step == config.steps
 
 
 TODAYS = """{"name": "old", "stage": [{"steps": 2, "beta": 0.5, "beta_ratio": 1.0, "alpha": 0.0,

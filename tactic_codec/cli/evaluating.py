@@ -67,8 +67,8 @@ def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     "eval",
     short_help="Measure models against other codecs on your pictures.",
     epilog=options.examples(
-        "tactic eval -m imagenet --data photos/ --out report/",
-        "tactic eval -m mine -m imagenet --data a/ --data b/ --codec webp --out report/",
+        "tactic eval -m general --data photos/ --out report/",
+        "tactic eval -m mine -m general --data a/ --data b/ --codec webp --out report/",
         "tactic eval -m mine --data train/ --held-out --range 0.5:0.85 --out report/",
         "tactic eval -m mine --data train/ --held-out --retrain-head 300 --out report/",
         "tactic eval -m streets --data val/ --retrain-head 300 --train-data train/ --out report/",

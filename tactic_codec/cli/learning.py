@@ -23,10 +23,10 @@ _LINES_EVERY = 100  # steps, where there is no terminal for a bar
 @click.command(
     short_help="Train a model on your own pictures.",
     epilog=options.examples(
-        "tactic train --from imagenet --data photos --out models/mine",
+        "tactic train --from general --data photos --out models/mine",
         "tactic train my.toml --data photos/train --out models/mine",
         "tactic compress -m models/mine photo.jpg photo.tac",
-        "tactic train --from imagenet --teacher net.onnx --data frames --out models/ours",
+        "tactic train --from general --teacher net.onnx --data frames --out models/ours",
     ),
 )
 @click.argument(
@@ -107,7 +107,7 @@ def train(
 ) -> None:
     """Train a model on your own pictures and write its model folder.
 
-    --from imagenet without CONFIG.toml makes a specialist for the classes of your folder. With
+    --from general without CONFIG.toml makes a specialist for the classes of your folder. With
     --teacher NET.onnx it makes a codec for that network from pictures without classes. An ONNX file
     from a stranger is to be trusted as a program is. For all else CONFIG.toml says what is trained
     and for how long: experiments/ has examples with comments. Give the same command again to go on
