@@ -341,7 +341,8 @@ def test_a_network_that_somebody_runs_makes_a_codec_from_pictures_in_any_folders
     # Another network under the same name would teach something else from the middle on.
     (tmp_path / "ours").rename(tmp_path / "before")
     onnx.save(detector(), "net.onnx")
-    result = CliRunner().invoke(cli.main, line)
+    same = ["--unlabelled" if word == "--data" else word for word in line]
+    result = CliRunner().invoke(cli.main, same)
     assert result.exit_code == 1
     assert "other teachers" in result.stderr
 

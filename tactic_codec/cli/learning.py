@@ -118,7 +118,7 @@ def train(
 
     This needs: pip install torch torchvision safetensors onnx onnxscript onnx2pytorch
     """
-    if not folders and (config is None or not unlabelled):
+    if not folders and not (unlabelled and (config or networks)):
         raise click.UsageError("name the pictures to train on with --data or --unlabelled")
     with opened(quiet=quiet) as console:
         with options.torch_for("training"):
