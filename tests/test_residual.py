@@ -58,7 +58,7 @@ def test_untrained_transforms_give_smooth_pictures_back() -> None:
     assert (x_hat_BCHW - x_BCHW).abs().max() < 0.02
 
 
-def test_the_flagship_s_operations_a_pixel_are_within_their_bounds() -> None:
+def test_the_default_model_s_operations_a_pixel_are_within_their_bounds() -> None:
     default = ResidualConfig()
     analysis, synthesis = ResidualAnalysis(default), ResidualSynthesis(default)
     assert macs_per_pixel(analysis, stride=STRIDE) < 10_000

@@ -255,6 +255,20 @@ def test_what_teaches_nothing_is_refused(saved: Callable[[Any], str]) -> None:
     refused(saved(proto), "output log is the same for all pictures, or no number")
 
 
+@pytest.mark.parametrize("by", ["scales", "sizes"])
+def test_what_enlarges_from_the_corner_teaches_as_it_runs(
+    saved: Callable[[Any], str], by: str
+) -> None:
+    """Networks that come from TensorFlow 1; loading compares the numbers with ONNX Runtime's."""
+    proto = detector(outputs=("large",))
+    told = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
+    inputs = ["boxes", "", "scales"] if by == "scales" else ["boxes", "", "", "sizes"]
+    proto.graph.node.append(helper.make_node("Resize", inputs, ["large"], **told))
+    proto.graph.initializer.append(values("scales", 1, 1, 2, 4))
+    proto.graph.initializer.append(values("sizes", 1, 4, 64, 192, kind=np.int64))
+    load(saved(proto), "range=255", "size=64,96")
+
+
 def test_other_numbers_in_torch_are_found(
     saved: Callable[[Any], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

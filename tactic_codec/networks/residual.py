@@ -1,4 +1,4 @@
-"""The transforms of the flagship: a block transform, and residual bottlenecks beside it.
+"""The transforms of the default model: a block transform, and residual bottlenecks beside it.
 
     x_BCHW ─┬─ 16×16 block transform ────────────────────────────────── + ─▶ y_BCHW
             └─ 8×8 patches ─ blocks at 1/8 ─ step to 1/16 ─ blocks ─────┘

@@ -306,6 +306,7 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # It imports torchvision, and ONNX Runtime, which has to be kept quiet first.
+        from tactic_codec.networks.resize import FromTheCorner
         from tactic_codec.networks.torchvision_shim import torchvision  # noqa: F401
 
         try:
@@ -316,6 +317,9 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
             ) from exc
         try:
             module = ConvertModel(proto, experimental=True)
+            for node in proto.graph.node:
+                if node.op_type == "Resize" and _enlarges_from_the_corner(node):
+                    setattr(module, module.mapping[node.output[0]], FromTheCorner())
         # It refuses operators by several kinds of exceptions.
         except Exception as exc:
             raise UnsupportedNetwork(
@@ -324,6 +328,12 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
                 "Name outputs before the operator that is missing"
             ) from exc
     return module.eval().requires_grad_(False), said
+
+
+def _enlarges_from_the_corner(node: Any) -> bool:
+    told = {attribute.name: attribute.s for attribute in node.attribute}
+    modes = told.get("mode"), told.get("coordinate_transformation_mode")
+    return modes == (b"linear", b"asymmetric")
 
 
 def shaped(data: bytes, path: Path, *, all_known: bool = False) -> Any:

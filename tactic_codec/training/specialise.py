@@ -39,8 +39,8 @@ PUPIL_CROP = 192
 SIDES = 32
 """Of which all sides of crops are multiples."""
 
-TEACHER_ALPHA = 4.0
-"""Weight of a teacher's distance. Where it is 0.25, that weighs as much as a picture of 20 dB."""
+TEACHER_ALPHA = 16.0
+"""Weight of a teacher's distance. Where it is 0.25, that weighs as much as a picture of 14 dB."""
 
 
 def specialist_config(model: Model, name: str) -> TrainingConfig:
@@ -131,24 +131,25 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
     joint = replace(
         moving,
         name="joint",
-        steps=1500,
+        steps=700,
         batch=max(2, round(8 * PUPIL_CROP**2 / size**2)),
         size=size,
         alpha=TEACHER_ALPHA,
         label=1.0,
         distill=0.0,
         features=0.0,
-        learning_rate=5e-4,
-        final_learning_rate=3e-5,
+        # At higher rates what the start has learned is lost faster than the network is learned.
+        learning_rate=6e-5,
+        final_learning_rate=1e-5,
         warmup=20,
     )
     rounded = replace(
         joint,
         name="rounded",
-        steps=400,
+        steps=200,
         warmup=0,
-        learning_rate=3e-4,
-        final_learning_rate=2e-5,
+        learning_rate=3e-5,
+        final_learning_rate=5e-6,
         quantisation="rounded",
         offset=min(level.offset for level in model.levels),
     )
