@@ -4,13 +4,14 @@
         [--qualities avif=12,28,43,62] [--work work/]
 
 FOLDER has pictures and boxes, see `tactic eval`. Every coder codes every picture at every scale and
-setting; the file is decoded and brought to the picture's size. Two networks look at the result: the model's own detector, and COCO-SSD as
-TensorFlow.js publishes it, which benchmarks/detector.py says how to install. For each there is F1
-against what the network finds in the uncoded picture (scores of at least 0.4 and 0.5, same class,
-overlap at least a half), and for the model's own mAP50 against the boxes of the folder. Networks
-run in single precision. BD-rates compare Pareto fronts over scales and settings, over the range
-that both reach, with the paired intervals of `tactic eval`. Writes benchmarks/results/objects.json.
-What was found stays in the work folder, where an interrupted run goes on.
+setting; the file is decoded and brought to the picture's size. Two networks look at the result: the
+model's own detector, and COCO-SSD as TensorFlow.js publishes it, which benchmarks/detector.py says
+how to install. For each there is F1 against what the network finds in the uncoded picture (scores
+of at least 0.4 and 0.5, same class, overlap at least a half), and for the model's own mAP50 against
+the boxes of the folder. Networks run in single precision. BD-rates compare Pareto fronts over
+scales and settings, over the range that both reach, with the paired intervals of `tactic eval`.
+Writes benchmarks/results/objects.json. What was found stays in the work folder, where an
+interrupted run goes on.
 """
 
 import argparse
