@@ -1,4 +1,4 @@
-"""What an object detector still finds after coding. No model here was trained with it or its task.
+"""What an object detector still finds after coding. No model here was trained with it.
 
     cd benchmarks/detector
     npm install --ignore-scripts --legacy-peer-deps

@@ -1043,7 +1043,7 @@ def test_benchmarks_say_that_a_folder_has_no_pictures(
 ) -> None:
     words = {
         "teacher": ["net.onnx", tmp_path, tmp_path / "work.json"],
-        "objects": [tmp_path, "--model", "imagenet"],
+        "objects": [tmp_path, "--model", "general"],
     }
     monkeypatch.setattr(sys, "argv", [name, *map(str, words[name])])
     with pytest.raises(SystemExit, match=f"{tmp_path} has no pictures"):
