@@ -8,7 +8,7 @@ scaled back. The distance is that of `tactic_codec.training.teacher`, its spread
 pictures. At each of some distances there are the mean bytes of each model and of AVIF, by
 interpolation over Pareto fronts, and what the model needs more, with the 95 % interval of draws of
 the pictures, of those draws in which both reach the distance. Writes
-benchmarks/results/teacher.json. What was measured stays in WORK.json, where an interrupted run of
+benchmarks/results/teacher.json (--out). What was measured stays in WORK.json, where an interrupted run of
 the same options goes on.
 """
 
@@ -86,6 +86,7 @@ def main():
     parser.add_argument("--scales", type=numbers, default=[1.0, 0.75, 0.5])
     parser.add_argument("--levels", type=numbers, help="of the models; by default all")
     parser.add_argument("--qualities", type=numbers, default=[0, 4, 9, 14, 20, 26, 33, 40, 50])
+    parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     names = below(asked.pictures, asked.limit)
     judge = Judge(parse_teacher(asked.network, asked.input, asked.output), print)
@@ -137,7 +138,7 @@ def main():
                 print(rows[-1])
     names = ("input", "scale", "scales", "levels", "qualities")
     told = {name: getattr(asked, name) for name in names}
-    write(OUT, {"network": Path(asked.network).name, "images": len(pictures), **told, "rows": rows})
+    write(asked.out, {"network": Path(asked.network).name, "images": len(pictures), **told, "rows": rows})
 
 
 if __name__ == "__main__":
