@@ -185,31 +185,41 @@ IMPORTS = "import numpy, PIL, click, constriction, onnxruntime"
 
 
 def against(other: Path, photograph: Path, folder: Path, runs: int, only: str) -> dict[str, Any]:
-    """Run commands of another checkout and of this one in turns; ratios are this ÷ other."""
+    """Run commands of another checkout and of this one in turns; ratios are this ÷ other.
+
+    Each decodes its own files, since the default models may differ.
+    """
     source = str(folder / "large.jpg")
     subprocess.run([sys.executable, "-c", LARGE, str(PHOTOGRAPH), source], check=True)
-    tactic, quiet = [sys.executable, "-m", "tactic_codec"], ["-f", "--quiet"]
-    small, large = str(folder / "a.tac"), str(folder / "large.tac")
-    subprocess.run([*tactic, "compress", *quiet, source, large], check=True)
     few = min(runs, 3)
-    commands = {
-        "imports alone": ([sys.executable, "-c", IMPORTS], runs),
-        "compress": ([*tactic, "compress", *quiet, str(photograph), small], runs),
-        "decompress": ([*tactic, "decompress", *quiet, small, str(folder / "a.png")], runs),
-        "compress, 24 MP": ([*tactic, "compress", *quiet, source, large], few),
-        "decompress, 24 MP, PNG": ([*tactic, "decompress", *quiet, large, f"{large}.png"], few),
-        "decompress, 24 MP, PPM": ([*tactic, "decompress", *quiet, large, f"{large}.ppm"], few),
-        "classify, 24 MP": ([*tactic, "classify", large], few),
-        "detect, 24 MP": ([*tactic, "detect", large], few),
-    }
+
+    def commands(own: Path) -> dict[str, tuple[list[str], int]]:
+        tactic, quiet = [sys.executable, "-m", "tactic_codec"], ["-f", "--quiet"]
+        small, large = str(own / "a.tac"), str(own / "large.tac")
+        return {
+            "imports alone": ([sys.executable, "-c", IMPORTS], runs),
+            "compress": ([*tactic, "compress", *quiet, str(photograph), small], runs),
+            "decompress": ([*tactic, "decompress", *quiet, small, str(own / "a.png")], runs),
+            "compress, 24 MP": ([*tactic, "compress", *quiet, source, large], few),
+            "decompress, 24 MP, PNG": ([*tactic, "decompress", *quiet, large, f"{large}.png"], few),
+            "decompress, 24 MP, PPM": ([*tactic, "decompress", *quiet, large, f"{large}.ppm"], few),
+            "classify, 24 MP": ([*tactic, "classify", large], few),
+            "detect, 24 MP": ([*tactic, "detect", large], few),
+        }
+
+    of = {checkout: commands(folder / checkout.name) for checkout in (other, ROOT)}
+    for checkout, own in of.items():
+        (folder / checkout.name).mkdir()
+        for name in ("compress", "compress, 24 MP"):
+            told(own[name][0], checkout)
     report: dict[str, Any] = {}
-    for name, (command, count) in commands.items():
+    for name, (_, count) in of[ROOT].items():
         if not re.search(only, name):
             continue
         found: dict[Path, list[tuple[float, ...]]] = {other: [], ROOT: []}
         for turn in range(count == 1, count + 1):
             for checkout, times in found.items():
-                times.append(told(command, checkout))
+                times.append(told(of[checkout][name][0], checkout))
                 if not turn:  # the first run reads from disk what later ones find in memory
                     times.clear()
         before, after = (
