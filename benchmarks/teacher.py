@@ -8,8 +8,8 @@ scaled back. The distance is that of `tactic_codec.training.teacher`, its spread
 pictures. At each of some distances there are the mean bytes of each model and of AVIF, by
 interpolation over Pareto fronts, and what the model needs more, with the 95 % interval of draws of
 the pictures, of those draws in which both reach the distance. Writes
-benchmarks/results/teacher.json (--out). What was measured stays in WORK.json, where an interrupted run of
-the same options goes on.
+benchmarks/results/teacher.json (--out). What was measured stays in WORK.json, where an interrupted
+run of the same options goes on.
 """
 
 import argparse
@@ -138,7 +138,10 @@ def main():
                 print(rows[-1])
     names = ("input", "scale", "scales", "levels", "qualities")
     told = {name: getattr(asked, name) for name in names}
-    write(asked.out, {"network": Path(asked.network).name, "images": len(pictures), **told, "rows": rows})
+    write(
+        asked.out,
+        {"network": Path(asked.network).name, "images": len(pictures), **told, "rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -59,6 +59,10 @@ HALOS_PER_TILE = 6
 One less for a synthesis, which takes more memory, and spares the halo most of the work.
 """
 
+WITH_HALOS = 896
+"""Side in pixels of a tile of a synthesis with its halos, at most, unless the core is `TILE`: deep
+networks, whose halos are wide, would take twice the memory otherwise."""
+
 _QUANTISED = 1 << 18
 """Numbers that are rounded at once."""
 
@@ -591,7 +595,8 @@ class Codec:
         stride, step = self.model.stride, self.model.stride // part
         width, height = (-(-side // part) for side in (frame.coded_width, frame.coded_height))
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
-        size = self._tile(HALOS_PER_TILE - 1)
+        most = WITH_HALOS // self.model.stride - 2 * self.model.halo
+        size = min(self._tile(HALOS_PER_TILE - 1), max(TILE // self.model.stride, most))
         cuts = tiles(*symbols.shape[1:], size=size, halo=self.model.halo)
 
         def rows() -> Iterator[Pixels]:

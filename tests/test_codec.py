@@ -439,7 +439,7 @@ def test_24_megapixels_are_decompressed_in_150_megabytes_beyond_them(
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux counts it")
 @pytest.mark.parametrize("as_phones_write_it", [False, True])
-def test_24_megapixels_are_compressed_in_170_megabytes_beyond_them(
+def test_24_megapixels_are_compressed_in_250_megabytes_beyond_them(
     as_phones_write_it: bool, checkout_on_path: dict[str, str], tmp_path: Path
 ) -> None:
     """Stored sideways, and with a profile of other primaries, too."""
@@ -452,7 +452,7 @@ def test_24_megapixels_are_compressed_in_170_megabytes_beyond_them(
     most = most_bytes(checkout_on_path, "compress", tmp_path / "a.jpg", tmp_path / "a.tac")
     frame = container.parse((tmp_path / "a.tac").read_bytes())
     assert (frame.width, frame.height) == ((4000, 6000) if as_phones_write_it else (6000, 4000))
-    assert most < 170_000_000 + 3 * frame.pixels
+    assert most < 250_000_000 + 3 * frame.pixels
 
 
 @pytest.mark.slow
