@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -290,6 +291,33 @@ def test_by_default_the_camera_is_held_up(folder: Path) -> None:
 
 
 # --- Ended from outside ---------------------------------------------------------------------------
+
+
+LATE = """
+import signal, sys, threading
+from tactic_codec.cli import main
+
+wait = threading.Condition.wait
+
+def late(self, timeout=None):
+    caller = sys._getframe(1).f_code.co_name
+    if caller == "wait_for" and threading.current_thread() is threading.main_thread():
+        threading.Condition.wait = wait
+        signal.raise_signal(signal.SIGTERM)
+    return wait(self, timeout)
+
+threading.Condition.wait = late
+main(["compress", "-m", sys.argv[1], "-", "s.tac"])
+"""
+
+
+def test_a_signal_between_a_look_and_the_wait_behind_it_ends_the_stream(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LATE, str(Path(__file__).parent / "models" / "tiny")]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        try:
+            assert process.wait(20) in (-signal.SIGTERM, 143)
+        finally:
+            process.kill()
 
 
 @pytest.mark.slow

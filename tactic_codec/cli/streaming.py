@@ -26,6 +26,9 @@ from tactic_codec.errors import OutputExists
 from tactic_codec.picture.streams import Found, max_bytes, pictures
 
 _WAITING = 16  # reports that wait; of pictures one does
+_LOOK = 0.5
+"""Seconds after which a signal is looked for: one that comes between a look and the wait behind it
+wakes nobody."""
 
 
 class UntilSignal:
@@ -96,7 +99,8 @@ class Streams(UntilSignal):
             threading.Thread(target=self._read, args=arguments, daemon=True).start()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: inbox or self._signal)
+                while not self._changed.wait_for(lambda: inbox or self._signal, _LOOK):
+                    pass
                 found = None if self._signal else inbox.popleft()
                 dropped, before = self._dropped - before, self._dropped
                 self._changed.notify_all()
