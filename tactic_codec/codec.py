@@ -53,15 +53,13 @@ TILE = 384
 Larger tiles repeat fewer halos, smaller ones fit into caches: docs/decisions.md has the figures.
 """
 
-HALOS_PER_TILE = 6
-"""A core is at least so many halos wide, so that halos at most double the work: (8 / 6)² = 1.8.
+HALOS_PER_TILE = {"analysis": 6, "synthesis": 5}
+"""A core is at least so many halos wide, so that halos at most double the work: (8 / 6)² = 1.8. One
+less for a synthesis, which takes more memory, and spares the halo most of the work."""
 
-One less for a synthesis, which takes more memory, and spares the halo most of the work.
-"""
-
-WITH_HALOS = 896
-"""Side in pixels of a tile of a synthesis with its halos, at most, unless the core is `TILE`: deep
-networks, whose halos are wide, would take twice the memory otherwise."""
+WITH_HALOS = {"analysis": 1024, "synthesis": 896}
+"""Side of a tile with its halos in pixels, at most, unless the core is `TILE`: memory goes before
+work where the halos of a deep network are wide."""
 
 _QUANTISED = 1 << 18
 """Numbers that are rounded at once."""
@@ -490,7 +488,7 @@ class Codec:
         height, width = models.latent_size(pixels.shape[0], pixels.shape[1], stride)
         kind = np.float32 if level is None else np.int8
         latent: NDArray[Any] = np.empty((self.model.channels, height, width), kind)
-        cuts = tiles(height, width, size=self._tile(HALOS_PER_TILE), halo=self.model.halo)
+        cuts = tiles(height, width, size=self._tile("analysis"), halo=self.model.halo)
 
         def analysed(tile: Tile) -> NDArray[Any]:
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
@@ -595,9 +593,7 @@ class Codec:
         stride, step = self.model.stride, self.model.stride // part
         width, height = (-(-side // part) for side in (frame.coded_width, frame.coded_height))
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
-        most = WITH_HALOS // self.model.stride - 2 * self.model.halo
-        size = min(self._tile(HALOS_PER_TILE - 1), max(TILE // self.model.stride, most))
-        cuts = tiles(*symbols.shape[1:], size=size, halo=self.model.halo)
+        cuts = tiles(*symbols.shape[1:], size=self._tile("synthesis"), halo=self.model.halo)
 
         def rows() -> Iterator[Pixels]:
             for down, row in groupby(cuts, key=lambda tile: tile.core[0]):
@@ -690,9 +686,11 @@ class Codec:
         rows, columns = image.scaled_size(height, width, head.input_size)
         return boxes.meant(result[0], (width / columns, height / rows), (width, height))
 
-    def _tile(self, halos: int) -> int:
+    def _tile(self, network: str) -> int:
         """Return the side of a tile's core in latent positions."""
-        return max(TILE // self.model.stride, halos * self.model.halo)
+        stride, halo = self.model.stride, self.model.halo
+        most = WITH_HALOS[network] // stride - 2 * halo
+        return max(TILE // stride, min(HALOS_PER_TILE[network] * halo, most))
 
     def _check_shape(
         self,

@@ -263,7 +263,7 @@ def test_symbols_of_tiles_get_the_bytes_that_they_need(
 ) -> None:
     """Where a later tile needs more bytes, what is there gets them too."""
     monkeypatch.setattr(codec_room, "TILE", 64)
-    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", 1)
+    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", {"analysis": 1, "synthesis": 1})
     calls = iter(range(99))
     level = tiny.model.level(3)
     value = largest if sign > 0 else ~largest
@@ -360,7 +360,7 @@ def test_tiles_leave_no_seams(tiny: Codec, monkeypatch: Any, path: Path, tile: i
     frame = Frame(TINY_FINGERPRINT, 3, pixels.shape[1], pixels.shape[0], b"")
     decoded = tiny.synthesise(whole, frame)
     monkeypatch.setattr(codec_room, "TILE", tile)
-    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", 1)
+    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", {"analysis": 1, "synthesis": 1})
     tiled = tiny.quantise(tiny.analyse(pixels), 3)
     difference = np.abs(tiled - whole)
     # A sum taken in another order may fall on the other side of a half: one symbol in 10,000.
@@ -376,7 +376,7 @@ def test_a_halo_too_small_would_be_seen(spoilt: Any, tiny: Codec, monkeypatch: A
     monkeypatch.setattr(codec_room, "TILE", 4096)
     whole = tiny.quantise(tiny.analyse(pixels), 3)
     monkeypatch.setattr(codec_room, "TILE", 64)
-    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", 1)
+    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", {"analysis": 1, "synthesis": 1})
     assert np.count_nonzero(narrow.quantise(narrow.analyse(pixels), 3) - whole) > 20
 
 
@@ -439,7 +439,7 @@ def test_24_megapixels_are_decompressed_in_150_megabytes_beyond_them(
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux counts it")
 @pytest.mark.parametrize("as_phones_write_it", [False, True])
-def test_24_megapixels_are_compressed_in_250_megabytes_beyond_them(
+def test_24_megapixels_are_compressed_in_170_megabytes_beyond_them(
     as_phones_write_it: bool, checkout_on_path: dict[str, str], tmp_path: Path
 ) -> None:
     """Stored sideways, and with a profile of other primaries, too."""
@@ -452,7 +452,7 @@ def test_24_megapixels_are_compressed_in_250_megabytes_beyond_them(
     most = most_bytes(checkout_on_path, "compress", tmp_path / "a.jpg", tmp_path / "a.tac")
     frame = container.parse((tmp_path / "a.tac").read_bytes())
     assert (frame.width, frame.height) == ((4000, 6000) if as_phones_write_it else (6000, 4000))
-    assert most < 250_000_000 + 3 * frame.pixels
+    assert most < 170_000_000 + 3 * frame.pixels
 
 
 @pytest.mark.slow

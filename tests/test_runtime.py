@@ -52,7 +52,7 @@ def test_strips_of_tiles_are_the_whole_picture_to_the_bit(
 
     monkeypatch.setattr(codec.runtime, "run", spy)
     monkeypatch.setattr(codec_room, "TILE", 16 * 11)
-    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", 1)
+    monkeypatch.setattr(codec_room, "HALOS_PER_TILE", {"analysis": 1, "synthesis": 1})
     strips = codec.strips(symbols, frame)
     assert strips[:2] == (frame.width, frame.height)
     found = list(strips.rows)
