@@ -488,7 +488,8 @@ class Codec:
         height, width = models.latent_size(pixels.shape[0], pixels.shape[1], stride)
         kind = np.float32 if level is None else np.int8
         latent: NDArray[Any] = np.empty((self.model.channels, height, width), kind)
-        cuts = tiles(height, width, size=self._tile("analysis"), halo=self.model.halo)
+        size = self._tile("analysis", height, width)
+        cuts = tiles(height, width, size=size, halo=self.model.halo)
 
         def analysed(tile: Tile) -> NDArray[Any]:
             rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
@@ -593,7 +594,8 @@ class Codec:
         stride, step = self.model.stride, self.model.stride // part
         width, height = (-(-side // part) for side in (frame.coded_width, frame.coded_height))
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
-        cuts = tiles(*symbols.shape[1:], size=self._tile("synthesis"), halo=self.model.halo)
+        plane = symbols.shape[1], symbols.shape[2]
+        cuts = tiles(*plane, size=self._tile("synthesis", *plane), halo=self.model.halo)
 
         def rows() -> Iterator[Pixels]:
             for down, row in groupby(cuts, key=lambda tile: tile.core[0]):
@@ -686,11 +688,13 @@ class Codec:
         rows, columns = image.scaled_size(height, width, head.input_size)
         return boxes.meant(result[0], (width / columns, height / rows), (width, height))
 
-    def _tile(self, network: str) -> int:
-        """Return the side of a tile's core in latent positions."""
+    def _tile(self, network: str, height: int, width: int) -> int:
+        """Return the side of a tile's core in latent positions, of a plane of such a size."""
         stride, halo = self.model.stride, self.model.halo
         most = WITH_HALOS[network] // stride - 2 * halo
-        return max(TILE // stride, min(HALOS_PER_TILE[network] * halo, most))
+        core = max(TILE // stride, min(HALOS_PER_TILE[network] * halo, most))
+        # What is no larger than a tile with its halos costs no more in one piece, which has none.
+        return core if max(height, width) > core + 2 * halo else core + 2 * halo
 
     def _check_shape(
         self,

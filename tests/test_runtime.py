@@ -38,9 +38,9 @@ def test_strips_of_tiles_are_the_whole_picture_to_the_bit(
 ) -> None:
     """With the default model, whose synthesis leaves out of each tile what its core needs not."""
     codec = load_model(device=device, threads=1)
-    shape = (codec.model.channels, 22, 27)
+    shape = (codec.model.channels, 56, 84)
     symbols = np.random.default_rng(1).integers(-4, 5, shape).astype(np.int8)
-    frame = container.Frame(codec.model.fingerprint, 4, 16 * 27 - 5, 16 * 22 - 9, b"")
+    frame = container.Frame(codec.model.fingerprint, 4, 16 * 84 - 5, 16 * 56 - 9, b"")
     whole = codec.synthesise(symbols, frame)
     ran: list[tuple[int, ...]] = []
     run = codec.runtime.run
@@ -51,14 +51,14 @@ def test_strips_of_tiles_are_the_whole_picture_to_the_bit(
         return result
 
     monkeypatch.setattr(codec.runtime, "run", spy)
-    monkeypatch.setattr(codec_room, "TILE", 16 * 11)
+    monkeypatch.setattr(codec_room, "TILE", 16 * 28)
     monkeypatch.setattr(codec_room, "HALOS_PER_TILE", {"analysis": 1, "synthesis": 1})
     strips = codec.strips(symbols, frame)
     assert strips[:2] == (frame.width, frame.height)
     found = list(strips.rows)
-    assert [len(rows) for rows in found] == [176, 167]
+    assert [len(rows) for rows in found] == [448, 439]
     np.testing.assert_array_equal(np.concatenate(found), whole)
-    assert ran == [(1, 3, 176, 144)] * 6
+    assert ran == [(1, 3, 448, 448)] * 6
 
 
 def test_a_network_of_other_layers_is_not_narrowed(tiny: Codec) -> None:
