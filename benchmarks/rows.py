@@ -1,4 +1,4 @@
-"""Rows of figures in a file, with which an interrupted benchmark continues, and BD-rates of curves.
+"""Rows of figures in a file, with which an interrupted benchmark continues, and what curves say.
 
 Benchmarks import this module; by itself it does nothing.
 """
@@ -8,9 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tactic_codec.evaluation.bdrate import RatePoint, bd_rate
+import numpy as np
+from numpy.typing import NDArray
+
+from tactic_codec import metrics
+from tactic_codec.evaluation.bdrate import COMMON, RatePoint, bd_rate, envelope
 
 Row = dict[str, Any]
+
+Curve = NDArray[np.float64]
+"""A figure in each draw of the pictures; the first is of all of them."""
+
+Front = list[dict[str, Any]]
+"""Points of one coder: curves of bytes and of other figures, by their names."""
 
 
 def earlier(path: Path, result: Row) -> list[Row]:
@@ -53,3 +63,19 @@ def compared(
         "bd_rate": rate and round(rate.change, 4),
         "range": rate and [round(rate.low, 4), round(rate.high, 4)],
     }
+
+
+def reach(front: Front, answer: str, wanted: float) -> Curve:
+    """Return the bytes with which a Pareto front has an answer, in each draw; NaN beyond it."""
+    found = []
+    for curve in np.array([[p["bytes"], p[answer]] for p in front]).transpose(2, 0, 1).tolist():
+        sizes, answers = np.array(envelope(curve)).T
+        found.append(np.interp(wanted, answers, np.log(sizes), np.nan, np.nan))
+    return np.exp(found)
+
+
+def interval(values: Curve) -> list[float] | None:
+    """Return a figure with the ends of its interval; None where too many draws have none."""
+    if np.isnan(values[0]) or np.isfinite(values).mean() < COMMON:
+        return None
+    return [round(value, 4) for value in metrics.with_interval(values)]

@@ -35,12 +35,12 @@ from typing import Any
 import numpy as np
 from judges import LITES, classifier, coco_ssd, f1
 from numpy.typing import NDArray
-from rows import write
+from rows import Curve, Front, interval, reach, write
 
 from tactic_codec import metrics
 from tactic_codec import picture as image
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.bdrate import COMMON, envelope, paired
+from tactic_codec.evaluation.bdrate import paired
 from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Uncompressed
 from tactic_codec.picture import Pixels
 from tactic_codec.rivals import rival
@@ -88,12 +88,6 @@ SHORTS = {"kept-256": 256}
 Point = tuple[Coder, float, float]
 """With scale and setting."""
 
-Curve = NDArray[np.float64]
-"""A figure in each draw of the pictures; the first is of all of them."""
-
-Front = list[dict[str, Any]]
-"""Points of one coder: scale, and curves of bytes, bpp, PSNR and each network's answer."""
-
 
 def judge(name: str, work: Path) -> Callable[[Pixels], Any]:
     """Return what asks a network of this name about a picture."""
@@ -113,22 +107,6 @@ def picture(path: Path, short: int | None) -> Pixels:
     height, width, _ = pixels.shape
     shrink = image.Shrink(scale=short / min(height, width))
     return shrink.of(image.Scaled(pixels, width, height)).pixels
-
-
-def reach(front: Front, network: str, wanted: float) -> Curve:
-    """Return the bytes with which a Pareto front has an answer, in each draw; NaN beyond it."""
-    found = []
-    for curve in np.array([[p["bytes"], p[network]] for p in front]).transpose(2, 0, 1).tolist():
-        sizes, answers = np.array(envelope(curve)).T
-        found.append(np.interp(wanted, answers, np.log(sizes), np.nan, np.nan))
-    return np.exp(found)
-
-
-def interval(values: Curve) -> list[float] | None:
-    """Return a figure with the ends of its interval; None where too many draws have none."""
-    if np.isnan(values[0]) or np.isfinite(values).mean() < COMMON:
-        return None
-    return [round(value, 4) for value in metrics.with_interval(values)]
 
 
 def compared(

@@ -276,7 +276,8 @@ class Codec:
         # Label and boxes are those of the whole picture.
         early = WHOLE if kept or scale == "auto" else Shrink(max_side, points[0].scale)
         given = image.read(picture, background=background, shrink=early)
-        self.runtime.open_ahead("analysis")
+        columns, rows = Shrink(max_side, points[0].scale).size(given.width, given.height)
+        self._open_ahead("analysis", rows, columns)
         self.model.tables(level)  # meanwhile
         metadata = image.mended(given.metadata) if keep_metadata else image.Metadata()
         given = given._replace(metadata=metadata)
@@ -471,7 +472,7 @@ class Codec:
         """Decode the symbols of a frame, and its picture as rows are asked for; see `decode`."""
         coded_size = _truth_value("coded_size", coded_size)
         if symbols is None:
-            self.runtime.open_ahead("synthesis")
+            self._open_ahead("synthesis", frame.coded_height, frame.coded_width)
             symbols = self.model.decode_symbols(frame, narrow=True)
         strips = self.strips(symbols, frame)
         return strips if coded_size else image.enlarging(strips, frame.width, frame.height)
@@ -488,16 +489,15 @@ class Codec:
         height, width = models.latent_size(pixels.shape[0], pixels.shape[1], stride)
         kind = np.float32 if level is None else np.int8
         latent: NDArray[Any] = np.empty((self.model.channels, height, width), kind)
-        size = self._tile("analysis", height, width)
-        cuts = tiles(height, width, size=size, halo=self.model.halo)
+        cuts = self._tiles("analysis", height, width)
 
         def analysed(tile: Tile) -> NDArray[Any]:
-            rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.padded)
+            rows, columns = _times(tile.padded, stride)
             x = image.network_input(pad(pixels[rows, columns], stride))  # a copy of few pixels
-            y = self.runtime.run("analysis", x, last=len(cuts) > 1 and tile is cuts[-1])
-            expected = (1, self.model.channels, x.shape[2] // stride, x.shape[3] // stride)
-            self._check_shape("analysis", x, y, expected)
-            core = y[0][:, *tile.inner]
+            last = len(cuts) > 1 and tile is cuts[-1]
+            inner = _times(tile.inner, stride) if len(cuts) > 1 else None
+            y = self.runtime.run("analysis", x, inner=inner, last=last)
+            core = self._core("analysis", x, y, tile.inner)
             return core if level is None else self.quantise(core, level)
 
         for tile in cuts:
@@ -565,7 +565,7 @@ class Codec:
             for length in (height, width)
         ]
         if symbols is None:
-            self.runtime.open_ahead("synthesis")
+            self._open_ahead("synthesis", frame.coded_height, frame.coded_width)
             symbols = self.model.decode_symbols(frame, narrow=True)
         if decoded is None:
             return self.synthesise(symbols, frame, part, area)
@@ -595,7 +595,7 @@ class Codec:
         width, height = (-(-side // part) for side in (frame.coded_width, frame.coded_height))
         inverse_gain = self.model.level(frame.level).inverse_gain[:, np.newaxis, np.newaxis]
         plane = symbols.shape[1], symbols.shape[2]
-        cuts = tiles(*plane, size=self._tile("synthesis", *plane), halo=self.model.halo)
+        cuts = self._tiles("synthesis", *plane)
 
         def rows() -> Iterator[Pixels]:
             for down, row in groupby(cuts, key=lambda tile: tile.core[0]):
@@ -612,25 +612,15 @@ class Codec:
                         with np.errstate(over="ignore"):  # an escaped symbol times a large gain
                             y_hat *= inverse_gain
                         last = len(cuts) > 1 and tile is cuts[-1]
-                        x_hat = self._core(y_hat, tile, last)
-                        _show(x_hat, part, place)
+                        inner = tile.inner if len(cuts) > 1 else None
+                        x_hat = self.runtime.run("synthesis", y_hat, inner=inner, last=last)
+                        core = self._core("synthesis", y_hat, x_hat, _times(tile.inner, stride))
+                        _show(core, part, place)
                 yield pixels
 
         found = rows()
         first = next(found)  # what is wrong with the network shows before anything is written
         return Strips(width, height, chain([first], found))
-
-    def _core(self, y_hat: NDArray[np.float32], tile: Tile, last: bool) -> NDArray[np.float32]:
-        """Return what the synthesis makes of a tile's core, float32 [3, h, w]."""
-        stride = self.model.stride
-        x_hat = self.runtime.run("synthesis", y_hat, inner=tile.inner, last=last)
-        if x_hat.shape[2:] == tuple(side * stride for side in y_hat.shape[2:]):  # with its halo
-            rows, columns = (slice(s.start * stride, s.stop * stride) for s in tile.inner)
-            x_hat = x_hat[:, :, rows, columns]
-        expected = (1, 3, *((s.stop - s.start) * stride for s in tile.core))
-        self._check_shape("synthesis", y_hat, x_hat, expected)
-        core: NDArray[np.float32] = x_hat[0]
-        return core
 
     def class_logits(self, pixels: Pixels) -> NDArray[np.float64]:
         """Ask the model's classifier about a picture, uint8 [H, W, 3].
@@ -688,26 +678,61 @@ class Codec:
         rows, columns = image.scaled_size(height, width, head.input_size)
         return boxes.meant(result[0], (width / columns, height / rows), (width, height))
 
-    def _tile(self, network: str, height: int, width: int) -> int:
-        """Return the side of a tile's core in latent positions, of a plane of such a size."""
-        stride, halo = self.model.stride, self.model.halo
-        most = WITH_HALOS[network] // stride - 2 * halo
-        core = max(TILE // stride, min(HALOS_PER_TILE[network] * halo, most))
-        # What is no larger than a tile with its halos costs no more in one piece, which has none.
-        return core if max(height, width) > core + 2 * halo else core + 2 * halo
+    def _tiles(self, network: str, height: int, width: int) -> list[Tile]:
+        """Cut a plane of latent positions for a network."""
 
-    def _check_shape(
+        def side(halo: int) -> int:
+            stride = self.model.stride
+            most = WITH_HALOS[network] // stride - 2 * halo
+            return max(TILE // stride, min(HALOS_PER_TILE[network] * halo, most)) + 2 * halo
+
+        halo = self.model.halo
+        if height * width > side(halo) ** 2:
+            halo = self.runtime.halo(network)
+        return tiles(height, width, side=side(halo), halo=halo)
+
+    def _open_ahead(self, network: str, height: int, width: int) -> None:
+        """Begin to load a network, unless it takes far longer to run it on such a picture."""
+        plane = models.latent_size(height, width, self.model.stride)
+        if len(self._tiles(network, *plane)) == 1:
+            self.runtime.open_ahead(network)
+
+    def _core(
         self,
         network: str,
         array: NDArray[np.float32],
         result: NDArray[np.float32],
-        expected: tuple[int, ...],
-    ) -> None:
+        inner: tuple[slice, slice],
+    ) -> NDArray[np.float32]:
+        """Return a tile's core, float32 [C, h, w], of what a network made of the tile.
+
+        Args:
+            network: its name.
+            array: what it was given.
+            result: of the core alone, or of the core and its halo.
+            inner: rows and columns of the core in the latter.
+        """
+        stride, channels = self.model.stride, self.model.channels
+        if network == "analysis":
+            whole = (1, channels, *(side // stride for side in array.shape[2:]))
+        else:
+            whole = (1, 3, *(side * stride for side in array.shape[2:]))
+        expected = (*whole[:2], *(s.stop - s.start for s in inner))
+        if result.shape == whole:
+            result = result[:, :, *inner]
         if result.shape != expected:
             raise DamagedModel(
                 f"the {network} network of {self.model.path} makes {list(result.shape)} of "
                 f"{list(array.shape)}, expected {list(expected)}; install the model again"
             )
+        core: NDArray[np.float32] = result[0]
+        return core
+
+
+def _times(part: tuple[slice, slice], factor: int) -> tuple[slice, slice]:
+    """Return rows and columns of so many times as many."""
+    rows, columns = (slice(s.start * factor, s.stop * factor) for s in part)
+    return rows, columns
 
 
 def _truth_value(name: str, value: object) -> bool:

@@ -143,7 +143,7 @@ class Judge:
         stride = networks.stride
         self._tiles = tiles(
             *(-(-side // stride) for side in (self.height, self.width)),
-            size=SEARCH_TILE // stride,
+            side=SEARCH_TILE // stride + 2 * networks.halo,
             halo=networks.halo,
         )
         weighs_task = objective.alpha + objective.features > 0

@@ -177,6 +177,10 @@ class _HeadRuntime:
     def open_ahead(self, network: str) -> None:
         """The head is there."""
 
+    def halo(self, network: str) -> int:
+        """Return 0: a head sees whole pictures."""
+        return 0
+
     def run(self, network: str, array: NDArray[np.float32], **_: Any) -> NDArray[np.float32]:
         """Run the head, whatever the name."""
         with torch.inference_mode():

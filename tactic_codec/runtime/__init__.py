@@ -60,8 +60,8 @@ class Runtime(Protocol):
         Args:
             network: its name.
             array: what it reads.
-            inner: of the synthesis: the rows and columns whose result is wanted. Where that saves
-                work the network gives no other; else it gives all.
+            inner: of a tile: the rows and columns whose result is wanted. Where that saves work the
+                network gives no other; else it gives all.
             last: whether to give back the memory that earlier runs left for this one.
 
         Raises:
@@ -69,6 +69,16 @@ class Runtime(Protocol):
             DamagedModel: its file is damaged or is not a network.
             OutOfMemory: it does not fit into memory.
             OutOfThreads: the system allows no further thread.
+        """
+
+    def halo(self, network: str) -> int:
+        """Return on how many latent positions around a tile its result depends.
+
+        Args:
+            network: analysis or synthesis.
+
+        Raises:
+            TacError: as `run`.
         """
 
     def open_ahead(self, network: str) -> None:
@@ -220,40 +230,63 @@ class Tile(NamedTuple):
     inner: tuple[slice, slice]
 
 
-def tiles(height: int, width: int, *, size: int, halo: int) -> list[Tile]:
-    """Cut a plane into tiles of nearly equal size, row by row.
+def tiles(height: int, width: int, *, side: int, halo: int) -> list[Tile]:
+    """Cut a plane into tiles of nearly equal size, row by row: those of the least work.
 
     Args:
         height: rows of the plane, at least 1.
         width: columns of the plane, at least 1.
-        size: the largest height and width of a core, at least 1.
-        halo: rows and columns around the core.
+        side: of a square; no tile with its halos covers more than that does.
+        halo: rows and columns around the core, at least 0, less than half of ``side``.
 
     Returns:
-        At least one tile. A plane that fits into one tile has exactly that one, without a halo.
+        At least one tile. A plane that the square covers has exactly that one, without a halo.
 
     Raises:
         ValueError: an argument breaks the rules above.
     """
     if height < 1 or width < 1:
         raise ValueError(f"a plane of {height} x {width} cannot be cut: at least 1 x 1 expected")
-    if size < 1 or halo < 0:
-        raise ValueError(f"tiles of size {size} with a halo of {halo}: 1 and 0 at least expected")
-    columns = _cuts(width, size, halo)
+    if halo < 0 or side <= 2 * halo:
+        raise ValueError(f"a tile of {side} with a halo of {halo}: 0 <= 2 * halo < side expected")
+    found = []
+    for down in range(1, height + 1):
+        rows = -(-_together(height, down, halo) // down)
+        across = _count(width, side**2 // rows, halo)
+        if across and (down == 1 or _together(height, down, halo) // down > 2 * halo):
+            work = _together(height, down, halo) * _together(width, across, halo)
+            found.append((work, down, across))
+        if rows <= 2 * halo + 1:
+            break
+    _, down, across = min(found)
+    columns = _cuts(width, across, halo)
     return [
-        Tile(*zip(down, across, strict=True))
-        for down in _cuts(height, size, halo)
-        for across in columns
+        Tile(*zip(row, column, strict=True))
+        for row in _cuts(height, down, halo)
+        for column in columns
     ]
 
 
-def _cuts(length: int, size: int, halo: int) -> list[tuple[slice, slice, slice]]:
-    """Cut one side into cores, as few as ``size`` allows, evened out: no slivers at the end."""
-    count = -(-length // size)
-    step = -(-length // count)
-    cuts = []
-    for start in range(0, length, step):
-        stop, first = min(start + step, length), max(start - halo, 0)
-        padded = slice(first, min(stop + halo, length))
-        cuts.append((slice(start, stop), padded, slice(start - first, stop - first)))
+def _together(length: int, count: int, halo: int) -> int:
+    """Return the length of so many parts of one side, with the halos between them."""
+    return length + 2 * halo * (count - 1)
+
+
+def _count(length: int, most: int, halo: int) -> int:
+    """Return into how few parts a side is cut that are no longer than ``most``; 0 where none is."""
+    if length <= most:
+        return 1
+    return max(2, -(-(length - 2 * halo) // (most - 2 * halo))) if most > 2 * halo else 0
+
+
+def _cuts(length: int, count: int, halo: int) -> list[tuple[slice, slice, slice]]:
+    """Cut one side into parts that are as long with their halos: no sliver at the end."""
+    total = _together(length, count, halo)
+    cuts, start = [], 0
+    for part in range(count):
+        first = part * total // count - 2 * halo * part
+        last = (part + 1) * total // count - 2 * halo * part
+        stop = length if part == count - 1 else last - halo
+        cuts.append((slice(start, stop), slice(first, last), slice(start - first, stop - first)))
+        start = stop
     return cuts

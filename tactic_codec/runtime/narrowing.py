@@ -1,21 +1,23 @@
-"""Spare the later layers of a synthesis the halo of a tile, which only the earlier ones need.
+"""Spare the later layers of a network the halo of a tile, which only the earlier ones need.
 
-    y_hat ─ layers ─ x ─────── DepthToSpace ─ layers …     every layer works on the padded block
-    y_hat ─ layers ─ x ─ Pad ─ DepthToSpace ─ layers …     pads below 0 leave ever less of it
+    block ─ layers ─ x ─────── layers …     every layer works on the padded block
+    block ─ layers ─ x ─ Pad ─ layers …     pads below 0 leave ever less of it
 
-A synthesis enlarges in steps. It works most on the largest ones, which reach the fewest positions
-beyond the core; how many follows from the layers. Arithmetic stays as it is, and so does every bit.
+How far a layer reaches beyond what is wanted of it follows from the layers behind. Arithmetic stays
+as it is, and so does every bit.
 
 An ONNX file is a message of Protocol Buffers; the numbers of fields are those of onnx.proto.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-_POINTWISE = {b"Relu", b"Add", b"QuantizeLinear", b"DequantizeLinear"}
+_POINTWISE = {b"Relu", b"Add", b"Sub", b"QuantizeLinear", b"DequantizeLinear"}
 
 
 class Cut(NamedTuple):
@@ -24,37 +26,53 @@ class Cut(NamedTuple):
     Attributes:
         name: of the input that says how much that is.
         scale: rows and columns there for one that the network reads.
-        kept: how many around the core earlier cuts have left, at most.
+        kept: how many around the core earlier cuts have left.
         reach: how many are needed.
     """
 
     name: str
-    scale: int
+    scale: Fraction
     kept: int
     reach: int
 
     def pads(self, around: tuple[int, int, int, int]) -> NDArray[np.int64]:
         """Return what Pad adds, to a block with so many above the core, left, below and right."""
-        more = [min(0, self.reach - min(side * self.scale, self.kept)) for side in around]
+        more = [min(0, self.reach - min(int(side * self.scale), self.kept)) for side in around]
         return np.array([0, 0, *more[:2], 0, 0, *more[2:]], np.int64)
 
 
-def narrowed(data: bytes) -> tuple[bytes, list[Cut]]:
+class Narrowed(NamedTuple):
+    """A network with its cuts.
+
+    Attributes:
+        data: an ONNX file.
+        cuts: those.
+        reach: rows that it reads around those whose result is wanted; None where that is not known,
+            and nothing is cut.
+    """
+
+    data: bytes
+    cuts: list[Cut]
+    reach: int | None
+
+
+def narrowed(data: bytes) -> Narrowed:
     """Return a network with its cuts; as it is and without any, where it has layers of other kinds.
 
     Args:
         data: an ONNX file.
     """
-    cuts: list[Cut] = []
     try:
         parts = list(_read(memoryview(data)))  # weights are not copied
-        made = [_field(7, _graph(value, cuts)) if k == 7 else raw for k, value, raw in parts]
+        (graph,) = (value for number, value, _ in parts if number == 7)
+        made, cuts, reach = _graph(graph)
     except (ArithmeticError, LookupError, TypeError, ValueError):
-        return data, []
-    return b"".join(made), cuts
+        return Narrowed(data, [], None)
+    whole = b"".join(_field(7, made) if number == 7 else raw for number, _, raw in parts)
+    return Narrowed(whole, cuts, reach)
 
 
-def _graph(graph: memoryview, cuts: list[Cut]) -> bytes:
+def _graph(graph: memoryview) -> tuple[bytes, list[Cut], int]:
     parts = list(_read(graph))
     (source,) = (_values(value)[1][0] for k, value, _ in parts if k == 11)
     (target,) = (_values(value)[1][0] for k, value, _ in parts if k == 12)
@@ -67,30 +85,48 @@ def _graph(graph: memoryview, cuts: list[Cut]) -> bytes:
             for name in layer.inputs:
                 needed[name] = max(layer.needs(needed), needed.get(name, 0))
 
-    known = {source: (1, 1 << 30)}  # of a block: its scale, and how much cuts have left
+    scales = {source: Fraction(1)}
+    for layer in reversed(layers):
+        if layer:
+            scales[layer.output] = scales[layer.inputs[0]] * layer.step
+    coarsest = min(scales.values())
+    reach = math.ceil(needed[source] * coarsest) / coarsest  # whole rows of all layers
+
+    kept, cuts = {source: int(reach)}, list[Cut]()  # of a block: rows around its core
     made, added = list[memoryview](), list[bytes]()
     for (k, node, raw), layer in zip(parts, reversed(layers), strict=True):
-        here = {known[name] for name in layer.inputs if name in known} if layer else None
-        if layer and here:
-            ((scale, kept),) = here
-            if layer.step > 1:
-                cut = Cut(f"cut {len(cuts)}", scale, kept, layer.needs(needed))
-                cuts.append(cut)
-                name, amount = layer.inputs[0], cut.name.encode()
-                left = b"left by " + amount
-                eight = _field(1, b"\x08\x07" + _field(2, _field(1, b"\x08\x08")))  # int64 [8]
-                pad = _field(1, name) + _field(1, amount) + _field(2, left) + _field(4, b"Pad")
-                added += [_field(11, _field(1, amount) + _field(2, eight)), _field(1, pad)]
-                raw = memoryview(
-                    _field(1, bytes(node).replace(_field(1, name), _field(1, left), 1))
-                )
-                kept = min(kept, cut.reach)
-            known[layer.output] = scale * layer.step, kept * layer.step
+        if layer:
+            blocks = [name for name in layer.inputs if name in kept]  # the others are constants
+            # What is added up has one size. A layer that changes it reads no more than it has to.
+            least = min(kept[name] for name in blocks)
+            least = least if layer.step == 1 else layer.needs(needed)
+            changed = bytes(node)
+            for name in blocks:
+                if kept[name] > least:
+                    cut = Cut(f"cut {len(cuts)}", scales[name], kept[name], least)
+                    cuts.append(cut)
+                    added += _padded(name, cut)
+                    changed = changed.replace(_field(1, name), _field(1, _left(cut)), 1)
+                    raw = memoryview(_field(1, changed))
+            kept[layer.output] = int(least * layer.step)
         if k != 13:  # shapes as they were
             made.append(raw)
-    if known[target][1]:
+    if kept[target]:
         raise ValueError("more than the core would be left")
-    return b"".join([*made, *added])
+    return b"".join([*made, *added]), cuts, int(reach)
+
+
+def _left(cut: Cut) -> bytes:
+    """Return the name of what a cut leaves."""
+    return b"left by " + cut.name.encode()
+
+
+def _padded(name: bytes, cut: Cut) -> list[bytes]:
+    """Return the fields of a graph that make a cut: its input, and the node that pads."""
+    amount = cut.name.encode()
+    eight = _field(1, b"\x08\x07" + _field(2, _field(1, b"\x08\x08")))  # int64 [8]
+    pad = _field(1, name) + _field(1, amount) + _field(2, _left(cut)) + _field(4, b"Pad")
+    return [_field(11, _field(1, amount) + _field(2, eight)), _field(1, pad)]
 
 
 class _Layer(NamedTuple):
@@ -105,12 +141,12 @@ class _Layer(NamedTuple):
 
     inputs: list[bytes]
     output: bytes
-    reach: int
-    step: int
+    reach: int = 0
+    step: Fraction = Fraction(1)
 
-    def needs(self, needed: dict[bytes, int]) -> int:
+    def needs(self, needed: Mapping[bytes, int]) -> int:
         """Return how many rows around the core it has to read."""
-        return -(-needed[self.output] // self.step) + self.reach
+        return math.ceil(needed[self.output] / self.step) + self.reach
 
 
 def _layer(node: dict[int, list[Any]]) -> _Layer:
@@ -118,18 +154,20 @@ def _layer(node: dict[int, list[Any]]) -> _Layer:
     (kind,), (output,) = node[4], node[2]
     attributes = [_values(memoryview(attribute)) for attribute in node.get(5, [])]
     given = {found[1][0]: found.get(3, []) + found.get(8, []) for found in attributes}
-    inputs = node[1][: 2 if kind == b"Add" else 1]
+    layer = _Layer(node[1][: 2 if kind == b"Add" else 1], output)
     if kind in _POINTWISE:
-        return _Layer(inputs, output, 0, 1)
+        return layer
     if kind == b"DepthToSpace":
-        return _Layer(inputs, output, 0, given[b"blocksize"][0])
-    side = given[b"kernel_shape"][0]
-    reach, step = {b"Conv": (side // 2, 1), b"ConvTranspose": (0, side)}[kind]
-    plain = {b"kernel_shape": [side] * 2, b"pads": [reach] * 4, b"strides": [step] * 2}
+        return layer._replace(step=Fraction(given[b"blocksize"][0]))
+    side, stride = given[b"kernel_shape"][0], given[b"strides"][0]
+    # A kernel looks at its neighbours, or at blocks that lie side by side.
+    reach = 0 if kind == b"ConvTranspose" or stride == side else side // 2
+    plain = {b"kernel_shape": [side] * 2, b"pads": [reach] * 4, b"strides": [stride] * 2}
     plain |= {b"dilations": [1, 1], b"output_padding": [0, 0]}
-    if {b"output_padding": [0, 0]} | given != given | plain:
+    if {b"output_padding": [0, 0]} | given != given | plain or stride not in (1, side):
         raise ValueError("no such layer is known")
-    return _Layer(inputs, output, reach, step)
+    step = {b"Conv": Fraction(1, stride), b"ConvTranspose": Fraction(stride)}[kind]
+    return layer._replace(reach=reach, step=step)
 
 
 # --- Protocol Buffers ---

@@ -150,8 +150,9 @@ class OnnxRuntime:
         # To plan all of it beforehand, for each size of tiles, takes more memory and no less time.
         self._options.enable_mem_pattern = False
         self._options.add_session_config_entry(*_NOTHING_OUTSIDE)
-        self._sessions: dict[str, ort.InferenceSession] = {}
-        self._cuts: list[Cut] = []  # of the synthesis
+        self._sessions: dict[tuple[str, bool], ort.InferenceSession] = {}
+        self._cuts: dict[str, list[Cut]] = {}
+        self._halos: dict[str, int] = {}
         self._begun = set[str]()
         self._lock = threading.Lock()
 
@@ -159,16 +160,15 @@ class OnnxRuntime:
         self, network: str, array: NDArray[np.float32], *, inner: Inner = None, last: bool = False
     ) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
-        session = self._session(network)
+        session = self._session(network, inner is not None)
         try:
             # It would copy the array itself, and call one that it has no memory for not contiguous.
             given: dict[str, NDArray[Any]]
             given = {session.get_inputs()[0].name: np.ascontiguousarray(array)}
-            if network == "synthesis":
-                height, width = array.shape[2:]
-                rows, columns = inner or (slice(0, height), slice(0, width))
+            if inner:
+                (height, width), (rows, columns) = array.shape[2:], inner
                 around = rows.start, columns.start, height - rows.stop, width - columns.stop
-                given |= {cut.name: cut.pads(around) for cut in self._cuts}
+                given |= {cut.name: cut.pads(around) for cut in self._cuts[network]}
             result: NDArray[np.float32] = session.run(None, given, _LAST if last else None)[0]
         # Its exception classes share no base below Exception.
         except Exception as exc:
@@ -180,6 +180,11 @@ class OnnxRuntime:
                 f"{self._model.path}: the network {network} gives no float32 numbers"
             )
         return result
+
+    def halo(self, network: str) -> int:
+        """Return how far the network looks, see `Runtime`."""
+        self._session(network, tiled=True)
+        return self._halos[network]
 
     def open_ahead(self, network: str) -> None:
         """Begin to load a network, in a thread, once; see `Runtime`."""
@@ -193,17 +198,21 @@ class OnnxRuntime:
             with suppress(RuntimeError):  # no further thread: then it is loaded when it is run
                 threading.Thread(target=load).start()
 
-    def _session(self, network: str) -> ort.InferenceSession:
+    def _session(self, network: str, tiled: bool = False) -> ort.InferenceSession:
+        """Return a network's session; ``tiled`` is that which leaves out what a core needs not."""
+        key = network, tiled
         with self._lock:
-            if network not in self._sessions:
-                self._sessions[network] = self._open(network)
-            return self._sessions[network]
+            if key not in self._sessions:
+                self._sessions[key] = self._open(*key)
+            return self._sessions[key]
 
-    def _open(self, network: str) -> ort.InferenceSession:
+    def _open(self, network: str, tiled: bool) -> ort.InferenceSession:
         file = self.eight_bits.get(network) or self._model.network_file(network)
         data = self._model.read_file(file)
-        if network == "synthesis":
-            data, self._cuts = narrowed(data)
+        if tiled:
+            data, self._cuts[network], reach = narrowed(data)
+            rows = self._model.stride if network == "analysis" else 1  # of a latent position
+            self._halos[network] = self._model.halo if reach is None else -(-reach // rows)
         try:
             return _Session(data, self._options, providers=["CPUExecutionProvider"])
         # Its exception classes share no base below Exception.

@@ -60,6 +60,10 @@ class TorchRuntime:
             raise
         return result
 
+    def halo(self, network: str) -> int:
+        """Return what the manifest says of both networks, see `Runtime`."""
+        return self._model.halo
+
     def open_ahead(self, network: str) -> None:
         """Load it when it is run."""
 
