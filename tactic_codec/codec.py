@@ -57,7 +57,7 @@ HALOS_PER_TILE = {"analysis": 6, "synthesis": 5}
 """A core is at least so many halos wide, so that halos at most double the work: (8 / 6)² = 1.8. One
 less for a synthesis, which takes more memory, and spares the halo most of the work."""
 
-WITH_HALOS = {"analysis": 1024, "synthesis": 896}
+WITH_HALOS = {"analysis": 960, "synthesis": 896}
 """Side of a tile with its halos in pixels, at most, unless the core is `TILE`: memory goes before
 work where the halos of a deep network are wide."""
 
