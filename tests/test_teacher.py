@@ -269,6 +269,21 @@ def test_what_enlarges_from_the_corner_teaches_as_it_runs(
     load(saved(proto), "range=255", "size=64,96")
 
 
+def test_what_slices_teaches_without_a_warning_a_step(
+    saved: Callable[[Any], str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """onnx2pytorch slices in a way that torch warns of; users of either cannot mend it."""
+    proto = detector(outputs=("two",))
+    proto.graph.node.append(helper.make_node("Slice", ["boxes", "from", "to", "axes"], ["two"]))
+    for name, number in {"from": 1, "to": 3, "axes": 1}.items():
+        proto.graph.initializer.append(values(name, number, kind=np.int64))
+    made = load(saved(proto), "range=255", "size=64,96")
+    x = CROPS.float() / 255
+    recwarn.clear()
+    made.distance(x, x)
+    assert not recwarn.list
+
+
 def test_other_numbers_in_torch_are_found(
     saved: Callable[[Any], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -327,6 +327,8 @@ def converted(foreign: Foreign, picture: Pixels) -> tuple[Any, list[NDArray[np.f
                 f"network has {', '.join(sorted({node.op_type for node in proto.graph.node}))}. "
                 "Name outputs before the operator that is missing"
             ) from exc
+    # Its operators would warn at every step, of what is compared with ONNX Runtime once.
+    warnings.filterwarnings("ignore", module="onnx2pytorch")
     return module.eval().requires_grad_(False), said
 
 
