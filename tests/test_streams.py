@@ -121,6 +121,14 @@ def errors(items: list[Found]) -> dict[int, str]:
 # --- Where pictures end ---------------------------------------------------------------------------
 
 
+def test_a_header_is_damaged_or_cut_off_however_much_has_come() -> None:
+    """The next picture begins before so many bytes have come that this can be no header."""
+    good_one = b"P3 1 1 255\n1 2 3\n"
+    items = found(b"P3 1 1 255" + 83 * b"3" + 3 * good_one)
+    assert good(items) == 3 * [good_one]
+    assert "cut off after 93 bytes" in repr(items[0].problem)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_one_behind_the_other(kind: str) -> None:
     files = [KINDS[kind](number) for number in (1, 2, 3)]

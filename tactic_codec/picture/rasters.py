@@ -76,7 +76,9 @@ def header(window: Window) -> Header:
     pam = data.startswith(b"P7")
     while not (found := (_PAM if pam else _PNM).match(data, 0, _HEADER_BYTES)):
         free = pam or b"#" in data[:_HEADER_BYTES_WITHOUT_COMMENTS]
-        if len(data) >= (_HEADER_BYTES if free else _HEADER_BYTES_WITHOUT_COMMENTS):
+        most = _HEADER_BYTES if free else _HEADER_BYTES_WITHOUT_COMMENTS
+        if len(data) >= most:
+            window.need(most)  # another picture may begin among what is held
             raise Broken("the header of this PNM is damaged", 2)
         window.need(len(data) + 1)
     magic = bytes(data[:2])
