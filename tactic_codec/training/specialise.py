@@ -68,14 +68,15 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         steps=600,
         batch=16,
         size=192,
-        alpha=1.0,
+        alpha=2.0,
         # The gradient of the answers is a hundred times that of the picture, and mostly noise. From
         # where the generalist ended, with a head that knows the classes, codecs bear half of it.
         label=0.5,
         distill=0.5 if features else 1.0,
         features=3.0 if features else 0.0,
-        learning_rate=5e-4,
-        final_learning_rate=3e-5,
+        # At higher rates what the start has learned is lost faster than the classes are learned.
+        learning_rate=2e-4,
+        final_learning_rate=1e-5,
         warmup=20,
     )
     head = replace(
@@ -88,7 +89,8 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         warmup=0,
         label=0.3,
         distill=0.6,
-        learning_rate=3e-4,
+        learning_rate=1.5e-4,
+        final_learning_rate=1e-5,
         quantisation="rounded",
         # The dead zone comes when latents have settled. Earlier they would grow to escape it, and
         # files with them; never, and what reads the files would not know what is in them.
