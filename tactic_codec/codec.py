@@ -680,21 +680,24 @@ class Codec:
 
     def _tiles(self, network: str, height: int, width: int) -> list[Tile]:
         """Cut a plane of latent positions for a network."""
-
-        def side(halo: int) -> int:
-            stride = self.model.stride
-            most = WITH_HALOS[network] // stride - 2 * halo
-            return max(TILE // stride, min(HALOS_PER_TILE[network] * halo, most)) + 2 * halo
-
         halo = self.model.halo
-        if height * width > side(halo) ** 2:
+        if not self._is_one_tile(network, height, width):
             halo = self.runtime.halo(network)
-        return tiles(height, width, side=side(halo), halo=halo)
+        return tiles(height, width, side=self._side(network, halo), halo=halo)
+
+    def _is_one_tile(self, network: str, height: int, width: int) -> bool:
+        return height * width <= self._side(network, self.model.halo) ** 2
+
+    def _side(self, network: str, halo: int) -> int:
+        """Return the side of a tile with its halos that is a square, in latent positions."""
+        stride = self.model.stride
+        most = WITH_HALOS[network] // stride - 2 * halo
+        return max(TILE // stride, min(HALOS_PER_TILE[network] * halo, most)) + 2 * halo
 
     def _open_ahead(self, network: str, height: int, width: int) -> None:
         """Begin to load a network, unless it takes far longer to run it on such a picture."""
         plane = models.latent_size(height, width, self.model.stride)
-        if len(self._tiles(network, *plane)) == 1:
+        if self._is_one_tile(network, *plane):
             self.runtime.open_ahead(network)
 
     def _core(
