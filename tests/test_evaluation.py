@@ -1042,7 +1042,7 @@ def test_benchmarks_say_that_a_folder_has_no_pictures(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = {
-        "teacher": ["net.onnx", tmp_path, tmp_path / "work.json"],
+        "teacher": ["net.onnx", tmp_path],
         "objects": [tmp_path, "--model", "general"],
     }
     monkeypatch.setattr(sys, "argv", [name, *map(str, words[name])])
