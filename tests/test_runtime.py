@@ -1,5 +1,6 @@
 """ONNX Runtime, torch, one thread or two: the same symbols, and pictures that look the same."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import PHOTOGRAPHS, TINY, Spoilt
+from onnx import helper
 
 from tactic_codec import codec as codec_room
 from tactic_codec import container, tasks
@@ -110,6 +112,24 @@ def test_a_network_of_other_layers_is_not_narrowed(tiny: Codec) -> None:
     for cut in range(0, len(data), 50_000):
         made, cuts, _ = narrowed(data[:cut])
         assert made == data[:cut] or cuts
+
+
+@pytest.mark.parametrize(
+    ("blocksize", "count", "inputs"), [(2**62, 9, 1), (1, 5000, 1), (1, 1, 50_000)]
+)
+def test_a_network_that_takes_too_much_is_not_narrowed(
+    blocksize: int, count: int, inputs: int
+) -> None:
+    """Enlarged without end, of too many layers, or with a layer of too many inputs."""
+    names = ["x", *(f"y{number}" for number in range(count))]
+    nodes = [
+        helper.make_node("DepthToSpace", [a] * inputs, [b], blocksize=blocksize)
+        for a, b in itertools.pairwise(names)
+    ]
+    ends = [helper.make_tensor_value_info(n, 1, [1, 4, "h", "w"]) for n in (names[0], names[-1])]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:])
+    data = helper.make_model(graph).SerializeToString()
+    assert narrowed(data) == (data, [], None)
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
     block ─ layers ─ x ─────── layers …     every layer works on the padded block
     block ─ layers ─ x ─ Pad ─ layers …     pads below 0 leave ever less of it
 
-How far a layer reaches beyond what is wanted of it follows from the layers behind. Arithmetic stays
-as it is, and so does every bit.
+How far a layer reaches beyond what is wanted of it follows from the layers behind. What a synthesis
+makes stays as it is, to the bit; an analysis's sums may be taken in another order.
 
 An ONNX file is a message of Protocol Buffers; the numbers of fields are those of onnx.proto.
 """
@@ -16,6 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+_MOST = 1 << 12
+"""Nodes and weights of a graph, and rows that come of one row: a hostile file takes no more time."""
+
+_NODE_BYTES = 1 << 16
+"""Of a node, likewise."""
 
 _POINTWISE = {b"Relu", b"Add", b"Sub", b"QuantizeLinear", b"DequantizeLinear"}
 
@@ -74,6 +80,8 @@ def narrowed(data: bytes) -> Narrowed:
 
 def _graph(graph: memoryview) -> tuple[bytes, list[Cut], int]:
     parts = list(_read(graph))
+    if len(parts) > _MOST or any(k == 1 and len(node) > _NODE_BYTES for k, node, _ in parts):
+        raise ValueError("no such network is known")
     (source,) = (_values(value)[1][0] for k, value, _ in parts if k == 11)
     (target,) = (_values(value)[1][0] for k, value, _ in parts if k == 12)
     nodes = [_values(node) if k == 1 else {} for k, node, _ in parts]
@@ -88,7 +96,9 @@ def _graph(graph: memoryview) -> tuple[bytes, list[Cut], int]:
     scales = {source: Fraction(1)}
     for layer in reversed(layers):
         if layer:
-            scales[layer.output] = scales[layer.inputs[0]] * layer.step
+            scales[layer.output] = scale = scales[layer.inputs[0]] * layer.step
+            if not 1 / _MOST <= scale <= _MOST:
+                raise ValueError("no such network is known")
     coarsest = min(scales.values())
     reach = math.ceil(needed[source] * coarsest) / coarsest  # whole rows of all layers
 

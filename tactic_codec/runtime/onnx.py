@@ -209,11 +209,11 @@ class OnnxRuntime:
     def _open(self, network: str, tiled: bool) -> ort.InferenceSession:
         file = self.eight_bits.get(network) or self._model.network_file(network)
         data = self._model.read_file(file)
-        if tiled:
-            data, self._cuts[network], reach = narrowed(data)
-            rows = self._model.stride if network == "analysis" else 1  # of a latent position
-            self._halos[network] = self._model.halo if reach is None else -(-reach // rows)
         try:
+            if tiled:
+                data, self._cuts[network], reach = narrowed(data)
+                rows = self._model.stride if network == "analysis" else 1  # of a latent position
+                self._halos[network] = self._model.halo if reach is None else -(-reach // rows)
             return _Session(data, self._options, providers=["CPUExecutionProvider"])
         # Its exception classes share no base below Exception.
         except Exception as exc:
