@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST = 1 << 12
-"""Nodes and weights of a graph, and rows that come of one row: a hostile file takes no more time."""
+"""Nodes and weights of a graph, and rows that come of one: a hostile file takes no more time."""
 
 _NODE_BYTES = 1 << 16
 """Of a node, likewise."""
