@@ -8,9 +8,9 @@ that of `tactic_codec.training.teacher`, its spreads those of these pictures. Wi
 also F1 of what COCO-SSD finds in the decoded picture against what it finds in the uncoded one, with
 scores of at least 0.5; benchmarks/judges.py says how to install it. At each of some distances and
 shares there are the mean bytes of each coder, by interpolation over its Pareto front, and how many
-more a model needs than AVIF, with the 95 % interval of draws of the pictures. Writes
-benchmarks/results/teacher.json (--out). What was measured stays in the work folder, where an
-interrupted run of the same options goes on.
+more a model needs than AVIF, with the 95 % interval of draws of the pictures; and the BD-rate over
+F1 from 50 to 70 %. Writes benchmarks/results/teacher.json (--out). What was measured stays in the
+work folder, where an interrupted run of the same options goes on.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from rows import Curve, Front, interval, reach, write
 
 from tactic_codec import metrics, picture
 from tactic_codec.codec import load_model
+from tactic_codec.evaluation.bdrate import paired
 from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Uncompressed
 from tactic_codec.evaluation.judge import Judge
 from tactic_codec.picture import Pixels
@@ -137,11 +138,17 @@ def main() -> None:
                     both = {n: round(float(sizes[n][0])) for n in (name, "avif")}
                     result.append({answer: level, "model": name, "bytes": both, "more": more})
                     print(result[-1])
+    rates = []
+    for name in codecs if args.boxes else ():
+        ends = (np.array([[p["bytes"], p["F1"]] for p in fronts[n]]) for n in ("avif", name))
+        if rate := paired(*ends, (0.5, 0.7)):
+            rates.append({"model": name, **rate._asdict()})
+            print(rates[-1])
     told = {
         name: getattr(args, name) for name in ("input", "output", "scales", "levels", "qualities")
     }
     head = {"network": Path(args.network).name, "images": len(pictures), **told}
-    write(args.out, {**head, "rows": result})
+    write(args.out, {**head, "rows": result, "bd_rates": rates})
 
 
 if __name__ == "__main__":

@@ -251,11 +251,11 @@ def tiles(height: int, width: int, *, side: int, halo: int) -> list[Tile]:
         raise ValueError(f"a tile of {side} with a halo of {halo}: 0 <= 2 * halo < side expected")
     found = []
     for down in range(1, height + 1):
-        rows = -(-_together(height, down, halo) // down)
+        total = _together(height, down, halo)
+        rows = -(-total // down)
         across = _count(width, side**2 // rows, halo)
-        if across and (down == 1 or _together(height, down, halo) // down > 2 * halo):
-            work = _together(height, down, halo) * _together(width, across, halo)
-            found.append((work, down, across))
+        if across and (down == 1 or total // down > 2 * halo):
+            found.append((total * _together(width, across, halo), down, across))
         if rows <= 2 * halo + 1:
             break
     _, down, across = min(found)
