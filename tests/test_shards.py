@@ -17,6 +17,7 @@ from tactic_codec.errors import ConfigError, DataError
 from tactic_codec.networks.measures import UNLABELLED
 from tactic_codec.training import checkpoint
 from tactic_codec.training.checkpoint import CARRIED, CHECKPOINT, LOG, Learner
+from tactic_codec.training.command import train_command
 from tactic_codec.training.config import (
     DataConfig,
     NetworkConfig,
@@ -157,6 +158,20 @@ def test_a_run_goes_on_from_its_weights_alone(photographs: Path, tmp_path: Path)
     train(CONFIG, data, tmp_path / "run", on_step=whole.append)
     assert [step.step for step in whole] == [5, 6]
     assert whole[0].learning_rate == pytest.approx(1e-3)
+
+
+def test_weights_of_the_last_step_are_exported(photographs: Path, tmp_path: Path) -> None:
+    """Alone in a folder, without a log, as experiments/codec is in a fresh checkout."""
+    data = scan([], CONFIG.data, seed=1, unlabelled=[photographs])
+    train(CONFIG, data, tmp_path / "run")
+    carried = tmp_path / "carried"
+    carried.mkdir()
+    shutil.copy(tmp_path / "run" / CARRIED, carried)
+    model = train_command(
+        CONFIG, [], tmp_path / "out", unlabelled=[photographs], run=carried, say=lambda _: None
+    )
+    assert model is not None and model.name == "tiny"
+    assert not (carried / LOG).exists()
 
 
 def test_carried_weights_of_another_run_are_refused(photographs: Path, tmp_path: Path) -> None:

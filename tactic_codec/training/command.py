@@ -129,10 +129,11 @@ def train_command(
     parallel.leave()
     if not first:  # of several processes one writes the folder
         return None
-    try:
-        (run / CURVE).write_bytes(draw_curve(run / LOG))
-    except BackendUnavailable as exc:
-        say(str(exc))
+    if (run / LOG).exists():  # weights of the last step leave nothing to train
+        try:
+            (run / CURVE).write_bytes(draw_curve(run / LOG))
+        except BackendUnavailable as exc:
+            say(str(exc))
     return made.finish(network, out, force=force)
 
 
