@@ -76,6 +76,10 @@ def test_strips_of_tiles_are_the_whole_picture_to_the_bit(
     np.testing.assert_array_equal(np.concatenate(found), whole)
     assert len(shapes) == 6
     assert sum(math.prod(shape) for shape in shapes) == 3 * 16**2 * 70 * 70  # cores alone
+    monkeypatch.setattr(codec_room, "TILE", 4096)
+    again = codec.synthesise(symbols, frame)  # by the network for tiles, which is loaded by now
+    np.testing.assert_array_equal(again, whole)
+    assert len(shapes) == 7
 
 
 @pytest.mark.usefixtures("small_tiles")

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,14 @@ class ForeignNetwork:
         return outputs
 
 
+class _Opened(NamedTuple):
+    """A network that is ready to run, what it can leave out of tiles, and how far it looks."""
+
+    session: ort.InferenceSession
+    cuts: list[Cut]
+    halo: int
+
+
 class OnnxRuntime:
     """Networks as ONNX Runtime sessions, made when they are first run."""
 
@@ -150,9 +158,7 @@ class OnnxRuntime:
         # To plan all of it beforehand, for each size of tiles, takes more memory and no less time.
         self._options.enable_mem_pattern = False
         self._options.add_session_config_entry(*_NOTHING_OUTSIDE)
-        self._sessions: dict[tuple[str, bool], ort.InferenceSession] = {}
-        self._cuts: dict[str, list[Cut]] = {}
-        self._halos: dict[str, int] = {}
+        self._opened: dict[tuple[str, bool], _Opened] = {}
         self._begun = set[str]()
         self._lock = threading.Lock()
 
@@ -160,15 +166,16 @@ class OnnxRuntime:
         self, network: str, array: NDArray[np.float32], *, inner: Inner = None, last: bool = False
     ) -> NDArray[np.float32]:
         """Run a network on one array, see `Runtime`."""
-        session = self._session(network, inner is not None)
+        session, cuts, _ = self._open(network, tiled=inner is not None)
         try:
             # It would copy the array itself, and call one that it has no memory for not contiguous.
             given: dict[str, NDArray[Any]]
             given = {session.get_inputs()[0].name: np.ascontiguousarray(array)}
+            around = 0, 0, 0, 0
             if inner:
                 (height, width), (rows, columns) = array.shape[2:], inner
                 around = rows.start, columns.start, height - rows.stop, width - columns.stop
-                given |= {cut.name: cut.pads(around) for cut in self._cuts[network]}
+            given |= {cut.name: cut.pads(around) for cut in cuts}
             result: NDArray[np.float32] = session.run(None, given, _LAST if last else None)[0]
         # Its exception classes share no base below Exception.
         except Exception as exc:
@@ -183,51 +190,54 @@ class OnnxRuntime:
 
     def halo(self, network: str) -> int:
         """Return how far the network looks, see `Runtime`."""
-        self._session(network, tiled=True)
-        return self._halos[network]
+        return self._open(network, tiled=True).halo
 
     def open_ahead(self, network: str) -> None:
         """Begin to load a network, in a thread, once; see `Runtime`."""
 
         def load() -> None:
             with suppress(TacError):
-                self._session(network)
+                self._open(network)
 
         if network not in self._begun:
             self._begun.add(network)
             with suppress(RuntimeError):  # no further thread: then it is loaded when it is run
                 threading.Thread(target=load).start()
 
-    def _session(self, network: str, tiled: bool = False) -> ort.InferenceSession:
+    def _open(self, network: str, tiled: bool = False) -> "_Opened":
         """Return a network's session; ``tiled`` is that which leaves out what a core needs not."""
-        key = network, tiled
         with self._lock:
-            if key not in self._sessions:
-                self._sessions[key] = self._open(*key)
-            return self._sessions[key]
+            if (network, tiled) not in self._opened:
+                self._opened[network, tiled] = self._load(network, tiled)
+                if tiled and network == "synthesis":
+                    # With nothing to leave out it makes the same pixels, so that one is enough. An
+                    # analysis's symbols could differ: files would depend on what came before.
+                    self._opened[network, False] = self._opened[network, True]
+            return self._opened[network, tiled]
 
-    def _open(self, network: str, tiled: bool) -> ort.InferenceSession:
+    def _load(self, network: str, tiled: bool) -> "_Opened":
         file = self.eight_bits.get(network) or self._model.network_file(network)
-        data = self._model.read_file(file)
+        data, cuts, halo = self._model.read_file(file), list[Cut](), self._model.halo
         try:
             if tiled:
-                data, self._cuts[network], reach = narrowed(data)
+                data, cuts, reach = narrowed(data)
                 rows = self._model.stride if network == "analysis" else 1  # of a latent position
-                self._halos[network] = self._model.halo if reach is None else -(-reach // rows)
-            return _Session(data, self._options, providers=["CPUExecutionProvider"])
+                halo = halo if reach is None else -(-reach // rows)
+            session = _Session(data, self._options, providers=["CPUExecutionProvider"])
         # Its exception classes share no base below Exception.
         except Exception as exc:
             raise _named(
                 exc, f"{self._model.path / file} is not a network that ONNX Runtime reads"
             ) from exc
+        return _Opened(session, cuts, halo)
 
     def begin_anew(self) -> None:
         """Leave the sessions so far to the parent, whose threads they count on."""
         self._lock = threading.Lock()
-        for session in self._sessions.values():
+        for opened in self._opened.values():
             # Whatever ends a session waits for its threads, at the child's exit, too, and for ever.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
-        self._sessions, self._begun = {}, set()
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened.session))
+        self._opened, self._begun = {}, set()
 
 
 def _named(exc: Exception, otherwise: str) -> TacError:
