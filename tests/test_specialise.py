@@ -335,6 +335,12 @@ def test_a_network_that_somebody_runs_makes_a_codec_from_pictures_in_any_folders
     steps = [row for row in map(json.loads, lines) if "loss" in row]
     assert len(steps) == 4
     assert all(row["task"] > 0 for row in steps)
+    assert "step 1 of 4: " in result.stderr
+    (levels,) = made.manifest["metrics"].values()
+    kept = [row["outputs_kept"] for row in levels]
+    assert all(0 < share < 1 for share in kept)
+    assert f"-q 1: {levels[0]['bpp']:.4f} bpp" in result.stderr
+    assert f"outputs kept {100 * kept[0]:.1f} % (" in result.stderr
     data = codec.load_model(made.path, device="cpu").compress(np.zeros((33, 40, 3), np.uint8), 1)
     assert data.frame.width == 40
 

@@ -166,12 +166,21 @@ def test_what_nobody_says_is_guessed_and_told(saved: Callable[[Any], str]) -> No
     assert (reading.range, reading.mean) == (255, (0,))
 
 
+def test_distances_of_a_picture_are_those_of_training(saved: Callable[[Any], str]) -> None:
+    reading = teacher.completed(TeacherConfig(saved(detector())), lambda _: None)
+    made = teacher.load([reading], PICTURE, CROPS, lambda _: None)
+    other = np.clip(PICTURE + RANDOM.normal(0, 20, PICTURE.shape), 0, 255).astype(np.uint8)
+    x_hat, x = (torch.from_numpy(p).permute(2, 0, 1)[None] / 255 for p in (other, PICTURE))
+    assert made.mean_distance(other, PICTURE) == pytest.approx(float(made(x_hat, x)), rel=1e-4)
+    assert 0 == made.mean_distance(PICTURE, PICTURE) < made.mean_distance(other, PICTURE)
+
+
 def test_settings_of_a_command_line_are_checked(saved: Callable[[Any], str]) -> None:
     made = parse_teacher("net.onnx", ["size=320,256", "mean=1,2,3", "range=255"], ["boxes"])
     assert made == TeacherConfig(
         "net.onnx", size=(320, 256), mean=(1.0, 2.0, 3.0), range=255.0, outputs=("boxes",)
     )
-    for setting in ("sise=3", "range=many", "layout=chw", "mean"):
+    for setting in ("sise=3", "range=many", "layout=chw", "mean", "network=other.onnx", "weight=2"):
         with pytest.raises(ConfigError, match=r"net\.onnx"):
             parse_teacher("net.onnx", [setting], [])
     stage = {"steps": 1, "beta": 1.0}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tactic_codec.training.loop import Step
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_LINES_EVERY = 100  # steps, where there is no terminal for a bar
+_LINES_EVERY = 100  # steps beside the first one, where there is no terminal for a bar
 
 
 @click.command(
@@ -203,12 +203,13 @@ def _shown(console: Console) -> "Callable[[Step, int], None]":
 
     def show(step: "Step", steps: int) -> None:
         nonlocal done
-        if not bar:
+        first = not bar
+        if first:
             bar.append(console.progress(steps))
         text = f"step {step.step} of {steps}: {_figures(step)}"
         bar[0](step.step - done, text)
         done = step.step
-        if not console.has_bar and (done % _LINES_EVERY == 0 or done == steps):
+        if not console.has_bar and (first or done % _LINES_EVERY == 0 or done == steps):
             console.say(text)
 
     return show

@@ -112,8 +112,8 @@ def train_command(
     _check_task(config, data)
     run.mkdir(parents=True, exist_ok=True)
     _check_continues(run, plan, data)
-    made = Run(plan, data, run, model if config.head_only else None, say, device)
     taught = load_teachers(config.teacher, *_shown(config, data), say) if config.teacher else None
+    made = Run(plan, data, run, model if config.head_only else None, say, device, taught)
     first = parallel.share().first
     network = train(
         config,

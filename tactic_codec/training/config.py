@@ -375,12 +375,16 @@ def load_config(path: Path) -> TrainingConfig:
     return parse_config(raw, str(path))
 
 
+READING = ("size", "layout", "order", "range", "mean", "std")
+"""Fields of `TeacherConfig` that say how a network reads pictures."""
+
+
 def parse_teacher(network: str, settings: Sequence[str], outputs: Sequence[str]) -> TeacherConfig:
     """Read what a command line says of a network.
 
     Args:
         network: an ONNX file, or the name of a task network.
-        settings: ``KEY=VALUE``, each of a field of `TeacherConfig`; lists have commas.
+        settings: ``KEY=VALUE``, of `READING`; lists have commas.
         outputs: names of those that count.
 
     Raises:
@@ -390,6 +394,9 @@ def parse_teacher(network: str, settings: Sequence[str], outputs: Sequence[str])
     raw: dict[str, Any] = {"network": network, "outputs": list(outputs)}
     for setting in settings:
         key, _, text = setting.partition("=")
+        if key not in READING:
+            known = ", ".join(READING)
+            raise ConfigError(f"{network}: unknown setting {key}; known: {known}")
         values = [_value(part) for part in text.split(",")]
         raw[key] = values if typing.get_origin(hints.get(key)) is tuple else values[0]
     found: TeacherConfig = _converted(TeacherConfig, raw, network)

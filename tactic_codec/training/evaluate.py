@@ -1,6 +1,7 @@
 """Evaluation on real bitstreams: every figure comes from frames whose payload was decoded.
 
 test images ─ compress ─▶ frame ─ decode ─▶ PSNR, task network ─▶ the task's figures
+                                         └▶ teachers ─▶ share of their outputs that is kept
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ from tactic_codec.codec import Codec
 from tactic_codec.tasks import Facts, Scores
 from tactic_codec.training.data import Example
 from tactic_codec.training.tasks import CLASSES, TrainingTask
+from tactic_codec.training.teacher import Teachers
+
+KEPT = "outputs_kept"
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Figures:
         payload_bpp: likewise of the payload alone.
         ideal_bpp: what the tables say that the symbols cost.
         psnr: dB, the mean of the images' own; 100 for one that came back exactly.
-        seen: what the task network makes of the images, see `Task.figures`.
+        seen: what the task network makes of the images, see `Task.figures`; where there are
+            teachers, `KEPT` is the mean of 1 − distance, see `Teacher.distance`.
     """
 
     images: int
@@ -48,13 +53,18 @@ class Figures:
     def told(self, headline: Mapping[str, str]) -> str:
         """Return the figures for people: rate, PSNR, and shares with their titles."""
         said = f"{self.bpp:.4f} bpp, {self.psnr:.2f} dB"
-        known = {title: self.seen[name] for name, title in headline.items()}
-        known = {title: share for title, share in known.items() if share is not None}
-        return said + "".join(f", {title} {100 * share:.1f} %" for title, share in known.items())
+        told = {**headline, KEPT: "outputs kept"}
+        known = {title: self.seen.get(name) for name, title in told.items()}
+        shares = {title: share for title, share in known.items() if share is not None}
+        return said + "".join(f", {title} {100 * share:.1f} %" for title, share in shares.items())
 
 
 def evaluate(
-    codec: Codec, examples: Sequence[Example], size: int, training: TrainingTask[Any, Any] = CLASSES
+    codec: Codec,
+    examples: Sequence[Example],
+    size: int,
+    training: TrainingTask[Any, Any] = CLASSES,
+    teachers: Teachers | None = None,
 ) -> list[Figures]:
     """Code images, ask about what comes back, and compare with their truths.
 
@@ -64,6 +74,7 @@ def evaluate(
         size: side of the square that each is scaled and cut to before coding, in pixels, where the
             task is not asked about whole pictures.
         training: the task.
+        teachers: networks that are asked, too, how differently they see what comes back.
 
     Returns:
         The figures of each level of the model, level 1 first.
@@ -78,6 +89,7 @@ def evaluate(
     after: list[list[Facts]] = [[] for _ in codec.model.levels]
     before: list[Facts] = []
     truths: list[Any] = []
+    kept: list[list[float]] = [[] for _ in codec.model.levels]
     for example in examples:
         pixels = example.pixels()
         truth = training.truth(example.kept, pixels) if asked else None
@@ -96,6 +108,8 @@ def evaluate(
             )
             psnr = metrics.finite_psnr(pixels, decoded)
             costs[level - 1].append((frame.size, *(b / frame.pixels for b in bits), psnr))
+            if teachers:
+                kept[level - 1].append(1 - teachers.mean_distance(decoded, pixels))
             if asked:
                 after[level - 1].append(task.facts(truth, task.ask(codec, decoded)))
 
@@ -104,6 +118,8 @@ def evaluate(
 
     means = [[float(mean) for mean in np.mean(found, axis=0)] for found in costs]
     seen = [task.figures(scores(facts), scores(before)) for facts in after]
+    if teachers:
+        seen = [dict(s) | {KEPT: float(np.mean(k))} for s, k in zip(seen, kept, strict=True)]
     return [
         Figures(len(examples), *mean, seen=said) for mean, said in zip(means, seen, strict=True)
     ]

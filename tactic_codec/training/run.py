@@ -37,6 +37,7 @@ from tactic_codec.training.onnx_files import HeadExport
 from tactic_codec.training.placing import install
 from tactic_codec.training.points import PICTURES
 from tactic_codec.training.tasks import CLASSES, task_of
+from tactic_codec.training.teacher import Teachers
 
 RUN = "run.json"
 CANDIDATE = "candidate"
@@ -187,6 +188,7 @@ class Run:
         codec: the model whose codec is kept, where a task network alone learns.
         say: receives lines for people.
         device: that it is evaluated on, as `load_model` has it.
+        teachers: that are asked then.
     """
 
     plan: Plan
@@ -195,6 +197,7 @@ class Run:
     codec: Model | None = None
     say: Say = print
     device: str = "auto"
+    teachers: Teachers | None = None
 
     @property
     def config(self) -> TrainingConfig:
@@ -350,7 +353,8 @@ class Run:
         for part, name in zip(self.data.parts, self.names, strict=True):
             if not part.test:  # another folder is tested on
                 continue
-            measured = evaluate(codec, part.test[:limit], self.config.data.size, training)
+            examples, size = part.test[:limit], self.config.data.size
+            measured = evaluate(codec, examples, size, training, self.teachers)
             rows = []
             for level, figures in enumerate(measured, start=1):
                 rows.append({"level": level, **figures.as_json()})

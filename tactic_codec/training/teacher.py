@@ -110,6 +110,7 @@ class Teachers(nn.Module):
 
     def __init__(self, teachers: Sequence[Teacher]) -> None:
         super().__init__()
+        self._each = teachers
         self.teachers = nn.ModuleList(teachers).eval().requires_grad_(False)
         self._draws = torch.tensor([teacher.reading.draw for teacher in teachers])
 
@@ -117,8 +118,7 @@ class Teachers(nn.Module):
         """Draw a teacher and a scale, and return its weighted distance of images in [0, 1], [B]."""
         # One alone draws nothing.
         number = int(torch.multinomial(self._draws, 1)) if len(self._draws) > 1 else 0
-        teacher = self.teachers[number]
-        assert isinstance(teacher, Teacher)
+        teacher = self._each[number]
         low, high = teacher.reading.scale
         if low < high or low != 1:
             scale = low + float(torch.rand(())) * (high - low)
@@ -128,6 +128,16 @@ class Teachers(nn.Module):
                 for x in (x_hat_BCHW, x_BCHW)
             )
         return teacher.reading.weight * teacher.distance(x_hat_BCHW, x_BCHW)
+
+    def mean_distance(self, decoded: Pixels, pixels: Pixels) -> float:
+        """Return the mean distance of all teachers for one picture, uint8 [H, W, 3]."""
+        x_1CHW, x_hat_1CHW = (
+            torch.tensor(image, device=self._each[0].mean.device).permute(2, 0, 1)[None]
+            for image in (pixels, decoded)
+        )
+        with torch.no_grad():
+            found = [t.distance(x_hat_1CHW / 255, x_1CHW / 255) for t in self._each]
+        return float(torch.cat(found).mean())
 
 
 def identity(reading: TeacherConfig) -> dict[str, str]:

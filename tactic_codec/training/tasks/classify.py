@@ -51,7 +51,8 @@ class ClassifyTraining(TrainingTask[int, int]):
         paths = sorted(p for p in folder.glob("*/**/*") if p.suffix.lower() in picture.SUFFIXES)
         if not paths:
             raise DataError(
-                f"{folder} holds no images in class folders; expected <class>/<image>.jpg inside it"
+                f"{folder} holds no images in class folders; expected <class>/<image>.jpg inside "
+                "it, or for pictures without classes a network that they are for (--teacher)"
             )
         return paths
 
