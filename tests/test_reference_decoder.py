@@ -32,7 +32,8 @@ EXAMPLES = PAGE[PAGE.index("## Appendix: examples") :]
 SMALLEST = bytes.fromhex("".join(re.findall(r"^    ([0-9a-f ]+?)  +[a-z]", EXAMPLES, re.M)))
 SECOND = bytes.fromhex(re.findall(r"^    ([0-9a-f ]{20,})$", EXAMPLES, re.M)[0])
 SCALED = bytes.fromhex(re.findall(r"^    ([0-9a-f ]{20,})$", EXAMPLES, re.M)[1])
-MODEL: dict[str, Any] = json.loads(EXAMPLES[EXAMPLES.index("{") : EXAMPLES.index("}}}") + 3])
+MODEL: dict[str, Any] = json.loads(EXAMPLES[EXAMPLES.index("{") : EXAMPLES.index("}]}") + 3])
+MODEL["levels"] = {str(n): level for n, level in enumerate(MODEL["levels"], 1)}
 SYMBOLS = json.loads(re.findall(r"^    (\[\[\[.*\]\]\])$", EXAMPLES, re.M)[-1])
 
 
