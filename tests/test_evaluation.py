@@ -1077,7 +1077,7 @@ def test_seconds_of_savings_are_of_coding_and_not_of_decoding(
     monkeypatch.setattr(entropy, "decode", slow(100, entropy.decode))
     monkeypatch.setattr(savings.time, "perf_counter", lambda: clock)
     latents = [tiny.analyse(pixels) for pixels in squares]
-    labels = [savings.label(tiny, pixels) for pixels in squares]
+    labels = [tiny.most_likely(pixels) for pixels in squares]
     for name, way in savings.ways(tiny, 2, latents).items():
         row = savings.measure(tiny, way, squares, labels)
         assert row["seconds"] == 1, name
