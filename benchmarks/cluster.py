@@ -4,7 +4,7 @@
 
 WORK gets the pictures, squares cut from the examples, and the results, which must be the same.
 A run's seconds are those of a process, its start and Ray's included; the rate is that between the
-first result and the last, as the disk has them.
+first result and the last, as the disk has them. Writes benchmarks/results/cluster.json.
 """
 
 import argparse
@@ -18,8 +18,10 @@ import time
 from pathlib import Path
 
 from PIL import Image
+from rows import write
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "cluster.json"
 EXAMPLES = sorted((ROOT / "examples").glob("*.jpg"))
 
 
@@ -78,7 +80,8 @@ def main() -> None:
         "rate_of_ray_over_plain": round(median(rates["ray"]) / median(rates["plain"]), 3),
         "load": [round(figure, 1) for figure in os.getloadavg()],
     }
-    print(json.dumps(facts, indent=2))
+    print(json.dumps(facts, indent=1))
+    write(RESULTS, facts)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from kept_out import kept_out, squares
+from rows import write
 
 from tactic_codec import entropy
 from tactic_codec.codec import load_model
@@ -71,8 +72,7 @@ def main() -> None:
         "analysis_symbols_that_differ_onnx_torch": analysis_flips,
         "of_symbols": symbols_seen,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS, report)
     print(json.dumps(report, indent=1))
 
 

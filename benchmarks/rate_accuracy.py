@@ -13,8 +13,9 @@ The committed results were made with AVIF at Pillow's default speed; slower ones
 """
 
 import argparse
-import json
 from pathlib import Path
+
+from rows import write
 
 from tactic_codec import picture as image
 from tactic_codec.codec import load_model
@@ -94,8 +95,7 @@ def main() -> None:
         print(name)
         for row_name, row in rows:
             print(f"  {row_name:16} {row}", flush=True)
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write(arguments.out, report)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,15 @@ Benchmarks import this module; by itself it does nothing.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec import metrics
-from tactic_codec.evaluation.bdrate import COMMON, RatePoint, bd_rate, envelope
+from tactic_codec import atomic, metrics
+from tactic_codec.evaluation.bdrate import COMMON, envelope, paired
 
 Row = dict[str, Any]
 
@@ -33,36 +33,39 @@ def earlier(path: Path, result: Row) -> list[Row]:
     return rows if same else []
 
 
-def write(path: Path, result: Row) -> None:
-    """Write a result with its rows, as JSON."""
-    path.parent.mkdir(exist_ok=True)
-    # Replaced as a whole: a killed run must not damage the rows of hours.
-    sibling = path.with_suffix(".new")
-    sibling.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    sibling.replace(path)
+def write(path: Path, result: Row | list[Row]) -> None:
+    """Write a result with its rows, or rows alone, as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # As a whole: a killed run must not damage the rows of hours.
+    atomic.write(path, json.dumps(result, indent=1).encode() + b"\n")
 
 
-def compared(
-    curves: Mapping[str, Sequence[RatePoint]],
-    test: str,
-    anchor: str,
-    within: tuple[float, float] = (0.0, 1.0),
-) -> Row:
-    """Return the BD-rate of a curve against another: below 0 if it needs less.
+def bd_rate(
+    test: Front,
+    anchor: Front,
+    quality: str,
+    within: tuple[float, float] = (-math.inf, math.inf),
+    rate: str = "bytes",
+) -> Row | None:
+    """Return the BD-rate of a front against another, below 0 if it needs less; see `paired`.
 
     Args:
-        curves: points of bpp and a share, by the name of the curve.
-        test: name of the curve that is judged.
-        anchor: name of the curve that it is compared with.
-        within: range of shares; by default the range that both reach.
+        test: the front that is judged.
+        anchor: what it is compared with.
+        quality: name of the figure that is to be equal.
+        within: its range; by default the range that both reach.
+        rate: name of the figure that is compared.
     """
-    rate = bd_rate(curves[anchor], curves[test], within)
-    return {
-        "test": test,
-        "anchor": anchor,
-        "bd_rate": rate and round(rate.change, 4),
-        "range": rate and [round(rate.low, 4), round(rate.high, 4)],
-    }
+    # One figure, not a curve, where nothing is drawn.
+    curves = (
+        np.array([[p[rate], p[quality]] for p in front]).reshape(len(front), 2, -1)
+        for front in (anchor, test)
+    )
+    if (found := paired(*curves, within)) is None:
+        return None
+    change, low, high, ends, _ = found
+    change, low, high, *ends = (round(value, 4) for value in (change, low, high, *(ends or ())))
+    return {"change": change, "interval": ends or None, "from": low, "to": high}
 
 
 def reach(front: Front, answer: str, wanted: float) -> Curve:

@@ -19,7 +19,6 @@ an idle machine. Writes benchmarks/results/savings.json.
 """
 
 import argparse
-import json
 import platform
 import statistics
 import time
@@ -30,9 +29,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from kept_out import SIZE, kept_out, squares
+from rows import write
 from torch import Tensor
 
-from tactic_codec import container, entropy, metrics, tasks
+from tactic_codec import container, entropy, metrics
 from tactic_codec.codec import Codec, load_model, quantise
 from tactic_codec.container import Frame
 from tactic_codec.entropy import ContextModel, FrequencyTables, LinearContexts
@@ -71,7 +71,7 @@ def main() -> None:
     names, seen = kept_out(codec.model, arguments.folder)
     test = squares(arguments.folder, names, arguments.limit)
     latents = [codec.analyse(pixels) for pixels in squares(arguments.folder, seen, CALIBRATION)]
-    labels = [label(codec, pixels) for pixels in test]
+    labels = [codec.most_likely(pixels) for pixels in test]
     rows = []
     for level in map(int, arguments.levels.split(",")):
         for name, way in ways(codec, level, latents).items():
@@ -86,7 +86,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS, result)
 
 
 def ways(
@@ -128,11 +128,6 @@ def evenly(symbols: Tensor) -> Tensor:
     return torch.full_like(symbols, 1 / symbols.shape[-1])
 
 
-def label(codec: Codec, pixels: Pixels) -> int:
-    """Return the class that the model's classifier finds most likely."""
-    return tasks.classify_pixels(codec, pixels, 1)[0].index
-
-
 def measure(
     codec: Codec, way: Way, pictures: Sequence[Pixels], labels: Sequence[int]
 ) -> dict[str, Any]:
@@ -145,7 +140,9 @@ def measure(
         seconds.append(time.perf_counter() - began)
         frame = container.parse(data)
         decoded = codec.synthesise(entropy.decode(frame.payload, shape, way.tables), frame)
-        found.append((len(data), metrics.psnr(pixels, decoded), label(codec, decoded) == expected))
+        found.append(
+            (len(data), metrics.psnr(pixels, decoded), codec.most_likely(decoded) == expected)
+        )
     size, psnr, agreement = np.mean(found, axis=0).tolist()
     return {
         "bytes": round(size, 1),

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from tactic_codec import picture as image
 from tactic_codec import tasks
 from tactic_codec.codec import load_model
+from tactic_codec.evaluation.pictures import spread
 from tactic_codec.picture import Pixels
 
 OUT = Path(__file__).parents[1] / "docs" / "segmentation.png"
@@ -46,9 +47,8 @@ def main() -> None:
     head = codec.model.head("segment")
     black = (0, 0, 0)
     colours = np.array([*head.colours, *[black] * (256 - len(head.colours))], np.uint8)
-    paths = sorted((args.folder / "images").iterdir())
     rows = []
-    for path in [paths[i * len(paths) // PICTURES] for i in range(PICTURES)]:
+    for path in spread(sorted((args.folder / "images").iterdir()), PICTURES):
         pixels = image.load(path)
         expected = image.load_labels(args.folder / "labels" / f"{path.stem}.png")
         row = [tile(colours[expected], f"{path.stem}: label map")]

@@ -12,7 +12,6 @@ memory on the way. Writes benchmarks/results/streams.json.
 
 import argparse
 import io
-import json
 import os
 import platform
 import statistics
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image
+from rows import write
 
 from tactic_codec.codec import load_model
 from tactic_codec.container import read_frame
@@ -151,7 +151,7 @@ def main() -> None:
         picture((640, 480)), arguments.pictures, marks.__contains__
     )
     print(results["memory_mb_640x480"])
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS, results)
 
 
 if __name__ == "__main__":

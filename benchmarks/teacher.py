@@ -23,11 +23,10 @@ import numpy as np
 from judges import coco_ssd, f1
 from kept_out import below
 from numpy.typing import NDArray
-from rows import Curve, Front, interval, reach, write
+from rows import Curve, Front, bd_rate, interval, reach, write
 
 from tactic_codec import metrics, picture
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.bdrate import paired
 from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Uncompressed
 from tactic_codec.evaluation.judge import Judge
 from tactic_codec.picture import Pixels
@@ -104,19 +103,18 @@ def main() -> None:
         )
     }
     if args.boxes:
-        detector = coco_ssd(load_model("general").model.head("detect").labels, LEAST)
+        detector = coco_ssd(LEAST)
         judges["F1"] = lambda i, pixels: detector(pixels)
     points: list[tuple[Coder, float, float]] = [(Uncompressed(), 1.0, 0)]
     for scale in args.scales:
         for name, codec in codecs.items():
             points += [(ModelCoder(codec, "cpu", name=name), scale, q) for q in args.levels]
         points += [(RivalCoder(rival("avif")), scale, q) for q in args.qualities]
-    args.work.mkdir(parents=True, exist_ok=True)
     found = []
     for coder, scale, setting in points:
         path = args.work / f"{coder.name}-{scale:g}-{setting:g}.json"
         if not path.exists():
-            path.write_text(json.dumps(measure(coder, scale, int(setting), pictures, judges)))
+            write(path, measure(coder, scale, int(setting), pictures, judges))
         found.append(json.loads(path.read_text()))
         print(path.stem, round(np.mean([row["bytes"] for row in found[-1]])), flush=True)
     draws = metrics.resamples(len(pictures))
@@ -140,9 +138,8 @@ def main() -> None:
                     print(result[-1])
     rates = []
     for name in codecs if args.boxes else ():
-        ends = (np.array([[p["bytes"], p["F1"]] for p in fronts[n]]) for n in ("avif", name))
-        if rate := paired(*ends, (0.5, 0.7)):
-            rates.append({"model": name, **rate._asdict()})
+        if rate := bd_rate(fronts[name], fronts["avif"], "F1", (0.5, 0.7)):
+            rates.append({"model": name, **rate})
             print(rates[-1])
     told = {
         name: getattr(args, name) for name in ("input", "output", "scales", "levels", "qualities")

@@ -35,12 +35,11 @@ from typing import Any
 import numpy as np
 from judges import LITES, classifier, coco_ssd, f1
 from numpy.typing import NDArray
-from rows import Curve, Front, interval, reach, write
+from rows import Curve, Front, bd_rate, interval, reach, write
 
 from tactic_codec import metrics
 from tactic_codec import picture as image
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.bdrate import paired
 from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Uncompressed
 from tactic_codec.picture import Pixels
 from tactic_codec.rivals import rival
@@ -93,10 +92,9 @@ def judge(name: str, work: Path) -> Callable[[Pixels], Any]:
     """Return what asks a network of this name about a picture."""
     if name in LITES:
         return classifier(name, work)
-    codec = load_model(OWN, device="cpu", threads=1)
-    if name == "NanoDet":
-        return codec.boxes
-    return coco_ssd(codec.model.head("detect").labels, LEAST[name])
+    if name == "COCO-SSD":
+        return coco_ssd(LEAST[name])
+    return load_model(OWN, device="cpu", threads=1).boxes
 
 
 def picture(path: Path, short: int | None) -> Pixels:
@@ -121,18 +119,6 @@ def compared(
         ratios[name] = {other: interval(sizes[name] / size) for other, size in anchors.items()}
     means = {name: None if np.isnan(s[0]) else round(float(s[0])) for name, s in sizes.items()}
     return {"bytes": means, "ratio": ratios}
-
-
-def bd_rate(
-    test: Front, anchor: Front, quality: str, within: tuple[float, float]
-) -> dict[str, Any] | None:
-    """Return the change of bytes over a range of a quality, see `bdrate.paired`."""
-    curves = (np.array([[p["bytes"], p[quality]] for p in front]) for front in (anchor, test))
-    if (found := paired(*curves, within)) is None:
-        return None
-    change, low, high, ends, _ = found
-    change, low, high, *ends = (round(value, 4) for value in (change, low, high, *(ends or ())))
-    return {"change": change, "interval": ends or None, "from": low, "to": high}
 
 
 def psnr_at(front: Front, bpp: float) -> Curve:

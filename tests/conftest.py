@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from segmenter import SEGMENT_FILE, SEGMENT_LABELS, brightest_channel, segment_h
 
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
+from tactic_codec.evaluation.evaluate import Evaluation, Heads
+from tactic_codec.evaluation.pictures import Folder
+from tactic_codec.evaluation.results import FolderResult
 from tactic_codec.model import Model
 from tactic_codec.runtime import onnx as _quiet  # noqa: F401, before a test imports ONNX Runtime
 
@@ -89,6 +93,18 @@ def tactic(*args: object, code: int = 0, input: bytes | None = None) -> Result:
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return result
+
+
+def evaluate(
+    folders: list[Folder],
+    found: list[Any],
+    how: Evaluation,
+    *,
+    heads: Heads | None = None,
+    compare: bool = True,
+) -> list[FolderResult]:
+    """Measure pictures with coders; see `Evaluation`."""
+    return list(replace(how, heads=heads, compare=compare).run(folders, found).folders)
 
 
 def teach_to_segment(

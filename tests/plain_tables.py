@@ -1,8 +1,9 @@
-"""For tests: linear contexts with random weights, and levels as the reference decoder has them."""
+"""For tests: random symbols and linear contexts, and levels as the reference decoder has them."""
 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables, LinearContexts
 from tactic_codec.model import Model
@@ -41,6 +42,12 @@ def tables_of(level: dict[str, Any]) -> FrequencyTables:
         contexts = ContextModel(tuple(level["own"]), tuple(level["shared"]))
     sets = np.array(level["sets"]) if "sets" in level else None
     return FrequencyTables(level["minimum"], np.array(level["frequencies"]), contexts, sets)
+
+
+def latent(seed: int, shape: tuple[int, ...], spread: float) -> npt.NDArray[np.int32]:
+    """Return symbols by Laplace's distribution."""
+    random = np.random.default_rng(seed)
+    return np.rint(random.laplace(0, spread, shape)).astype(np.int32)
 
 
 def linear_contexts(seed: int, channels: int, largest: int = 200) -> LinearContexts:

@@ -50,11 +50,6 @@ def tactic() -> Tactic:
     return run_tactic
 
 
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    return load_model(MODELS / "tiny")
-
-
 def picture(seed: int = 0, height: int = 24, width: int = 40) -> Image.Image:
     y, x = np.mgrid[:height, :width]
     channels = [(x * 5 + seed * 31) % 256, (y * 7 + seed * 17) % 256, (x + y) * 2 % 256]
@@ -68,8 +63,8 @@ def save(path: str | Path, seed: int = 0, **options: Any) -> Path:
     return path
 
 
-def frame_bytes(codec: Codec, seed: int = 0, quality: int = 2) -> bytes:
-    return codec.compress(picture(seed), quality).data
+def frame_bytes(tiny: Codec, seed: int = 0, quality: int = 2) -> bytes:
+    return tiny.compress(picture(seed), quality).data
 
 
 def damaged(frame: bytes) -> bytes:
@@ -88,11 +83,11 @@ def all_files(folder: str | Path = ".") -> set[str]:
 # --- compress -------------------------------------------------------------------------------------
 
 
-def test_one_picture_to_one_file(tactic: Tactic, codec: Codec) -> None:
+def test_one_picture_to_one_file(tactic: Tactic, tiny: Codec) -> None:
     save("a.png")
     result = tactic("compress", "-m", "tiny", "a.png", "a.tac")
     assert result.output == ""
-    assert Path("a.tac").read_bytes() == frame_bytes(codec)
+    assert Path("a.tac").read_bytes() == frame_bytes(tiny)
     assert all_files() == {"a.png", "a.tac"}
 
 
@@ -153,24 +148,24 @@ def test_a_folder_without_pictures_fails(tactic: Tactic) -> None:
     assert not Path("out").exists()
 
 
-def test_two_inputs_never_share_an_output(tactic: Tactic, codec: Codec) -> None:
+def test_two_inputs_never_share_an_output(tactic: Tactic, tiny: Codec) -> None:
     save("a.png", 1)
     save("a.bmp", 2)
     result = tactic("compress", "-f", "-m", "tiny", "a.png", "a.bmp", "out", code=1)
     assert "a.bmp: its result would overwrite that of a.png, out/a.tac" in result.stderr
-    assert Path("out/a.tac").read_bytes() == frame_bytes(codec, 1)
+    assert Path("out/a.tac").read_bytes() == frame_bytes(tiny, 1)
 
 
-def test_stdin_to_stdout(tactic: Tactic, codec: Codec) -> None:
+def test_stdin_to_stdout(tactic: Tactic, tiny: Codec) -> None:
     result = tactic("compress", "-m", "tiny", "-", "-", input=save("a.png").read_bytes())
-    assert result.stdout_bytes == frame_bytes(codec)
+    assert result.stdout_bytes == frame_bytes(tiny)
     assert result.stderr == ""
 
 
-def test_several_pictures_to_stdout_are_a_stream(tactic: Tactic, codec: Codec) -> None:
+def test_several_pictures_to_stdout_are_a_stream(tactic: Tactic, tiny: Codec) -> None:
     inputs = [save(f"{i}.png", i) for i in range(3)]
     result = tactic("compress", "-m", "tiny", *inputs, "-")
-    assert result.stdout_bytes == b"".join(frame_bytes(codec, i) for i in range(3))
+    assert result.stdout_bytes == b"".join(frame_bytes(tiny, i) for i in range(3))
 
 
 def test_stdin_to_a_folder(tactic: Tactic) -> None:
@@ -194,14 +189,14 @@ def test_bad_files_are_reported_and_the_rest_goes_on(tactic: Tactic) -> None:
     assert all_files("out") == {"good.tac"}
 
 
-def test_files_are_not_overwritten_without_f(tactic: Tactic, codec: Codec) -> None:
+def test_files_are_not_overwritten_without_f(tactic: Tactic, tiny: Codec) -> None:
     save("a.png")
     Path("a.tac").write_bytes(b"precious")
     result = tactic("compress", "-m", "tiny", "a.png", "a.tac", code=1)
     assert "tactic: a.png: a.tac exists" in result.stderr and "-f" in result.stderr
     assert Path("a.tac").read_bytes() == b"precious"
     tactic("compress", "-f", "-m", "tiny", "a.png", "a.tac")
-    assert Path("a.tac").read_bytes() == frame_bytes(codec)
+    assert Path("a.tac").read_bytes() == frame_bytes(tiny)
 
 
 @pytest.mark.parametrize("out", ["a.tac", "./a.tac", "link.tac"])
@@ -213,13 +208,13 @@ def test_the_input_is_never_the_output(tactic: Tactic, out: str) -> None:
     assert Path("a.tac").read_bytes() == before
 
 
-def test_a_link_is_written_through(tactic: Tactic, codec: Codec) -> None:
+def test_a_link_is_written_through(tactic: Tactic, tiny: Codec) -> None:
     save("a.png")
     Path("real.tac").write_bytes(b"old")
     Path("link.tac").symlink_to("real.tac")
     tactic("compress", "-f", "-m", "tiny", "a.png", "link.tac")
     assert Path("link.tac").is_symlink()
-    assert Path("real.tac").read_bytes() == frame_bytes(codec)
+    assert Path("real.tac").read_bytes() == frame_bytes(tiny)
 
 
 def test_devices_are_written_to_and_stay(tactic: Tactic) -> None:
@@ -269,12 +264,12 @@ def test_what_decoding_refuses_by_default_says_how_it_is_read(
 
 
 def test_a_stream_that_costs_more_than_its_bytes_is_decoded_to_there(
-    tactic: Tactic, codec: Codec, eyes: Path, monkeypatch: pytest.MonkeyPatch
+    tactic: Tactic, tiny: Codec, eyes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three frames of 960 pixels are too many here; two are decoded, and the next input is."""
     monkeypatch.setattr(container, "STREAM_MAX_PIXELS", 2 * 960)
     monkeypatch.setattr(container, "STREAM_PIXELS_PER_BYTE", 0)
-    frame = frame_bytes(codec)
+    frame = frame_bytes(tiny)
     Path("s.tac").write_bytes(damaged(frame) + frame * 5)
     Path("t.tac").write_bytes(frame)
     refused = "tactic: s.tac: frame 4: with it the stream has 2880 pixels"
@@ -367,17 +362,17 @@ def test_each_warning_names_its_picture(tactic: Tactic, jobs: int) -> None:
 # --- decompress -----------------------------------------------------------------------------------
 
 
-def test_decompress_to_one_file(tactic: Tactic, codec: Codec) -> None:
-    frame = frame_bytes(codec)
+def test_decompress_to_one_file(tactic: Tactic, tiny: Codec) -> None:
+    frame = frame_bytes(tiny)
     Path("a.tac").write_bytes(frame)
     tactic("decompress", "a.tac", "a.png")
     with Image.open("a.png") as found:
-        assert np.array_equal(np.asarray(found), codec.decode(container.parse(frame)))
+        assert np.array_equal(np.asarray(found), tiny.decode(container.parse(frame)))
 
 
 @pytest.mark.parametrize("name", list(decoding.FORMATS))
-def test_formats(tactic: Tactic, codec: Codec, name: str) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec))
+def test_formats(tactic: Tactic, tiny: Codec, name: str) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     tactic("decompress", "--format", name, "a.tac", "out/")
     path = Path("out", "a" + decoding.FORMATS[name])
     assert image.format_of(path) == name
@@ -393,54 +388,54 @@ def test_formats_are_those_of_the_image_room() -> None:
         image.save(np.zeros((1, 1, 3), np.uint8), "none")
 
 
-def test_unknown_suffix_is_wrong_usage(tactic: Tactic, codec: Codec) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec))
+def test_unknown_suffix_is_wrong_usage(tactic: Tactic, tiny: Codec) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     assert "--format" in tactic("decompress", "a.tac", "a.xyz", code=2).stderr
     tactic("decompress", "--format", "png", "a.tac", "a.xyz")
 
 
-def test_decompress_a_folder(tactic: Tactic, codec: Codec) -> None:
+def test_decompress_a_folder(tactic: Tactic, tiny: Codec) -> None:
     for name in ("in/a.tac", "in/deep/b.TAC", "in/c.txt"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes(frame_bytes(codec))
+        Path(name).write_bytes(frame_bytes(tiny))
     tactic("decompress", "-r", "in", "out")
     assert all_files("out") == {"a.png", "deep/b.png"}
 
 
-def test_frames_of_a_file_are_numbered_in_a_folder(tactic: Tactic, codec: Codec) -> None:
-    Path("s.tac").write_bytes(b"".join(frame_bytes(codec, i) for i in range(3)))
-    Path("one.tac").write_bytes(frame_bytes(codec))
+def test_frames_of_a_file_are_numbered_in_a_folder(tactic: Tactic, tiny: Codec) -> None:
+    Path("s.tac").write_bytes(b"".join(frame_bytes(tiny, i) for i in range(3)))
+    Path("one.tac").write_bytes(frame_bytes(tiny))
     tactic("decompress", "s.tac", "one.tac", "out")
     assert all_files("out") == {"s-0001.png", "s-0002.png", "s-0003.png", "one.png"}
 
 
-def test_a_stream_to_a_folder(tactic: Tactic, codec: Codec) -> None:
-    tactic("decompress", "-", "out/", input=frame_bytes(codec) * 2)
+def test_a_stream_to_a_folder(tactic: Tactic, tiny: Codec) -> None:
+    tactic("decompress", "-", "out/", input=frame_bytes(tiny) * 2)
     assert all_files("out") == {"stdin-0001.png", "stdin-0002.png"}
 
 
-def test_a_stream_to_stdout(tactic: Tactic, codec: Codec) -> None:
-    result = tactic("decompress", "-", "-", input=frame_bytes(codec, 1) + frame_bytes(codec, 2))
+def test_a_stream_to_stdout(tactic: Tactic, tiny: Codec) -> None:
+    result = tactic("decompress", "-", "-", input=frame_bytes(tiny, 1) + frame_bytes(tiny, 2))
     assert result.stdout_bytes.count(b"\x89PNG") == 2
 
 
-def test_several_frames_do_not_fit_into_a_file(tactic: Tactic, codec: Codec) -> None:
-    Path("s.tac").write_bytes(frame_bytes(codec) * 2)
+def test_several_frames_do_not_fit_into_a_file(tactic: Tactic, tiny: Codec) -> None:
+    Path("s.tac").write_bytes(frame_bytes(tiny) * 2)
     result = tactic("decompress", "s.tac", "s.png", code=1)
     assert "several frames" in result.stderr and "'OUT/'" in result.stderr
     assert all_files() == {"s.tac"}
 
 
-def test_damaged_frames_are_reported_by_number(tactic: Tactic, codec: Codec) -> None:
-    good = frame_bytes(codec)
+def test_damaged_frames_are_reported_by_number(tactic: Tactic, tiny: Codec) -> None:
+    good = frame_bytes(tiny)
     Path("s.tac").write_bytes(good + damaged(good) + good)
     result = tactic("decompress", "s.tac", "out/", code=1)
     assert result.stderr.startswith("tactic: s.tac: frame 2: checksum ")
     assert all_files("out") == {"s-0001.png", "s-0003.png"}
 
 
-def test_nothing_is_left_of_a_damaged_file(tactic: Tactic, codec: Codec) -> None:
-    frame = frame_bytes(codec)
+def test_nothing_is_left_of_a_damaged_file(tactic: Tactic, tiny: Codec) -> None:
+    frame = frame_bytes(tiny)
     spoiled = [frame[:n] for n in range(0, len(frame), 5)]
     spoiled += [
         frame[:n] + bytes([frame[n] ^ 1 << n % 8]) + frame[n + 1 :] for n in range(0, len(frame), 3)
@@ -455,9 +450,9 @@ def test_nothing_is_left_of_a_damaged_file(tactic: Tactic, codec: Codec) -> None
 # --- classify -------------------------------------------------------------------------------------
 
 
-def test_classify_as_json(tactic: Tactic, codec: Codec) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec, 1) + frame_bytes(codec, 2))
-    Path("b.tac").write_bytes(frame_bytes(codec, 3))
+def test_classify_as_json(tactic: Tactic, tiny: Codec) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny, 1) + frame_bytes(tiny, 2))
+    Path("b.tac").write_bytes(frame_bytes(tiny, 3))
     lines = json_lines(tactic("classify", "--json", "-k", 3, "a.tac", "b.tac"))
     assert [(line["file"], line["frame"]) for line in lines] == [
         ("a.tac", 1),
@@ -473,8 +468,8 @@ def test_classify_as_json(tactic: Tactic, codec: Codec) -> None:
         assert chances == sorted(chances, reverse=True) and 0 < sum(chances) <= 1
 
 
-def test_classify_for_people(tactic: Tactic, codec: Codec) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec))
+def test_classify_for_people(tactic: Tactic, tiny: Codec) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     lines = tactic("classify", "a.tac").stdout.splitlines()
     assert len(lines) == 5
     assert all(line.startswith("a.tac: ") and line.endswith(" %") for line in lines)
@@ -482,8 +477,8 @@ def test_classify_for_people(tactic: Tactic, codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_classify_a_stream_with_a_damaged_frame(tactic: Tactic, codec: Codec, jobs: int) -> None:
-    good = frame_bytes(codec)
+def test_classify_a_stream_with_a_damaged_frame(tactic: Tactic, tiny: Codec, jobs: int) -> None:
+    good = frame_bytes(tiny)
     stream = good + damaged(good) + good * 5
     result = tactic("classify", "--json", "-j", jobs, "-", input=stream, code=1)
     assert [line["frame"] for line in json_lines(result)] == [1, 3, 4, 5, 6, 7]
@@ -506,12 +501,12 @@ def looker(spoilt: Spoilt) -> Path:
     return spoilt.path
 
 
-def test_detect_as_json(tactic: Tactic, codec: Codec, looker: Path) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec, 1) + frame_bytes(codec, 2))
+def test_detect_as_json(tactic: Tactic, tiny: Codec, looker: Path) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny, 1) + frame_bytes(tiny, 2))
     lines = json_lines(tactic("detect", "--json", "--min-score", 0, "-m", looker, "a.tac"))
     assert [(line["file"], line["frame"]) for line in lines] == [("a.tac", 1), ("a.tac", 2)]
     for number, line in enumerate(lines, start=1):
-        expected = tasks.detect(frame_bytes(codec, number), 0, codec=load_model(looker, threads=1))
+        expected = tasks.detect(frame_bytes(tiny, number), 0, codec=load_model(looker, threads=1))
         assert list(line) == ["file", "frame", "model", "width", "height", "detections"]
         assert (line["width"], line["height"]) == (expected.width, expected.height)
         assert len(line["detections"]) == len(expected) > 0
@@ -524,10 +519,10 @@ def test_detect_as_json(tactic: Tactic, codec: Codec, looker: Path) -> None:
             }
 
 
-def test_detect_for_people(tactic: Tactic, codec: Codec, looker: Path) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec))
+def test_detect_for_people(tactic: Tactic, tiny: Codec, looker: Path) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     lines = tactic("detect", "--min-score", 0, "-m", looker, "a.tac").stdout.splitlines()
-    found = tasks.detect(frame_bytes(codec), 0, codec=load_model(looker, threads=1))
+    found = tasks.detect(frame_bytes(tiny), 0, codec=load_model(looker, threads=1))
     assert len(lines) == len(found) > 0
     edges = " ".join(f"{edge:.0f}" for edge in found[0].box)
     assert lines[0] == f"a.tac: {found[0].label} {edges} {found[0].score:.2f}"
@@ -538,25 +533,25 @@ def test_detect_for_people(tactic: Tactic, codec: Codec, looker: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["look.png", "look.jpg"])
-def test_detect_draws(tactic: Tactic, codec: Codec, looker: Path, name: str) -> None:
-    frame = frame_bytes(codec)
+def test_detect_draws(tactic: Tactic, tiny: Codec, looker: Path, name: str) -> None:
+    frame = frame_bytes(tiny)
     Path("a.tac").write_bytes(frame)
     args = ("detect", "--json", "-m", looker, "--overlay", name, "a.tac")
     (line,) = json_lines(tactic(*args))
     assert line["output"] == name
-    pixels = codec.decode(container.parse(frame))
+    pixels = tiny.decode(container.parse(frame))
     found = tasks.detect(frame, codec=load_model(looker, threads=1)).overlay(pixels)
     assert Path(name).read_bytes() == image.save(found, image.format_of(Path(name)))
     assert f"{name} exists" in tactic(*args, code=1).stderr
     tactic(*args, "-f")
 
 
-def test_detect_draws_a_folder_and_a_stream(tactic: Tactic, codec: Codec, looker: Path) -> None:
+def test_detect_draws_a_folder_and_a_stream(tactic: Tactic, tiny: Codec, looker: Path) -> None:
     Path("in").mkdir()
-    Path("in/a.tac").write_bytes(frame_bytes(codec))
+    Path("in/a.tac").write_bytes(frame_bytes(tiny))
     tactic("detect", "-r", "-j", 2, "-m", looker, "--overlay", "out", "in")
     assert all_files("out") == {"a.png"}
-    stream = frame_bytes(codec) + damaged(frame_bytes(codec)) + frame_bytes(codec)
+    stream = frame_bytes(tiny) + damaged(frame_bytes(tiny)) + frame_bytes(tiny)
     result = tactic("detect", "-m", looker, "--overlay", "out/", "-", input=stream, code=1)
     assert result.stderr.startswith("tactic: standard input: frame 2: checksum ")
     assert all_files("out") == {"a.png", "stdin-0001.png", "stdin-0003.png"}
@@ -566,8 +561,8 @@ def test_detect_draws_a_folder_and_a_stream(tactic: Tactic, codec: Codec, looker
     assert "name a .png file" in refused.stderr
 
 
-def test_a_model_that_cannot_detect_says_so(tactic: Tactic, codec: Codec) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec))
+def test_a_model_that_cannot_detect_says_so(tactic: Tactic, tiny: Codec) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     result = tactic("detect", "a.tac", code=1)
     assert result.stderr == "tactic: a.tac: model tiny cannot detect; it has: classify\n"
 
@@ -579,8 +574,8 @@ def label_map(eyes: Path, frame: bytes) -> image.LabelMap:
     return tasks.segment(frame, codec=load_model(eyes, threads=1)).labels
 
 
-def test_segment_to_one_file(tactic: Tactic, codec: Codec, eyes: Path) -> None:
-    frame = frame_bytes(codec)
+def test_segment_to_one_file(tactic: Tactic, tiny: Codec, eyes: Path) -> None:
+    frame = frame_bytes(tiny)
     Path("a.tac").write_bytes(frame)
     result = tactic("segment", "-m", eyes, "a.tac", "a.png")
     assert result.output == ""
@@ -596,18 +591,18 @@ def test_segment_to_one_file(tactic: Tactic, codec: Codec, eyes: Path) -> None:
 
 @pytest.mark.parametrize("name", ["look.png", "look.jpg", "look.webp"])
 def test_an_overlay_has_the_format_of_its_suffix(
-    tactic: Tactic, codec: Codec, eyes: Path, name: str
+    tactic: Tactic, tiny: Codec, eyes: Path, name: str
 ) -> None:
-    frame = frame_bytes(codec)
+    frame = frame_bytes(tiny)
     Path("a.tac").write_bytes(frame)
     tactic("segment", "--overlay", "-m", eyes, "a.tac", name)
-    pixels = codec.decode(container.parse(frame))
+    pixels = tiny.decode(container.parse(frame))
     found = tasks.segment(frame, codec=load_model(eyes, threads=1)).overlay(pixels)
     assert Path(name).read_bytes() == image.save(found, image.format_of(Path(name)))
 
 
-def test_label_maps_are_png_only(tactic: Tactic, codec: Codec, eyes: Path) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec))
+def test_label_maps_are_png_only(tactic: Tactic, tiny: Codec, eyes: Path) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     for name in ("a.jpg", "a.xyz", "a"):
         result = tactic("segment", "-m", eyes, "a.tac", name, code=2)
         assert "ask for --overlay" in result.stderr
@@ -616,29 +611,29 @@ def test_label_maps_are_png_only(tactic: Tactic, codec: Codec, eyes: Path) -> No
     tactic("segment", "-m", eyes, "a.tac", os.devnull)
 
 
-def test_segment_a_folder_and_a_stream(tactic: Tactic, codec: Codec, eyes: Path) -> None:
+def test_segment_a_folder_and_a_stream(tactic: Tactic, tiny: Codec, eyes: Path) -> None:
     for name, count in (("in/a.tac", 1), ("in/deep/b.tac", 3)):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes(b"".join(frame_bytes(codec, i) for i in range(count)))
+        Path(name).write_bytes(b"".join(frame_bytes(tiny, i) for i in range(count)))
     tactic("segment", "-r", "-j", 2, "-m", eyes, "in", "out")
     names = {"a.png", "deep/b-0001.png", "deep/b-0002.png", "deep/b-0003.png"}
     assert all_files("out") == names
-    expected = label_map(eyes, frame_bytes(codec, 1))
+    expected = label_map(eyes, frame_bytes(tiny, 1))
     np.testing.assert_array_equal(image.load_labels(Path("out/deep/b-0002.png")), expected)
-    tactic("segment", "-m", eyes, "-", "more/", input=frame_bytes(codec) * 2)
+    tactic("segment", "-m", eyes, "-", "more/", input=frame_bytes(tiny) * 2)
     assert all_files("more") == {"stdin-0001.png", "stdin-0002.png"}
     several = tactic("segment", "-m", eyes, "in/deep/b.tac", "b.png", code=1)
     assert "several frames" in several.stderr
 
 
-def test_segment_from_stdin_to_stdout(tactic: Tactic, codec: Codec, eyes: Path) -> None:
-    result = tactic("segment", "-m", eyes, "-", "-", input=frame_bytes(codec))
+def test_segment_from_stdin_to_stdout(tactic: Tactic, tiny: Codec, eyes: Path) -> None:
+    result = tactic("segment", "-m", eyes, "-", "-", input=frame_bytes(tiny))
     with Image.open(io.BytesIO(result.stdout_bytes)) as found:
-        np.testing.assert_array_equal(np.asarray(found), label_map(eyes, frame_bytes(codec)))
+        np.testing.assert_array_equal(np.asarray(found), label_map(eyes, frame_bytes(tiny)))
 
 
-def test_label_maps_are_not_overwritten_without_f(tactic: Tactic, codec: Codec, eyes: Path) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec))
+def test_label_maps_are_not_overwritten_without_f(tactic: Tactic, tiny: Codec, eyes: Path) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     Path("a.png").write_bytes(b"precious")
     assert "a.png exists" in tactic("segment", "-m", eyes, "a.tac", "a.png", code=1).stderr
     assert Path("a.png").read_bytes() == b"precious"
@@ -646,9 +641,9 @@ def test_label_maps_are_not_overwritten_without_f(tactic: Tactic, codec: Codec, 
     assert image.load_labels(Path("a.png")).shape == (24, 40)
 
 
-def test_facts_of_segmenting(tactic: Tactic, codec: Codec, eyes: Path) -> None:
-    good = frame_bytes(codec)
-    Path("s.tac").write_bytes(good + damaged(good) + frame_bytes(codec, 2))
+def test_facts_of_segmenting(tactic: Tactic, tiny: Codec, eyes: Path) -> None:
+    good = frame_bytes(tiny)
+    Path("s.tac").write_bytes(good + damaged(good) + frame_bytes(tiny, 2))
     result = tactic("segment", "--json", "-v", "-m", eyes, "s.tac", "out/", code=1)
     assert "tactic: s.tac: frame 2: checksum " in result.stderr
     assert "s.tac: frame 1 -> out/s-0001.png: " in result.stderr
@@ -668,8 +663,8 @@ def test_facts_of_segmenting(tactic: Tactic, codec: Codec, eyes: Path) -> None:
     assert "--json and the output '-'" in refused.stderr
 
 
-def test_a_model_that_cannot_segment_says_so(tactic: Tactic, codec: Codec) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec))
+def test_a_model_that_cannot_segment_says_so(tactic: Tactic, tiny: Codec) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     result = tactic("segment", "a.tac", "a.png", code=1)
     assert result.stderr == "tactic: a.tac: model tiny cannot segment; it has: classify\n"
     assert all_files() == {"a.tac"}
@@ -695,8 +690,8 @@ def test_models_list_all_tasks(tactic: Tactic, eyes: Path, monkeypatch: pytest.M
 # --- info and test --------------------------------------------------------------------------------
 
 
-def test_info(tactic: Tactic, codec: Codec) -> None:
-    frame = container.parse(frame_bytes(codec))
+def test_info(tactic: Tactic, tiny: Codec) -> None:
+    frame = container.parse(frame_bytes(tiny))
     stranger = Frame(b"\1\2\3\4", 7, 300, 20, b"abc")
     Path("s.tac").write_bytes(container.pack(frame) + container.pack(stranger))
     first, second = json_lines(tactic("info", "--json", "s.tac"))
@@ -709,7 +704,7 @@ def test_info(tactic: Tactic, codec: Codec) -> None:
         "coded_width": 40,
         "coded_height": 24,
         "level": 2,
-        "fingerprint": codec.model.fingerprint.hex(),
+        "fingerprint": tiny.model.fingerprint.hex(),
         "model": "tiny",
         "bytes": frame.size,
         "payload_bytes": len(frame.payload),
@@ -722,8 +717,8 @@ def test_info(tactic: Tactic, codec: Codec) -> None:
     assert "tiny" in rows[0] and "01020304" in rows[1]
 
 
-def test_info_goes_on_behind_damage(tactic: Tactic, codec: Codec) -> None:
-    good = frame_bytes(codec)
+def test_info_goes_on_behind_damage(tactic: Tactic, tiny: Codec) -> None:
+    good = frame_bytes(tiny)
     Path("bad.tac").write_bytes(b"no frame")
     Path("s.tac").write_bytes(damaged(good) + good)
     result = tactic("info", "--json", "bad.tac", "s.tac", code=1)
@@ -731,8 +726,8 @@ def test_info_goes_on_behind_damage(tactic: Tactic, codec: Codec) -> None:
     assert len(result.stderr.splitlines()) == 2
 
 
-def test_test(tactic: Tactic, codec: Codec) -> None:
-    good = frame_bytes(codec)
+def test_test(tactic: Tactic, tiny: Codec) -> None:
+    good = frame_bytes(tiny)
     Path("a.tac").write_bytes(good)
     Path("b.tac").write_bytes(good + damaged(good))
     Path("c.tac").write_bytes(good * 2)
@@ -745,19 +740,19 @@ def test_test(tactic: Tactic, codec: Codec) -> None:
     assert lines[1]["ok"] is False and lines[1]["errors"][0].startswith("frame 2: checksum")
 
 
-def test_test_takes_a_file_that_is_named_twice_for_two(tactic: Tactic, codec: Codec) -> None:
-    Path("a.tac").write_bytes(frame_bytes(codec))
+def test_test_takes_a_file_that_is_named_twice_for_two(tactic: Tactic, tiny: Codec) -> None:
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     assert tactic("test", "a.tac", "a.tac").stdout == "a.tac: OK\na.tac: OK\n"
     assert [o["frames"] for o in json_lines(tactic("test", "--json", "a.tac", "a.tac"))] == [1, 1]
 
 
-def test_test_symbols(tactic: Tactic, codec: Codec) -> None:
+def test_test_symbols(tactic: Tactic, tiny: Codec) -> None:
     # All ones: no encoder writes this payload, though its checksum is right.
-    frame = Frame(codec.model.fingerprint, 2, 64, 64, b"\xff" * 40)
+    frame = Frame(tiny.model.fingerprint, 2, 64, 64, b"\xff" * 40)
     Path("a.tac").write_bytes(container.pack(frame))
     tactic("test", "a.tac")
     assert "outside" in tactic("test", "--symbols", "a.tac", code=1).stderr
-    Path("b.tac").write_bytes(frame_bytes(codec))
+    Path("b.tac").write_bytes(frame_bytes(tiny))
     tactic("test", "--symbols", "b.tac")
     tactic("test", "--symbols", "-m", "tiny", "b.tac")
     assert "--symbols" in tactic("test", "-m", "tiny", "b.tac", code=2).stderr
@@ -772,13 +767,13 @@ def test_empty_stdin_is_no_success(tactic: Tactic, command: str) -> None:
 
 
 @pytest.fixture
-def coded(codec: Codec) -> Path:
+def coded(tiny: Codec) -> Path:
     """Two classes and a file outside them, with their originals."""
     for i, name in enumerate(["cat/a", "cat/b", "rocket/a", "c"]):
         save(f"originals/{name}.png", i)
         path = Path(f"coded/{name}.tac")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(frame_bytes(codec, i))
+        path.write_bytes(frame_bytes(tiny, i))
     return Path("coded")
 
 
@@ -817,9 +812,9 @@ def test_report_with_originals(tactic: Tactic, coded: Path) -> None:
     assert result.stdout == tactic("bpp-report", coded, "--originals", "originals", "--json").stdout
 
 
-def test_report_beside_chosen_codecs(tactic: Tactic, codec: Codec) -> None:
+def test_report_beside_chosen_codecs(tactic: Tactic, tiny: Codec) -> None:
     save("originals/a.png")
-    Path("a.tac").write_bytes(frame_bytes(codec))
+    Path("a.tac").write_bytes(frame_bytes(tiny))
     command = ("bpp-report", "a.tac", "--originals", "originals", "--format", "json", "--with")
     row, sums = json_lines(tactic(*command, "avif,jpeg"))
     assert {"avif", "jpeg"} <= row.keys() and "webp" not in row
@@ -879,7 +874,7 @@ def test_report_of_a_stream_and_of_nothing(tactic: Tactic, coded: Path) -> None:
 
 
 @pytest.fixture
-def masks(codec: Codec, coded: Path, eyes: Path) -> Path:
+def masks(tiny: Codec, coded: Path, eyes: Path) -> Path:
     """Label maps of the coded pictures: what the model finds, but for a row and a void column."""
     for path in coded.rglob("*.tac"):
         labels = label_map(eyes, path.read_bytes())
@@ -992,9 +987,9 @@ def test_models_list(tactic: Tactic, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "not JSON" in found["unreadable"]["damaged"]
 
 
-def test_models_show(tactic: Tactic, codec: Codec) -> None:
+def test_models_show(tactic: Tactic, tiny: Codec) -> None:
     text = tactic("models", "show", "tiny").stdout
-    for expected in (codec.model.fingerprint.hex(), "8 pixels", "1 to 3", "MACs", "5 classes"):
+    for expected in (tiny.model.fingerprint.hex(), "8 pixels", "1 to 3", "MACs", "5 classes"):
         assert expected in text
     (manifest,) = json_lines(tactic("models", "show", str(MODELS / "tiny"), "--json"))
     assert manifest["name"] == "tiny" and "labels" not in manifest["heads"]["classify"]
@@ -1048,7 +1043,7 @@ def test_tables() -> None:
     assert console.table([["n"], ["1"]], left=(), least=(4,)) == ["   n", "   1"]
 
 
-def test_bench(tactic: Tactic, codec: Codec) -> None:
+def test_bench(tactic: Tactic, tiny: Codec) -> None:
     save("a.png")
     lines = tactic("bench", "-m", "tiny", "-q", "2", "--repeat", "2", "a.png").stdout.splitlines()
     assert re.fullmatch(r"a\.png: \d+x\d+, tiny -q 2, networks all in single precision", lines[0])
@@ -1056,7 +1051,7 @@ def test_bench(tactic: Tactic, codec: Codec) -> None:
         *(["tiny", step] for step in ("compress", "decompress", "classify")),
         *([name, s] for name in ("jpeg", "webp", "avif") for s in ("compress", "decompress")),
     ]
-    assert {line.split()[2] for line in lines[2:5]} == {str(len(frame_bytes(codec)))}
+    assert {line.split()[2] for line in lines[2:5]} == {str(len(frame_bytes(tiny)))}
 
 
 def test_bench_as_json(tactic: Tactic, eyes: Path) -> None:
@@ -1217,7 +1212,7 @@ def test_a_picture_in_place_of_a_frame_is_named(tactic: Tactic, command: str) ->
     assert not Path("out").exists()
 
 
-def test_other_files_in_place_of_a_frame_are_named(tactic: Tactic, codec: Codec) -> None:
+def test_other_files_in_place_of_a_frame_are_named(tactic: Tactic, tiny: Codec) -> None:
     for content, kind in ((b"%PDF-1.7\n", "a PDF document"), (b"hello", "text")):
         Path("a.tac").write_bytes(content)
         for command in ("info", "decompress"):
@@ -1226,16 +1221,16 @@ def test_other_files_in_place_of_a_frame_are_named(tactic: Tactic, codec: Codec)
     Path("a.tac").write_bytes(b"\xde\xad\xbe\xef\1")
     assert "begins with de ad be" in tactic("info", "a.tac", code=1).stderr
     # Behind a frame nobody takes what follows for a picture's file.
-    Path("b.tac").write_bytes(frame_bytes(codec) + save("b.png").read_bytes())
+    Path("b.tac").write_bytes(frame_bytes(tiny) + save("b.png").read_bytes())
     assert "a .tac frame begins with 89 54 41" in tactic("info", "b.tac", code=1).stderr
 
 
-def test_what_shows_behind_transparent_parts(tactic: Tactic, codec: Codec) -> None:
+def test_what_shows_behind_transparent_parts(tactic: Tactic, tiny: Codec) -> None:
     Image.new("RGBA", (40, 24), (255, 255, 255, 0)).save("logo.png")
     for colour in ("black", "#ff8000"):
         tactic("compress", "-f", "-m", "tiny", "--background", colour, "logo.png")
         plain = Image.new("RGB", (40, 24), colour)
-        assert Path("logo.tac").read_bytes() == codec.compress(plain).data
+        assert Path("logo.tac").read_bytes() == tiny.compress(plain).data
     for colour in ("nothing", "#ff800080"):
         refused = tactic("compress", "--background", colour, "logo.png", code=2)
         assert "is no opaque colour, such as black" in refused.stderr
@@ -1244,10 +1239,10 @@ def test_what_shows_behind_transparent_parts(tactic: Tactic, codec: Codec) -> No
 # --- Outputs --------------------------------------------------------------------------------------
 
 
-def test_a_result_goes_beside_its_input(tactic: Tactic, codec: Codec) -> None:
+def test_a_result_goes_beside_its_input(tactic: Tactic, tiny: Codec) -> None:
     save("in/a.png")
     tactic("compress", "-m", "tiny", "in/a.png")
-    assert Path("in/a.tac").read_bytes() == frame_bytes(codec)
+    assert Path("in/a.tac").read_bytes() == frame_bytes(tiny)
     assert "in/a.tac exists" in tactic("compress", "-m", "tiny", "in/a.png", code=1).stderr
     Path("in/a.png").unlink()
     tactic("decompress", "in/a.tac")
@@ -1256,24 +1251,24 @@ def test_a_result_goes_beside_its_input(tactic: Tactic, codec: Codec) -> None:
     assert "there is no output" in tactic("segment", "in/a.tac", code=2).stderr
 
 
-def test_standard_input_goes_to_standard_output(tactic: Tactic, codec: Codec) -> None:
+def test_standard_input_goes_to_standard_output(tactic: Tactic, tiny: Codec) -> None:
     result = tactic("compress", "-m", "tiny", "-", input=save("a.png").read_bytes())
-    assert result.stdout_bytes == frame_bytes(codec)
-    assert tactic("decompress", "-", input=frame_bytes(codec)).stdout_bytes.startswith(b"\x89PNG")
+    assert result.stdout_bytes == frame_bytes(tiny)
+    assert tactic("decompress", "-", input=frame_bytes(tiny)).stdout_bytes.startswith(b"\x89PNG")
 
 
-def test_the_output_may_be_an_option(tactic: Tactic, codec: Codec) -> None:
+def test_the_output_may_be_an_option(tactic: Tactic, tiny: Codec) -> None:
     save("a.png")
     save("b.png", 1)
     tactic("compress", "-m", "tiny", "-o", "x.tac", "a.png")
     tactic("compress", "-m", "tiny", "--output", "out", "a.png", "b.png")
     assert all_files("out") == {"a.tac", "b.tac"}
     tactic("decompress", "-o", "x.png", "x.tac")
-    assert tactic("compress", "-m", "tiny", "a.png", "-o", "-").stdout_bytes == frame_bytes(codec)
+    assert tactic("compress", "-m", "tiny", "a.png", "-o", "-").stdout_bytes == frame_bytes(tiny)
     assert "name a folder" in tactic("compress", "-r", "-m", "tiny", ".", code=2).stderr
 
 
-def test_the_last_input_is_never_taken_for_the_output(tactic: Tactic, codec: Codec) -> None:
+def test_the_last_input_is_never_taken_for_the_output(tactic: Tactic, tiny: Codec) -> None:
     """As a shell makes of ``compress -f *.jpg``, ``IMG_1.*`` and ``decompress -f *.tac``."""
     pictures = [save("a.jpg"), save("b.jpg", 1), save("c.jpg", 2)]
     before = [path.read_bytes() for path in pictures]
@@ -1285,11 +1280,11 @@ def test_the_last_input_is_never_taken_for_the_output(tactic: Tactic, codec: Cod
         )
     assert [path.read_bytes() for path in pictures] == before
     for name in ("a.tac", "b.tac"):
-        Path(name).write_bytes(frame_bytes(codec))
+        Path(name).write_bytes(frame_bytes(tiny))
     for more in ((), ("--format", "png")):
         refused = tactic("decompress", "-f", *more, "a.tac", "b.tac", code=2)
         assert "the output would be 'b.tac'" in refused.stderr
-    assert Path("b.tac").read_bytes() == frame_bytes(codec)
+    assert Path("b.tac").read_bytes() == frame_bytes(tiny)
     # What compress itself wrote may have any name.
     tactic("compress", "-m", "tiny", "a.jpg", "frame.bin")
     tactic("compress", "-f", "-m", "tiny", "a.jpg", "frame.bin")
@@ -1339,7 +1334,7 @@ def test_a_disk_that_keeps_no_times_is_written_to(
     assert all_files() == {"a.png", "a.tac"}
 
 
-def test_skip_existing(tactic: Tactic, codec: Codec) -> None:
+def test_skip_existing(tactic: Tactic, tiny: Codec) -> None:
     args = ("compress", "-r", "--skip-existing", "-m", "tiny", "in", "out")
     for number in range(3):
         save(f"in/{number}.png", number)
@@ -1348,14 +1343,14 @@ def test_skip_existing(tactic: Tactic, codec: Codec) -> None:
     Path("out/1.tac").unlink()
     assert tactic(*args).stderr == "skipped, because they are up to date: 2\n"
     assert Path("out/0.tac").read_bytes() == b"as it was"
-    assert Path("out/1.tac").read_bytes() == frame_bytes(codec, 1)
+    assert Path("out/1.tac").read_bytes() == frame_bytes(tiny, 1)
     # What is older than its picture is no success, and is not overwritten without leave.
     os.utime("out/0.tac", (1_000_000_000, 1_000_000_000))
     result = tactic(*args, code=1)
     assert "0.png: out/0.tac exists and is older than its input" in result.stderr
     assert "up to date: 2" in result.stderr
     tactic(*args, "-f")
-    assert Path("out/0.tac").read_bytes() == frame_bytes(codec, 0)
+    assert Path("out/0.tac").read_bytes() == frame_bytes(tiny, 0)
     back = ("decompress", "-r", "--skip-existing", "out", "back")
     tactic(*back)
     Path("back/2.png").unlink()
@@ -1421,7 +1416,7 @@ def test_a_bug_asks_to_be_reported(tactic: Tactic, monkeypatch: pytest.MonkeyPat
     assert isinstance(result.exception, KeyError)
 
 
-def test_debug_shows_the_traceback_of_a_failed_input(codec: Codec) -> None:
+def test_debug_shows_the_traceback_of_a_failed_input(tiny: Codec) -> None:
     result = CliRunner().invoke(main, ["--debug", "info", "missing.tac"])
     assert result.exit_code == 1
     assert "Traceback" in result.stderr and "FileNotFoundError" in result.stderr
@@ -1591,8 +1586,8 @@ def test_what_is_ready_does_not_wait_for_a_full_window() -> None:
     assert [outcome.result for outcome in outcomes] == [1, 2]
 
 
-def test_streams_are_not_read_ahead(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = frame_bytes(codec)
+def test_streams_are_not_read_ahead(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = frame_bytes(tiny)
     stream = io.BytesIO(frame * 2)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
     items = decoding.frames_of(files.Source("-", "stdin"), max_pixels=1000)

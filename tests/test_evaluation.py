@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import PHOTOGRAPHS, ROOT, TINY, Spoilt
+from conftest import PHOTOGRAPHS, ROOT, TINY, Spoilt, evaluate
 from conftest import tactic as run_tactic
 from numpy.typing import NDArray
 from PIL import Image
@@ -38,7 +38,7 @@ from tactic_codec.evaluation import coders, equal, formats, pictures, plot
 from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope, paired
 from tactic_codec.evaluation.cache import Cache, picture_hash
 from tactic_codec.evaluation.coders import ModelCoder, RivalCoder
-from tactic_codec.evaluation.evaluate import Evaluation, Heads
+from tactic_codec.evaluation.evaluate import Evaluation
 from tactic_codec.evaluation.pictures import (
     Folder,
     Picture,
@@ -77,17 +77,6 @@ def picture(name: str, pixels: Pixels, classes: tuple[str, ...] = CLASSES) -> Pi
 
 def folder(name: str, found: list[Picture]) -> Folder:
     return pictures.folder(CLASSIFY, name, found, CLASSES)
-
-
-def evaluate(
-    folders: list[Folder],
-    found: list[Any],
-    how: Evaluation,
-    *,
-    heads: Heads | None = None,
-    compare: bool = True,
-) -> list[FolderResult]:
-    return list(replace(how, heads=heads, compare=compare).run(folders, found).folders)
 
 
 def photographs() -> list[Picture]:
@@ -1088,7 +1077,7 @@ def test_seconds_of_savings_are_of_coding_and_not_of_decoding(
     monkeypatch.setattr(entropy, "decode", slow(100, entropy.decode))
     monkeypatch.setattr(savings.time, "perf_counter", lambda: clock)
     latents = [tiny.analyse(pixels) for pixels in squares]
-    labels = [savings.label(tiny, pixels) for pixels in squares]
+    labels = [tiny.most_likely(pixels) for pixels in squares]
     for name, way in savings.ways(tiny, 2, latents).items():
         row = savings.measure(tiny, way, squares, labels)
         assert row["seconds"] == 1, name

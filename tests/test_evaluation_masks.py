@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from click.testing import Result
-from conftest import PHOTOGRAPHS, TINY, Spoilt, teach_to_segment
+from conftest import PHOTOGRAPHS, TINY, Spoilt, evaluate, teach_to_segment
 from conftest import tactic as run_tactic
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,7 +25,7 @@ from tactic_codec.errors import DataError, UnsupportedImage
 from tactic_codec.evaluation import coders, formats, pictures, plot
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import ModelCoder
-from tactic_codec.evaluation.evaluate import Evaluation, Heads
+from tactic_codec.evaluation.evaluate import Evaluation
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
 from tactic_codec.metrics import Confusion
@@ -50,17 +50,6 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Codec:
 
 def bench(codec: Codec, cache: Cache, **options: Any) -> Evaluation:
     return Evaluation(codec, cache, task=SEGMENT, **options)
-
-
-def evaluate(
-    folders: list[Folder],
-    found: list[Any],
-    how: Evaluation,
-    *,
-    heads: Heads | None = None,
-    compare: bool = True,
-) -> list[FolderResult]:
-    return list(replace(how, heads=heads, compare=compare).run(folders, found).folders)
 
 
 def mask_picture(name: str, pixels: Pixels, labels: Pixels) -> Picture:

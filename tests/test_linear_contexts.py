@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from plain_tables import linear_contexts
+from plain_tables import latent, linear_contexts
 
 from tactic_codec import entropy
 from tactic_codec.entropy import TOTAL, ContextModel, FrequencyTables, LinearContexts, Prices
@@ -15,11 +15,6 @@ from tactic_codec.entropy.tables import CAP, EXACT, SCALE, capped, empty_board, 
 from tactic_codec.errors import DamagedModel
 
 Symbols = npt.NDArray[np.int32]
-
-
-def latent(seed: int, shape: tuple[int, int, int], spread: float = 1.5) -> Symbols:
-    random = np.random.default_rng(seed)
-    return np.rint(random.laplace(0, spread, shape)).astype(np.int32)
 
 
 def tables(contexts: LinearContexts, symbols: int = 8) -> FrequencyTables:

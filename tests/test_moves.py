@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from plain_tables import latent
 
 from tactic_codec import entropy
 from tactic_codec.entropy import TOTAL, ContextModel, FrequencyTables, Prices
@@ -18,11 +19,6 @@ def tables(contexts: ContextModel, channels: int = 3, symbols: int = 8) -> Frequ
     return FrequencyTables(-3, frequencies, contexts)
 
 
-def latent(seed: int, shape: tuple[int, int, int] = (3, 4, 5), spread: float = 1.5) -> Symbols:
-    random = np.random.default_rng(seed)
-    return np.rint(random.laplace(0, spread, shape)).astype(np.int32)
-
-
 CONTEXTS = [
     ContextModel(),
     ContextModel((1, 3, 6)),
@@ -35,7 +31,7 @@ CONTEXTS = [
 @pytest.mark.parametrize("spread", [0.5, 2.0, 12.0])
 def test_prices_add_up_to_the_ideal_bits(contexts: ContextModel, spread: float) -> None:
     level = tables(contexts)
-    symbols = latent(2, spread=spread)
+    symbols = latent(2, (3, 4, 5), spread)
     total = float(Prices(level).symbols(symbols).sum())
     assert total == pytest.approx(entropy.ideal_bits(symbols, level), rel=1e-5)
 

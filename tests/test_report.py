@@ -1,12 +1,11 @@
 """Facts about frames: what they cost, what they keep, and how it adds up."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Spoilt
+from conftest import TINY, Spoilt
 from numpy.typing import NDArray
 
 from tactic_codec import container, entropy, report
@@ -20,13 +19,6 @@ from tactic_codec.report import Row
 from tactic_codec.rivals import USUAL, rival
 from tactic_codec.tasks import CLASSIFY, SEGMENT, Verdict
 
-MODELS = Path(__file__).parent / "models"
-
-
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    return load_model(MODELS / "tiny")
-
 
 @pytest.fixture(scope="module")
 def pixels() -> NDArray[np.uint8]:
@@ -37,17 +29,17 @@ def pixels() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def frame(codec: Codec, pixels: NDArray[np.uint8]) -> Frame:
-    return container.parse(codec.compress(pixels).data)
+def frame(tiny: Codec, pixels: NDArray[np.uint8]) -> Frame:
+    return container.parse(tiny.compress(pixels).data)
 
 
-def test_sizes(codec: Codec, frame: Frame) -> None:
-    symbols = codec.model.decode_symbols(frame)
-    facts = report.sizes(frame, codec.model, symbols)
+def test_sizes(tiny: Codec, frame: Frame) -> None:
+    symbols = tiny.model.decode_symbols(frame)
+    facts = report.sizes(frame, tiny.model, symbols)
     assert facts["bytes"] == len(container.pack(frame))
     assert facts["bpp"] == 8 * facts["bytes"] / (160 * 120)
     assert facts["payload_bpp"] == 8 * len(frame.payload) / (160 * 120)
-    tables = codec.model.tables(frame.level)
+    tables = tiny.model.tables(frame.level)
     ideal = entropy.ideal_bits(symbols, tables)
     assert facts["ideal_bpp"] == ideal / (160 * 120) < facts["bpp"]
     assert (facts["width"], facts["height"], facts["model"]) == (160, 120, "tiny")
@@ -89,14 +81,14 @@ def expected(model: Model, folder: str) -> frozenset[int]:
     return found[1] if found else frozenset()
 
 
-def test_classes_are_meant_by_label_or_folder(codec: Codec) -> None:
-    assert expected(codec.model, "cat") == {0}
-    assert expected(codec.model, "Rocket") == {4}
-    assert expected(codec.model, "photographs") == frozenset()
+def test_classes_are_meant_by_label_or_folder(tiny: Codec) -> None:
+    assert expected(tiny.model, "cat") == {0}
+    assert expected(tiny.model, "Rocket") == {4}
+    assert expected(tiny.model, "photographs") == frozenset()
 
 
 def test_classes_by_the_names_of_training_folders() -> None:
-    model = Model(MODELS / "tiny")
+    model = Model(TINY)
     numbers = ("n01", "n02", "n03", "n04", "n05")
     model.heads["classify"] = model.heads["classify"]._replace(classes=numbers)
     assert expected(model, "n03") == {2}
@@ -105,9 +97,9 @@ def test_classes_by_the_names_of_training_folders() -> None:
     assert expected(model, "flower") == frozenset()
 
 
-def test_verdict(codec: Codec, frame: Frame) -> None:
-    answer = CLASSIFY.ask_frame(codec, frame)
-    given = [CLASSIFY.expected(codec.model, n) for n in codec.model.heads["classify"].labels]
+def test_verdict(tiny: Codec, frame: Frame) -> None:
+    answer = CLASSIFY.ask_frame(tiny, frame)
+    given = [CLASSIFY.expected(tiny.model, n) for n in tiny.model.heads["classify"].labels]
     verdicts = [CLASSIFY.verdict(answer, one) for one in given if one]
     assert [verdict.facts["correct"] for verdict in verdicts].count(True) == 1
 
@@ -165,21 +157,21 @@ def test_pixels_of_different_classes_do_not_add_up() -> None:
 
 
 def test_a_row_has_what_there_is_to_compare_with(
-    codec: Codec, frame: Frame, pixels: NDArray[np.uint8]
+    tiny: Codec, frame: Frame, pixels: NDArray[np.uint8]
 ) -> None:
-    plain = report.row_of(frame, codec, file="a.tac", number=2, given={"classify": "photographs"})
-    sizes = report.sizes(frame, codec.model, codec.model.decode_symbols(frame))
+    plain = report.row_of(frame, tiny, file="a.tac", number=2, given={"classify": "photographs"})
+    sizes = report.sizes(frame, tiny.model, tiny.model.decode_symbols(frame))
     assert plain == Row({"file": "a.tac", "frame": 2} | sizes)
     row = report.row_of(
         frame,
-        codec,
+        tiny,
         file="a.tac",
         number=1,
         original=pixels,
         rivals=USUAL,
         given={"classify": "cat"},
     )
-    assert row.facts.items() >= report.fidelity(pixels, codec.decode(frame)).items()
+    assert row.facts.items() >= report.fidelity(pixels, tiny.decode(frame)).items()
     assert list(row.facts)[-len(USUAL) :] == list(USUAL)
     assert row.verdicts["classify"].facts["expected"] == "cat"
     unknown = report.row_of(
@@ -189,7 +181,7 @@ def test_a_row_has_what_there_is_to_compare_with(
 
 
 def test_a_row_s_network_looks_at_what_its_command_looks_at(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch
+    tiny: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Above a size they look at a half, and the report looked at the whole."""
     ask, found = Codec.class_logits, list[NDArray[np.float64]]()
@@ -200,17 +192,17 @@ def test_a_row_s_network_looks_at_what_its_command_looks_at(
 
     monkeypatch.setattr(Codec, "class_logits", spy)
     noise = np.random.default_rng(1).integers(0, 256, (301, 1001, 3), np.uint8)
-    frame = codec.compress(noise).frame
-    report.row_of(frame, codec, file="a.tac", number=1, given={"classify": "cat"})
-    CLASSIFY.ask_frame(codec, frame)
+    frame = tiny.compress(noise).frame
+    report.row_of(frame, tiny, file="a.tac", number=1, given={"classify": "cat"})
+    CLASSIFY.ask_frame(tiny, frame)
     assert (found[0] == found[1]).all()
-    assert (found[0] != ask(codec, codec.decode(frame))).any()
+    assert (found[0] != ask(tiny, tiny.decode(frame))).any()
 
 
-def test_another_picture_is_refused_before_others_code_it(codec: Codec, frame: Frame) -> None:
+def test_another_picture_is_refused_before_others_code_it(tiny: Codec, frame: Frame) -> None:
     wide = np.zeros((1, 20_000, 3), np.uint8)  # more than WebP can hold
     with pytest.raises(ImageError, match="it is another picture"):
-        report.row_of(frame, codec, file="a.tac", number=1, original=wide)
+        report.row_of(frame, tiny, file="a.tac", number=1, original=wide)
 
 
 # --- Totals ---------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 /*
+ * node detect.mjs MOST LEAST_SCORE
+ *
  * Reads pictures from standard input and prints what COCO-SSD finds in each, a line of JSON a
- * picture: [{class, score, bbox: [left, top, width, height] in pixels}].
+ * picture: [{class, score, bbox: [left, top, width, height] in pixels}], at most so many.
  *
  * A picture is its height and its width, two unsigned integers of 32 bits, little-endian, then
  * height x width x 3 bytes of RGB.
@@ -14,8 +16,7 @@ import { setBackend, tensor3d } from "@tensorflow/tfjs-core";
 
 const MODEL = new URL("package/models/coco-ssd/", import.meta.url);
 const WASM = new URL("node_modules/@tensorflow/tfjs-backend-wasm/dist/", import.meta.url);
-// As many boxes as the library asks for by default, with scores below what is looked at.
-const [MOST, LEAST_SCORE] = process.argv.length > 2 ? process.argv.slice(2).map(Number) : [20, 0.3];
+const [MOST, LEAST_SCORE] = process.argv.slice(2).map(Number);
 
 // The library loads models over HTTP alone: these requests are for files beside this one.
 globalThis.fetch = async (url) => {
