@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import metrics, picture
-from tactic_codec.codec import Codec, Coded, opened, whole_input
+from tactic_codec.codec import Codec, Coded, opened
 from tactic_codec.container import Frame
 from tactic_codec.errors import DamagedModel, DataError, ImageError
 from tactic_codec.metrics import Confusion, SegmentationScores
-from tactic_codec.model import Head, Model
+from tactic_codec.model import Head
 from tactic_codec.picture import DEFAULT_MAX_PIXELS, Colour, LabelMap, Pixels
 from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Summary, Task, Told, Verdict
 
@@ -172,10 +172,10 @@ class Segment(Task[LabelMap, Segmentation]):
     }
     each_class = ("iou", "IoU in %")
     headline: ClassVar[Mapping[str, str]] = {"pixel_accuracy": "pixels", "mean_iou": "mean IoU"}
-
-    def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
-        """Scale and pad the whole picture, see `whole_input`."""
-        return whole_input(pixels, input_size)
+    figured = (
+        *("pixel_accuracy", "mean_iou", "iou"),
+        *("uncompressed_pixel_accuracy", "uncompressed_mean_iou"),
+    )
 
     def ask(self, codec: Codec, pixels: Pixels) -> Segmentation:
         """Find the class of each pixel, see `segment_pixels`."""
@@ -267,23 +267,6 @@ class Segment(Task[LabelMap, Segmentation]):
             pixels = sum(labels.size for labels in truths if labels is not None)
             known["agreement"] = sum(facts["agreed"] for facts in found) / pixels
         return known
-
-    def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
-        """Return accuracy and IoUs, see `Task`."""
-        figures: Facts = {}
-        for prefix, known in (("", scores), ("uncompressed_", uncompressed)):
-            mean = known and known["mean_iou"]
-            figures |= {
-                f"{prefix}pixel_accuracy": known and known["pixel_accuracy"],
-                f"{prefix}mean_iou": mean.share if isinstance(mean, Share) else None,
-            }
-            if not prefix:
-                figures["iou"] = known and known["iou"]
-        return figures
-
-    def expected(self, model: Model, given: LabelMap | None) -> LabelMap | None:
-        """Expect the label map that was given, see `Task`."""
-        return given
 
     def verdict(self, answer: Segmentation, expected: LabelMap) -> Verdict:
         """Compare label maps, see `Task`."""
