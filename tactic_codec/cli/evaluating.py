@@ -292,7 +292,7 @@ def eval(
         task = _judge(console, judge, judge_input, judge_output) if judge else None
         with options.refused(ConfigError):
             task = task or pictures.task_of(reference.model, (*data, *train_data), asked)
-        witness = task.witness(reference.model)
+        witness = task.witness(reference)
         notes = [formats.EFFORT_NOTE] if any(efforts) else []
         coders = _coders(console, models_at(loaded, device, efforts), codecs, grids, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None

@@ -15,7 +15,7 @@ import numpy as np
 from tactic_codec import metrics
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Cache
-from tactic_codec.evaluation.coders import Coder, Identity, Shrunk, Uncompressed, runtime_identity
+from tactic_codec.evaluation.coders import Coder, Identity, Shrunk, Uncompressed, answers_identity
 from tactic_codec.evaluation.keeper import Keeper
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
@@ -92,7 +92,7 @@ class Evaluation:
             task=self.task,
             size=None if self.task.whole else self.size,
             reference=(model.name, model.fingerprint.hex()),
-            witness=self.task.witness(model),
+            witness=self.task.witness(self.reference),
             held_out=self.held_out,
             limit=self.limit,
             within=self.within,
@@ -198,8 +198,7 @@ class Evaluation:
 
     @cached_property
     def _answers(self) -> Identity:
-        witness = self.task.witness(self.reference.model)
-        return {**witness.identity, **runtime_identity(self.device)}
+        return answers_identity(self.task, self.reference, self.device)
 
     @cached_property
     def _known(self) -> dict[str, Any]:

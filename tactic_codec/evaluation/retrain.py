@@ -25,7 +25,7 @@ from torch import nn
 from tactic_codec.codec import Codec
 from tactic_codec.errors import DataError
 from tactic_codec.evaluation.cache import Cache
-from tactic_codec.evaluation.coders import Coder, head_identity
+from tactic_codec.evaluation.coders import Coder, answers_identity
 from tactic_codec.evaluation.pictures import Folder
 from tactic_codec.networks.folder import load_network
 from tactic_codec.networks.heads import build_head, classify
@@ -75,7 +75,7 @@ class Retrainer:
         self._task = task
         self._reference = reference
         self._head = reference.model.head(task.name)
-        self._identity = head_identity(reference, device, task.name)
+        self._identity = answers_identity(task, reference, device)
         self._training = training
         self._cache = cache
         self._device = "cuda" if device == "cuda" else "cpu"

@@ -135,15 +135,17 @@ class Question(ABC, Generic[Truth, Answer]):
 
     # --- The network ---
 
-    def witness(self, model: Model) -> Witness:
-        """Return who answers: a network of the model, if nothing else is said.
+    def witness(self, codec: Codec) -> Witness:
+        """Return who answers: a network of the model as it is run, if nothing else is said.
 
         Raises:
             UnknownTask: it has none for this task.
         """
+        model = codec.model
         head = model.head(self.name)
+        file = codec.runtime.eight_bits.get(self.name, head.file)
         identity = {
-            "head": model.manifest["files"][head.file]["sha256"],
+            "head": model.manifest["files"][file]["sha256"],
             "input_size": head.input_size,
         }
         title = f"{head.network} of {model.name} ({model.fingerprint.hex()})"
