@@ -12,7 +12,14 @@ import click
 
 from tactic_codec.cli import files, listing, options
 from tactic_codec.cli.console import Console, collect_warnings, opened, table
-from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel, display
+from tactic_codec.errors import (
+    BackendUnavailable,
+    ConfigError,
+    OutputExists,
+    UnknownLevel,
+    display,
+    needed,
+)
 
 if TYPE_CHECKING:
     from tactic_codec.evaluation.coders import Coder, ModelCoder
@@ -190,7 +197,8 @@ def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     "--judge",
     metavar="NET.onnx",
     help="Let this network answer in place of the first model's: how much of its outputs each "
-    "coder keeps, and how often its class stays. Pictures are coded whole. It needs onnx.",
+    "coder keeps, and how often its class stays. Pictures are coded whole. It needs torch and "
+    "onnx.",
 )
 @options.reading("judge")
 @click.option(
@@ -374,10 +382,8 @@ def _judge(
     console: Console, network: str, settings: Sequence[str], outputs: Sequence[str]
 ) -> "Question[Any, Any]":
     """Open the network that is to answer."""
-    try:
+    with needed("--judge needs {}; run: pip install torch onnx"):
         from tactic_codec.evaluation.judge import Judge
-    except ImportError as exc:
-        raise BackendUnavailable("--judge needs onnx; run: pip install onnx") from exc
     from tactic_codec.training.config import parse_teacher
 
     return Judge(parse_teacher(network, settings, outputs), console.say)

@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec.errors import BackendUnavailable, needed
 from tactic_codec.model import Model
 from tactic_codec.runtime import processors
 
 if TYPE_CHECKING:
     from torch import nn
 
-try:
+with needed("this device needs torch; run: pip install torch torchvision safetensors onnx"):
     import torch
 
     from tactic_codec.networks import folder, memory
-except ImportError as exc:
-    raise BackendUnavailable(
-        "this device needs torch; run: pip install torch torchvision safetensors onnx"
-    ) from exc
 
 
 class TorchRuntime:
