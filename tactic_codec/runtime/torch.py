@@ -25,7 +25,14 @@ class TorchRuntime:
 
     eight_bits: Mapping[str, str] = {}
 
-    def __init__(self, model: Model, device: str, threads: int | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        device: str,
+        threads: int | None,
+        networks: "Mapping[str, nn.Module] | None" = None,
+    ) -> None:
+        """Run ``networks`` in the place of the model's own of these names."""
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendUnavailable("torch finds no CUDA device here; use --device cpu")
         # torch has one number for the process; without one here the host's own stays, if it is
@@ -35,7 +42,7 @@ class TorchRuntime:
         self._model = model
         self.device = device
         self.torch_device = device.removeprefix("torch-")
-        self._networks: dict[str, nn.Module] = {}
+        self._networks = dict(networks or {})
         self._lock = threading.Lock()
 
     @memory.shortage_is_named()
