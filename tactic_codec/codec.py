@@ -634,17 +634,7 @@ class Codec:
         """
         head = self.model.head("classify")
         x = image.network_input(image.square(pixels, head.input_size))
-        result = self.runtime.run("classify", x)
-        if result.shape != (1, len(head.labels)):
-            raise DamagedModel(
-                f"model {self.model.name} names {len(head.labels)} classes, its network "
-                f"returns {list(result.shape)}; install the model again"
-            )
-        if not np.isfinite(result).all():
-            raise DamagedModel(
-                f"the task network of model {self.model.name} returns infinities; install the "
-                "model again"
-            )
+        result = answer(self, "classify", x, "classes", lambda s: s == (1, len(head.labels)))
         logits: NDArray[np.float64] = result[0].astype(np.float64)
         return logits
 
@@ -664,17 +654,12 @@ class Codec:
         """
         head = self.model.head("detect")
         height, width, _ = pixels.shape
-        result = self.runtime.run("detect", whole_input(pixels, head.input_size))
-        if result.ndim != 3 or result.shape[::2] != (1, 4 + len(head.labels)):
-            raise DamagedModel(
-                f"model {self.model.name} names {len(head.labels)} kinds of objects, its detector "
-                f"returns {list(result.shape)}; install the model again"
-            )
-        if not np.isfinite(result).all():
-            raise DamagedModel(
-                f"the detector of model {self.model.name} returns infinities; install the model "
-                "again"
-            )
+        x = whole_input(pixels, head.input_size)
+
+        def fits(shape: tuple[int, ...]) -> bool:
+            return len(shape) == 3 and shape[::2] == (1, 4 + len(head.labels))
+
+        result = answer(self, "detect", x, "kinds of objects", fits)
         rows, columns = image.scaled_size(height, width, head.input_size)
         return boxes.meant(result[0], (width / columns, height / rows), (width, height))
 
@@ -819,6 +804,39 @@ def whole_input(pixels: Pixels, longer: int) -> NDArray[np.float32]:
     knows, and its right column and bottom row are repeated until both sides are multiples of 32.
     """
     return image.network_input(pad(image.scaled(pixels, longer), WHOLE_SIDES))
+
+
+def answer(
+    codec: Codec,
+    task: str,
+    x: NDArray[np.float32],
+    named: str,
+    fits: Callable[[tuple[int, ...]], bool],
+) -> NDArray[np.float32]:
+    """Return what a task network says, all finite.
+
+    Args:
+        codec: the model with its runtime.
+        task: whose network is asked.
+        x: what it reads.
+        named: what its labels name, for the message.
+        fits: tells whether an answer of this shape has something to say for each label.
+
+    Raises:
+        UnknownTask: the model has no such network.
+        DamagedModel: the answer does not fit, or is not finite.
+    """
+    result, model = codec.runtime.run(task, x), codec.model
+    if not fits(result.shape):
+        raise DamagedModel(
+            f"model {model.name} names {len(model.head(task).labels)} {named}, its network makes "
+            f"{list(result.shape)} of {list(x.shape)}; install the model again"
+        )
+    if not np.isfinite(result).all():
+        raise DamagedModel(
+            f"the network {task} of model {model.name} returns infinities; install the model again"
+        )
+    return result
 
 
 def as_frame(data: Coded, *, max_pixels: int | None = None) -> Frame:
