@@ -38,7 +38,7 @@ from tactic_codec.evaluation import coders, equal, formats, pictures, plot
 from tactic_codec.evaluation.bdrate import RatePoint, bd_rate, envelope, paired
 from tactic_codec.evaluation.cache import Cache, picture_hash
 from tactic_codec.evaluation.coders import ModelCoder, RivalCoder
-from tactic_codec.evaluation.evaluate import Evaluation, Heads
+from tactic_codec.evaluation.evaluate import Evaluation
 from tactic_codec.evaluation.pictures import (
     Folder,
     Picture,
@@ -84,7 +84,7 @@ def evaluate(
     found: list[Any],
     how: Evaluation,
     *,
-    heads: Heads | None = None,
+    heads: Any | None = None,
     compare: bool = True,
 ) -> list[FolderResult]:
     return list(replace(how, heads=heads, compare=compare).run(folders, found).folders)

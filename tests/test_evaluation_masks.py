@@ -26,7 +26,7 @@ from tactic_codec.errors import DataError, UnsupportedImage
 from tactic_codec.evaluation import coders, formats, pictures, plot
 from tactic_codec.evaluation.cache import Cache
 from tactic_codec.evaluation.coders import ModelCoder
-from tactic_codec.evaluation.evaluate import Evaluation, Heads
+from tactic_codec.evaluation.evaluate import Evaluation
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
 from tactic_codec.metrics import Confusion
@@ -58,7 +58,7 @@ def evaluate(
     found: list[Any],
     how: Evaluation,
     *,
-    heads: Heads | None = None,
+    heads: Any | None = None,
     compare: bool = True,
 ) -> list[FolderResult]:
     return list(replace(how, heads=heads, compare=compare).run(folders, found).folders)

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -342,6 +341,7 @@ def eval(
             task,
             device,
             running.jobs,
+            console.advance,
             keeper=Keeper(Path(keep_decoded)) if keep_decoded else None,
             heads=heads,
             within=within,
@@ -351,8 +351,8 @@ def eval(
             scales=scales,
             notes=tuple(notes),
         )
-        advance = console.progress(evaluation.work_of(folders, coders))
-        report = replace(evaluation, advance=advance).run(folders, coders)
+        console.progress(evaluation.work_of(folders, coders))
+        report = evaluation.run(folders, coders)
         console.close()
         _write(console, out, report)
         if html:
