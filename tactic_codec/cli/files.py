@@ -32,7 +32,7 @@ from tactic_codec.container import MAGIC
 from tactic_codec.errors import OutputExists, display
 
 if TYPE_CHECKING:
-    from tactic_codec.picture import Colour, Pixels
+    from tactic_codec.picture import Pixels
 
 STDIN = "-"
 TAC = ".tac"
@@ -263,14 +263,14 @@ def opened(source: Source) -> Iterator[BinaryIO]:
             yield stream
 
 
-def picture(source: Source, max_pixels: int, background: "Colour" = (255, 255, 255)) -> "Pixels":
+def picture(source: Source, max_pixels: int) -> "Pixels":
     """Read a picture from a file or from standard input; errors as `picture.load`."""
     from tactic_codec import picture as image
 
     if not source.is_stdin:
-        return image.load(Path(source.path), max_pixels=max_pixels, background=background)
+        return image.load(Path(source.path), max_pixels=max_pixels)
     with opened(source) as stream:
-        return image.load(stream, max_pixels=max_pixels, background=background)
+        return image.load(stream, max_pixels=max_pixels)
 
 
 # --- Outputs ---
