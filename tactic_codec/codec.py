@@ -471,9 +471,7 @@ class Codec:
     ) -> Strips:
         """Decode the symbols of a frame, and its picture as rows are asked for; see `decode`."""
         coded_size = _truth_value("coded_size", coded_size)
-        if symbols is None:
-            self._open_ahead("synthesis", frame.coded_height, frame.coded_width)
-            symbols = self.model.decode_symbols(frame, narrow=True)
+        symbols = self._symbols(frame) if symbols is None else symbols
         strips = self.strips(symbols, frame)
         return strips if coded_size else image.enlarging(strips, frame.width, frame.height)
 
@@ -564,14 +562,17 @@ class Codec:
             slice((length - side) // 2 - reach, (length + side) // 2 + reach)
             for length in (height, width)
         ]
-        if symbols is None:
-            self._open_ahead("synthesis", frame.coded_height, frame.coded_width)
-            symbols = self.model.decode_symbols(frame, narrow=True)
+        symbols = self._symbols(frame) if symbols is None else symbols
         if decoded is None:
             return self.synthesise(symbols, frame, part, area)
         if part not in decoded:
             decoded[part] = self.synthesise(symbols, frame, part)
         return decoded[part]
+
+    def _symbols(self, frame: Frame) -> Symbols:
+        """Decode a frame's symbols, while the synthesis is loaded."""
+        self._open_ahead("synthesis", frame.coded_height, frame.coded_width)
+        return self.model.decode_symbols(frame, narrow=True)
 
     def synthesise(
         self, symbols: Symbols, frame: Frame, part: int = 1, area: Sequence[slice] | None = None

@@ -399,7 +399,8 @@ class Destination:
     def _check_free(self, path: str, source: Source) -> None:
         if not os.path.exists(path) or is_special(path):
             return
-        if _same_file(path, source):
+        given = not source.is_stdin and os.path.exists(source.path)
+        if given and os.path.samefile(path, source.path):
             raise OutputExists("input and output are the same file; choose another name")
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, "a folder stands where the output goes", path)
@@ -513,12 +514,6 @@ def write(
         atomic.write(path, data, force=force, like=like, sync=sync)
     except FileExistsError as exc:
         raise existing(exc.filename) from None
-
-
-def _same_file(path: str, source: Source) -> bool:
-    return (
-        not source.is_stdin and os.path.exists(source.path) and os.path.samefile(path, source.path)
-    )
 
 
 def is_special(path: str) -> bool:
