@@ -311,28 +311,13 @@ class Codec:
             point = points[place]
             return self.code(*analysed(point.scale), point.level, effort, roi)
 
-        keeps: dict[str, Callable[[Callable[[str], Pixels]], bool]] = {}
         # A file keeps what it shows for whoever reads it, in 8 bits or not.
         readers = [self, self.reference] if self.runtime.eight_bits else [self]
+        keeps: dict[str, tuple[str, list[Callable[[Pixels], bool]]]] = {}
         if keep_label:
-            labels = [reader.most_likely(given.pixels) for reader in readers]
-
-            def label_kept(look: Callable[[str], Pixels]) -> bool:
-                seen = look("classify")
-                return [reader.most_likely(seen) for reader in readers] == labels
-
-            keeps["label_kept"] = label_kept
+            keeps["label_kept"] = "classify", [reader._keeps_label(given) for reader in readers]
         if keep_boxes:
-            found_boxes = [reader.boxes(given.pixels) for reader in readers]
-
-            def boxes_kept(look: Callable[[str], Pixels]) -> bool:
-                seen = look("detect")
-                return all(
-                    reader._keeps_boxes(before, given, seen)
-                    for reader, before in zip(readers, found_boxes, strict=True)
-                )
-
-            keeps["boxes_kept"] = boxes_kept
+            keeps["boxes_kept"] = "detect", [reader._keeps_boxes(given) for reader in readers]
         last = self._last(lambda place: coded(place)[0], len(points), max_bytes)
         found: dict[str, bool] = {}
         for place in range(last + 1) if keeps else ():
@@ -340,19 +325,30 @@ class Codec:
             if max_bytes is not None and frame.size > max_bytes:
                 continue
             decoded: dict[int, Pixels] | None = {} if len(keeps) > 1 else None
-            look = partial(self.reference.look, frame, symbols=symbols, decoded=decoded)
-            found = {name: keep(look) for name, keep in keeps.items()}
+            for name, (task, tests) in keeps.items():
+                seen = self.reference.look(frame, task, symbols, decoded)
+                found[name] = all(kept(seen) for kept in tests)
             if all(found.values()):
                 break
         else:
             frame = coded(last)[0]
         return Compressed(frame, self.model.name, **found)
 
-    def _keeps_boxes(self, before: list[boxes.Box], given: Scaled, decoded: Pixels) -> bool:
-        """Tell whether a decoded picture shows the boxes of a whole one, see `compress`."""
-        height, width, _ = decoded.shape
-        after = boxes.resized(self.boxes(decoded), given.width / width, given.height / height)
-        return boxes.shared(boxes.certain(before), boxes.certain(after)).f1 >= boxes.KEPT
+    def _keeps_label(self, given: Scaled) -> Callable[[Pixels], bool]:
+        """Return what tells whether a decoded picture has the class of a whole one."""
+        label = self.most_likely(given.pixels)
+        return lambda decoded: self.most_likely(decoded) == label
+
+    def _keeps_boxes(self, given: Scaled) -> Callable[[Pixels], bool]:
+        """Return what tells whether a decoded picture shows the boxes of a whole one."""
+        before = boxes.certain(self.boxes(given.pixels))
+
+        def kept(decoded: Pixels) -> bool:
+            height, width, _ = decoded.shape
+            after = boxes.resized(self.boxes(decoded), given.width / width, given.height / height)
+            return boxes.shared(before, boxes.certain(after)).f1 >= boxes.KEPT
+
+        return kept
 
     def _last(self, coded: Callable[[int], Frame], count: int, max_bytes: int | None) -> int:
         """Return the last of some points, of ever larger files, whose file is small enough."""
