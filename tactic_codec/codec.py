@@ -311,28 +311,13 @@ class Codec:
             point = points[place]
             return self.code(*analysed(point.scale), point.level, effort, roi)
 
-        keeps: dict[str, Callable[[Callable[[str], Pixels]], bool]] = {}
         # A file keeps what it shows for whoever reads it, in 8 bits or not.
         readers = [self, self.reference] if self.runtime.eight_bits else [self]
+        keeps: dict[str, tuple[str, list[Callable[[Pixels], bool]]]] = {}
         if keep_label:
-            labels = [reader.most_likely(given.pixels) for reader in readers]
-
-            def label_kept(look: Callable[[str], Pixels]) -> bool:
-                seen = look("classify")
-                return [reader.most_likely(seen) for reader in readers] == labels
-
-            keeps["label_kept"] = label_kept
+            keeps["label_kept"] = "classify", [reader._keeps_label(given) for reader in readers]
         if keep_boxes:
-            found_boxes = [reader.boxes(given.pixels) for reader in readers]
-
-            def boxes_kept(look: Callable[[str], Pixels]) -> bool:
-                seen = look("detect")
-                return all(
-                    reader._keeps_boxes(before, given, seen)
-                    for reader, before in zip(readers, found_boxes, strict=True)
-                )
-
-            keeps["boxes_kept"] = boxes_kept
+            keeps["boxes_kept"] = "detect", [reader._keeps_boxes(given) for reader in readers]
         last = self._last(lambda place: coded(place)[0], len(points), max_bytes)
         found: dict[str, bool] = {}
         for place in range(last + 1) if keeps else ():
@@ -340,19 +325,30 @@ class Codec:
             if max_bytes is not None and frame.size > max_bytes:
                 continue
             decoded: dict[int, Pixels] | None = {} if len(keeps) > 1 else None
-            look = partial(self.reference.look, frame, symbols=symbols, decoded=decoded)
-            found = {name: keep(look) for name, keep in keeps.items()}
+            for name, (task, tests) in keeps.items():
+                seen = self.reference.look(frame, task, symbols, decoded)
+                found[name] = all(kept(seen) for kept in tests)
             if all(found.values()):
                 break
         else:
             frame = coded(last)[0]
         return Compressed(frame, self.model.name, **found)
 
-    def _keeps_boxes(self, before: list[boxes.Box], given: Scaled, decoded: Pixels) -> bool:
-        """Tell whether a decoded picture shows the boxes of a whole one, see `compress`."""
-        height, width, _ = decoded.shape
-        after = boxes.resized(self.boxes(decoded), given.width / width, given.height / height)
-        return boxes.shared(boxes.certain(before), boxes.certain(after)).f1 >= boxes.KEPT
+    def _keeps_label(self, given: Scaled) -> Callable[[Pixels], bool]:
+        """Return what tells whether a decoded picture has the class of a whole one."""
+        label = self.most_likely(given.pixels)
+        return lambda decoded: self.most_likely(decoded) == label
+
+    def _keeps_boxes(self, given: Scaled) -> Callable[[Pixels], bool]:
+        """Return what tells whether a decoded picture shows the boxes of a whole one."""
+        before = boxes.certain(self.boxes(given.pixels))
+
+        def kept(decoded: Pixels) -> bool:
+            height, width, _ = decoded.shape
+            after = boxes.resized(self.boxes(decoded), given.width / width, given.height / height)
+            return boxes.shared(before, boxes.certain(after)).f1 >= boxes.KEPT
+
+        return kept
 
     def _last(self, coded: Callable[[int], Frame], count: int, max_bytes: int | None) -> int:
         """Return the last of some points, of ever larger files, whose file is small enough."""
@@ -471,9 +467,7 @@ class Codec:
     ) -> Strips:
         """Decode the symbols of a frame, and its picture as rows are asked for; see `decode`."""
         coded_size = _truth_value("coded_size", coded_size)
-        if symbols is None:
-            self._open_ahead("synthesis", frame.coded_height, frame.coded_width)
-            symbols = self.model.decode_symbols(frame, narrow=True)
+        symbols = self._symbols(frame) if symbols is None else symbols
         strips = self.strips(symbols, frame)
         return strips if coded_size else image.enlarging(strips, frame.width, frame.height)
 
@@ -564,14 +558,17 @@ class Codec:
             slice((length - side) // 2 - reach, (length + side) // 2 + reach)
             for length in (height, width)
         ]
-        if symbols is None:
-            self._open_ahead("synthesis", frame.coded_height, frame.coded_width)
-            symbols = self.model.decode_symbols(frame, narrow=True)
+        symbols = self._symbols(frame) if symbols is None else symbols
         if decoded is None:
             return self.synthesise(symbols, frame, part, area)
         if part not in decoded:
             decoded[part] = self.synthesise(symbols, frame, part)
         return decoded[part]
+
+    def _symbols(self, frame: Frame) -> Symbols:
+        """Decode a frame's symbols, while the synthesis is loaded."""
+        self._open_ahead("synthesis", frame.coded_height, frame.coded_width)
+        return self.model.decode_symbols(frame, narrow=True)
 
     def synthesise(
         self, symbols: Symbols, frame: Frame, part: int = 1, area: Sequence[slice] | None = None
@@ -634,17 +631,7 @@ class Codec:
         """
         head = self.model.head("classify")
         x = image.network_input(image.square(pixels, head.input_size))
-        result = self.runtime.run("classify", x)
-        if result.shape != (1, len(head.labels)):
-            raise DamagedModel(
-                f"model {self.model.name} names {len(head.labels)} classes, its network "
-                f"returns {list(result.shape)}; install the model again"
-            )
-        if not np.isfinite(result).all():
-            raise DamagedModel(
-                f"the task network of model {self.model.name} returns infinities; install the "
-                "model again"
-            )
+        result = answer(self, "classify", x, "classes", lambda s: s == (1, len(head.labels)))
         logits: NDArray[np.float64] = result[0].astype(np.float64)
         return logits
 
@@ -664,17 +651,12 @@ class Codec:
         """
         head = self.model.head("detect")
         height, width, _ = pixels.shape
-        result = self.runtime.run("detect", whole_input(pixels, head.input_size))
-        if result.ndim != 3 or result.shape[::2] != (1, 4 + len(head.labels)):
-            raise DamagedModel(
-                f"model {self.model.name} names {len(head.labels)} kinds of objects, its detector "
-                f"returns {list(result.shape)}; install the model again"
-            )
-        if not np.isfinite(result).all():
-            raise DamagedModel(
-                f"the detector of model {self.model.name} returns infinities; install the model "
-                "again"
-            )
+        x = whole_input(pixels, head.input_size)
+
+        def fits(shape: tuple[int, ...]) -> bool:
+            return len(shape) == 3 and shape[::2] == (1, 4 + len(head.labels))
+
+        result = answer(self, "detect", x, "kinds of objects", fits)
         rows, columns = image.scaled_size(height, width, head.input_size)
         return boxes.meant(result[0], (width / columns, height / rows), (width, height))
 
@@ -819,6 +801,39 @@ def whole_input(pixels: Pixels, longer: int) -> NDArray[np.float32]:
     knows, and its right column and bottom row are repeated until both sides are multiples of 32.
     """
     return image.network_input(pad(image.scaled(pixels, longer), WHOLE_SIDES))
+
+
+def answer(
+    codec: Codec,
+    task: str,
+    x: NDArray[np.float32],
+    named: str,
+    fits: Callable[[tuple[int, ...]], bool],
+) -> NDArray[np.float32]:
+    """Return what a task network says, all finite.
+
+    Args:
+        codec: the model with its runtime.
+        task: whose network is asked.
+        x: what it reads.
+        named: what its labels name, for the message.
+        fits: tells whether an answer of this shape has something to say for each label.
+
+    Raises:
+        UnknownTask: the model has no such network.
+        DamagedModel: the answer does not fit, or is not finite.
+    """
+    result, model = codec.runtime.run(task, x), codec.model
+    if not fits(result.shape):
+        raise DamagedModel(
+            f"model {model.name} names {len(model.head(task).labels)} {named}, its network makes "
+            f"{list(result.shape)} of {list(x.shape)}; install the model again"
+        )
+    if not np.isfinite(result).all():
+        raise DamagedModel(
+            f"the network {task} of model {model.name} returns infinities; install the model again"
+        )
+    return result
 
 
 def as_frame(data: Coded, *, max_pixels: int | None = None) -> Frame:

@@ -32,6 +32,8 @@ A message says what was found, what was expected and what to do.
 Errors of other libraries are translated where they enter, with ``raise ... from``.
 """
 
+import collections.abc
+import contextlib
 import numbers
 import operator
 import typing
@@ -75,6 +77,24 @@ def real_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {value!r}")
     return float(value)
+
+
+@contextlib.contextmanager
+def needed(advice: str) -> collections.abc.Iterator[None]:
+    """Import within it what may not be installed.
+
+    Args:
+        advice: what needs it and how to get it; "{}" stands for the name of what is missing.
+
+    Raises:
+        BackendUnavailable: it says so; none of our own modules is missing.
+    """
+    try:
+        yield
+    except ImportError as exc:
+        if (exc.name or "").startswith("tactic_codec"):
+            raise
+        raise BackendUnavailable(advice.format(exc.name or exc)) from exc
 
 
 class TacError(Exception):

@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import entropy
-from tactic_codec.container import Frame
+from tactic_codec.container import FINGERPRINT_BYTES, MAX_LEVEL, Frame
 from tactic_codec.entropy import (
     ContextModel,
     FrequencyTables,
@@ -65,9 +65,7 @@ SYNTHESIS = "synthesis.onnx"
 EIGHT_BITS = ".8bit.onnx"
 """How files of networks end that compute with 8-bit integers."""
 MANIFEST_VERSION = 1
-FINGERPRINT_BYTES = 4
 MAX_MANIFEST_BYTES = 1 << 22
-MAX_LEVELS = 255
 MAX_STRIDE = 256  # pixels; the codec cuts pictures into tiles of 384
 WHOLE_SIDES = 32
 """Networks that look at whole pictures read such whose sides are multiples of this."""
@@ -290,9 +288,9 @@ class Model:
         levels, count = normative["levels"], len(normative["levels"])
         # Lists of different lengths are a ValueError, here and below.
         gains = np.array([encoder["gain"], [level["inverse_gain"] for level in levels]], np.float32)
-        if not 1 <= count <= MAX_LEVELS or gains.shape != (2, count, self.channels):
+        if not 1 <= count <= MAX_LEVEL or gains.shape != (2, count, self.channels):
             raise ValueError(
-                f"expected 1 to {MAX_LEVELS} levels, each of {self.channels} gains and inverse "
+                f"expected 1 to {MAX_LEVEL} levels, each of {self.channels} gains and inverse "
                 f"gains, found an array {gains.shape}"
             )
         offsets = encoder.get("offset", [PLAIN_OFFSET] * count)

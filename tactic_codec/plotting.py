@@ -5,7 +5,7 @@ import sys
 from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec.errors import needed
 
 
 def check() -> None:
@@ -19,7 +19,5 @@ def check() -> None:
         if "matplotlib" not in sys.modules and "MPLCONFIGDIR" not in os.environ:
             os.environ["MPLCONFIGDIR"] = stack.enter_context(TemporaryDirectory())
             stack.callback(os.environ.pop, "MPLCONFIGDIR")
-        try:
+        with needed("plots need matplotlib; run: pip install matplotlib"):
             import matplotlib.figure  # noqa: F401
-        except ModuleNotFoundError as exc:
-            raise BackendUnavailable("plots need matplotlib; run: pip install matplotlib") from exc

@@ -38,7 +38,7 @@ from tactic_codec import atomic
 from tactic_codec.boxes import MIN_SCORE
 from tactic_codec.codec import Codec, as_frame, load_model, load_model_of
 from tactic_codec.container import MAGIC, Frame
-from tactic_codec.errors import BackendUnavailable, DataError
+from tactic_codec.errors import DataError, needed
 from tactic_codec.picture import SUFFIXES, read, save
 from tactic_codec.runtime import processors
 from tactic_codec.tasks import CLASSIFY, DETECT
@@ -47,14 +47,10 @@ from tactic_codec.tasks import detect as ask_boxes
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read as Ray is imported, here and in workers
 
-try:
+with needed("tactic_codec.ray needs {}; run: pip install fsspec 'ray[data]'"):
     import fsspec
     import ray
     from ray.data import ActorPoolStrategy, from_items
-except ModuleNotFoundError as exc:
-    raise BackendUnavailable(
-        f"tactic_codec.ray needs {exc.name}; run: pip install fsspec 'ray[data]'"
-    ) from exc
 
 FAILURES = "failures.csv"
 """Name of the table of failures in OUT."""

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 from tactic_codec import picture as image
 from tactic_codec.entropy import SYMBOL_LIMIT, Prices
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec.errors import needed
 from tactic_codec.model import WHOLE_SIDES, Level, Model, Objective
 from tactic_codec.runtime import Tile, tiles
 
-try:
+with needed("effort above 0 needs torch; run: pip install torch torchvision safetensors onnx"):
     import torch
     import torch.nn.functional as F
     from torch import Tensor, nn
@@ -43,10 +43,6 @@ try:
     from tactic_codec.networks import measures, memory
     from tactic_codec.networks.folder import load_network
     from tactic_codec.networks.heads import look
-except ImportError as exc:
-    raise BackendUnavailable(
-        "effort above 0 needs torch; run: pip install torch torchvision safetensors onnx"
-    ) from exc
 
 SEARCH_TILE = 1024
 """Side in pixels of the blocks that a gradient is taken of, which bounds its memory. The task

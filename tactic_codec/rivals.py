@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, features
 
 from tactic_codec import picture as image
-from tactic_codec.errors import BackendUnavailable, ConfigError, UnsupportedImage
+from tactic_codec.errors import BackendUnavailable, ConfigError, UnsupportedImage, needed
 from tactic_codec.picture import Pixels
 
 Setting = int | float
@@ -79,9 +79,11 @@ class Rival:
             BackendUnavailable: its plugin, or Pillow's support for it, is missing.
         """
         if self.plugin is not None:
-            _register(
-                self.plugin, f"{self.name} needs {self.package}; run: pip install {self.package}"
-            )
+            with needed(f"{self.name} needs {self.package}; run: pip install {self.package}"):
+                module = importlib.import_module(self.plugin)
+            register = getattr(module, "register_heif_opener", None)
+            if register:  # other plugins do it when they are imported
+                register()
         elif not features.check(_FEATURES[self.pillow_name]):
             raise BackendUnavailable(
                 f"this Pillow was built without {self.name}; run: pip install --upgrade pillow"
@@ -154,17 +156,6 @@ LIBRARIES = frozenset(
     ("pillow", "pillow-heif", "pillow-jxl-plugin", "libheif", *_FEATURES.values())
 )
 """What `Rival.identity` tells the versions of."""
-
-
-def _register(plugin: str, complaint: str) -> None:
-    """Import a plugin of Pillow, which makes it known to Pillow; again that is nearly free."""
-    try:
-        module = importlib.import_module(plugin)
-    except ImportError as exc:
-        raise BackendUnavailable(complaint) from exc
-    register = getattr(module, "register_heif_opener", None)
-    if register:  # other plugins do it when they are imported
-        register()
 
 
 _AVIF_LOW = 5

@@ -19,7 +19,7 @@ from segmenter import SEGMENT_FILE, SEGMENT_LABELS, brightest_channel, segment_h
 
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
-from tactic_codec.evaluation.evaluate import Evaluation, Heads
+from tactic_codec.evaluation.evaluate import Evaluation
 from tactic_codec.evaluation.pictures import Folder
 from tactic_codec.evaluation.results import FolderResult
 from tactic_codec.model import Model
@@ -100,7 +100,7 @@ def evaluate(
     found: list[Any],
     how: Evaluation,
     *,
-    heads: Heads | None = None,
+    heads: Any | None = None,
     compare: bool = True,
 ) -> list[FolderResult]:
     """Measure pictures with coders; see `Evaluation`."""

@@ -145,6 +145,19 @@ def test_what_needs_torch_says_how_to_get_it(folder: Path, args: tuple[str, ...]
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["torch", "onnx"])
+def test_what_a_judge_lacks_is_named(folder: Path, package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from tactic_codec.cli import main; main()"
+    args = ("eval", "-m", "tiny", "--data", ".", "--out", "out", "--judge", "net.onnx")
+    result = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT
+    )
+    assert result.returncode == 1
+    said = f"tactic: --judge needs {package}; run: pip install torch onnx\n"
+    assert result.stderr.decode() == said
+
+
 # --- Terminals ------------------------------------------------------------------------------------
 
 

@@ -427,7 +427,7 @@ def test_models_are_coders_of_real_frames(tiny: Codec) -> None:
 
 def test_the_identity_of_a_model_covers_encoder_head_and_level(tiny: Codec, spoilt: Spoilt) -> None:
     before = ModelCoder(tiny).identity(1)
-    head = coders.head_identity(tiny)
+    head = coders.answers_identity(CLASSIFY, tiny, "cpu")
     assert before != ModelCoder(tiny).identity(2)
     assert before != ModelCoder(tiny, "torch-cpu").identity(1)
 
@@ -435,10 +435,11 @@ def test_the_identity_of_a_model_covers_encoder_head_and_level(tiny: Codec, spoi
     changed = load_model(spoilt.path, device="cpu", threads=1)
     assert changed.model.fingerprint == tiny.model.fingerprint
     assert ModelCoder(changed).identity(1) != before
-    assert coders.head_identity(changed) == head
+    assert coders.answers_identity(CLASSIFY, changed, "cpu") == head
 
     spoilt.put("classify.onnx", (TINY / "classify.onnx").read_bytes() + b"\0")
-    assert coders.head_identity(load_model(spoilt.path, device="cpu")) != head
+    changed = load_model(spoilt.path, device="cpu")
+    assert coders.answers_identity(CLASSIFY, changed, "cpu") != head
 
 
 @pytest.mark.usefixtures("tiny_head", "one_torch_thread")

@@ -16,8 +16,9 @@ from conftest import PHOTOGRAPHS, TINY, Spoilt, evaluate, teach_to_segment
 from conftest import tactic as run_tactic
 from numpy.typing import NDArray
 from PIL import Image
+from segmenter import brightest_channel
 
-from tactic_codec import metrics, tasks
+from tactic_codec import metrics, runtime, tasks
 from tactic_codec import picture as image
 from tactic_codec.cli.console import table
 from tactic_codec.codec import Codec, load_model
@@ -29,7 +30,7 @@ from tactic_codec.evaluation.evaluate import Evaluation
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
 from tactic_codec.metrics import Confusion
-from tactic_codec.tasks import SEGMENT, Scores, Share, Witness
+from tactic_codec.tasks import CLASSIFY, SEGMENT, Scores, Share, Witness
 
 Pixels = NDArray[np.uint8]
 NAMES = ("red", "green", "blue")
@@ -290,9 +291,27 @@ def test_an_interrupted_evaluation_goes_on(
 
 
 def test_classes_and_label_maps_do_not_share_shelves(segmenter: Codec) -> None:
-    classify = coders.head_identity(segmenter)
-    assert classify == coders.head_identity(segmenter, task="classify")
-    assert classify["head"] != coders.head_identity(segmenter, task="segment")["head"]
+    classify, segment = (coders.answers_identity(t, segmenter, "cpu") for t in (CLASSIFY, SEGMENT))
+    assert classify["head"] != segment["head"]
+
+
+def test_answers_in_8_bits_are_not_taken_for_others(
+    spoilt: Spoilt, shapes: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one folder serves --device auto first, and then --device cpu."""
+    monkeypatch.setattr(runtime, "multiplies_eight_bits", lambda: True)
+    colours = np.eye(3, dtype=np.float32)
+    swapped = brightest_channel().replace(colours.tobytes(), colours[::-1].tobytes())
+    spoilt.put("segment.8bit.onnx", swapped)
+    exact = teach(spoilt)
+
+    def evaluated(codec: Codec, folder: str) -> list[FolderResult]:
+        how = bench(codec, Cache(tmp_path / folder), device=codec.runtime.device)
+        return evaluate([shapes], [Painting()], how, compare=False)
+
+    quick = evaluated(load_model(spoilt.path, device="auto", threads=1), "both")
+    assert quick != evaluated(exact, "alone")
+    assert evaluated(exact, "both") == evaluated(exact, "alone")
 
 
 # --- Trained heads --------------------------------------------------------------------------------

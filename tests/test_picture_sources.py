@@ -16,10 +16,10 @@ from tactic_codec.errors import NotATacFile, Truncated, UnsupportedImage
 from tactic_codec.picture import (
     ImageWarning,
     colour_of,
-    kind_of,
     load,
     to_pillow,
 )
+from tactic_codec.picture.formats import kind_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 

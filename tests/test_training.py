@@ -22,7 +22,7 @@ from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.heads import LAST_LAYER, Logits
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training import loss
-from tactic_codec.training.checkpoint import CHECKPOINT, LOG
+from tactic_codec.training.checkpoint import CHECKPOINT, LOG, load_trained
 from tactic_codec.training.config import (
     DataConfig,
     EvaluationConfig,
@@ -37,7 +37,6 @@ from tactic_codec.training.loop import (
     Step,
     build_network,
     draw_levels,
-    load_trained,
     train,
 )
 from tactic_codec.training.objective import LEVEL_BALANCE, TrainingLoss
@@ -689,13 +688,13 @@ def test_trained_networks_are_loaded_from_the_run(
 ) -> None:
     config = staged(steps=3, alpha=1.0)
     with pytest.raises(ConfigError, match="has no checkpoint yet"):
-        load_trained(config, 2, tmp_path)
+        load_trained(build_network(config, 2), tmp_path)
     trained = train(config, data, tmp_path)
-    loaded = load_trained(config, 2, tmp_path)
+    loaded = load_trained(build_network(config, 2), tmp_path)
     assert_same(state_of(loaded), state_of(trained))
     assert not loaded.training
     with pytest.raises(ConfigError, match="other networks than the configuration"):
-        load_trained(staged(steps=3, alpha=0.0), 2, tmp_path)
+        load_trained(build_network(staged(steps=3, alpha=0.0), 2), tmp_path)
 
 
 def test_the_checkpoint_needs_no_pickle(data: ImageFolders, tmp_path: Path) -> None:
@@ -722,7 +721,7 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(
     log = (tmp_path / LOG).read_bytes()
     for attempt in (
         lambda: train(config, data, tmp_path),
-        lambda: load_trained(config, 2, tmp_path),
+        lambda: load_trained(build_network(config, 2), tmp_path),
     ):
         with pytest.raises(ConfigError, match=r"checkpoint\.pt is damaged: .*; delete it"):
             attempt()
@@ -778,7 +777,7 @@ def test_a_head_learns_only_where_it_may(
     # What is kept as it starts is made again, not stored.
     stored = torch.load(tmp_path / CHECKPOINT, weights_only=True)["network"]
     assert (head <= set(stored)) is learn
-    assert_same(state_of(load_trained(config, 2, tmp_path)), end)
+    assert_same(state_of(load_trained(build_network(config, 2), tmp_path)), end)
 
 
 def test_a_frozen_head_passes_the_task_s_gradient_to_the_codec(

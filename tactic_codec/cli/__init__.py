@@ -54,7 +54,7 @@ _COMMANDS = {
 }
 
 # Its matrices are small, and where others work on the processors, threads that wait for each other
-# take ten times as long. NumPy reads it once, when it is imported.
+# take ten times as long; where none is allowed they stop it. NumPy reads it as it is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _INTERRUPTED = 128 + signal.SIGINT  # what shells report of a command that Ctrl-C ended
@@ -199,5 +199,3 @@ def main(debug: bool) -> None:
     "-" is standard input or standard output. The exit status is 0 if all went well, 1 if an input
     failed while the others were still done, and 2 if the command line is wrong.
     """
-    # NumPy's own threads cost more than they save here, and stop it where none is allowed.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

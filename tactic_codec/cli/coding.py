@@ -31,6 +31,8 @@ _LOST = {
     "boxes_kept": "detector finds other boxes",
 }
 
+_FACTS = ("bytes", "width", "height", "coded_width", "coded_height", "bpp", "level", "model")
+"""Of a frame, in the order in which --json has them."""
 
 _JPEG = b"\xff\xd8\xff"
 _ONE_JPEG = 1 << 26  # bytes that are looked through at once; a JPEG has fewer
@@ -550,19 +552,11 @@ def _deliver(
     if out is None:
         console.data(data)
     if as_json:
-        facts: dict[str, Any] = {
-            "file": item.source.path,
-            "output": out,
-            "bytes": frame.size,
-            "width": frame.width,
-            "height": frame.height,
-            "coded_width": frame.coded_width,
-            "coded_height": frame.coded_height,
-            "bpp": round(frame.bpp, 6),
-            "level": frame.level,
-            "model": coded.model,
-            "ms": round(1000 * seconds, 1),
-        }
+        from tactic_codec.facts import info_of
+
+        known = info_of(frame, coded.model)._asdict()
+        facts: dict[str, Any] = {"file": item.source.path, "output": out}
+        facts |= {name: known[name] for name in _FACTS} | {"ms": round(1000 * seconds, 1)}
         facts |= {name: kept for name in _LOST if (kept := getattr(coded, name)) is not None}
         if isinstance(item, Picture) and item.sink and item.found:
             facts |= {"picture": item.found.number, "dropped": item.dropped}

@@ -63,13 +63,6 @@ class Item(Protocol):
         """Its share of the progress bar."""
 
 
-class Advance(Protocol):
-    """Tells a progress bar how much more was done, and what to show beside it."""
-
-    def __call__(self, work: int, note: str = "") -> None:
-        """Add to what was done."""
-
-
 T = TypeVar("T")
 Task = TypeVar("Task", bound=Item)
 R = TypeVar("R")
@@ -277,7 +270,7 @@ class Console:
         Yields:
             An item, what the function returned, and the seconds it took.
         """
-        advance = self.progress(sum(i.weight for i in items) if isinstance(items, list) else total)
+        self.progress(sum(i.weight for i in items) if isinstance(items, list) else total)
         for outcome in in_order(function, items, jobs, ahead, prepare):
             for message in outcome.warnings:
                 self.warn(outcome.item.title, message)
@@ -285,27 +278,24 @@ class Console:
                 self.fail(outcome.item.title, outcome.result.error)
             else:
                 yield outcome.item, outcome.result, outcome.seconds
-            advance(outcome.item.weight)
+            self.advance(outcome.item.weight)
 
     @property
     def has_bar(self) -> bool:
         """Whether somebody sees a progress bar."""
         return self._bar is not None
 
-    def progress(self, total: int | None) -> Advance:
+    def progress(self, total: int | None) -> None:
         """Prepare a progress bar where one is wanted and can be seen.
 
         Args:
             total: all the work, or None where nobody knows.
-
-        Returns:
-            A function that is told how much more of it was done, and what to show beside the bar.
         """
         if total is not None and not self.quiet and sys.stderr is not None and sys.stderr.isatty():
             self._bar = _Bar(total)
-        return self._advance
 
-    def _advance(self, work: int, note: str = "") -> None:
+    def advance(self, work: int, note: str = "") -> None:
+        """Tell the bar, if there is one, how much more was done, and what to show beside it."""
         if self._bar:
             self._bar.advance(work, note)
 

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,14 @@ import click
 
 from tactic_codec.cli import files, listing, options
 from tactic_codec.cli.console import Console, collect_warnings, opened, table
-from tactic_codec.errors import BackendUnavailable, ConfigError, OutputExists, UnknownLevel, display
+from tactic_codec.errors import (
+    BackendUnavailable,
+    ConfigError,
+    OutputExists,
+    UnknownLevel,
+    display,
+    needed,
+)
 
 if TYPE_CHECKING:
     from tactic_codec.evaluation.coders import Coder, ModelCoder
@@ -190,7 +196,8 @@ def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     "--judge",
     metavar="NET.onnx",
     help="Let this network answer in place of the first model's: how much of its outputs each "
-    "coder keeps, and how often its class stays. Pictures are coded whole. It needs onnx.",
+    "coder keeps, and how often its class stays. Pictures are coded whole. It needs torch and "
+    "onnx.",
 )
 @options.reading("judge")
 @click.option(
@@ -292,7 +299,7 @@ def eval(
         task = _judge(console, judge, judge_input, judge_output) if judge else None
         with options.refused(ConfigError):
             task = task or pictures.task_of(reference.model, (*data, *train_data), asked)
-        witness = task.witness(reference.model)
+        witness = task.witness(reference)
         notes = [formats.EFFORT_NOTE] if any(efforts) else []
         coders = _coders(console, models_at(loaded, device, efforts), codecs, grids, notes)
         kept_out = pictures.held_out(reference.model) if held_out else None
@@ -334,6 +341,7 @@ def eval(
             task,
             device,
             running.jobs,
+            console.advance,
             keeper=Keeper(Path(keep_decoded)) if keep_decoded else None,
             heads=heads,
             within=within,
@@ -343,8 +351,8 @@ def eval(
             scales=scales,
             notes=tuple(notes),
         )
-        advance = console.progress(evaluation.work_of(folders, coders))
-        report = replace(evaluation, advance=advance).run(folders, coders)
+        console.progress(evaluation.work_of(folders, coders))
+        report = evaluation.run(folders, coders)
         console.close()
         _write(console, out, report)
         if html:
@@ -374,10 +382,8 @@ def _judge(
     console: Console, network: str, settings: Sequence[str], outputs: Sequence[str]
 ) -> "Question[Any, Any]":
     """Open the network that is to answer."""
-    try:
+    with needed("--judge needs {}; run: pip install torch onnx"):
         from tactic_codec.evaluation.judge import Judge
-    except ImportError as exc:
-        raise BackendUnavailable("--judge needs onnx; run: pip install onnx") from exc
     from tactic_codec.training.config import parse_teacher
 
     return Judge(parse_teacher(network, settings, outputs), console.say)

@@ -32,7 +32,7 @@ from tactic_codec.container import MAGIC
 from tactic_codec.errors import OutputExists, display
 
 if TYPE_CHECKING:
-    from tactic_codec.picture import Colour, Pixels
+    from tactic_codec.picture import Pixels
 
 STDIN = "-"
 TAC = ".tac"
@@ -263,14 +263,14 @@ def opened(source: Source) -> Iterator[BinaryIO]:
             yield stream
 
 
-def picture(source: Source, max_pixels: int, background: "Colour" = (255, 255, 255)) -> "Pixels":
+def picture(source: Source, max_pixels: int) -> "Pixels":
     """Read a picture from a file or from standard input; errors as `picture.load`."""
     from tactic_codec import picture as image
 
     if not source.is_stdin:
-        return image.load(Path(source.path), max_pixels=max_pixels, background=background)
+        return image.load(Path(source.path), max_pixels=max_pixels)
     with opened(source) as stream:
-        return image.load(stream, max_pixels=max_pixels, background=background)
+        return image.load(stream, max_pixels=max_pixels)
 
 
 # --- Outputs ---
@@ -399,7 +399,8 @@ class Destination:
     def _check_free(self, path: str, source: Source) -> None:
         if not os.path.exists(path) or is_special(path):
             return
-        if _same_file(path, source):
+        given = not source.is_stdin and os.path.exists(source.path)
+        if given and os.path.samefile(path, source.path):
             raise OutputExists("input and output are the same file; choose another name")
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, "a folder stands where the output goes", path)
@@ -513,12 +514,6 @@ def write(
         atomic.write(path, data, force=force, like=like, sync=sync)
     except FileExistsError as exc:
         raise existing(exc.filename) from None
-
-
-def _same_file(path: str, source: Source) -> bool:
-    return (
-        not source.is_stdin and os.path.exists(source.path) and os.path.samefile(path, source.path)
-    )
 
 
 def is_special(path: str) -> bool:

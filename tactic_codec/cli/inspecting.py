@@ -117,9 +117,9 @@ def test(
         # Only decoding costs more than its bytes.
         limit = max_pixels if symbols else max_pixels or DEFAULT_MAX_PIXELS
         items = decoding.frames(sources, max_pixels=limit)
-        advance = console.progress(files.total_bytes(sources))
+        console.progress(files.total_bytes(sources))
         for source, group in groupby(items, key=lambda item: item.source):
-            _test_file(console, source, group, decode, advance, talking.as_json)
+            _test_file(console, source, group, decode, talking.as_json)
 
 
 def _decodes(name: str | None) -> Callable[[Frame], object]:
@@ -135,7 +135,6 @@ def _test_file(
     source: Source,
     items: Iterable[FrameItem],
     decode: Callable[[Frame], object] | None,
-    advance: Callable[[int], None],
     as_json: bool,
 ) -> None:
     frames, errors = 0, list[str]()
@@ -149,7 +148,7 @@ def _test_file(
             place = f"frame {item.number}: " if item.several else ""
             errors.append(place + reason(exc, source.path))
             console.fail(item.title, exc)
-        advance(item.weight)
+        console.advance(item.weight)
     if as_json:
         ok = not errors
         console.json({"file": source.path, "ok": ok, "frames": frames, "errors": errors})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tactic_codec.cli import files, listing, options
-from tactic_codec.cli.console import Advance, Console, opened, table
+from tactic_codec.cli.console import Console, opened, table
 from tactic_codec.errors import BackendUnavailable, display
 
 if TYPE_CHECKING:
@@ -198,16 +198,15 @@ def _compare(console: Console, model: "Model", folders: Sequence[Path], run: Pat
 
 def _shown(console: Console) -> "Callable[[Step, int], None]":
     """Return what shows steps: a bar on a terminal, a line now and then elsewhere."""
-    bar: list[Advance] = []
     done = 0
 
     def show(step: "Step", steps: int) -> None:
         nonlocal done
-        first = not bar
+        first = not done
         if first:
-            bar.append(console.progress(steps))
+            console.progress(steps)
         text = f"step {step.step} of {steps}: {_figures(step)}"
-        bar[0](step.step - done, text)
+        console.advance(step.step - done, text)
         done = step.step
         if not console.has_bar and (first or done % _LINES_EVERY == 0 or done == steps):
             console.say(text)

@@ -243,7 +243,7 @@ def verify_models(names: tuple[str, ...], as_json: bool) -> None:
 
     with opened() as console:
         chosen: list[str | Model | Damaged] = list(names) or list(installed())
-        advance = console.progress(len(chosen))
+        console.progress(len(chosen))
         for entry in chosen:
             name = entry if isinstance(entry, str) else entry.path.name
             error = None
@@ -255,7 +255,7 @@ def verify_models(names: tuple[str, ...], as_json: bool) -> None:
             except TacError as exc:
                 error = exc
             _print_verdict(console, name, error, as_json)
-            advance(1)
+            console.advance(1)
 
 
 def _print_verdict(console: Console, name: str, error: TacError | None, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial, reduce, wraps
 from inspect import signature
 from pathlib import Path
@@ -12,7 +12,7 @@ import click
 
 from tactic_codec.cli import files
 from tactic_codec.container import DEFAULT_MAX_PIXELS
-from tactic_codec.errors import BackendUnavailable, TacError, UnknownLevel, display
+from tactic_codec.errors import TacError, UnknownLevel, display, needed
 
 if TYPE_CHECKING:
     from tactic_codec.cli.console import Console
@@ -315,25 +315,12 @@ talking = gathered("talking", Talking, as_json, quiet, verbose)
 """Gives a command --json, --quiet and --verbose as ``talking``."""
 
 
-@contextmanager
-def torch_for(what: str) -> Iterator[None]:
-    """Import within it what brings torch in.
-
-    Args:
-        what: needs it, for the message.
-
-    Raises:
-        BackendUnavailable: it, or what comes with it, is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith("tactic_codec"):
-            raise
-        raise BackendUnavailable(
-            f"{what} needs {exc.name}; run: "
-            "pip install torch torchvision safetensors onnx onnxscript onnx2pytorch"
-        ) from exc
+def torch_for(what: str) -> AbstractContextManager[None]:
+    """Import within it what brings torch in, for what needs that; see `needed`."""
+    return needed(
+        f"{what} needs {{}}; run: "
+        "pip install torch torchvision safetensors onnx onnxscript onnx2pytorch"
+    )
 
 
 @contextmanager

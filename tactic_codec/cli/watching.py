@@ -21,7 +21,7 @@ from tactic_codec.cli import files
 from tactic_codec.cli.console import Console, complain, reason
 from tactic_codec.cli.files import Destination, Source
 from tactic_codec.cli.streaming import UntilSignal
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec.errors import needed
 from tactic_codec.picture import SUFFIXES
 
 try:
@@ -64,12 +64,8 @@ class Watch(UntilSignal):
             OSError: the folder has gone.
         """
         super().__init__(console)
-        try:
+        with needed("--watch needs watchfiles; run: pip install watchfiles"):
             from watchfiles import watch
-        except ModuleNotFoundError as exc:
-            raise BackendUnavailable(
-                "--watch needs watchfiles; run: pip install watchfiles"
-            ) from exc
         self._folder, self._destination = folder, destination
         self._found = os.stat(folder)
         self._waiting = dict[str, tuple[_Facts | None, float]]()  # by path, and since when

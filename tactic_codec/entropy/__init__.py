@@ -13,35 +13,19 @@ constriction. It refuses a payload that no encoder writes with `Corrupt`, and ta
 their rules with `DamagedModel`.
 """
 
-from tactic_codec.entropy.coders import CONSTRICTION, PURE, Coder, default_coder
-from tactic_codec.entropy.moves import Moves, Prices
-from tactic_codec.entropy.pure import TOTAL
-from tactic_codec.entropy.symbols import count_symbols, decode, encode, ideal_bits
-from tactic_codec.entropy.tables import (
-    SYMBOL_LIMIT,
-    ContextModel,
-    Contexts,
-    FrequencyTables,
-    LinearContexts,
-    LinearThresholds,
-)
-
-__all__ = [
-    "CONSTRICTION",
-    "PURE",
-    "SYMBOL_LIMIT",
-    "TOTAL",
-    "Coder",
-    "ContextModel",
-    "Contexts",
-    "FrequencyTables",
-    "LinearContexts",
-    "LinearThresholds",
-    "Moves",
-    "Prices",
-    "count_symbols",
-    "decode",
-    "default_coder",
-    "encode",
-    "ideal_bits",
-]
+from tactic_codec.entropy.coders import CONSTRICTION as CONSTRICTION
+from tactic_codec.entropy.coders import PURE as PURE
+from tactic_codec.entropy.coders import Coder as Coder
+from tactic_codec.entropy.coders import default_coder as default_coder
+from tactic_codec.entropy.moves import Prices as Prices
+from tactic_codec.entropy.pure import TOTAL as TOTAL
+from tactic_codec.entropy.symbols import count_symbols as count_symbols
+from tactic_codec.entropy.symbols import decode as decode
+from tactic_codec.entropy.symbols import encode as encode
+from tactic_codec.entropy.symbols import ideal_bits as ideal_bits
+from tactic_codec.entropy.tables import SYMBOL_LIMIT as SYMBOL_LIMIT
+from tactic_codec.entropy.tables import ContextModel as ContextModel
+from tactic_codec.entropy.tables import Contexts as Contexts
+from tactic_codec.entropy.tables import FrequencyTables as FrequencyTables
+from tactic_codec.entropy.tables import LinearContexts as LinearContexts
+from tactic_codec.entropy.tables import LinearThresholds as LinearThresholds

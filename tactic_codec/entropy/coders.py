@@ -184,7 +184,7 @@ class _ConstrictionDecoder:
         try:
             found = self._decoder.decode(self._family, tables.take(rows, axis=0))
         except AssertionError as error:
-            raise _impossible() from error
+            raise pure.impossible() from error
         (places,) = (found != usual).nonzero()
         return places, found[places]
 
@@ -192,7 +192,7 @@ class _ConstrictionDecoder:
         try:
             return int(self._decoder.decode(_coin()))
         except AssertionError as error:
-            raise _impossible() from error
+            raise pure.impossible() from error
 
 
 def _window(
@@ -272,7 +272,3 @@ def _constriction() -> Any:
 @cache
 def _coin() -> Any:
     return _constriction().stream.model.Categorical(np.ones(2, np.float32), perfect=False)
-
-
-def _impossible() -> Corrupt:
-    return Corrupt("the payload holds a number outside every symbol's interval")

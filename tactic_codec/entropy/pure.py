@@ -88,7 +88,7 @@ class RangeDecoder:
         scale = self._range >> PRECISION
         quantile = self._offset // scale
         if quantile >= TOTAL:
-            raise Corrupt("the payload holds a number outside every symbol's interval")
+            raise impossible()
         index = bisect_right(cumulative, quantile) - 1
         left = cumulative[index]
         self._offset -= scale * left
@@ -125,6 +125,11 @@ class RangeDecoder:
         word = self._payload[self._place : self._place + WORD_BYTES]
         self._place += WORD_BYTES
         return int.from_bytes(word.ljust(WORD_BYTES, b"\0"), "big")
+
+
+def impossible() -> Corrupt:
+    """Return what is wrong with a payload that no encoder writes."""
+    return Corrupt("the payload holds a number outside every symbol's interval")
 
 
 def seal(prefix: int, prefix_bytes: int, lower: int, range_: int) -> bytes:

@@ -16,6 +16,7 @@ from tactic_codec.codec import Codec
 from tactic_codec.errors import ConfigError
 from tactic_codec.picture import Pixels
 from tactic_codec.rivals import LIBRARIES, Rival, Setting
+from tactic_codec.tasks import Question
 
 Identity = dict[str, Any]
 """What a measurement depends on beside the picture, as JSON."""
@@ -179,25 +180,15 @@ def models_at(loaded: Mapping[str, Codec], device: str, efforts: Sequence[int]) 
     return found
 
 
-def head_identity(codec: Codec, device: str = "auto", task: str = "classify") -> Identity:
-    """Return all that decides about the answers of a model's task network.
-
-    Raises:
-        UnknownTask: the model has none for this task.
-    """
-    head = codec.model.head(task)
-    file = codec.runtime.eight_bits.get(task, head.file)
-    return {
-        "head": codec.model.manifest["files"][file]["sha256"],
-        "input_size": head.input_size,
-        **runtime_identity(device),
-    }
+def answers_identity(task: Question[Any, Any], codec: Codec, device: str) -> Identity:
+    """Return all that decides about the answers of who is asked, see `Question.witness`."""
+    return {**task.witness(codec).identity, **runtime_identity(device)}
 
 
 def runtime_identity(device: str) -> Identity:
     """Return what runs the networks of a device, with its version."""
-    library = "onnxruntime" if device in ("auto", "cpu") else "torch"
-    kind = "cpu" if device == "auto" else device
+    library = "torch" if device in ("cuda", "torch-cpu") else "onnxruntime"
+    kind = "cpu" if device == "auto" else device  # but for 8-bit files, whose hashes count
     return {"device": kind, library: metadata.version(library), "tactic-codec": __version__}
 
 

@@ -8,37 +8,27 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from tactic_codec import metrics
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Cache
-from tactic_codec.evaluation.coders import Coder, Identity, Shrunk, Uncompressed, runtime_identity
+from tactic_codec.evaluation.coders import Coder, Identity, Shrunk, Uncompressed, answers_identity
 from tactic_codec.evaluation.keeper import Keeper
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
 from tactic_codec.rivals import Setting
-from tactic_codec.tasks import CLASSIFY, Facts, Question, Scores
+from tactic_codec.tasks import CLASSIFY, Facts, Question
+
+if TYPE_CHECKING:
+    from tactic_codec.evaluation.retrain import Retrainer
 
 T = TypeVar("T")
 
 MAX_BPP = 1.2
 """Above it a codec's own grid of qualities is left: the next point would not matter to anybody."""
-
-
-class Heads(Protocol):
-    """Trains task networks, see `tactic_codec.evaluation.retrain`."""
-
-    @property
-    def steps(self) -> int:
-        """Steps for each point."""
-
-    def scores(
-        self, folder: Folder, coder: Coder, setting: Setting, before: Sequence[Facts]
-    ) -> Scores:
-        """Train a head on what a coder gives back, and ask it about a folder's pictures."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +60,7 @@ class Evaluation:
     jobs: int = 1
     advance: Callable[[int], None] = lambda work: None
     keeper: Keeper | None = None
-    heads: Heads | None = None
+    heads: "Retrainer | None" = None
     compare: bool = True
     within: tuple[float, float] = (0.0, 1.0)
     size: int | None = None
@@ -92,7 +82,7 @@ class Evaluation:
             task=self.task,
             size=None if self.task.whole else self.size,
             reference=(model.name, model.fingerprint.hex()),
-            witness=self.task.witness(model),
+            witness=self.task.witness(self.reference),
             held_out=self.held_out,
             limit=self.limit,
             within=self.within,
@@ -198,8 +188,7 @@ class Evaluation:
 
     @cached_property
     def _answers(self) -> Identity:
-        witness = self.task.witness(self.reference.model)
-        return {**witness.identity, **runtime_identity(self.device)}
+        return answers_identity(self.task, self.reference, self.device)
 
     @cached_property
     def _known(self) -> dict[str, Any]:

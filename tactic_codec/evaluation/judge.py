@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tactic_codec import metrics
 from tactic_codec.codec import Codec
 from tactic_codec.errors import UnsupportedNetwork
-from tactic_codec.model import Model
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import Facts, Question, Scores, Share, Witness
 from tactic_codec.tasks.classify import share
@@ -44,7 +43,7 @@ class Judge(Question[None, Answer]):
         self._network = self._foreign.open()
         self._tried = False
 
-    def witness(self, model: Model) -> Witness:
+    def witness(self, codec: Codec) -> Witness:
         """Return the file, whatever the model, see `Question`."""
         name = self._foreign.path.name
         identity = {**vars(self._foreign.reading), **self._foreign.identity}

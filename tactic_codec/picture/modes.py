@@ -141,8 +141,7 @@ def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | Non
     return Image.fromarray(grey), Image.fromarray(opaque)
 
 
-_EXIF_IFD, _INTEROPERABILITY_IFD = 0x8769, 0xA005
-_COLOUR_SPACE, _UNCALIBRATED, _INTEROPERABILITY_INDEX = 0xA001, 0xFFFF, 1
+_UNCALIBRATED, _INTEROPERABILITY_INDEX = 0xFFFF, 1
 
 
 def _colour_info(image: Image.Image) -> dict[Any, Any]:
@@ -150,13 +149,12 @@ def _colour_info(image: Image.Image) -> dict[Any, Any]:
     info = dict(image.info)
     if b"R03" in (info.get("exif") or b""):
         exif = image.getexif()
-        space = exif.get_ifd(_EXIF_IFD).get(_COLOUR_SPACE)
-        index = exif.get_ifd(_INTEROPERABILITY_IFD).get(_INTEROPERABILITY_INDEX)
+        space = exif.get_ifd(metadata.EXIF_IFD).get(metadata.COLOUR_SPACE)
+        index = exif.get_ifd(metadata.INTEROPERABILITY_IFD).get(_INTEROPERABILITY_INDEX)
         info["adobe_rgb"] = space in (None, _UNCALIBRATED) and str(index)[:3] == "R03"
     return info
 
 
-_ORIENTATION = 0x0112
 _SIDEWAYS, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
 """Orientations (EXIF 2.32, 4.6.4) whose rows stand upright, go upwards, or to the left."""
 
@@ -164,7 +162,7 @@ _SIDEWAYS, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, or 1, upright, where there is none to be read."""
     try:
-        orientation = image.getexif().get(_ORIENTATION)
+        orientation = image.getexif().get(metadata.ORIENTATION)
     # Like the plugins, the EXIF parser raises anything; metadata must not cost us the picture.
     except Exception:
         forms.warn("the EXIF data is damaged: the picture is taken as upright")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
-from tactic_codec.picture import metadata
+from tactic_codec.picture import metadata, png
 from tactic_codec.picture.forms import NO_METADATA, Colour, LabelMap, Metadata, Pixels, Strips, warn
 
 _WRITERS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
@@ -35,7 +35,7 @@ _AVERAGE = 3
 _FILTERED = 16
 """Rows that are filtered at once: what is in between then fits into the caches."""
 
-_HEADERS = {"exif": b"Exif\0\0", "xmp": b"http://ns.adobe.com/xap/1.0/\0"}
+_HEADERS = {"exif": metadata.EXIF_PREFIX, "xmp": b"http://ns.adobe.com/xap/1.0/\0"}
 _SEGMENTS = {name: (1 << 16) - 3 - len(header) for name, header in _HEADERS.items()}
 """Bytes that fit into a segment of a JPEG, whose length has 16 bits and counts itself."""
 
@@ -136,7 +136,7 @@ def _png(strips: Strips, kept: Metadata) -> Iterator[bytes]:
             + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
         )
 
-    yield b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", *strips[:2], 8, 2, 0, 0, 0))
+    yield png.SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", *strips[:2], 8, 2, 0, 0, 0))
     if kept.icc:
         yield chunk(b"iCCP", b"ICC\0\0" + zlib.compress(kept.icc))
     if kept.exif:

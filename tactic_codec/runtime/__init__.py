@@ -19,17 +19,13 @@ import sys
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.errors import whole_number
 from tactic_codec.model import Model
-
-if TYPE_CHECKING:
-    from tactic_codec.runtime.onnx import OnnxRuntime
-    from tactic_codec.runtime.torch import TorchRuntime
 
 Inner = tuple[slice, slice] | None
 """Rows and columns of a block."""
@@ -84,6 +80,9 @@ class Runtime(Protocol):
     def open_ahead(self, network: str) -> None:
         """Begin to load a network, in a thread; what is wrong with it is told when it is run."""
 
+    def begin_anew(self) -> None:
+        """Make good, in a child of fork, what the parent's other threads held or were to do."""
+
 
 def open_runtime(model: Model, device: str = "auto", *, threads: int | None = None) -> Runtime:
     """Return the runtime of a device; networks are loaded later, when they are first run.
@@ -102,7 +101,7 @@ def open_runtime(model: Model, device: str = "auto", *, threads: int | None = No
         raise ValueError(f"unknown device {device!r}; expected one of {', '.join(DEVICES)}")
     if threads is not None:
         threads = processors(whole_number("threads", threads, 1))
-    runtime: OnnxRuntime | TorchRuntime
+    runtime: Runtime
     if device in ("auto", "fast", "cpu"):
         from tactic_codec.runtime import onnx
 
@@ -119,11 +118,10 @@ def open_runtime(model: Model, device: str = "auto", *, threads: int | None = No
     return runtime
 
 
-_opened: "weakref.WeakSet[OnnxRuntime | TorchRuntime]" = weakref.WeakSet()
+_opened: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 
 def _begin_anew() -> None:
-    """Make good, in a child of fork, what the parent's other threads held or were to do."""
     for runtime in list(_opened):
         runtime.begin_anew()
 

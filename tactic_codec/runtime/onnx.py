@@ -83,21 +83,20 @@ class _Session(ort.InferenceSession):  # type: ignore[misc]
 class ForeignNetwork:
     """A network that no model holds, of one input and any outputs; threads may share it."""
 
-    def __init__(self, data: bytes, *, folded: str | None = None, threads: int = 1) -> None:
+    def __init__(self, data: bytes, *, folded: str | None = None) -> None:
         """Open an ONNX file with weights inside.
 
         Args:
             data: the file.
             folded: where to write the network with its constants computed; then nothing else of it
                 is changed.
-            threads: that it may use.
 
         Raises:
             UnsupportedNetwork: ONNX Runtime does not read it.
         """
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.add_session_config_entry(*_NOTHING_OUTSIDE)
         if folded:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec.errors import BackendUnavailable, needed
 from tactic_codec.model import Model
 from tactic_codec.runtime import processors
 
 if TYPE_CHECKING:
     from torch import nn
 
-try:
+with needed("this device needs torch; run: pip install torch torchvision safetensors onnx"):
     import torch
 
     from tactic_codec.networks import folder, memory
-except ImportError as exc:
-    raise BackendUnavailable(
-        "this device needs torch; run: pip install torch torchvision safetensors onnx"
-    ) from exc
 
 
 class TorchRuntime:
@@ -29,7 +25,14 @@ class TorchRuntime:
 
     eight_bits: Mapping[str, str] = {}
 
-    def __init__(self, model: Model, device: str, threads: int | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        device: str,
+        threads: int | None,
+        networks: "Mapping[str, nn.Module] | None" = None,
+    ) -> None:
+        """Run ``networks`` in the place of the model's own of these names."""
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendUnavailable("torch finds no CUDA device here; use --device cpu")
         # torch has one number for the process; without one here the host's own stays, if it is
@@ -39,7 +42,7 @@ class TorchRuntime:
         self._model = model
         self.device = device
         self.torch_device = device.removeprefix("torch-")
-        self._networks: dict[str, nn.Module] = {}
+        self._networks = dict(networks or {})
         self._lock = threading.Lock()
 
     @memory.shortage_is_named()

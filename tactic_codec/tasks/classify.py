@@ -95,6 +95,7 @@ class Classify(Task[int, list[Prediction]]):
     whole = False
     titles: ClassVar[Mapping[str, str]] = {"agreement": "agreement", "accuracy": "top-1"}
     headline: ClassVar[Mapping[str, str]] = {"accuracy": "accuracy", "agreement": "agreement"}
+    figured = ("accuracy", "accuracy_interval", "uncompressed_accuracy", "agreement")
 
     def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
         """Scale the square in the middle, see `Task`."""
@@ -125,10 +126,6 @@ class Classify(Task[int, list[Prediction]]):
         """Return label, index and probability, see `Task`."""
         return [(f"{p.label} ({p.index})", p.probability) for p in answer]
 
-    def claims(self, folder: Path) -> bool:
-        """Claim none: whatever no other task claims is for this one."""
-        return False
-
     def reader(self, folder: Path, classes: Sequence[str]) -> Callable[[str, Pixels], int | None]:
         """Take the first folder of a picture's path for its class, see `Task`."""
         known = {name: index for index, name in enumerate(classes)}
@@ -156,25 +153,6 @@ class Classify(Task[int, list[Prediction]]):
         return {
             "agreement": share(answers, (int(facts["answer"]) for facts in before)),
             "accuracy": None if None in truths else share(answers, truths),
-        }
-
-    def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
-        """Return accuracies and agreement, see `Task`."""
-        shares: list[Share | None] = []
-        for known, name in (
-            (scores, "accuracy"),
-            (uncompressed, "accuracy"),
-            (scores, "agreement"),
-        ):
-            found = known[name] if known else None
-            assert found is None or isinstance(found, Share)
-            shares.append(found)
-        accuracy, itself, agreement = shares
-        return {
-            "accuracy": accuracy and accuracy.share,
-            "accuracy_interval": accuracy and accuracy[1:],
-            "uncompressed_accuracy": itself and itself.share,
-            "agreement": agreement and agreement.share,
         }
 
     def expected(self, model: Model, given: str) -> tuple[str, frozenset[int]] | None:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tactic_codec import metrics
 from tactic_codec.boxes import LEAST_SCORE, MIN_SCORE, Box, Shared, certain, resized, shared
-from tactic_codec.codec import Codec, Coded, opened, whole_input
+from tactic_codec.codec import Codec, Coded, opened
 from tactic_codec.container import Frame
 from tactic_codec.errors import real_number, whole_number
 from tactic_codec.model import Model
@@ -181,10 +180,7 @@ class Detect(Task[list[Thing], Detections]):
         "f1": "F1",
     }
     headline: ClassVar[Mapping[str, str]] = {"mean_ap50": "mAP50", "f1": "F1"}
-
-    def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
-        """Scale and pad the whole picture, see `whole_input`."""
-        return whole_input(pixels, input_size)
+    figured = ("mean_ap50", "f1", "uncompressed_mean_ap50", "uncompressed_f1")
 
     def ask(self, codec: Codec, pixels: Pixels) -> Detections:
         """Return all that was found, see `detect_pixels`."""
@@ -283,15 +279,6 @@ class Detect(Task[list[Thing], Detections]):
             return {"f1": f1, "mean_ap50": None, "mean_ap": None}
         half, every = _mean_precision([truth or [] for truth in truths], boxes)
         return {"mean_ap50": half, "mean_ap": every, "f1": f1}
-
-    def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
-        """Return mAP50 and F1, see `Task`."""
-        figures: Facts = {}
-        for prefix, known in (("", scores), ("uncompressed_", uncompressed)):
-            for name in ("mean_ap50", "f1"):
-                found = known and known[name]
-                figures[prefix + name] = found.share if isinstance(found, Share) else None
-        return figures
 
     def expected(self, model: Model, given: tuple[Maker, str] | None) -> "_Expected | None":
         """Expect what a file marks under a picture's name, see `Task`."""

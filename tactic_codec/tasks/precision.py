@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.boxes import Box
-from tactic_codec.errors import BackendUnavailable
+from tactic_codec.errors import needed
 from tactic_codec.tasks.annotations import Thing
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
@@ -60,13 +60,9 @@ def _paired(
     things: Sequence[Sequence[Thing]], found: Sequence[Sequence[Box]]
 ) -> list[list[dict[str, Any] | None]]:
     """Return pycocotools' pairs by class and picture."""
-    try:
+    with needed("mean average precision needs pycocotools; run: pip install pycocotools"):
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
-    except ModuleNotFoundError as exc:
-        raise BackendUnavailable(
-            "mean average precision needs pycocotools; run: pip install pycocotools"
-        ) from exc
 
     truth = [
         {**_record(number, thing.box), "iscrowd": int(not thing.counts), "id": 0}

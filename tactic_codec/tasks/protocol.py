@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import metrics
-from tactic_codec.codec import Codec
+from tactic_codec.codec import Codec, whole_input
 from tactic_codec.container import Frame
 from tactic_codec.model import Model
 from tactic_codec.picture import Pixels
@@ -135,15 +135,17 @@ class Question(ABC, Generic[Truth, Answer]):
 
     # --- The network ---
 
-    def witness(self, model: Model) -> Witness:
-        """Return who answers: a network of the model, if nothing else is said.
+    def witness(self, codec: Codec) -> Witness:
+        """Return who answers: a network of the model as it is run, if nothing else is said.
 
         Raises:
             UnknownTask: it has none for this task.
         """
+        model = codec.model
         head = model.head(self.name)
+        file = codec.runtime.eight_bits.get(self.name, head.file)
         identity = {
-            "head": model.manifest["files"][head.file]["sha256"],
+            "head": model.manifest["files"][file]["sha256"],
             "input_size": head.input_size,
         }
         title = f"{head.network} of {model.name} ({model.fingerprint.hex()})"
@@ -228,16 +230,21 @@ class Task(Question[Truth, Answer]):
         truth: what a folder holds beside its pictures, in messages: ``label maps``.
         layout: where pictures and truth lie in such a folder, in messages.
         headline: the manifest's figures that training prints, with their titles.
+        figured: names of those figures: of scores, of their intervals, of the uncompressed ones.
     """
 
     network: ClassVar[str]
     truth: ClassVar[str]
     layout: ClassVar[str]
     headline: ClassVar[Mapping[str, str]]
+    figured: ClassVar[tuple[str, ...]]
 
-    @abstractmethod
     def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
-        """Make of a picture uint8 [H, W, 3] what the network reads, [1, 3, h, w], 0 to 1."""
+        """Make of a picture uint8 [H, W, 3] what the network reads, [1, 3, h, w], 0 to 1.
+
+        By default all of it, see `whole_input`.
+        """
+        return whole_input(pixels, input_size)
 
     def in_picture(self, answer: Answer, frame: Frame) -> Answer:
         """Bring an answer about what was coded to the coordinates of the picture itself.
@@ -278,19 +285,28 @@ class Task(Question[Truth, Answer]):
         """Draw an answer into a copy of its picture, uint8 [H, W, 3] of any size, if it can be."""
         return pixels
 
-    @abstractmethod
     def claims(self, folder: Path) -> bool:
         """Tell whether a folder holds this task's truth; pictures alone are for classifiers."""
+        return False
 
-    @abstractmethod
     def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
         """Return what a model's manifest says of scores; None for both without a network."""
+        figures: Facts = {}
+        for name in self.figured:
+            known = uncompressed if name.startswith("uncompressed_") else scores
+            score = name.removeprefix("uncompressed_").removesuffix("_interval")
+            found = known[score] if known else None
+            if isinstance(found, Share):
+                figures[name] = found[1:] if name.endswith("_interval") else found.share
+            else:
+                figures[name] = found
+        return figures
 
     # --- Reports of coded files ---
 
-    @abstractmethod
     def expected(self, model: Model, given: Any) -> Any:
         """Return what is expected of a file by what was given with it; None for nothing."""
+        return given
 
     @abstractmethod
     def verdict(self, answer: Answer, expected: Any) -> Verdict:

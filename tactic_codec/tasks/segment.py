@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import metrics, picture
-from tactic_codec.codec import Codec, Coded, opened, whole_input
+from tactic_codec.codec import Codec, Coded, answer, opened
 from tactic_codec.container import Frame
-from tactic_codec.errors import DamagedModel, DataError, ImageError
+from tactic_codec.errors import DataError, ImageError
 from tactic_codec.metrics import Confusion, SegmentationScores
-from tactic_codec.model import Head, Model
 from tactic_codec.picture import DEFAULT_MAX_PIXELS, Colour, LabelMap, Pixels
 from tactic_codec.tasks.protocol import Facts, Score, Scores, Share, Summary, Task, Told, Verdict
 
@@ -84,8 +83,16 @@ def segment_pixels(codec: Codec, pixels: Pixels) -> Segmentation:
     head = codec.model.head(SEGMENT.name)
     height, width, _ = pixels.shape
     x = SEGMENT.prepare(pixels, head.input_size)
-    logits = codec.runtime.run(SEGMENT.name, x)
-    stride = _segment_stride(codec, head, x, logits)
+    strides = {  # pixels a position, by the output's rows and columns
+        (x.shape[2] / stride, x.shape[3] / stride): stride
+        for stride in range(1, MAX_SEGMENT_STRIDE + 1)
+    }
+
+    def fits(shape: tuple[int, ...]) -> bool:
+        return shape[:2] == (1, len(head.labels)) and shape[2:] in strides
+
+    logits = answer(codec, SEGMENT.name, x, "classes of a label map", fits)
+    stride = strides[logits.shape[2], logits.shape[3]]
     rows, columns = (side / stride for side in picture.scaled_size(height, width, head.input_size))
     # Places that lie wholly in the padding are left out, so that nothing of theirs is mixed in.
     planes = logits[0, :, : math.ceil(rows), : math.ceil(columns)]
@@ -95,27 +102,6 @@ def segment_pixels(codec: Codec, pixels: Pixels) -> Segmentation:
         counts += np.bincount(row, minlength=len(counts))
     shares = tuple(float(count) for count in counts / labels.size)
     return Segmentation(labels, head.labels, head.colours, shares)
-
-
-def _segment_stride(
-    codec: Codec, head: Head, x: NDArray[np.float32], logits: NDArray[np.float32]
-) -> int:
-    """Return the pixels a position of a segmentation network's output, which is checked."""
-    _, _, height, width = x.shape
-    strides = range(1, MAX_SEGMENT_STRIDE + 1)
-    sizes = [(height / stride, width / stride) for stride in strides]
-    found = logits.shape[2:]
-    if logits.shape[:2] != (1, len(head.labels)) or found not in sizes:
-        raise DamagedModel(
-            f"model {codec.model.name} names {len(head.labels)} classes of a label map, its "
-            f"network makes {list(logits.shape)} of {list(x.shape)}; install the model again"
-        )
-    if not np.isfinite(logits).all():
-        raise DamagedModel(
-            f"the {SEGMENT.network} of model {codec.model.name} returns infinities; install the "
-            "model again"
-        )
-    return strides[sizes.index(found)]
 
 
 def _largest(
@@ -172,10 +158,10 @@ class Segment(Task[LabelMap, Segmentation]):
     }
     each_class = ("iou", "IoU in %")
     headline: ClassVar[Mapping[str, str]] = {"pixel_accuracy": "pixels", "mean_iou": "mean IoU"}
-
-    def prepare(self, pixels: Pixels, input_size: int) -> NDArray[np.float32]:
-        """Scale and pad the whole picture, see `whole_input`."""
-        return whole_input(pixels, input_size)
+    figured = (
+        *("pixel_accuracy", "mean_iou", "iou"),
+        *("uncompressed_pixel_accuracy", "uncompressed_mean_iou"),
+    )
 
     def ask(self, codec: Codec, pixels: Pixels) -> Segmentation:
         """Find the class of each pixel, see `segment_pixels`."""
@@ -267,23 +253,6 @@ class Segment(Task[LabelMap, Segmentation]):
             pixels = sum(labels.size for labels in truths if labels is not None)
             known["agreement"] = sum(facts["agreed"] for facts in found) / pixels
         return known
-
-    def figures(self, scores: Scores | None, uncompressed: Scores | None) -> Facts:
-        """Return accuracy and IoUs, see `Task`."""
-        figures: Facts = {}
-        for prefix, known in (("", scores), ("uncompressed_", uncompressed)):
-            mean = known and known["mean_iou"]
-            figures |= {
-                f"{prefix}pixel_accuracy": known and known["pixel_accuracy"],
-                f"{prefix}mean_iou": mean.share if isinstance(mean, Share) else None,
-            }
-            if not prefix:
-                figures["iou"] = known and known["iou"]
-        return figures
-
-    def expected(self, model: Model, given: LabelMap | None) -> LabelMap | None:
-        """Expect the label map that was given, see `Task`."""
-        return given
 
     def verdict(self, answer: Segmentation, expected: LabelMap) -> Verdict:
         """Compare label maps, see `Task`."""

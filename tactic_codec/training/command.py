@@ -14,11 +14,11 @@ from tactic_codec.networks.folder import load_start
 from tactic_codec.networks.heads import KINDS, LAST_LAYER
 from tactic_codec.picture import Pixels
 from tactic_codec.training import parallel
-from tactic_codec.training.checkpoint import CHECKPOINT, LOG
+from tactic_codec.training.checkpoint import CHECKPOINT, LOG, load_trained
 from tactic_codec.training.config import TeacherConfig, TrainingConfig, check, load_config
 from tactic_codec.training.curve import draw_curve
 from tactic_codec.training.data import Crops, ImageFolders
-from tactic_codec.training.loop import Step, load_trained, train
+from tactic_codec.training.loop import Step, build_network, train
 from tactic_codec.training.placing import check_place
 from tactic_codec.training.run import RUN, Plan, Run, Say, is_imagenet
 from tactic_codec.training.specialise import head_only_config, pupil_config, specialist_config
@@ -159,7 +159,7 @@ def export_command(run: Path, out: Path, *, force: bool = False, say: Say = prin
                 f"{expected}, found {found}"
             )
     data = plan.scan(say)
-    network = load_trained(plan.config, len(data.classes), run)
+    network = load_trained(build_network(plan.config, len(data.classes)), run)
     _check_images(run, digest, data)
     return Run(plan, data, run, codec, say).finish(network, out, force=force)
 

@@ -31,10 +31,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
+from tactic_codec.container import MAX_LEVEL
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import ConfigError, DamagedModel
 from tactic_codec.model import (
-    MAX_LEVELS,
     MAX_SEGMENT_CLASSES,
     PLAIN_OFFSET,
     WHOLE_SIDES,
@@ -74,7 +74,7 @@ TWO = Rule(lambda sides: len(sides) <= 2, "is one side, or height and width")
 COLOURS = Rule(lambda values: len(values) in (0, 1, 3), "has one value, or one for each colour")
 FINITE = Rule(math.isfinite, "must be finite")
 SOME = Rule(lambda values: len(values) > 0, "needs at least one: write [[stage]]")
-A_LEVEL = Rule(lambda count: 1 <= count <= MAX_LEVELS, f"must be 1 to {MAX_LEVELS}")
+A_LEVEL = Rule(lambda count: 1 <= count <= MAX_LEVEL, f"must be 1 to {MAX_LEVEL}")
 A_COLOUR = Rule(lambda text: bool(re.fullmatch("#[0-9a-f]{6}", text)), "must be as #804080")
 A_NAME = Rule(
     lambda name: name.replace("-", "").replace("_", "").isalnum(),

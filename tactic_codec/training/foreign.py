@@ -22,6 +22,7 @@ from onnx import TensorProto, external_data_helper
 from PIL import Image
 
 from tactic_codec.errors import UnsupportedNetwork
+from tactic_codec.networks.heads import IMAGENET_MEAN, IMAGENET_STD
 from tactic_codec.picture import Pixels, to_pillow
 from tactic_codec.runtime.folding import fold
 from tactic_codec.runtime.onnx import ForeignNetwork
@@ -38,8 +39,6 @@ MULTIPLE = 32
 
 SMALLEST = 64
 """A fixed side below this is what the file was exported with, and not what the network reads."""
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 

@@ -74,15 +74,6 @@ def build_network(config: TrainingConfig, classes: int) -> TacticNetwork:
     return network
 
 
-def load_trained(config: TrainingConfig, classes: int, run: Path) -> TacticNetwork:
-    """Return the networks of a run's newest checkpoint, on the CPU, in evaluation mode.
-
-    Raises:
-        ConfigError: there is no checkpoint, or not one of this configuration.
-    """
-    return checkpoint.load_trained(build_network(config, classes), run)
-
-
 def train(
     config: TrainingConfig,
     data: ImageFolders,

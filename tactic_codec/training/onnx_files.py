@@ -18,7 +18,7 @@ from tactic_codec.model import SYNTHESIS, WHOLE_SIDES, Model
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.folder import HALF, weights_in_onnx
 from tactic_codec.networks.heads import Task
-from tactic_codec.picture import Pixels
+from tactic_codec.picture import Pixels, network_input
 from tactic_codec.tasks import TASKS
 
 TOLERANCE = 1e-3
@@ -178,8 +178,7 @@ def check_runtimes(model: Model, pixels: Pixels) -> None:
     from tactic_codec.runtime import open_runtime
 
     reference, exported = open_runtime(model, "torch-cpu"), open_runtime(model, "cpu")
-    x_HWC = codec.pad(pixels, model.stride)
-    x = np.divide(x_HWC.transpose(2, 0, 1)[np.newaxis], 255, dtype=np.float32)
+    x = network_input(codec.pad(pixels, model.stride))
     level = model.level(model.default_level)
     symbols = codec.quantise(reference.run("analysis", x)[0], level.gain, level.offset)
     y_hat = symbols.astype(np.float32) * level.inverse_gain[:, np.newaxis, np.newaxis]
