@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -1470,6 +1471,25 @@ def test_bugs_end_the_work_and_errors_do_not(
             found.append(outcome.result)
     assert [r for r in found if isinstance(r, int)] == [0, 1, 2, 4, 5, 6, 7, 8]
     assert isinstance(found[3], console.Failure)
+
+
+def test_a_worker_that_missed_a_signal_gets_it_again() -> None:
+    """As one does that is about to wait in C: its handler runs when the next signal wakes it."""
+    ready, told = multiprocessing.Pipe()
+
+    def stay() -> None:
+        seen: list[int] = []
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if seen else seen.append(1))
+        told.send(None)
+        while True:
+            signal.pause()
+
+    worker = multiprocessing.get_context("fork").Process(target=stay)
+    worker.start()
+    ready.recv()
+    console._end_workers()
+    worker.join(10)
+    assert worker.exitcode == 0
 
 
 forking = pytest.mark.skipif(sys.platform != "linux", reason="workers are threads there")

@@ -501,8 +501,11 @@ def _end_workers() -> None:
     """End processes at once, which would finish what they have, and that may take long."""
     from multiprocessing import active_children
 
-    for worker in active_children():
-        worker.terminate()
+    # One that is about to wait, for a lock that another one took with it, sees a signal too late.
+    while workers := active_children():
+        for worker in workers:
+            worker.terminate()
+        workers[0].join(0.1)
 
 
 _function: Callable[[Any], Any] | None = None
