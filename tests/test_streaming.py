@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import tactic as in_process
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 from test_cli_process import ENVIRONMENT, TACTIC, TIMEOUT, folder, on_terminal, shell, tactic
 
@@ -420,11 +421,10 @@ def test_a_file_that_is_there_is_kept(folder: Path) -> None:
 
 # --- The real thing -------------------------------------------------------------------------------
 
-FFMPEG = "ffmpeg -v error -f lavfi -i testsrc=size=96x64:rate=5 -frames:v 3 "
+FILM = "-v error -f lavfi -i testsrc=size=96x64:rate=5 -frames:v 3"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 @pytest.mark.parametrize(
     "output",
     [
@@ -435,6 +435,6 @@ FFMPEG = "ffmpeg -v error -f lavfi -i testsrc=size=96x64:rate=5 -frames:v 3 "
     ],
 )
 def test_ffmpeg(folder: Path, output: str) -> None:
-    result = shell(f"{FFMPEG} {output} | tactic compress -m tiny - -")
+    result = shell(f"{get_ffmpeg_exe()} {FILM} {output} | tactic compress -m tiny - -")
     assert result.returncode == 0 and result.stderr == b""
     assert frames(result.stdout) == 3
