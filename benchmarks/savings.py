@@ -7,7 +7,7 @@ coded in five or six ways, each of which adds one part to the way before it:
 
     one table a channel    latents rounded to nearest, one probability table for each channel
     neighbours             the same symbols, tables chosen by neighbours that are decoded already
-    linear contexts        the same, chosen by weighed sums over all that is decoded already
+    learned contexts       the same, chosen by a small network over all that is decoded already
     offset                 latents rounded with the level's dead zone, as `tactic compress` does
     effort 1, effort 2     symbols moved by gradients, as `tactic compress --effort` does
 
@@ -35,7 +35,7 @@ from torch import Tensor
 from tactic_codec import container, entropy, metrics
 from tactic_codec.codec import Codec, load_model, quantise
 from tactic_codec.container import Frame
-from tactic_codec.entropy import ContextModel, FrequencyTables, LinearContexts
+from tactic_codec.entropy import ContextModel, FrequencyTables, LearnedContexts
 from tactic_codec.model import PLAIN_OFFSET, latent_size
 from tactic_codec.picture import Pixels
 from tactic_codec.training.tables import fit_shared_tables, fit_tables
@@ -44,7 +44,7 @@ RESULTS = Path(__file__).parent / "results" / "savings.json"
 CALIBRATION = 500
 EFFORTS = (1, 2)
 NEIGHBOURS = ContextModel((1, 3, 8), (16, 64, 192))
-"""What linear contexts are compared with."""
+"""What learned contexts are compared with."""
 
 
 class Way(NamedTuple):
@@ -97,11 +97,11 @@ def ways(
     plain = [quantise(latent, coded.gain, PLAIN_OFFSET) for latent in latents]
     static = fit_tables(plain, ContextModel(), evenly)
     own = codec.model.tables(level)
-    if isinstance(own.contexts, LinearContexts):
+    if isinstance(own.contexts, LearnedContexts):
         neighbours = fit_tables(plain, NEIGHBOURS, evenly)
-        linear = {"linear contexts": fit_shared_tables(plain, own.contexts)}
+        learned = {"learned contexts": fit_shared_tables(plain, own.contexts)}
     else:
-        neighbours, linear = fit_tables(plain, own.contexts, evenly), {}
+        neighbours, learned = fit_tables(plain, own.contexts, evenly), {}
 
     def rounded(tables: FrequencyTables, offset: float) -> Way:
         def code(pixels: Pixels) -> bytes:
@@ -117,7 +117,7 @@ def ways(
     return {
         "one table a channel": rounded(static, PLAIN_OFFSET),
         "neighbours": rounded(neighbours, PLAIN_OFFSET),
-        **{name: rounded(tables, PLAIN_OFFSET) for name, tables in linear.items()},
+        **{name: rounded(tables, PLAIN_OFFSET) for name, tables in learned.items()},
         "offset": rounded(own, coded.offset),
         **{f"effort {effort}": searched(effort) for effort in EFFORTS},
     }

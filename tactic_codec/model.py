@@ -42,8 +42,9 @@ from tactic_codec.container import FINGERPRINT_BYTES, MAX_LEVEL, Frame
 from tactic_codec.entropy import (
     ContextModel,
     FrequencyTables,
-    LinearContexts,
-    LinearThresholds,
+    Layers,
+    LearnedContexts,
+    LearnedThresholds,
 )
 from tactic_codec.errors import (
     BackendUnavailable,
@@ -114,7 +115,7 @@ class Level(NamedTuple):
     """
 
     minimum: int
-    contexts: ContextModel | LinearThresholds
+    contexts: ContextModel | LearnedThresholds
     gain: NDArray[np.float32]
     inverse_gain: NDArray[np.float32]
     offset: float
@@ -192,7 +193,7 @@ _RULES = {
                 "minimum": int,
                 "own?": [_POSITIVE],
                 "shared?": [_POSITIVE],
-                "groups?": [_POSITIVE],
+                "starts?": [_POSITIVE],
                 "magnitude?": [int],
                 "sign?": [int],
                 "inverse_gain": [_GAIN],
@@ -367,10 +368,16 @@ class Model:
         try:
             frequencies = file[f"level_{number}"]
             contexts = level.contexts
-            if isinstance(contexts, LinearThresholds):
-                kinds = ("magnitude_weights", "sign_weights", "magnitude_bias_{}", "sign_bias_{}")
-                rest, sets = [file[kind.format(number)] for kind in kinds], file["sets"]
-                contexts = LinearContexts(contexts.groups, contexts.magnitude, contexts.sign, *rest)
+            if isinstance(contexts, LearnedThresholds):
+                names = ("{}_units", "{}_unit_bias_{}", "{}_weights", "{}_bias_{}")
+                magnitude, sign = (
+                    Layers(*(file[name.format(kind, number)] for name in names))
+                    for kind in ("magnitude", "sign")
+                )
+                sets, layers = file["sets"], (magnitude, sign)
+                contexts = LearnedContexts(
+                    contexts.starts, contexts.magnitude, contexts.sign, layers
+                )
         except DamagedModel:
             raise
         # NumPy and zipfile let slip whatever they trip over: tokenize.TokenError, LZMAError,
@@ -526,10 +533,10 @@ class Model:
             self.tables(number)
 
 
-def _contexts(level: Mapping[str, Any]) -> ContextModel | LinearThresholds:
-    if "groups" not in level:
+def _contexts(level: Mapping[str, Any]) -> ContextModel | LearnedThresholds:
+    if "starts" not in level:
         return ContextModel(tuple(level["own"]), tuple(level["shared"]))
-    return LinearThresholds(*(tuple(level[name]) for name in ("groups", "magnitude", "sign")))
+    return LearnedThresholds(*(tuple(level[name]) for name in ("starts", "magnitude", "sign")))
 
 
 def _objective(told: Mapping[str, float] | None) -> Objective | None:

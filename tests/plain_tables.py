@@ -1,11 +1,11 @@
-"""For tests: random symbols and linear contexts, and levels as the reference decoder has them."""
+"""For tests: random symbols and learned contexts, and levels as the reference decoder has them."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables, LinearContexts
+from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables, Layers, LearnedContexts
 from tactic_codec.model import Model
 
 
@@ -21,23 +21,25 @@ def plain_level(tables: FrequencyTables) -> dict[str, Any]:
     contexts = tables.contexts
     if isinstance(contexts, ContextModel):
         return plain | {"own": list(contexts.own), "shared": list(contexts.shared)}
-    arrays = ("magnitude_weights", "sign_weights", "magnitude_bias", "sign_bias")
-    lists = ("groups", "magnitude", "sign")
-    return (
-        plain
-        | {name: getattr(contexts, name).tolist() for name in arrays}
-        | {name: list(getattr(contexts, name)) for name in lists}
-        | {"sets": np.asarray(tables.sets).tolist()}
-    )
+    layers = {
+        f"{kind}_{name}": array.tolist()
+        for kind, of_kind in zip(("magnitude", "sign"), contexts.layers, strict=True)
+        for name, array in of_kind._asdict().items()
+    }
+    thresholds = {name: list(getattr(contexts, name)) for name in ("starts", "magnitude", "sign")}
+    return plain | layers | thresholds | {"sets": np.asarray(tables.sets).tolist()}
 
 
 def tables_of(level: dict[str, Any]) -> FrequencyTables:
     """Return the tables of a plain level."""
     contexts: Contexts
-    if "groups" in level:
-        lists = (tuple(level[name]) for name in ("groups", "magnitude", "sign"))
-        names = ("magnitude_weights", "sign_weights", "magnitude_bias", "sign_bias")
-        contexts = LinearContexts(*lists, *(np.array(level[name]) for name in names))
+    if "starts" in level:
+        magnitude, sign = (
+            Layers(*(np.array(level[f"{kind}_{name}"]) for name in Layers._fields))
+            for kind in ("magnitude", "sign")
+        )
+        thresholds = (tuple(level[name]) for name in ("starts", "magnitude", "sign"))
+        contexts = LearnedContexts(*thresholds, (magnitude, sign))
     else:
         contexts = ContextModel(tuple(level["own"]), tuple(level["shared"]))
     sets = np.array(level["sets"]) if "sets" in level else None
@@ -50,20 +52,27 @@ def latent(seed: int, shape: tuple[int, ...], spread: float) -> npt.NDArray[np.i
     return np.rint(random.laplace(0, spread, shape)).astype(np.int32)
 
 
-def linear_contexts(seed: int, channels: int, largest: int = 200) -> LinearContexts:
-    """Return contexts of up to three groups whose weights reach ``largest``."""
+def learned_contexts(seed: int, channels: int, largest: int = 200) -> LearnedContexts:
+    """Return contexts of up to three groups whose units' weights reach ``largest``."""
     random = np.random.default_rng(seed)
     starts = random.permutation(np.arange(1, channels))[:2] if channels > 1 else np.array([], int)
-    groups = tuple(sorted(starts.tolist()))
-    group = np.searchsorted(groups, np.arange(channels), side="right")
-    earlier = group[:, np.newaxis] > group
-    known = np.concatenate([np.ones((channels, 2 * channels), bool), earlier], axis=1)
-    return LinearContexts(
-        groups,
+    starts.sort()
+    stops = np.array([*starts, channels])
+
+    def layers(units: int) -> Layers:
+        shape = stops.size, units, 2, channels
+        weights = random.integers(-largest, largest + 1, shape).astype(np.int16)
+        weights *= (np.arange(channels) < stops[:, np.newaxis])[:, np.newaxis, np.newaxis]
+        return Layers(
+            weights,
+            random.integers(-9000, 9000, (stops.size, 4, units)).astype(np.int32),
+            random.integers(-60, 61, (channels, units + 2)).astype(np.int16),
+            random.integers(-900, 900, channels).astype(np.int32),
+        )
+
+    return LearnedContexts(
+        tuple(starts.tolist()),
         tuple(np.unique(random.integers(-9000, 9000, 5)).tolist()),
-        tuple(np.unique(random.integers(-500, 500, 3)).tolist()),
-        (random.integers(-largest, largest + 1, known.shape) * known).astype(np.int16),
-        (random.integers(-largest, largest + 1, known.shape) * known).astype(np.int16),
-        random.integers(-900, 900, channels).astype(np.int32),
-        random.integers(-90, 90, channels).astype(np.int32),
+        tuple(np.unique(random.integers(-2000, 2000, 3)).tolist()),
+        (layers(5), layers(3)),
     )

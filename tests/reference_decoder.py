@@ -5,15 +5,15 @@
 Standard library and integers only; made to be compared with the page, not to be fast. As a program:
 ``python tests/reference_decoder.py image.tac model.json`` prints the symbols as JSON. The model is
 ``{"stride": s, "levels": {"1": {"minimum": m, "own": […], "shared": […], "frequencies": […]}}}``;
-with linear contexts a level has "groups", "magnitude", "sign", their "…_weights" and "…_bias", and
-"sets" in place of "own" and "shared".
+with learned contexts a level has "starts", "magnitude", "sign", their "…_units", "…_unit_bias",
+"…_weights" and "…_bias", and "sets" in place of "own" and "shared".
 """
 
 import bisect
 import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,20 +168,16 @@ def decode_symbols(payload: bytes, rows: int, columns: int, tables: dict[str, An
     maximum = minimum + escape - 1
     v: Symbols = [[[0] * columns for _ in range(rows)] for _ in range(channels)]
     coder = RangeDecoder(payload)
-    if "groups" in tables:
-        context = linear_contexts(v, tables)
-    else:
-        context = neighbour_contexts(v, tables["own"], tables["shared"])
-    starts = [0, *tables.get("groups", []), channels]
+    learned = "starts" in tables
+    starts = [0, *tables.get("starts", []), channels]
+    make = learned_contexts if learned else neighbour_contexts
+    context = make(v, tables)
 
-    for t in range(columns + 2 * (rows - 1)):
-        for start, stop in itertools.pairwise(starts):
+    for number, (start, stop) in enumerate(itertools.pairwise(starts)):
+        for part, step in parts_of(rows, columns, number, stop - start):
             escaped = []
-            for y in range(rows):
-                x = t - 2 * y
-                if not 0 <= x < columns:
-                    continue
-                of_channel = context(y, x, start)
+            for y, x in part:
+                of_channel = context(y, x, number, step)
                 for c in range(start, stop):
                     index = coder.decode(frequencies[sets[c]][of_channel(c)])
                     if index == escape:
@@ -194,19 +190,42 @@ def decode_symbols(payload: bytes, rows: int, columns: int, tables: dict[str, An
     return v
 
 
-Context = Callable[[int, int, int], Callable[[int], int]]
-"""From y, x and a group's first channel to what gives the context k of a channel there."""
+Places = list[tuple[int, int]]
+
+STEPS = ((0, 0), (1, 1), (0, 1), (1, 0))  # first row and column of each
 
 
-def neighbour_contexts(v: Symbols, own: list[int], shared: list[int]) -> Context:
+def parts_of(rows: int, columns: int, number: int, channels: int) -> Iterator[tuple[Places, int]]:
+    """Yield the positions (y, x) of each part of a group of channels, and its step."""
+    if number == 0:
+        for t in range(columns + 2 * (rows - 1)):
+            part = [(y, t - 2 * y) for y in range(rows) if 0 <= t - 2 * y < columns]
+            if part:
+                yield part, 0
+        return
+    for step, (top, left) in enumerate(STEPS):
+        across = list(range(left, columns, 2))
+        down = list(range(top, rows, 2))
+        if across:
+            most = max(1, 65536 // (len(across) * channels))
+            for first in range(0, len(down), most):
+                yield [(y, x) for y in down[first : first + most] for x in across], step
+
+
+Context = Callable[[int, int, int, int], Callable[[int], int]]
+"""From y, x, a group's number and the step to what gives the context k of a channel there."""
+
+
+def neighbour_contexts(v: Symbols, tables: dict[str, Any]) -> Context:
     """Contexts by thresholds on sums of neighbours' magnitudes."""
     channels, rows, columns = len(v), len(v[0]), len(v[0][0])
+    own, shared = tables["own"], tables["shared"]
 
     def magnitude(c: int, y: int, x: int) -> int:
         inside = 0 <= y < rows and 0 <= x < columns
         return min(abs(v[c][y][x]), 15) if inside else 0
 
-    def context(y: int, x: int, _: int) -> Callable[[int], int]:
+    def context(y: int, x: int, _number: int, _step: int) -> Callable[[int], int]:
         s = sum(magnitude(d, y, x - 1) + magnitude(d, y - 1, x) for d in range(channels))
         shared_part = sum(threshold <= s for threshold in shared)
 
@@ -222,40 +241,55 @@ def neighbour_contexts(v: Symbols, own: list[int], shared: list[int]) -> Context
 
 
 F = [0, 16, 25, 32, 37, 41, 45, 48, 51, 53, 55, 57, 59, 61, 63, 64, 65, 67, 68, 69, 70, 71, 72, 73,
-     74, 75, 76, 77, 78, 79, 79]  # fmt: skip
+     74, 75, 76, 77, 78, 79, 79, 80, 81, 81, 82, 83, 83, 84, 85, 85, 86, 86, 87, 87, 88, 88, 89,
+     89, 90, 90, 91, 91, 92, 92, 93, 93, 93, 94, 94, 95, 95]  # fmt: skip
 
 
-def linear_contexts(v: Symbols, tables: dict[str, Any]) -> Context:
-    """Contexts by thresholds on weighed sums over all that is known."""
+def learned_contexts(v: Symbols, tables: dict[str, Any]) -> Context:
+    """Contexts by thresholds on sums of a small network over all that is known.
+
+    Symbols that are not decoded yet are still 0, as those outside are.
+    """
     channels, rows, columns = len(v), len(v[0]), len(v[0][0])
-    w, u = tables["magnitude_weights"], tables["sign_weights"]
+    starts = [0, *tables["starts"]]
 
     def capped(c: int, y: int, x: int) -> int:
         inside = 0 <= y < rows and 0 <= x < columns
         return max(-15, min(15, v[c][y][x])) if inside else 0
 
-    def context(y: int, x: int, start: int) -> Callable[[int], int]:
-        magnitudes, values = [], []  # (column of the weights, what it is multiplied by)
+    def context(y: int, x: int, number: int, step: int) -> Callable[[int], int]:
+        magnitudes, values = [], []
         for j in range(channels):
-            west, north = capped(j, y, x - 1), capped(j, y - 1, x)
-            magnitudes.append((j, F[abs(west) + abs(north)]))
-            corners = abs(capped(j, y - 1, x - 1)) + abs(capped(j, y - 1, x + 1))
-            magnitudes.append((channels + j, F[corners]))
-            values += [(j, west), (channels + j, north)]
-            if j < start:
-                here = capped(j, y, x)
-                magnitudes.append((2 * channels + j, F[abs(here)]))
-                values.append((2 * channels + j, here))
-        # Most are zero.
-        magnitudes = [(column, value) for column, value in magnitudes if value]
-        values = [(column, value) for column, value in values if value]
+            here, west, east = capped(j, y, x), capped(j, y, x - 1), capped(j, y, x + 1)
+            north, south = capped(j, y - 1, x), capped(j, y + 1, x)
+            corners = sum(abs(capped(j, y + d, x + r)) for d in (-1, 1) for r in (-1, 1))
+            sides = abs(west) + abs(east) + abs(north) + abs(south)
+            if j < starts[number]:
+                magnitudes.append((F[abs(here)], F[sides]))
+                values.append((here, west + east + north + south))
+            else:
+                magnitudes.append((F[sides], F[corners]))
+                values.append((west + east, north + south))
+
+        def units_of(kind: str, least: int, known: list[tuple[int, int]]) -> list[int]:
+            seen = [(k, j, known[j][k]) for j in range(channels) for k in (0, 1) if known[j][k]]
+            biases = tables[f"{kind}_unit_bias"][number][step]
+            found = []
+            for bias, unit in zip(biases, tables[f"{kind}_units"][number], strict=True):
+                total = bias + sum(unit[k][j] * value for k, j, value in seen)
+                found.append(max(least, min(127, (total + 512) // 1024)))
+            return found
+
+        kinds = ("magnitude", 0, magnitudes), ("sign", -127, values)
+        units = [units_of(*kind) for kind in kinds]
 
         def of_channel(c: int) -> int:
-            a = tables["magnitude_bias"][c] + sum(w[c][i] * f for i, f in magnitudes)
-            s = tables["sign_bias"][c] + sum(u[c][i] * value for i, value in values)
-            rank_a = bisect.bisect_right(tables["magnitude"], a)  # how many are not above a
-            rank_s = bisect.bisect_right(tables["sign"], s)
-            return rank_a * (len(tables["sign"]) + 1) + rank_s
+            ranks = []
+            for (kind, _, known), of_kind in zip(kinds, units, strict=True):
+                terms = zip(tables[f"{kind}_weights"][c], [*of_kind, *known[c]], strict=True)
+                total = tables[f"{kind}_bias"][c] + sum(w * value for w, value in terms)
+                ranks.append(bisect.bisect_right(tables[kind], total))  # how many are not above it
+            return ranks[0] * (len(tables["sign"]) + 1) + ranks[1]
 
         return of_channel
 

@@ -23,11 +23,12 @@ from tactic_codec.entropy import (
     default_coder,
     encode,
     ideal_bits,
+    order,
     symbols,
 )
+from tactic_codec.entropy.order import Seen, merged, parts
 from tactic_codec.entropy.pure import RangeDecoder, RangeEncoder
-from tactic_codec.entropy.symbols import code_bits, fold, read_code, unfold
-from tactic_codec.entropy.tables import capped, empty_board, scan
+from tactic_codec.entropy.symbols import code_bits, fold, known_parts, read_code, unfold
 from tactic_codec.errors import Corrupt, DamagedModel
 
 constriction = pytest.importorskip("constriction")
@@ -112,7 +113,7 @@ def test_more_symbols_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     y_hat = np.rint(np.random.default_rng(2).laplace(0, 8, (3, 9, 11))).astype(np.int32)
     tables = peaked_tables(3, MODELS[3])
     payload = round_trip(y_hat, tables)
-    monkeypatch.setattr(symbols, "_CHUNK_SYMBOLS", 7)
+    monkeypatch.setattr(order, "PART_SYMBOLS", 7)
     monkeypatch.setattr(symbols, "_CHUNK_ESCAPES", 2)
     monkeypatch.setattr(coders, "_MATRIX_ELEMENTS", 100)
     assert round_trip(y_hat, tables) == payload
@@ -306,14 +307,18 @@ def test_random_payloads_decode_alike_or_are_corrupt(
 @pytest.mark.parametrize("width", range(1, 7))
 @pytest.mark.parametrize("height", range(1, 7))
 def test_coding_order(height: int, width: int) -> None:
-    order, ends, pitch = scan(height, width)
-    positions = [divmod(int(index), pitch) for index in order]
+    group = slice(0, 2)
+    fronts = list(parts(height, width, 0, group))
+    (together,) = merged(fronts)
+    order = np.concatenate([part.where for part in fronts])
+    np.testing.assert_array_equal(together.where, order)
+    positions = [divmod(int(index), width + 2) for index in order]
     expected = sorted(
         ((y, x) for y in range(height) for x in range(width)), key=lambda p: (p[1] + 2 * p[0], p)
     )
     assert [(y - 1, x - 1) for y, x in positions] == expected
     wavefronts = [x + 2 * y for y, x in expected]
-    assert ends == [
+    assert together.ends == [
         i + 1 for i in range(len(order)) if wavefronts[i : i + 2] != [wavefronts[i]] * 2
     ]
 
@@ -321,14 +326,13 @@ def test_coding_order(height: int, width: int) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_contexts_by_definition(model: ContextModel) -> None:
     y_hat = np.rint(np.random.default_rng(6).laplace(0, 6, (3, 5, 4))).astype(np.int32)
-    board, latent = empty_board((3, 5, 4), np.int32)
-    latent[...] = y_hat
-    order, _, pitch = scan(5, 4)
-    found = model.contexts(capped(board), order, pitch)
+    seen = Seen((3, 5, 4))
+    ((part, _),) = known_parts(y_hat, model, seen)
+    found = model.of(seen, part)
 
     padded = np.pad(np.minimum(np.abs(y_hat), 15), ((0, 0), (1, 0), (1, 1)))
-    for index, contexts in zip(order.tolist(), found.tolist(), strict=True):
-        y, x = divmod(index, pitch)
+    for index, contexts in zip(part.where.tolist(), found.tolist(), strict=True):
+        y, x = divmod(index, 4 + 2)
         west, north = padded[:, y, x - 1], padded[:, y - 1, x]
         own = 2 * west + 2 * north + padded[:, y - 1, x - 1] + padded[:, y - 1, x + 1]
         b = sum(threshold <= int((west + north).sum()) for threshold in model.shared)

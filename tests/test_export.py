@@ -22,7 +22,7 @@ from torch import nn
 from tactic_codec import container, entropy, metrics, tasks
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
-from tactic_codec.entropy import TOTAL, ContextModel, LinearContexts
+from tactic_codec.entropy import TOTAL, ContextModel, LearnedContexts
 from tactic_codec.errors import ConfigError, DamagedModel, DataError, OutputExists, TacError
 from tactic_codec.model import EIGHT_BITS, Model, Objective
 from tactic_codec.networks import heads
@@ -919,18 +919,18 @@ def test_one_channel_is_left_where_none_is_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_with_linear_contexts(tmp_path: Path, small_head_is_known: None) -> None:
+def test_a_folder_with_learned_contexts(tmp_path: Path, small_head_is_known: None) -> None:
     """Written, read, told of, and refused where an array is gone."""
     random = np.random.default_rng(1)
     learning = [random.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(4)]
     model = export_of(trained(), tmp_path / "linear", learning=learning, head=None)
-    assert isinstance(model.tables(1).contexts, LinearContexts)
+    assert isinstance(model.tables(1).contexts, LearnedContexts)
     codec = load_model(tmp_path / "linear", threads=1)
     data = codec.compress(learning[0]).data
     assert codec.decompress(data).size == (32, 32)
     with np.load(tmp_path / "linear" / "tables.npz") as file:
         arrays = dict(file)
-    for name in ("sets", "magnitude_weights", "sign_bias_1"):
+    for name in ("sets", "magnitude_units", "sign_bias_1"):
         spoilt = Model(tmp_path / "linear")
         spoilt.__dict__["_table_file"] = {k: v for k, v in arrays.items() if k != name}
         with pytest.raises(DamagedModel, match="has no tables of level 1"):

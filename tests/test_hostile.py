@@ -41,6 +41,7 @@ from tactic_codec.cli.asking import NOWHERE
 from tactic_codec.cli.console import Console, Failure, in_order
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
+from tactic_codec.entropy.order import parts
 from tactic_codec.errors import (
     Corrupt,
     DamagedImage,
@@ -182,11 +183,15 @@ def noisy(model: Model, width: int, height: int) -> bytes:
         shape = (model.channels, *shape)
         return source.integers(tables.minimum, tables.maximum + 2, shape, np.int32)
 
-    symbols = noise(rows, columns)
-    positions = 50_000 * 900 // len(entropy.encode(noise(30, 30), tables))
-    wavefront = np.arange(columns) + 2 * np.arange(rows)[:, np.newaxis]
-    last = np.sort(wavefront, axis=None)[positions]
-    symbols[:, wavefront >= last] = tables.minimum
+    noisy = 50_000 * 900 * model.channels // len(entropy.encode(noise(30, 30), tables))
+    symbols = np.full((model.channels, rows, columns), tables.minimum)
+    for number, group in enumerate(tables.contexts.groups(model.channels)):
+        for part in parts(rows, columns, number, group):
+            if noisy > 0:
+                y, x = np.divmod(part.where, columns + 2)
+                found = noise(1, part.where.size)[group, 0]
+                symbols[group, y - 1, x - 1] = found
+                noisy -= found.size
     return entropy.encode(symbols, tables)
 
 

@@ -13,7 +13,7 @@ import pytest
 import reference_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_tables import linear_contexts, plain_level
+from plain_tables import learned_contexts, plain_level
 
 from tactic_codec import picture
 from tactic_codec.container import Frame, pack, parse
@@ -133,9 +133,9 @@ def test_both_decoders_read_the_same_symbols(
     st.integers(0, 2**32),
     st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6)),
 )
-def test_both_decoders_know_linear_contexts(seed: int, shape: tuple[int, int, int]) -> None:
+def test_both_decoders_know_learned_contexts(seed: int, shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(seed)
-    contexts = linear_contexts(seed, shape[0])
+    contexts = learned_contexts(seed, shape[0])
     sets = rng.integers(0, 2, shape[0])
     count = int(rng.integers(3, 12))
     frequencies = random_frequencies(rng, (2, contexts.count, count))

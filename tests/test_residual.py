@@ -10,7 +10,8 @@ from torch import nn
 
 from tactic_codec.codec import quantise
 from tactic_codec.entropy import ContextModel
-from tactic_codec.entropy.tables import capped, empty_board, scan
+from tactic_codec.entropy.order import Seen
+from tactic_codec.entropy.symbols import known_parts
 from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.prior import ContextPrior, neighbours
 from tactic_codec.networks.residual import (
@@ -134,11 +135,10 @@ def test_neighbours_are_those_of_the_format() -> None:
     own_BCHW, shared_B1HW = neighbours(torch.from_numpy(symbols)[None].float())
     own = tuple(range(1, 91))
     shared = tuple(range(1, 2 * 15 * 3 + 1))
-    board, latent = empty_board((3, 5, 4), np.int32)
-    latent[...] = symbols
-    order, _, pitch = scan(5, 4)
-    found, place = empty_board((3, 5, 4), np.int32)
-    found[order] = ContextModel(own, shared).contexts(capped(board), order, pitch)
+    place, seen, contexts = np.empty(symbols.shape, int), Seen((3, 5, 4)), ContextModel(own, shared)
+    for part, _ in known_parts(symbols, contexts, seen):
+        y, x = np.divmod(part.where, 4 + 2)
+        place[:, y - 1, x - 1] = contexts.of(seen, part).T
     expected = own_BCHW[0].numpy() * (len(shared) + 1) + shared_B1HW[0].numpy()
     np.testing.assert_array_equal(place, expected)
 

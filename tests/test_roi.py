@@ -106,9 +106,9 @@ def test_the_cup_gets_more_bits_of_as_many_and_is_found_in_them(tmp_path: Path) 
 
     cup = ("--roi", tmp_path / "cup.json")
     plain, aimed = tmp_path / "plain.tac", tmp_path / "aimed.tac"
-    tactic("compress", photo, plain, "--max-bytes", "2200")
-    tactic("compress", photo, aimed, "--max-bytes", "2200", *cup)
-    assert os.path.getsize(aimed) <= 2200
+    tactic("compress", photo, plain, "--max-bytes", "1900")
+    tactic("compress", photo, aimed, "--max-bytes", "1900", *cup)
+    assert os.path.getsize(aimed) <= 1900
     (before,), (after,) = (told("explain", path, *cup) for path in (plain, aimed))
     assert after["level"] > before["level"]
     assert after["inside_bits"] > 1.5 * before["inside_bits"]

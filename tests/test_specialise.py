@@ -16,7 +16,7 @@ from test_teacher import detector
 from torch import nn
 
 from tactic_codec import cli, codec, model
-from tactic_codec.entropy import LinearContexts
+from tactic_codec.entropy import LearnedContexts
 from tactic_codec.errors import ConfigError
 from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.networks import heads
@@ -156,17 +156,20 @@ def test_a_folder_holds_what_training_goes_on_from(generalist: Model) -> None:
 
 
 @pytest.mark.slow
-def test_training_ends_with_linear_contexts_where_they_are_asked_for(
+def test_training_ends_with_learned_contexts_where_they_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Learned from training pictures of all folders, coded with, and passed on to specialists."""
     monkeypatch.setattr(run_room, "CALIBRATION_IMAGES", 4)
-    monkeypatch.setattr(contexts, "STEPS", 20)
+    monkeypatch.setattr(run_room, "LEARNING_IMAGES", 4)
+    monkeypatch.setattr(contexts, "TRAINING_STEPS", 20)
     asked_for: list[list[Path]] = []
 
-    def pictures(run: Run, examples: list[Example]) -> list[Pixels]:
+    def pictures(
+        run: Run, examples: list[Example], *how: int, pieces: bool = False
+    ) -> list[Pixels]:
         asked_for.append([example.path for example in examples])
-        return real(run, examples)
+        return real(run, examples, *how, pieces=pieces)
 
     real = Run.pictures
     monkeypatch.setattr(Run, "pictures", pictures)
@@ -194,7 +197,7 @@ def test_training_ends_with_linear_contexts_where_they_are_asked_for(
         assert path.relative_to(tmp_path).as_posix().partition("/")[2] not in kept_out
     loaded = codec.load_model(made.path, device="cpu")
     for level in (1, 2):
-        assert isinstance(made.tables(level).contexts, LinearContexts)
+        assert isinstance(made.tables(level).contexts, LearnedContexts)
         data = loaded.compress(np.full((33, 40, 3), 90, np.uint8), level).data
         assert loaded.decompress(data).size == (40, 33)
     assert specialise.specialist_config(made, "mine").entropy.linear

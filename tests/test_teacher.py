@@ -3,14 +3,17 @@
 import json
 import os
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import ROOT
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -510,3 +513,12 @@ def test_a_judge_that_cannot_judge_is_refused_before_it_fills_the_memory(
         assert message in result.stderr
     result = CliRunner().invoke(cli.main, [*line, "a.onnx", "--retrain-head", "3", "--held-out"])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["taught", "general"])
+def test_the_bundled_detector_has_what_the_experiments_ask_it_for(name: str) -> None:
+    """Its tensors got other names once, and nobody could train the default model again."""
+    config = tomllib.loads((ROOT / "experiments" / f"{name}.toml").read_text(encoding="utf-8"))
+    (wanted,) = (t["outputs"] for t in config["teacher"] if t["network"] == "detect.onnx")
+    graph = onnx.load(ROOT / "models" / "general" / "detect.onnx").graph
+    assert set(wanted) <= {output for node in graph.node for output in node.output}

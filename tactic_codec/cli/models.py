@@ -146,13 +146,13 @@ def _section(title: str, rows: list[list[str]], left: tuple[int, ...]) -> Iterat
 
 
 def _levels(model: "Model") -> list[list[str]]:
-    from tactic_codec.entropy import LinearThresholds
+    from tactic_codec.entropy import LearnedThresholds
 
     rows = [["level", "smallest symbol", "contexts", "thresholds"]]
     for number, level in enumerate(model.levels, start=1):
         contexts = level.contexts
-        if isinstance(contexts, LinearThresholds):
-            thresholds = f"linear, groups from {_brief(list(contexts.groups))}"
+        if isinstance(contexts, LearnedThresholds):
+            thresholds = f"learned, groups from {_brief(list(contexts.starts))}"
         else:
             own, shared = list(contexts.own), list(contexts.shared)
             thresholds = f"own {_brief(own)}; shared {_brief(shared)}"

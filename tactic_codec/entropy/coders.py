@@ -28,8 +28,9 @@ from tactic_codec.entropy import pure
 from tactic_codec.entropy.tables import FrequencyTables
 from tactic_codec.errors import Corrupt
 
-# Bounds the float32 matrix of tables of one call to 8 MiB; larger calls gain little.
-_MATRIX_ELEMENTS = 1 << 21
+# Bounds the float32 matrix of tables of one call to 1 MiB: it stays in the caches, and few symbols
+# are within a window more often.
+_MATRIX_ELEMENTS = 1 << 18
 
 # What a symbol takes grows with its table. At first only values within a range are told apart, and
 # then all, where any lies outside. NumPy looks up tables of eight symbols, with one for each side,

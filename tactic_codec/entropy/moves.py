@@ -6,32 +6,31 @@
 
 An encoder that weighs bits against what they show asks this of every symbol, many times. Contexts
 are those of the symbols as they stand. With thresholds on sums of neighbours a change is exact for
-one move alone, and of two moves at neighbouring positions an estimate. Under linear contexts every
+one move alone, and of two moves at neighbouring positions an estimate. Under learned contexts every
 symbol is seen by hundreds of others, by each a little: there what they would cost is taken from the
-slopes of their bits over A and S.
+slopes of their bits over A and S, and of these over what they see.
 """
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec.entropy.pure import PRECISION
-from tactic_codec.entropy.symbols import code_lengths, fold
-from tactic_codec.entropy.tables import (
-    CAP,
+from tactic_codec.entropy.learned import (
+    CORNERS,
     EXACT,
     SCALE,
-    ContextModel,
-    FrequencyTables,
-    LinearContexts,
-    board_of,
-    capped,
+    SIDES,
+    LearnedContexts,
     step_table,
     stepped,
 )
+from tactic_codec.entropy.order import CAP, Seen, capped
+from tactic_codec.entropy.pure import PRECISION
+from tactic_codec.entropy.symbols import code_lengths, fold, known_parts
+from tactic_codec.entropy.tables import ContextModel, FrequencyTables
 
 Bits = NDArray[np.float32]
 
@@ -65,10 +64,13 @@ class Prices:
 
     def symbols(self, symbols: NDArray[np.int32]) -> Bits:
         """Return the bits of each symbol of a latent, both [C, h, w], escapes included."""
-        contexts = self.tables.contexts
-        if isinstance(contexts, LinearContexts):
-            return self._look_up(symbols, contexts.ranked(_linear_sums(symbols, contexts)))
-        return self._look_up(symbols, _chosen(contexts, *_sums(symbols)))
+        contexts, seen = self.tables.contexts, Seen(_shape(symbols))
+        found = np.empty(symbols.shape, np.float32)
+        for part, values in known_parts(symbols, contexts, seen):
+            rows = contexts.of(seen, part) + self.tables.first_rows[part.group]
+            y, x = np.divmod(part.where, seen.width + 2)
+            found[part.group, y - 1, x - 1] = self._bits_in(rows, values, self._bits).T
+        return found
 
     def moves(self, symbols: NDArray[np.int32]) -> Moves:
         """Return what each symbol of a latent [C, h, w] would change if it alone were moved."""
@@ -80,8 +82,8 @@ class Prices:
     ) -> Iterator[Bits]:
         """Yield what each symbol of some channels would change by each of some steps."""
         contexts = self.tables.contexts
-        if isinstance(contexts, LinearContexts):
-            yield from self._linear_moves(symbols, contexts, steps, some)
+        if isinstance(contexts, LearnedContexts):
+            yield from self._learned_moves(symbols, contexts, steps, some)
             return
         own, shared = _sums(symbols)
 
@@ -120,10 +122,11 @@ class Prices:
         """
         found = symbols.copy()
         channels, height, width = symbols.shape
-        rows = max(1, _BAND // (channels * width))
+        rows = max(2, _BAND // (channels * width) // 2 * 2)
         bands = [slice(top, top + rows) for top in range(0, height, rows)]
         for band in [band for band in bands if price[band].any()] * _PASSES:
-            first = max(0, band.start - 1)  # contexts look one row up
+            # Contexts look one row up and down; steps are told by even rows.
+            first = max(0, band.start - 2)
             around = found[:, first : band.stop + 1]
             own = slice(band.start - first, band.stop - first)
             some = np.flatnonzero(found[:, band].any(axis=(1, 2)))  # nearly all symbols are 0
@@ -143,7 +146,7 @@ class Prices:
         thresholds apart, which smooths what is a stair.
         """
         contexts = self.tables.contexts
-        assert isinstance(contexts, LinearContexts)
+        assert isinstance(contexts, LearnedContexts)
         sides = contexts.magnitude, contexts.sign
         reaches = [max(1, (t[-1] - t[0]) // len(t)) if t else 1 for t in sides]
         shifts = [(-reach, 0, reach) for reach in reaches]
@@ -166,42 +169,51 @@ class Prices:
         adds = [step_table(cuts[0], len(cuts[1]) + 1), step_table(cuts[1], 1)]
         return adds, [found.reshape(-1, bits.shape[-1]) for found in (table(1, 1), by_a, by_s)]
 
-    def _linear_moves(
+    def _learned_moves(
         self,
         symbols: NDArray[np.int32],
-        contexts: LinearContexts,
+        contexts: LearnedContexts,
         steps: list[NDArray[np.int32]],
         some: Any,
     ) -> Iterator[Bits]:
         adds, (bits, *slopes) = self._slopes
         assert self.tables.sets is not None
-        rows = stepped(_linear_sums(symbols, contexts), adds)
-        rows += (self.tables.sets * (len(bits) // len(self.tables.frequencies)))[:, None, None]
-        flat = rows * bits.shape[1] + self._indices(symbols)
-        by_a, by_s = (slope.take(flat) for slope in slopes)
-        near_a, far_a, here_a = _blamed(by_a, contexts.matrix[:, 0, some])
-        west_s, north_s, here_s = _blamed(by_s, contexts.matrix[:, 1, some])
+        first_rows = self.tables.sets * (len(bits) // len(self.tables.frequencies))
+        shape = _shape(symbols)
+        known, rows = Seen(shape), np.empty(shape, np.intp)
+        first = contexts.groups(shape[0])[0]
+        # What bits change by with the two numbers of each channel, for A and S: where they are of
+        # an earlier group, of the same, and of the first, whose wavefronts know less.
+        framed = (shape[1] + 2, shape[2] + 2)
+        earlier, own = np.zeros((2, 2, 2, shape[0], *framed), np.float32)
+        of_fronts = np.zeros((2, 2, first.stop, *framed), np.float32)
+        for part, values in known_parts(symbols, contexts, known):
+            layers = contexts.sums(known, part)
+            of_part = stepped([sums for _, sums in layers], adds) + first_rows[part.group]
+            y, x = np.divmod(part.where, framed[1])
+            rows[part.group, y - 1, x - 1] = of_part.T
+            flat = of_part * bits.shape[1] + self._indices(values)
+            by_sums = [slope.take(flat) for slope in slopes]
+            blame = contexts.blame(known, part, by_sums, [units for units, _ in layers])
+            for kind, (of_earlier, of_own) in enumerate(
+                np.split(found, [known.before.size], axis=2) for found in blame
+            ):
+                total = own if part.block else of_fronts
+                for number in (0, 1):
+                    plane = earlier[kind, number]
+                    plane[known.before[:, np.newaxis], y, x] += of_earlier[:, number].T
+                    plane = total[kind, number]
+                    plane[part.group, y, x] = of_own[:, number].T
+        effect = _effect(symbols, earlier, own, of_fronts)
         symbols, rows = symbols[some], rows[some]
-        here = np.abs(capped(symbols))
-        m = np.pad(here, ((0, 0), (1, 0), (1, 1)))
-        beside, corners = m[:, 1:, :-2] + m[:, :-1, 1:-1], m[:, :-1, :-2] + m[:, :-1, 2:]
-        signs = _from_east(west_s) + _from_south(north_s) + here_s
-
-        def seen(change: int) -> Bits:
-            near = near_a * _scaled(beside, change)
-            far = far_a * _scaled(corners, change)
-            found = _from_east(near) + _from_south(near) + _from_corners(far)
-            return found + here_a * _scaled(here, change)
-
         now = self._bits_in(rows, symbols, bits)
         for step in steps:
             values = symbols + step[some]
             grown = _grown(symbols, values)
             more = self._bits_in(rows, values, bits) - now
             for change in (-1, 1):
-                if (where := grown == change).any():
-                    np.add(more, seen(change), out=more, where=where)
-            more += np.where(grown != 0, step[some] * signs, np.float32(0))
+                np.add(more, effect[change][some], out=more, where=grown == change)
+            more += np.where(grown != 0, step[some] * effect[0][some], np.float32(0))
             yield more
 
     def _look_up(self, values: NDArray[np.int32], contexts: NDArray[np.integer[Any]]) -> Bits:
@@ -209,8 +221,10 @@ class Prices:
         rows = contexts + self.tables.first_rows[:, np.newaxis, np.newaxis]
         return self._bits_in(rows, values, self._bits)
 
-    def _bits_in(self, rows: NDArray[np.intp], values: NDArray[np.int32], bits: Bits) -> Bits:
-        """Return the bits of values by rows of a table, all [C, h, w]."""
+    def _bits_in(
+        self, rows: NDArray[np.integer[Any]], values: NDArray[np.int32], bits: Bits
+    ) -> Bits:
+        """Return the bits of values by rows of a table, all of one shape."""
         indices = self._indices(values)
         found: Bits = bits.take(rows * bits.shape[1] + indices)
         escapes = indices == self.tables.escape
@@ -245,37 +259,62 @@ def _chosen(
     return chosen
 
 
-def _linear_sums(symbols: NDArray[np.int32], contexts: LinearContexts) -> NDArray[np.float32]:
-    """Return the sums A and S of each symbol of a latent [C, h, w], [2, C, h, w]."""
-    _, height, width = symbols.shape
-    awake = np.flatnonzero(symbols.any(axis=(1, 2)))
-    pitch = width + 1
-    y, x = np.divmod(np.arange(height * width), width)
-    seen, matrix = board_of(symbols, awake), contexts.matrix.take(awake, axis=2)
-    sums = contexts.sums(seen, (y + 1) * pitch + x + 1, pitch, matrix)
-    return sums.transpose(0, 2, 1).reshape(2, *symbols.shape)
-
-
-def _blamed(slopes: Bits, matrix: NDArray[np.float32]) -> tuple[Bits, Bits, Bits]:
-    """Return what the bits of all channels change by with each of the three sources of a sum.
+def _effect(
+    symbols: NDArray[np.int32], earlier: Bits, own: Bits, of_fronts: Bits
+) -> dict[int, Bits]:
+    """Return what a move of each symbol would change in the bits of all that see it.
 
     Args:
-        slopes: of bits over the sum, [C, h, w].
-        matrix: the weights, [3, n, C], of some channels.
+        symbols: [C, h, w].
+        earlier: [2, 2, C, h + 2, w + 2], what these bits change by with both numbers of a channel
+            of an earlier group, of A and of S, see `LearnedContexts`.
+        own: likewise of the same group.
+        of_fronts: likewise of the first group in its wavefronts, [2, 2, G, h + 2, w + 2].
 
     Returns:
-        [n, h, w] of each source, by the channel that it is taken from, at the position that looks.
+        [C, h, w] for a magnitude that falls by 1, for one that grows by 1, and under 0 what is
+        added to either for a value that grows by 1.
     """
-    flat = slopes.reshape(len(slopes), -1)
-    shape = (matrix.shape[1], *slopes.shape[1:])
-    near, far, here = ((weights @ flat).reshape(shape) for weights in matrix)
-    return near, far, here
+    m = np.pad(np.abs(capped(symbols)).astype(np.int32), ((0, 0), (1, 1), (1, 1)))
+    first = slice(0, of_fronts.shape[2])
+    (here, near), (value, around) = earlier
+    (beside, corners), (across, along) = own
+    (near_front, far_front), (west, north) = of_fronts
+    found = {0: value + _sum_at(around, SIDES)}
+    found[0] += _sum_at(across, SIDES[:2]) + _sum_at(along, SIDES[2:])
+    found[0][first] += _sum_at(west, SIDES[1:2]) + _sum_at(north, SIDES[3:])
+    for change in (-1, 1):
+        scaled = partial(_scaled, change)
+        found[change] = here * scaled(m)
+        found[change] += _sum_at((near + beside) * scaled(_sum_at(m, SIDES)), SIDES)
+        found[change] += _sum_at(corners * scaled(_sum_at(m, CORNERS)), CORNERS)
+        front = near_front * scaled(_sum_at(m[first], SIDES[::2]))
+        found[change][first] += _sum_at(front, SIDES[1::2])
+        front = far_front * scaled(_sum_at(m[first], CORNERS[:2]))
+        found[change][first] += _sum_at(front, CORNERS[2:])
+    return {change: of_change[:, 1:-1, 1:-1] for change, of_change in found.items()}
 
 
-def _scaled(magnitudes: NDArray[np.int8], change: int) -> Bits:
-    """Return what a change by 1 makes of the scaled magnitudes, or sums of two of them."""
+def _shape(symbols: NDArray[np.int32]) -> tuple[int, int, int]:
+    channels, height, width = symbols.shape
+    return channels, height, width
+
+
+def _sum_at(planes: NDArray[Any], places: Sequence[tuple[int, int]]) -> NDArray[Any]:
+    """Return the sum of the neighbours of each position, of planes [n, h + 2, w + 2]."""
+    found, (height, width) = np.zeros_like(planes), planes.shape[1:]
+    for down, right in places:
+        rows, columns = (slice(1 + d, side - 1 + d) for d, side in ((down, height), (right, width)))
+        found[:, 1:-1, 1:-1] += planes[:, rows, columns]
+    return found
+
+
+def _scaled(change: int, magnitudes: NDArray[np.int32]) -> Bits:
+    """Return what a change by 1 makes of the scaled magnitudes, or sums of several of them."""
     moved = np.clip(magnitudes + change, 0, len(SCALE) - 1)
-    return SCALE.take(moved) - SCALE.take(magnitudes)
+    scale = SCALE.astype(np.float32)
+    found: Bits = scale.take(moved) - scale.take(magnitudes)
+    return found
 
 
 def _from_east(change: Bits) -> Bits:

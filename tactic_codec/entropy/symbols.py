@@ -1,39 +1,24 @@
 """Symbols to payload and back.
 
-    y_hat [C, h, w] ─ coding order ─▶ contexts ─▶ tables ─▶ intervals of 2^24 ─ coder ─▶ payload
-    payload ─ decoder ─▶ indices of a wavefront ─▶ values ─▶ contexts of the next … ─▶ y_hat
+    y_hat [C, h, w] ─ parts ─ contexts ─▶ tables ─▶ intervals of 2^24 ─ coder ─▶ payload
+    payload ─ decoder ─▶ indices of a part ─▶ values ─▶ contexts of the next … ─▶ y_hat
 
-The encoder knows all symbols and so takes many wavefronts at once; the decoder needs a wavefront's
-neighbours first, and of each position the groups of channels before. `ideal_bits` adds up the very
-intervals that `encode` codes.
+The encoder knows all symbols and so takes many wavefronts at once; the decoder needs what is before
+a part first. `ideal_bits` adds up the very intervals that `encode` codes.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy.coders import Coder, default_coder
+from tactic_codec.entropy.order import Part, Seen, merged, parts
 from tactic_codec.entropy.pure import PRECISION
-from tactic_codec.entropy.tables import (
-    SYMBOL_LIMIT,
-    Contexts,
-    Found,
-    FrequencyTables,
-    LinearContexts,
-    board_of,
-    capped,
-    empty_board,
-    scan,
-    wavefronts,
-)
+from tactic_codec.entropy.tables import SYMBOL_LIMIT, Contexts, FrequencyTables
 from tactic_codec.errors import Corrupt
 
-# Bounds the memory of the encoder; larger chunks gain little.
-_CHUNK_SYMBOLS = 1 << 16
 _CHUNK_ESCAPES = 1 << 12
 
 _Coded = tuple[NDArray[np.int32], NDArray[np.intp], NDArray[np.integer[Any]], NDArray[np.int32]]
@@ -82,8 +67,7 @@ def decode(
         narrow: whether to save memory, where all symbols fit into a byte.
 
     Returns:
-        int32 [C, h, w], or int8 if that was asked for and they fit; channels lie next to each
-        other in memory, not rows.
+        int32 [C, h, w], or int8 if that was asked for and they fit.
 
     Raises:
         Corrupt: no encoder writes this payload. Most damage is not seen here but by the
@@ -93,30 +77,24 @@ def decode(
     _check_shape(shape, tables)
     decoder = (coder or default_coder()).decoder(payload, tables)
     fits = narrow and tables.minimum >= -128 and tables.maximum <= 127
-    board, latent = empty_board(shape, np.int8 if fits else np.int32)
+    latent, seen = np.zeros(shape, np.int8 if fits else np.int32), Seen(shape)
     otherwise = tables.usual + tables.minimum  # 0, if the tables have it
-
-    def read(where: NDArray[np.intp], group: slice, contexts: NDArray[np.integer[Any]]) -> Found:
-        nonlocal board, latent
-        rows = contexts + tables.first_rows[group]
+    for part in _parts_of(tables, seen):
+        rows = tables.contexts.of(seen, part) + tables.first_rows[part.group]
         places, indices = decoder.take(rows.reshape(-1))
         values = indices + np.int32(tables.minimum)
-        if values.size:
-            for place in (indices == tables.escape).nonzero()[0]:
-                values[place] = value = unfold(read_code(decoder.bit), tables)
-                if board.dtype == np.int8 and not -128 <= value <= 127:
-                    (board, latent), narrow = empty_board(shape, np.int32), board
-                    board[...] = narrow
+        for place in (indices == tables.escape).nonzero()[0]:
+            values[place] = value = unfold(read_code(decoder.bit), tables)
+            if latent.dtype == np.int8 and not -128 <= value <= 127:
+                latent = latent.astype(np.int32)
         if otherwise:
             every = np.full(rows.size, otherwise, np.int32)
             every[places] = values
             places, values = np.arange(rows.size), every
         positions, channels = np.divmod(places, rows.shape[1])
-        board[where[positions], channels + group.start] = values
-        return positions, channels, values
-
-    channels, height, width = shape
-    tables.contexts.decode(wavefronts(height, width, channels), read)
+        seen.put(part, positions, channels, values)
+        y, x = np.divmod(part.where[positions], shape[2] + 2)
+        latent[channels + part.group.start, y - 1, x - 1] = values
     return latent
 
 
@@ -140,37 +118,22 @@ def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> fl
 def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Coded]:
     """Yield all symbols and escape bits, in coding order and in runs."""
     symbols = _clamped(symbols, tables)
-    contexts, awake = tables.contexts, np.arange(tables.channels)
-    choose = contexts.contexts
-    usual = tables.usual + tables.minimum
-    if isinstance(contexts, LinearContexts) and not usual:
-        # At low rates few channels are not zero everywhere; others need not even be looked at.
-        awake = np.flatnonzero(symbols.any(axis=(1, 2)))
-        choose = partial(contexts.contexts, matrix=contexts.matrix.take(awake, axis=2))
-    seen = board_of(symbols, awake)
-    order, ends, pitch = scan(symbols.shape[1], symbols.shape[2])
-    for start, chunk_ends in _chunks(ends, max(1, _CHUNK_SYMBOLS // tables.channels)):
-        where = order[start : chunk_ends[-1]]
-        coded = np.full((2, where.size, tables.channels), usual, np.int32)
-        np.add(choose(seen, where, pitch), tables.first_rows, out=coded[0], casting="unsafe")
-        shown = seen.take(where, axis=0)
-        listed = np.arange(shown.size) if usual else np.flatnonzero(shown != 0)
-        positions, columns = np.divmod(listed, awake.size)
-        y, x = np.divmod(where[positions], pitch)
-        channels = awake[columns]
-        coded[1, positions, channels] = symbols[channels, y - 1, x - 1]
-        (rows, values), stops = _in_passes(coded, [end - start for end in chunk_ends], tables)
-        places = np.flatnonzero(values != usual)
-        values = values[places]
+    usual, seen = tables.usual + tables.minimum, Seen(_shape(symbols))
+    for part, coded in known_parts(symbols, tables.contexts, seen):
+        rows = (tables.contexts.of(seen, part) + tables.first_rows[part.group]).reshape(-1)
+        coded = coded.reshape(-1)
+        places = np.flatnonzero(coded != usual)
+        values = coded[places]
         # As unsigned integers, values below the table are large too: one comparison for both.
         offsets = (values - np.int32(tables.minimum)).view(np.uint32)
         indices = np.minimum(offsets, np.uint32(tables.escape))
 
-        # The codes of a pass's escapes follow its last symbol.
+        # The codes of a wavefront's escapes follow its last symbol.
+        stops = np.array(part.ends) * (rows.size // part.where.size)
         escapes = np.flatnonzero(indices == tables.escape)
-        passes = np.searchsorted(stops, places[escapes], side="right")
-        found = sorted(set(passes.tolist()))  # np.unique would import all of numpy.ma
-        runs = [(stops[number], values[escapes[passes == number]]) for number in found]
+        of_escapes = np.searchsorted(stops, places[escapes], side="right")
+        found = sorted(set(of_escapes.tolist()))  # np.unique would import all of numpy.ma
+        runs = [(stops[number], values[escapes[of_escapes == number]]) for number in found]
         done = 0
         for stop, escaped in (*runs, (rows.size, values[:0])):
             first, last = np.searchsorted(places, (done, stop))
@@ -181,51 +144,23 @@ def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterat
                 done, first = stop, last
 
 
-def _in_passes(
-    coded: NDArray[np.int32], ends: list[int], tables: FrequencyTables
-) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Put what some wavefronts have for each symbol into coding order, pass by pass.
-
-    Args:
-        coded: [2, P, C], position by position.
-        ends: how many positions are coded when each wavefront is done.
-        tables: of the level.
-
-    Returns:
-        [2, P * C] in order, and how many are coded when each pass is done.
-    """
-    parts = [
-        coded[:, first:end, group].reshape(2, -1)
-        for first, end in itertools.pairwise([0, *ends])
-        for group in tables.contexts.passes
-    ]
-    return np.concatenate(parts, axis=1), np.cumsum([part.shape[1] for part in parts])
-
-
 def _clamped(
     symbols: NDArray[np.integer[Any]], tables: FrequencyTables
 ) -> NDArray[np.integer[Any]]:
     """Return the symbols within their limit, [C, h, w]."""
     if symbols.ndim != 3 or symbols.dtype.kind not in "iu":
         raise ValueError(f"expected integers [C, h, w], found {symbols.dtype} {symbols.shape}")
-    channels, height, width = symbols.shape
-    _check_shape((channels, height, width), tables)
+    _check_shape(_shape(symbols), tables)
     if symbols.min() < -SYMBOL_LIMIT or symbols.max() > SYMBOL_LIMIT:
         # In the caller's type, which may be wider than int32 or have no sign.
         lowest = max(-SYMBOL_LIMIT, np.iinfo(symbols.dtype).min)
         symbols = np.clip(symbols, lowest, SYMBOL_LIMIT)
-    return symbols
+    return symbols.astype(np.int32) if symbols.dtype.kind == "u" else symbols
 
 
-def _chunks(ends: list[int], limit: int) -> Iterator[tuple[int, list[int]]]:
-    """Group wavefronts: yield a first position and the ends of the wavefronts behind it."""
-    start, chunk = 0, list[int]()
-    for end in ends:
-        if chunk and end - start > limit:
-            yield start, chunk
-            start, chunk = chunk[-1], []
-        chunk.append(end)
-    yield start, chunk
+def _shape(symbols: NDArray[np.integer[Any]]) -> tuple[int, int, int]:
+    channels, height, width = symbols.shape
+    return channels, height, width
 
 
 def _check_shape(shape: tuple[int, int, int], tables: FrequencyTables) -> None:
@@ -248,19 +183,40 @@ def count_symbols(
     Returns:
         [C, K, escape + 1].
     """
+    counts = np.zeros((symbols.shape[0], contexts.count, escape + 1), np.int64)
+    seen = Seen(_shape(symbols))
+    for part, values in known_parts(symbols, contexts, seen):
+        chosen, of_group = contexts.of(seen, part), counts[part.group]
+        offsets = (values - np.int32(minimum)).view(np.uint32)
+        places = (np.arange(len(of_group)) * contexts.count + chosen) * (escape + 1)
+        places += np.minimum(offsets, np.uint32(escape))
+        of_group += np.bincount(places.reshape(-1), minlength=of_group.size).reshape(of_group.shape)
+    return counts
+
+
+def known_parts(
+    symbols: NDArray[np.integer[Any]], contexts: Contexts, seen: Seen
+) -> Iterator[tuple[Part, NDArray[np.int32]]]:
+    """Yield the parts of a latent [C, h, w] in coding order, each with its symbols [P, G]."""
     channels, height, width = symbols.shape
-    board, latent = empty_board((channels, height, width), np.int32)
-    latent[...] = symbols
-    order, _, pitch = scan(height, width)
-    rows = contexts.contexts(capped(board), order, pitch)
-    rows = rows + np.arange(channels) * contexts.count
-    offsets = board.take(order, axis=0) - np.int32(minimum)
-    indices = np.minimum(offsets.view(np.uint32), np.uint32(escape))
-    tables = channels * contexts.count
-    counts = np.bincount(
-        (rows * (escape + 1) + indices).reshape(-1), minlength=tables * (escape + 1)
-    )
-    return counts.reshape(channels, contexts.count, escape + 1)
+    for number, group in enumerate(contexts.groups(channels)):
+        seen.fill(symbols[group])
+        for part in merged(parts(height, width, number, group)):
+            if part.block:
+                rows, columns = (slice(s.start - 1, s.stop - 1, 2) for s in part.block)
+                of_part = symbols[group, rows, columns].transpose(1, 2, 0)
+            else:
+                y, x = np.divmod(part.where, width + 2)
+                of_part = symbols[group, y - 1, x - 1].T
+            yield part, of_part.reshape(part.where.size, -1).astype(np.int32, copy=False)
+        seen.settle(group)
+
+
+def _parts_of(tables: FrequencyTables, seen: Seen) -> Iterator[Part]:
+    """Yield the parts of a latent that is decoded."""
+    for number, group in enumerate(tables.contexts.groups(tables.channels)):
+        yield from parts(seen.height, seen.width, number, group)
+        seen.settle(group)
 
 
 # --- Escapes ---

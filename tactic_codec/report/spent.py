@@ -33,10 +33,11 @@ def bits_of_blocks(symbols: NDArray[np.int32], tables: FrequencyTables) -> Block
     """
     prices = Prices(tables)
     channels, height, width = symbols.shape
-    rows = max(1, _BAND // (channels * width))
-    # Contexts look one row up, so a band is priced together with the row above it.
+    rows = max(2, _BAND // (channels * width) // 2 * 2)
+    # Contexts look one row up and down, so a band is priced together with the rows beside it; its
+    # first row stays an even one, by which steps are told.
     bands = [
-        prices.symbols(symbols[:, max(0, top - 1) : top + rows])[:, min(top, 1) :]
+        prices.symbols(symbols[:, max(0, top - 2) : top + rows + 1])[:, min(top, 2) :][:, :rows]
         for top in range(0, height, rows)
     ]
     return np.concatenate([band.sum(axis=0, dtype=np.float64) for band in bands])

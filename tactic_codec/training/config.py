@@ -150,7 +150,7 @@ class EntropyConfig:
 
     own: tuple[int, ...] = ()
     shared: tuple[int, ...] = ()
-    linear: bool = False  # at the end contexts are learned instead, see `entropy.LinearContexts`
+    linear: bool = False  # learn contexts at the end, see `entropy.LearnedContexts`; once linear
 
     def __post_init__(self) -> None:
         _ = self.contexts

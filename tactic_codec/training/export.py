@@ -88,7 +88,7 @@ def export(
             were trained for, where they tell, and else stay as they were trained.
         calibration: pictures uint8 [H, W, 3] that tables are counted on.
         contexts: how neighbours choose a table.
-        learning: other pictures that linear contexts are learned from, which then take the place of
+        learning: other pictures that contexts are learned from, which then take the place of
             ``contexts``; offsets are still tuned by those.
         head: the task network, if the model has one.
         overwrite: replace a folder that is there.
@@ -172,7 +172,7 @@ def _manifest(
             "channels": latent,
             "levels": [
                 {"minimum": table.minimum}
-                | _describe_contexts(table.contexts)
+                | describe_contexts(table.contexts)
                 | {"inverse_gain": level.inverse_gain.tolist()}
                 for level, table in zip(levels, tables, strict=True)
             ],
@@ -208,9 +208,10 @@ def describe_files(files: Mapping[str, bytes]) -> dict[str, Any]:
     }
 
 
-def _describe_contexts(contexts: Contexts) -> dict[str, list[int]]:
+def describe_contexts(contexts: Contexts) -> dict[str, list[int]]:
+    """Return what a manifest says of a level's contexts."""
     plain = isinstance(contexts, ContextModel)
-    names = ("own", "shared") if plain else ("groups", "magnitude", "sign")
+    names = ("own", "shared") if plain else ("starts", "magnitude", "sign")
     return {name: list(getattr(contexts, name)) for name in names}
 
 

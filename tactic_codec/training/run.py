@@ -43,8 +43,10 @@ RUN = "run.json"
 CANDIDATE = "candidate"
 
 CALIBRATION_IMAGES = 500
-"""Images that tables are counted on, at most: 400,000 symbols a channel at 224×224. As many others
-are what linear contexts are learned from."""
+"""Images that tables are counted on, at most: 400,000 symbols a channel at 224×224."""
+
+LEARNING_IMAGES = 1500
+"""Other images, at most, that contexts are learned from."""
 
 CALIBRATION_PIXELS = 1 << 26
 """Of these images together, at most: they are held in memory, 3 bytes a pixel, with latents and the
@@ -229,27 +231,39 @@ class Run:
         return self.pictures([e for part in self.data.parts for e in part.calibration])
 
     def learning(self) -> list[image.Pixels]:
-        """Read training pictures for linear contexts, of each folder as many as are drawn."""
+        """Read training pictures to learn contexts from, of each folder as many as are drawn.
+
+        Where they are squares, every second is a piece of a picture at its own size.
+        """
         chosen: list[Example] = []
         parts = self.data.parts
         shares = self.config.data.draw or [len(part.train) for part in parts]
         for part, share in zip(parts, shares, strict=True):
-            count = max(1, round(CALIBRATION_IMAGES * share / sum(shares)))
+            count = max(1, round(LEARNING_IMAGES * share / sum(shares)))
             step = max(1, len(part.train) // count)
             chosen += part.train[::step][:count]
-        return self.pictures(chosen)
+        return self.pictures(chosen, LEARNING_IMAGES, pieces=True)
 
-    def pictures(self, examples: list[Example]) -> list[image.Pixels]:
+    def pictures(
+        self, examples: list[Example], most: int = CALIBRATION_IMAGES, *, pieces: bool = False
+    ) -> list[image.Pixels]:
         """Read pictures as they are evaluated: whole where they are segmented, else as squares."""
         config = self.config
         # Evenly over all folders, so that none is left out where there are more than enough.
-        examples = examples[:: max(1, -(-len(examples) // CALIBRATION_IMAGES))]
+        examples = examples[:: max(1, -(-len(examples) // most))]
         found: dict[int, image.Pixels] = {}
         pixels = 0
         # However many there is room for, multiples of the golden ratio spread them evenly.
         for i in sorted(range(len(examples)), key=lambda i: i * (5**0.5 - 1) / 2 % 1):
             picture = examples[i].pixels()
-            found[i] = picture if config.segments else image.square(picture, config.data.size)
+            if not config.segments:
+                size = config.data.size
+                top, left = ((side - size) // 2 for side in picture.shape[:2])
+                if pieces and i % 2 and min(top, left) >= 0:
+                    picture = picture[top : top + size, left : left + size]
+                else:
+                    picture = image.square(picture, size)
+            found[i] = picture
             pixels += found[i].size // 3
             if pixels > CALIBRATION_PIXELS:
                 break

@@ -21,7 +21,7 @@ from tactic_codec.entropy import (
     ContextModel,
     Contexts,
     FrequencyTables,
-    LinearContexts,
+    LearnedContexts,
     count_symbols,
 )
 from tactic_codec.model import PLAIN_OFFSET, Objective
@@ -86,11 +86,11 @@ def fit_tables(
 
 
 def fit_shared_tables(
-    latents: Sequence[NDArray[np.int32]], contexts: LinearContexts
+    latents: Sequence[NDArray[np.int32]], contexts: LearnedContexts
 ) -> FrequencyTables:
     """Count symbols and freeze them as tables that channels share.
 
-    Linear contexts say of every channel alike how likely a symbol is zero, so that a table is much
+    Learned contexts say of every channel alike how likely a symbol is zero, so that a table is much
     the same for all; what differs is how magnitudes go on, which is by their size. Few tables with
     many counts allow for many contexts.
 
@@ -163,12 +163,14 @@ def tables_file(tables: Sequence[FrequencyTables]) -> bytes:
     for number, table in enumerate(tables, 1):
         arrays[f"level_{number}"] = table.frequencies
         contexts = table.contexts
-        if isinstance(contexts, LinearContexts):
+        if isinstance(contexts, LearnedContexts):
             arrays["sets"] = np.asarray(table.sets, np.int32)
-            for kind in ("magnitude", "sign"):
+            for kind, layers in zip(("magnitude", "sign"), contexts.layers, strict=True):
                 # The weights of all levels are the same.
-                arrays[f"{kind}_weights"] = getattr(contexts, f"{kind}_weights")
-                arrays[f"{kind}_bias_{number}"] = getattr(contexts, f"{kind}_bias")
+                arrays[f"{kind}_units"] = layers.units
+                arrays[f"{kind}_weights"] = layers.weights
+                arrays[f"{kind}_unit_bias_{number}"] = layers.unit_bias
+                arrays[f"{kind}_bias_{number}"] = layers.bias
     stream = io.BytesIO()
     np.savez_compressed(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
