@@ -37,7 +37,11 @@ SIGN_LOGITS = (-2.0, -0.8, -0.25, 0.25, 0.8, 2.0)
 """Thresholds of S, as logits of a positive sign."""
 
 TRAINING_STEPS = 3000
-BATCH = 8
+"""At most, and no more than take `PASSES` over all symbols."""
+
+PASSES = 100
+BATCH = 2048
+"""Positions of a step, and at least one image's."""
 LEARNING_RATE = 0.015
 
 PENALTY = 2.0
@@ -65,11 +69,15 @@ def fit_contexts(symbols: Iterable[Sequence[NDArray[np.int32]]]) -> list[Learned
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, (0.9, 0.99))
     generator = torch.Generator().manual_seed(1)
     learned_from = sum(int(level.count_nonzero()) for level in levels) / len(levels)
-    for step in range(TRAINING_STEPS):
+    positions = sum(level[..., 0].numel() for level in levels)
+    count = min(TRAINING_STEPS, -(-PASSES * positions // BATCH))
+    for step in range(count):
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 20) * (1.01 - step / TRAINING_STEPS)
+            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 20) * (1.01 - step / count)
         level = int(torch.randint(len(levels), (1,), generator=generator))
-        chosen = torch.randint(len(levels[level]), (BATCH,), generator=generator)
+        of_all, height, width, _ = levels[level].shape
+        images = max(1, BATCH // (height * width))
+        chosen = torch.randint(of_all, (images,), generator=generator)
         batch = levels[level][chosen].float()
         # Of a symbol that is not zero, so that levels count alike.
         loss = network.bits(batch, level) / batch.count_nonzero().clamp_min(1)
