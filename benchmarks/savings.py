@@ -6,16 +6,16 @@ Pictures are taken evenly from those below the folder that training kept out, sc
 coded in five or six ways, each of which adds one part to the way before it:
 
     one table a channel    latents rounded to nearest, one probability table for each channel
+    offset                 the same, rounded with the level's dead zone, as `tactic compress` does
     neighbours             the same symbols, tables chosen by neighbours that are decoded already
     learned contexts       the same, chosen by a small network over all that is decoded already
-    offset                 latents rounded with the level's dead zone, as `tactic compress` does
     effort 1, effort 2     symbols moved by gradients, as `tactic compress --effort` does
 
-The tables of the first three are counted here, on pictures below the folder that training saw; the
-others use the model's own. Whole frames are counted, with their header and checksum. Agreement is
-by the model's own classifier, which an effort asks; benchmarks/effort.py has the view of another
-one. Seconds are medians of coding one picture with loaded networks, without decoding it. Run it on
-an idle machine. Writes benchmarks/results/savings.json.
+The tables of the first three are counted here, on pictures below the folder that training saw,
+those of the others are the model's own. Whole frames are counted, with their header and checksum.
+Agreement is by the model's own classifier, which an effort asks; benchmarks/effort.py has the view
+of another one. Seconds are medians of coding one picture with loaded networks, without decoding it.
+Run it on an idle machine. Writes benchmarks/results/savings.json.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from tactic_codec.container import Frame
 from tactic_codec.entropy import ContextModel, FrequencyTables, LearnedContexts
 from tactic_codec.model import PLAIN_OFFSET, latent_size
 from tactic_codec.picture import Pixels
-from tactic_codec.training.tables import fit_shared_tables, fit_tables
+from tactic_codec.training.tables import fit_tables
 
 RESULTS = Path(__file__).parent / "results" / "savings.json"
 CALIBRATION = 500
@@ -94,14 +94,12 @@ def ways(
 ) -> dict[str, Way]:
     """Return the ways to code a picture at a level; latents [C, h, w] are what to count on."""
     coded = codec.model.level(level)
-    plain = [quantise(latent, coded.gain, PLAIN_OFFSET) for latent in latents]
-    static = fit_tables(plain, ContextModel(), evenly)
+    plain, zoned = (
+        [quantise(latent, coded.gain, offset) for latent in latents]
+        for offset in (PLAIN_OFFSET, coded.offset)
+    )
     own = codec.model.tables(level)
-    if isinstance(own.contexts, LearnedContexts):
-        neighbours = fit_tables(plain, NEIGHBOURS, evenly)
-        learned = {"learned contexts": fit_shared_tables(plain, own.contexts)}
-    else:
-        neighbours, learned = fit_tables(plain, own.contexts, evenly), {}
+    learned = isinstance(own.contexts, LearnedContexts)
 
     def rounded(tables: FrequencyTables, offset: float) -> Way:
         def code(pixels: Pixels) -> bytes:
@@ -115,10 +113,12 @@ def ways(
         return Way(lambda pixels: codec.compress(pixels, level, effort=effort).data, own)
 
     return {
-        "one table a channel": rounded(static, PLAIN_OFFSET),
-        "neighbours": rounded(neighbours, PLAIN_OFFSET),
-        **{name: rounded(tables, PLAIN_OFFSET) for name, tables in learned.items()},
-        "offset": rounded(own, coded.offset),
+        "one table a channel": rounded(fit_tables(plain, ContextModel(), evenly), PLAIN_OFFSET),
+        "offset": rounded(fit_tables(zoned, ContextModel(), evenly), coded.offset),
+        "neighbours": rounded(
+            fit_tables(zoned, NEIGHBOURS, evenly) if learned else own, coded.offset
+        ),
+        **({"learned contexts": rounded(own, coded.offset)} if learned else {}),
         **{f"effort {effort}": searched(effort) for effort in EFFORTS},
     }
 
