@@ -28,8 +28,8 @@ from tactic_codec.entropy import pure
 from tactic_codec.entropy.tables import FrequencyTables
 from tactic_codec.errors import Corrupt
 
-# Bounds the float32 matrix of tables of one call to 1 MiB: it stays in the caches, and few symbols
-# are within a window more often.
+# Bounds the float32 matrix of tables of one call to 1 MiB, which stays in the caches. Few symbols
+# are more often all within a window.
 _MATRIX_ELEMENTS = 1 << 18
 
 # What a symbol takes grows with its table. At first only values within a range are told apart, and

@@ -29,7 +29,7 @@ from tactic_codec.entropy.learned import (
 )
 from tactic_codec.entropy.order import CAP, Seen, capped
 from tactic_codec.entropy.pure import PRECISION
-from tactic_codec.entropy.symbols import code_lengths, fold, known_parts
+from tactic_codec.entropy.symbols import code_lengths, fold, known_parts, shape_of
 from tactic_codec.entropy.tables import ContextModel, FrequencyTables
 
 Bits = NDArray[np.float32]
@@ -64,7 +64,7 @@ class Prices:
 
     def symbols(self, symbols: NDArray[np.int32]) -> Bits:
         """Return the bits of each symbol of a latent, both [C, h, w], escapes included."""
-        contexts, seen = self.tables.contexts, Seen(_shape(symbols))
+        contexts, seen = self.tables.contexts, Seen(shape_of(symbols))
         found = np.empty(symbols.shape, np.float32)
         for part, values in known_parts(symbols, contexts, seen):
             rows = contexts.of(seen, part) + self.tables.first_rows[part.group]
@@ -179,7 +179,7 @@ class Prices:
         adds, (bits, *slopes) = self._slopes
         assert self.tables.sets is not None
         first_rows = self.tables.sets * (len(bits) // len(self.tables.frequencies))
-        shape = _shape(symbols)
+        shape = shape_of(symbols)
         known, rows = Seen(shape), np.empty(shape, np.intp)
         first = contexts.groups(shape[0])[0]
         # What bits change by with the two numbers of each channel, for A and S: where they are of
@@ -293,11 +293,6 @@ def _effect(
         front = far_front * scaled(_sum_at(m[first], CORNERS[:2]))
         found[change][first] += _sum_at(front, CORNERS[2:])
     return {change: of_change[:, 1:-1, 1:-1] for change, of_change in found.items()}
-
-
-def _shape(symbols: NDArray[np.int32]) -> tuple[int, int, int]:
-    channels, height, width = symbols.shape
-    return channels, height, width
 
 
 def _sum_at(planes: NDArray[Any], places: Sequence[tuple[int, int]]) -> NDArray[Any]:

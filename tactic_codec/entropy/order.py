@@ -149,6 +149,8 @@ class Seen:
 
     def settle(self, group: slice) -> None:
         """Note that a group is coded as a whole."""
+        if group.stop == self.board.shape[2]:
+            return  # nothing looks at the last one
         first, size = self.before.size, group.stop - group.start
         own = self.board[..., first : first + size]
         awake = np.flatnonzero(own.any(axis=(0, 1)))

@@ -118,7 +118,7 @@ def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> fl
 def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Coded]:
     """Yield all symbols and escape bits, in coding order and in runs."""
     symbols = _clamped(symbols, tables)
-    usual, seen = tables.usual + tables.minimum, Seen(_shape(symbols))
+    usual, seen = tables.usual + tables.minimum, Seen(shape_of(symbols))
     for part, coded in known_parts(symbols, tables.contexts, seen):
         rows = (tables.contexts.of(seen, part) + tables.first_rows[part.group]).reshape(-1)
         coded = coded.reshape(-1)
@@ -150,7 +150,7 @@ def _clamped(
     """Return the symbols within their limit, [C, h, w]."""
     if symbols.ndim != 3 or symbols.dtype.kind not in "iu":
         raise ValueError(f"expected integers [C, h, w], found {symbols.dtype} {symbols.shape}")
-    _check_shape(_shape(symbols), tables)
+    _check_shape(shape_of(symbols), tables)
     if symbols.min() < -SYMBOL_LIMIT or symbols.max() > SYMBOL_LIMIT:
         # In the caller's type, which may be wider than int32 or have no sign.
         lowest = max(-SYMBOL_LIMIT, np.iinfo(symbols.dtype).min)
@@ -158,7 +158,8 @@ def _clamped(
     return symbols.astype(np.int32) if symbols.dtype.kind == "u" else symbols
 
 
-def _shape(symbols: NDArray[np.integer[Any]]) -> tuple[int, int, int]:
+def shape_of(symbols: NDArray[np.integer[Any]]) -> tuple[int, int, int]:
+    """Return (C, h, w) of a latent."""
     channels, height, width = symbols.shape
     return channels, height, width
 
@@ -184,7 +185,7 @@ def count_symbols(
         [C, K, escape + 1].
     """
     counts = np.zeros((symbols.shape[0], contexts.count, escape + 1), np.int64)
-    seen = Seen(_shape(symbols))
+    seen = Seen(shape_of(symbols))
     for part, values in known_parts(symbols, contexts, seen):
         chosen, of_group = contexts.of(seen, part), counts[part.group]
         offsets = (values - np.int32(minimum)).view(np.uint32)
