@@ -282,6 +282,11 @@ def test_benchmarks_begin() -> None:
     assert begun == [path.name for path in BENCHMARKS]
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/results").glob("*.json")), ids=str)
+def test_results_name_no_folder_of_one_machine(path: Path) -> None:
+    assert '"/' not in path.read_text(encoding="utf-8")
+
+
 def test_readme_names_every_command() -> None:
     from tactic_codec.cli import main
 
