@@ -120,6 +120,14 @@ def test_scan_knows_such_a_folder(photographs: Path) -> None:
     assert (crops[5][0] == pixels).all()
 
 
+def test_all_runs_are_tested_on_the_same_of_the_other_pictures(photographs: Path) -> None:
+    """Or a model that goes on from another's would count tables on what that one is tested on."""
+    ((first,), (second,)) = (
+        scan([], DataConfig(), seed=seed, unlabelled=[photographs]).parts for seed in (1, 2)
+    )
+    assert (first.calibration, first.test) == (second.calibration, second.test)
+
+
 CONFIG = TrainingConfig(
     name="tiny",
     ema=0.5,

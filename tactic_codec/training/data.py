@@ -38,6 +38,10 @@ from tactic_codec.training.tasks.protocol import Box
 TRAIN, KEPT = "train", "kept"
 """The shard to train on, and the other files, of what ``experiments/photographs.py`` made."""
 
+KEPT_SEED = 3
+"""Of the split of these others, the same for all runs: a model that starts from another's weights,
+and two that are compared, are tested on pictures that neither has counted tables on."""
+
 ALL = Share()
 """Of a batch."""
 
@@ -172,7 +176,7 @@ def scan(
                 else:
                     good.append(example)
                     counts[example.path] = counted
-            random = np.random.default_rng(seed)
+            random = np.random.default_rng(KEPT_SEED if folder in shards else seed)
             if only_tested:
                 parts.append(tested(folder, good, random))
                 continue
