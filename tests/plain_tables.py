@@ -59,7 +59,7 @@ def learned_contexts(seed: int, channels: int, largest: int = 200) -> LearnedCon
     starts.sort()
     stops = np.array([*starts, channels])
 
-    def layers(units: int) -> Layers:
+    def layers(units: int, largest: int) -> Layers:
         shape = stops.size, units, 2, channels
         weights = random.integers(-largest, largest + 1, shape).astype(np.int16)
         weights *= (np.arange(channels) < stops[:, np.newaxis])[:, np.newaxis, np.newaxis]
@@ -74,5 +74,5 @@ def learned_contexts(seed: int, channels: int, largest: int = 200) -> LearnedCon
         tuple(starts.tolist()),
         tuple(np.unique(random.integers(-9000, 9000, 5)).tolist()),
         tuple(np.unique(random.integers(-2000, 2000, 3)).tolist()),
-        (layers(5), layers(3)),
+        (layers(5, largest), layers(3, largest // 8)),
     )

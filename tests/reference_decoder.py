@@ -271,21 +271,21 @@ def learned_contexts(v: Symbols, tables: dict[str, Any]) -> Context:
                 magnitudes.append((F[sides], F[corners]))
                 values.append((west + east, north + south))
 
-        def units_of(kind: str, least: int, known: list[tuple[int, int]]) -> list[int]:
+        def units_of(kind: str, least: int, d: int, known: list[tuple[int, int]]) -> list[int]:
             seen = [(k, j, known[j][k]) for j in range(channels) for k in (0, 1) if known[j][k]]
             biases = tables[f"{kind}_unit_bias"][number][step]
             found = []
             for bias, unit in zip(biases, tables[f"{kind}_units"][number], strict=True):
                 total = bias + sum(unit[k][j] * value for k, j, value in seen)
-                found.append(max(least, min(127, (total + 512) // 1024)))
+                found.append(max(least, min(127, (total + d // 2) // d)))
             return found
 
-        kinds = ("magnitude", 0, magnitudes), ("sign", -127, values)
+        kinds = ("magnitude", 0, 1024, magnitudes), ("sign", -127, 64, values)
         units = [units_of(*kind) for kind in kinds]
 
         def of_channel(c: int) -> int:
             ranks = []
-            for (kind, _, known), of_kind in zip(kinds, units, strict=True):
+            for (kind, _, _, known), of_kind in zip(kinds, units, strict=True):
                 terms = zip(tables[f"{kind}_weights"][c], [*of_kind, *known[c]], strict=True)
                 total = tables[f"{kind}_bias"][c] + sum(w * value for w, value in terms)
                 ranks.append(bisect.bisect_right(tables[kind], total))  # how many are not above it

@@ -56,7 +56,7 @@ def by_definition(v: Symbols, model: LearnedContexts) -> npt.NDArray[np.int64]:
             return int(capped[j][there[0]][there[1]])
 
         sums = []
-        for kind, layers in zip(KINDS, model.layers, strict=True):
+        for kind, layers, divisor in zip(KINDS, model.layers, (1024, 64), strict=True):
             numbers = []
             for j in range(channels):
                 here = known(j, 0, 0)
@@ -75,7 +75,7 @@ def by_definition(v: Symbols, model: LearnedContexts) -> npt.NDArray[np.int64]:
             for u, unit in enumerate(layers.units[number].tolist()):
                 terms = (unit[k][j] * numbers[j][k] for k in range(2) for j in range(channels))
                 at = int(layers.unit_bias[number, step, u]) + sum(terms)
-                total += weights[u] * min(127, max(kind.least, (at + 512) // 1024))
+                total += weights[u] * min(127, max(kind.least, (at + divisor // 2) // divisor))
             sums.append(total + weights[-2] * numbers[c][0] + weights[-1] * numbers[c][1])
         rank_a, rank_s = (
             sum(threshold <= at for threshold in thresholds)

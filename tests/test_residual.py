@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_tables import latent
 from torch import nn
 
 from tactic_codec.codec import quantise
-from tactic_codec.entropy import ContextModel
 from tactic_codec.entropy.order import Seen
 from tactic_codec.entropy.symbols import known_parts
 from tactic_codec.networks.codec import TacticNetwork
-from tactic_codec.networks.prior import ContextPrior, neighbours
+from tactic_codec.networks.prior import ContextPrior
 from tactic_codec.networks.residual import (
     STRIDE,
     ResidualAnalysis,
@@ -22,6 +22,7 @@ from tactic_codec.networks.residual import (
     cosine_basis,
 )
 from tactic_codec.networks.transforms import macs_per_pixel
+from tactic_codec.training.contexts import MAGNITUDE_LOGITS, SIGN_LOGITS, _Network
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -129,18 +130,29 @@ def test_training_rounds_as_the_coder_does(offset: float) -> None:
                 torch.testing.assert_close(given.pop()[0], symbols * inverse_gain)
 
 
-def test_neighbours_are_those_of_the_format() -> None:
-    """Training pays for the contexts that the coder uses."""
-    symbols = np.random.default_rng(1).integers(-20, 21, (3, 5, 4)).astype(np.int32)
-    own_BCHW, shared_B1HW = neighbours(torch.from_numpy(symbols)[None].float())
-    own = tuple(range(1, 91))
-    shared = tuple(range(1, 2 * 15 * 3 + 1))
-    place, seen, contexts = np.empty(symbols.shape, int), Seen((3, 5, 4)), ContextModel(own, shared)
-    for part, _ in known_parts(symbols, contexts, seen):
-        y, x = np.divmod(part.where, 4 + 2)
-        place[:, y - 1, x - 1] = contexts.of(seen, part).T
-    expected = own_BCHW[0].numpy() * (len(shared) + 1) + shared_B1HW[0].numpy()
-    np.testing.assert_array_equal(place, expected)
+@pytest.mark.parametrize("channels", [5, 12, 40])
+def test_training_knows_what_the_format_knows(channels: int) -> None:
+    """A and S of training are, in whole numbers, those by which files choose their tables."""
+    torch.manual_seed(1)
+    v = latent(1, (channels, 7, 6), 1.5)
+    learned = _Network([torch.from_numpy(v.transpose(1, 2, 0)[np.newaxis].astype(np.int8))] * 2)
+    with torch.no_grad():
+        for weights in (*learned.weights, *learned.unit_bias, learned.log_scale):
+            weights += 0.5 * torch.randn(weights.shape)
+        sums = learned(torch.from_numpy(v).permute(1, 2, 0)[np.newaxis].float(), torch.tensor([1]))
+        sums = sums[0][0] + learned.magnitude_bias[1], sums[1][0] + learned.sign_bias
+    contexts = learned.contexts()[1]
+    a, s, seen = np.empty(v.shape), np.empty(v.shape), Seen(v.shape)
+    for part, _ in known_parts(v, contexts, seen):
+        y, x = np.divmod(part.where, v.shape[2] + 2)
+        (_, a[part.group, y - 1, x - 1]), (_, s[part.group, y - 1, x - 1]) = (
+            (units, found.T) for units, found in contexts.sums(seen, part)
+        )
+    logits = (contexts.magnitude, MAGNITUDE_LOGITS), (contexts.sign, SIGN_LOGITS)
+    for found, expected, (thresholds, of) in zip((a, s), sums, logits, strict=True):
+        unit = thresholds[-1] / of[-1]
+        error = found / unit - expected.permute(2, 0, 1).numpy()
+        assert np.sqrt(np.mean(error**2)) < 0.05 * np.std(found / unit)
 
 
 def test_the_density_with_contexts_is_a_distribution_and_teaches_them() -> None:
@@ -150,21 +162,54 @@ def test_the_density_with_contexts_is_a_distribution_and_teaches_them() -> None:
     for level in range(3):
         total = prior.likelihood(values, level).sum(dim=-1)
         torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-3, atol=0)
-    # Large values come in company: the scales learn to follow the neighbours.
-    loud = torch.randn(64, 1, 8, 8) * torch.tensor([0.3, 6.0]).repeat(32)[:, None, None, None]
-    symbols = loud.expand(-1, 2, -1, -1).round()
+    # Large values come in company, and the last channel repeats the first: it learns both.
+    loud = torch.randn(64, 9, 8, 8) * torch.tensor([0.3, 6.0]).repeat(32)[:, None, None, None]
+    symbols = torch.cat([loud[:, :8], loud[:, :1]], dim=1).round()
     level_B = torch.zeros(64, dtype=torch.int64)
+    prior = ContextPrior(torch.tensor(GAINS), 9)
     optimizer = torch.optim.Adam(prior.parameters(), 0.05)
-    rates = []
-    for _ in range(60):
-        bits = prior.bits(symbols, symbols, level_B).sum() / symbols.numel()
+    for _ in range(80):
+        bits = prior.bits(symbols, symbols, level_B).sum()
         optimizer.zero_grad()
-        bits.backward()
+        (bits / symbols.numel()).backward()
         optimizer.step()
-        rates.append(bits.item())
-    assert prior.own[0].min() > 0 or prior.shared[0].min() > 0
-    without = torch.zeros_like(symbols)
-    assert rates[-1] < 0.9 * prior.bits(symbols, without, level_B).sum().item() / symbols.numel()
+    # In any other order the same symbols tell each other nothing.
+    mixed = symbols.transpose(0, 1).flatten(1)[:, torch.randperm(64 * 64)]
+    mixed = mixed.reshape(9, 64, 8, 8).transpose(0, 1)
+    assert bits < 0.9 * prior.bits(mixed, mixed, level_B).sum()
+    turned = symbols * torch.tensor([1.0] * 8 + [-1.0])[:, None, None]
+    assert bits < 0.9 * prior.bits(turned, turned, level_B).sum()
+
+
+def stirred_prior(channels: int) -> ContextPrior:
+    """A density whose contexts count."""
+    torch.manual_seed(1)
+    prior = ContextPrior(torch.tensor([1.0]), channels)
+    with torch.no_grad():
+        for weights in prior.contexts.weights:
+            weights += 0.3 * torch.randn(weights.shape)
+    return prior
+
+
+@pytest.mark.parametrize("magnitude", [0, 1, 4])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_latent_learns_what_a_whole_step_costs(magnitude: int, sign: int) -> None:
+    prior, level_B = stirred_prior(1), torch.tensor([0])
+
+    def bits_of(symbol: float) -> float:
+        """The last symbol of the picture, which no other symbol's context knows."""
+        symbols_BCHW = torch.tensor([[[[2.0, symbol]]]])
+        return prior.bits(symbols_BCHW, symbols_BCHW, level_B).item()
+
+    step = bits_of(sign * (magnitude + 1)) - bits_of(sign * magnitude)
+    for part in (0.1, 0.4, 0.9):
+        y_BCHW = torch.tensor([[[[2.0, sign * (magnitude + part)]]]], requires_grad=True)
+        symbols_BCHW = y_BCHW.detach().round()
+        bits = prior.bits(y_BCHW, symbols_BCHW, level_B)
+        assert bits.item() == pytest.approx(bits_of(symbols_BCHW[..., 1].item()))
+        bits.sum().backward()
+        assert y_BCHW.grad is not None
+        assert y_BCHW.grad[..., 1].item() == pytest.approx(sign * step, rel=1e-4)
 
 
 def test_a_symbol_that_never_came_keeps_a_probability_and_a_gradient() -> None:

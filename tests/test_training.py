@@ -683,6 +683,20 @@ def test_what_lies_ahead_of_a_run_may_be_changed(data: ImageFolders, tmp_path: P
         train(staged(steps=2), data, tmp_path / "run")
 
 
+def test_a_codec_whose_density_is_of_another_kind_is_a_start_and_one_of_other_widths_is_not(
+    data: ImageFolders, tmp_path: Path
+) -> None:
+    start = {name: weight + 1 for name, weight in state_of(build_network(CONFIG, 2)).items()}
+    older = {name: weight for name, weight in start.items() if not name.startswith("prior.")}
+    older["prior.own"] = torch.ones(8, 4)
+    begun = train(staged(steps=1, learning_rate=1e-9), data, tmp_path / "run", start=older)
+    for name, weight in begun.synthesis.named_parameters(prefix="synthesis"):
+        torch.testing.assert_close(weight.detach(), start[name])
+    other = build_network(replace(CONFIG, network=NetworkConfig(5, 6, (6, 4))), 2)
+    with pytest.raises(ConfigError, match="other networks than the configuration describes"):
+        train(staged(steps=1), data, tmp_path / "other", start=other.state_dict())
+
+
 def test_trained_networks_are_loaded_from_the_run(
     data: ImageFolders, tmp_path: Path, tiny_head: Any
 ) -> None:

@@ -37,8 +37,6 @@ SCALE = np.rint(16 * np.log2(1 + np.arange(4 * CAP + 1))).astype(np.uint8)
 """What a magnitude, or the sum of up to four, counts for: 16 · log₂(1 + n), rounded."""
 
 LARGEST_UNIT = 127
-UNIT = 1024
-"""What the sum of a unit is divided by."""
 
 STEPS = 4
 
@@ -81,7 +79,7 @@ class Layers(NamedTuple):
 
 
 class _Ready(NamedTuple):
-    """Layers in single precision, those of units divided by 1024.
+    """Layers in single precision, those of units divided.
 
     Attributes:
         units: [G, 2, C, U].
@@ -99,14 +97,25 @@ class _Ready(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What A and S differ in: the least value of a unit, and the largest that is summed."""
+    """What A and S differ in.
+
+    Attributes:
+        name: in model folders.
+        least: value of a unit.
+        largest: number that is summed.
+        divisor: of a unit's sum. Values are smaller than scaled magnitudes, and signs weigh more.
+    """
 
     name: str
     least: int
     largest: int
+    divisor: int
 
 
-KINDS = (_Kind("magnitude", 0, int(SCALE[-1])), _Kind("sign", -LARGEST_UNIT, 4 * CAP))
+KINDS = (
+    _Kind("magnitude", 0, int(SCALE[-1]), 1024),
+    _Kind("sign", -LARGEST_UNIT, 4 * CAP, 64),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +130,11 @@ class LearnedContexts(LearnedThresholds):
                                                            f(|NW| + |NE| + |SW| + |SE|)
         for S   v,      W + E + N + S                      W + E, N + S
 
-        unit = clip(floor((unit_bias[step] + sum of units · numbers + 512) / 1024))
+        unit = clip(floor((unit_bias[step] + sum of units · numbers + d / 2) / d))
         sum  = bias + sum of weights[c, u] · unit + weights[c, U], weights[c, U + 1] · numbers of c
         context = (thresholds of magnitude <= A) * (len(sign) + 1) + (thresholds of sign <= S)
 
-    Units of A are clipped to 0 … 127, those of S to ±127.
+    Units of A are clipped to 0 … 127, those of S to ±127; d is 1024 for A and 64 for S.
 
     Attributes:
         layers: of A and of S.
@@ -167,7 +176,8 @@ class LearnedContexts(LearnedThresholds):
                     f"shapes {shapes}; expected integers [G, U, 2, C], [G, 4, U], [C, U + 2], [C]"
                 )
             sizes = [np.abs(array.astype(np.float64)) for array in layers]
-            of_units = kind.largest * sizes[0].sum(axis=(2, 3)) + sizes[1].max(axis=1) + UNIT // 2
+            of_units = kind.largest * sizes[0].sum(axis=(2, 3)) + sizes[1].max(axis=1)
+            of_units += kind.divisor // 2
             terms = np.array([LARGEST_UNIT] * count + [kind.largest] * 2)
             largest = max(
                 of_units.max(initial=0), ((sizes[2] * terms).sum(axis=1) + sizes[3]).max()
@@ -260,11 +270,11 @@ class LearnedContexts(LearnedThresholds):
     def _ready(self) -> list["_Ready"]:
         """The weights as they are multiplied with."""
         found = []
-        for units, unit_bias, weights, bias in self.layers:
+        for kind, (units, unit_bias, weights, bias) in zip(KINDS, self.layers, strict=True):
             out, near = np.split(np.ascontiguousarray(weights.T, np.float32), [units.shape[1]])
             by_source = np.ascontiguousarray(units.transpose(0, 2, 3, 1), np.float32)
-            start = unit_bias.astype(np.float32) + np.float32(UNIT // 2)
-            scale = np.float32(1 / UNIT)  # exact, as a power of two
+            start = unit_bias.astype(np.float32) + np.float32(kind.divisor // 2)
+            scale = np.float32(1 / kind.divisor)  # exact: a power of two
             ready = _Ready(by_source * scale, start * scale, out, near, bias.astype(np.float32))
             found.append(ready)
         return found

@@ -123,19 +123,18 @@ class TacticNetwork(nn.Module):
         dead = 0.5 - (offset[:, None, None, None] if isinstance(offset, Tensor) else offset)
         symbols_BCHW = torch.copysign((fixed_BCHW.abs() - dead).round(), fixed_BCHW)
         if quantisation == "rounded":
-            # Detached: a gradient of zeros would let Adam's momentum move the analysis on.
-            y_hat_BCHW = rated_BCHW = symbols_BCHW
-        else:
-            y_hat_BCHW = y_BCHW + (symbols_BCHW - y_BCHW).detach()
-            rated_BCHW = y_hat_BCHW
-            if quantisation != "straight":
-                rated_BCHW = y_BCHW + torch.rand_like(y_BCHW) - 0.5
-            if quantisation == "noise":
-                y_hat_BCHW = rated_BCHW
+            # A gradient of zeros would let Adam's momentum move the analysis on.
+            y_BCHW = fixed_BCHW
+        noisy_BCHW = y_BCHW
+        if quantisation in ("noise", "mixed"):
+            noisy_BCHW = y_BCHW + torch.rand_like(y_BCHW) - 0.5
+        y_hat_BCHW = y_BCHW + (symbols_BCHW - y_BCHW).detach()
+        if quantisation == "noise":
+            y_hat_BCHW = noisy_BCHW
         if isinstance(self.prior, ContextPrior):
-            bits_B = self.prior.bits(rated_BCHW, symbols_BCHW, level_B)
+            bits_B = self.prior.bits(noisy_BCHW, symbols_BCHW, level_B)
         else:
-            bits_B = self.prior.bits(rated_BCHW)
+            bits_B = self.prior.bits(noisy_BCHW if quantisation == "mixed" else y_hat_BCHW)
         if self.gains:
             y_hat_BCHW = y_hat_BCHW * self.gains.inverse_gain[level_B, :, None, None]
         return Coded(self.synthesis(y_hat_BCHW), bits_B)

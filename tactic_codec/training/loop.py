@@ -178,8 +178,9 @@ def _build_learner(
     network = build_network(config, classes)
     shapes = {name: weight.shape for name, weight in network.state_dict().items()}
     fitting = {k: v for k, v in start.items() if shapes.get(k) == v.shape}
-    # A head for other classes has another last layer, which starts anew; the codec is one or not.
-    strangers = [k for k in start if k not in fitting and not k.startswith("head.")]
+    # A head for other classes has another last layer, which starts anew, as does a density of an
+    # older kind; the codec is one or not.
+    strangers = [k for k in start if k not in fitting and not k.startswith(("head.", "prior."))]
     if strangers:
         raise ConfigError(
             f"the model to start from has other networks than the configuration describes: "
