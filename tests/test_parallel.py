@@ -28,8 +28,8 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 CONFIG = TrainingConfig(
     name="shared",
-    # With seed 1 a sum of contexts cancels: a gradient is 0 in one process and a rounding's 1e-10 in
-    # two, of which Adam makes a step.
+    # With seed 1 a sum of contexts cancels: a gradient is 0 in one process and in two what rounding
+    # leaves, 1e-10, of which Adam makes a step.
     seed=2,
     # Without noise, which each process draws for itself, and without a task network.
     stage=(
