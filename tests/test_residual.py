@@ -212,6 +212,28 @@ def test_a_latent_learns_what_a_whole_step_costs(magnitude: int, sign: int) -> N
         assert y_BCHW.grad[..., 1].item() == pytest.approx(sign * step, rel=1e-4)
 
 
+def test_the_likelihood_is_that_of_a_symbol_beside_zeros() -> None:
+    """Tables with few counts lean on it."""
+    prior, level_B = stirred_prior(3), torch.tensor([0])
+    with torch.no_grad():
+        for bias in prior.contexts.unit_bias:
+            bias += 1
+    for channel in range(3):
+        for value in (0.0, 2.0):
+            found = []
+            for sign in (1, -1):
+                symbols_BCHW = torch.zeros(1, 3, 1, 1)
+                without = prior.bits(symbols_BCHW, symbols_BCHW, level_B)
+                symbols_BCHW[0, channel] = sign * value
+                bits = prior.bits(symbols_BCHW, symbols_BCHW, level_B) - without
+                found.append(2 ** -bits.item())
+            zero, said = (
+                prior.likelihood(torch.full((1, 3, 1, 1), at), 0)[0, channel].item()
+                for at in (0.0, value)
+            )
+            assert said / zero == pytest.approx(sum(found) / 2, rel=1e-3)
+
+
 def test_a_symbol_that_never_came_keeps_a_probability_and_a_gradient() -> None:
     prior = ContextPrior(torch.tensor([1.0]), 1)
     with torch.no_grad():
