@@ -305,6 +305,44 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
             load_config(path)
 
 
+def test_a_configuration_has_what_it_does_not_name_from_the_one_it_extends(tmp_path: Path) -> None:
+    stage = '[[stage]]\nname = "{}"\nsteps = {}\nbeta = 1.0\n'
+    (tmp_path / "first.toml").write_text(
+        'name = "first"\nseed = 7\n[data]\nsize = 64\ncolour = 0.5\n'
+        + stage.format("a", 1)
+        + stage.format("b", 2)
+    )
+    second = tmp_path / "second.toml"
+    second.write_text('extends = "first.toml"\nname = "second"\n[data]\nsize = 32\n')
+    config = load_config(second)
+    assert (config.name, config.seed, config.steps) == ("second", 7, 3)
+    assert (config.data.size, config.data.colour) == (32, 0.0), "a table is taken as a whole"
+    second.write_text('extends = "first.toml"\nname = "second"\n' + stage.format("c", 5))
+    assert [s.name for s in load_config(second).stage] == ["c"]
+    third = tmp_path / "there/third.toml"
+    third.parent.mkdir()
+    third.write_text('extends = "../second.toml"\nname = "third"\n')
+    config = load_config(third)
+    assert (config.name, config.seed, config.steps) == ("third", 7, 5), "of both, by a chain"
+
+
+@pytest.mark.parametrize(
+    ("extends", "reason"),
+    [
+        ("3", "extends: expected the path of a file, found 3"),
+        ('"missing.toml"', "cannot read the configuration .*missing.toml"),
+        ('"mine.toml"', "mine.toml extends itself"),
+        ('"../there/mine.toml"', "mine.toml extends itself"),
+    ],
+)
+def test_what_cannot_be_extended_is_refused(tmp_path: Path, extends: str, reason: str) -> None:
+    path = tmp_path / "there/mine.toml"
+    path.parent.mkdir()
+    path.write_text(f'extends = {extends}\nname = "mine"\n')
+    with pytest.raises(ConfigError, match=reason):
+        load_config(path)
+
+
 def test_there_are_experiments() -> None:
     assert "paper" in [path.stem for path in EXPERIMENTS]
 

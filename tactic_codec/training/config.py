@@ -1,5 +1,6 @@
 """The configuration of a training run: a TOML file read into frozen dataclasses.
 
+    extends = "other.toml"   the configuration that has what this one does not name
     name = "mine"            the model's name
     seed = 1                 of the split, the augmentation, the noise and the initial weights
 
@@ -364,15 +365,28 @@ def load_config(path: Path) -> TrainingConfig:
 
     Raises:
         ConfigError: it cannot be read, is not TOML, has an unknown key, a value of a wrong type
-            or one out of range.
+            or one out of range, or extends itself.
     """
+    return parse_config(_settings(path), str(path))
+
+
+def _settings(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the settings of a file and of those that it extends, its own before theirs."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        path = path.resolve()
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"cannot read the configuration {path}: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
-    return parse_config(raw, str(path))
+    other = raw.pop("extends", None)
+    if other is None:
+        return raw
+    if not isinstance(other, str):
+        raise ConfigError(f"{path}, extends: expected the path of a file, found {other!r}")
+    if path in extending:
+        raise ConfigError(f"{path} extends itself")
+    return _settings(path.parent / other, (*extending, path)) | raw
 
 
 READING = ("size", "layout", "order", "range", "mean", "std")
