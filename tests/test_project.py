@@ -191,11 +191,14 @@ def test_commands_run(page: str, elsewhere: Path, home: Path) -> None:
 
 
 @pytest.mark.parametrize("page", pages_with("toml"))
-def test_configurations_are_valid(page: str) -> None:
-    from tactic_codec.training.config import parse_config
+def test_configurations_are_valid(page: str, tmp_path: Path) -> None:
+    from tactic_codec.training.config import load_config
 
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     for configuration in blocks((ROOT / page).read_text(encoding="utf-8"), "toml"):
-        parse_config(tomllib.loads(configuration), page)
+        path = tmp_path / "mine.toml"
+        path.write_text(configuration, encoding="utf-8")
+        load_config(path)
 
 
 def test_advice_to_install_names_packages_that_are_there() -> None:
