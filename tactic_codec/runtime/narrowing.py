@@ -5,23 +5,20 @@
 
 How far a layer reaches beyond what is wanted of it follows from the layers behind. What a synthesis
 makes stays as it is, to the bit; an analysis's sums may be taken in another order.
-
-An ONNX file is a message of Protocol Buffers; the numbers of fields are those of onnx.proto.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST = 1 << 12
-"""Nodes and weights of a graph, and rows that come of one: a hostile file takes no more time."""
+from tactic_codec.runtime.onnx_fields import MOST, field, read, values
 
 _NODE_BYTES = 1 << 16
-"""Of a node, likewise."""
+"""Of a node: a hostile file takes no more time."""
 
 _POINTWISE = {b"Relu", b"Add", b"Sub", b"QuantizeLinear", b"DequantizeLinear"}
 
@@ -69,22 +66,22 @@ def narrowed(data: bytes) -> Narrowed:
         data: an ONNX file.
     """
     try:
-        parts = list(_read(memoryview(data)))  # weights are not copied
+        parts = list(read(memoryview(data)))  # weights are not copied
         (graph,) = (value for number, value, _ in parts if number == 7)
         made, cuts, reach = _graph(graph)
     except (ArithmeticError, LookupError, TypeError, ValueError):
         return Narrowed(data, [], None)
-    whole = b"".join(_field(7, made) if number == 7 else raw for number, _, raw in parts)
+    whole = b"".join(field(7, made) if number == 7 else raw for number, _, raw in parts)
     return Narrowed(whole, cuts, reach)
 
 
 def _graph(graph: memoryview) -> tuple[bytes, list[Cut], int]:
-    parts = list(_read(graph))
-    if len(parts) > _MOST or any(k == 1 and len(node) > _NODE_BYTES for k, node, _ in parts):
+    parts = list(read(graph))
+    if any(k == 1 and len(node) > _NODE_BYTES for k, node, _ in parts):
         raise ValueError("no such network is known")
-    (source,) = (_values(value)[1][0] for k, value, _ in parts if k == 11)
-    (target,) = (_values(value)[1][0] for k, value, _ in parts if k == 12)
-    nodes = [_values(node) if k == 1 else {} for k, node, _ in parts]
+    (source,) = (values(value)[1][0] for k, value, _ in parts if k == 11)
+    (target,) = (values(value)[1][0] for k, value, _ in parts if k == 12)
+    nodes = [values(node) if k == 1 else {} for k, node, _ in parts]
     needed, layers = {target: 0}, list[_Layer | None]()
     for node in reversed(nodes):
         layer = _layer(node) if node and node[2][0] in needed else None
@@ -97,7 +94,7 @@ def _graph(graph: memoryview) -> tuple[bytes, list[Cut], int]:
     for layer in reversed(layers):
         if layer:
             scales[layer.output] = scale = scales[layer.inputs[0]] * layer.step
-            if not 1 / _MOST <= scale <= _MOST:
+            if not 1 / MOST <= scale <= MOST:  # rows that come of one
                 raise ValueError("no such network is known")
     coarsest = min(scales.values())
     reach = math.ceil(needed[source] * coarsest) / coarsest  # whole rows of all layers
@@ -116,8 +113,8 @@ def _graph(graph: memoryview) -> tuple[bytes, list[Cut], int]:
                     cut = Cut(f"cut {len(cuts)}", scales[name], kept[name], least)
                     cuts.append(cut)
                     added += _padded(name, cut)
-                    changed = changed.replace(_field(1, name), _field(1, _left(cut)), 1)
-                    raw = memoryview(_field(1, changed))
+                    changed = changed.replace(field(1, name), field(1, _left(cut)), 1)
+                    raw = memoryview(field(1, changed))
             kept[layer.output] = int(least * layer.step)
         if k != 13:  # shapes as they were
             made.append(raw)
@@ -134,9 +131,9 @@ def _left(cut: Cut) -> bytes:
 def _padded(name: bytes, cut: Cut) -> list[bytes]:
     """Return the fields of a graph that make a cut: its input, and the node that pads."""
     amount = cut.name.encode()
-    eight = _field(1, b"\x08\x07" + _field(2, _field(1, b"\x08\x08")))  # int64 [8]
-    pad = _field(1, name) + _field(1, amount) + _field(2, _left(cut)) + _field(4, b"Pad")
-    return [_field(11, _field(1, amount) + _field(2, eight)), _field(1, pad)]
+    eight = field(1, b"\x08\x07" + field(2, field(1, b"\x08\x08")))  # int64 [8]
+    pad = field(1, name) + field(1, amount) + field(2, _left(cut)) + field(4, b"Pad")
+    return [field(11, field(1, amount) + field(2, eight)), field(1, pad)]
 
 
 class _Layer(NamedTuple):
@@ -162,7 +159,7 @@ class _Layer(NamedTuple):
 def _layer(node: dict[int, list[Any]]) -> _Layer:
     """Return a layer by the fields of its node; KeyError or ValueError where it is not known."""
     (kind,), (output,) = node[4], node[2]
-    attributes = [_values(memoryview(attribute)) for attribute in node.get(5, [])]
+    attributes = [values(memoryview(attribute)) for attribute in node.get(5, [])]
     given = {found[1][0]: found.get(3, []) + found.get(8, []) for found in attributes}
     layer = _Layer(node[1][: 2 if kind == b"Add" else 1], output)
     if kind in _POINTWISE:
@@ -178,49 +175,3 @@ def _layer(node: dict[int, list[Any]]) -> _Layer:
         raise ValueError("no such layer is known")
     step = {b"Conv": Fraction(1, stride), b"ConvTranspose": Fraction(stride)}[kind]
     return layer._replace(reach=reach, step=step)
-
-
-# --- Protocol Buffers ---
-
-
-def _read(message: memoryview) -> Iterator[tuple[int, Any, memoryview]]:
-    """Yield the fields of a message: number, value as an integer or bytes, and all of its bytes."""
-    at = 0
-    while at < len(message):
-        start = at
-        key, at = _integer(message, at)
-        value: int | memoryview
-        if key & 7 == 0:
-            value, at = _integer(message, at)
-        else:
-            size, at = _integer(message, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
-            value, at = message[at : at + size], at + size
-        yield key >> 3, value, message[start:at]
-
-
-def _values(message: memoryview) -> dict[int, list[Any]]:
-    """Return the values of a message's fields by their numbers."""
-    found: dict[int, list[Any]] = {}
-    for number, value, _ in _read(message):
-        found.setdefault(number, []).append(value if isinstance(value, int) else value.tobytes())
-    return found
-
-
-def _integer(message: memoryview, at: int) -> tuple[int, int]:
-    """Return the integer at a place, and where it ends."""
-    value = 0
-    for shift in range(0, 64, 7):
-        value |= (message[at] & 127) << shift
-        at += 1
-        if message[at - 1] < 128:
-            return value, at
-    raise ValueError("an integer goes on behind 64 bits")
-
-
-def _field(number: int, data: bytes) -> bytes:
-    """Return a field whose value is bytes."""
-    size, written = len(data), bytearray([number << 3 | 2])
-    while size > 127:
-        written.append(size & 127 | 128)
-        size >>= 7
-    return bytes(written) + bytes([size]) + data

@@ -21,6 +21,7 @@ from tactic_codec.errors import (
 )
 from tactic_codec.model import Model
 from tactic_codec.runtime import Inner
+from tactic_codec.runtime.fusing import fused
 from tactic_codec.runtime.narrowing import Cut, narrowed
 
 # From 1.29 on it writes a device's number into the home, and sends statistics to its makers. Only
@@ -218,6 +219,8 @@ class OnnxRuntime:
         file = self.eight_bits.get(network) or self._model.network_file(network)
         data, cuts, halo = self._model.read_file(file), list[Cut](), self._model.halo
         try:
+            if network == "synthesis":
+                data = fused(data)
             if tiled:
                 data, cuts, reach = narrowed(data)
                 rows = self._model.stride if network == "analysis" else 1  # of a latent position
