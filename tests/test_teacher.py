@@ -3,7 +3,6 @@
 import json
 import os
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from tactic_codec import cli, picture
 from tactic_codec.errors import ConfigError, UnsupportedNetwork
 from tactic_codec.runtime import folding
 from tactic_codec.training import foreign, teacher
-from tactic_codec.training.config import TeacherConfig, parse_config, parse_teacher
+from tactic_codec.training.config import TeacherConfig, load_config, parse_config, parse_teacher
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -518,7 +517,7 @@ def test_a_judge_that_cannot_judge_is_refused_before_it_fills_the_memory(
 @pytest.mark.parametrize("name", ["taught", "general"])
 def test_the_bundled_detector_has_what_the_experiments_ask_it_for(name: str) -> None:
     """Its tensors got other names once, and nobody could train the default model again."""
-    config = tomllib.loads((ROOT / "experiments" / f"{name}.toml").read_text(encoding="utf-8"))
-    (wanted,) = (t["outputs"] for t in config["teacher"] if t["network"] == "detect.onnx")
+    teachers = load_config(ROOT / "experiments" / f"{name}.toml").teacher
+    (wanted,) = (t.outputs for t in teachers if t.network == "detect.onnx")
     graph = onnx.load(ROOT / "models" / "general" / "detect.onnx").graph
     assert set(wanted) <= {output for node in graph.node for output in node.output}
