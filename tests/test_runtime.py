@@ -136,6 +136,21 @@ def test_a_network_of_other_layers_is_not_fused(tiny: Codec) -> None:
     assert all(fused(data[:cut]) == data[:cut] for cut in range(0, len(data), 50_000))
 
 
+@pytest.mark.parametrize("channels", [0, 2**40, -1])
+def test_a_network_that_claims_too_many_channels_is_not_fused(channels: int) -> None:
+    weights = helper.make_tensor("weights", onnx.TensorProto.FLOAT, [1, 4, 1, 1], [1.0] * 4)
+    nodes = [
+        helper.make_node("DepthToSpace", ["x"], ["wide"], blocksize=2),
+        helper.make_node("Conv", ["wide", "weights"], ["y"], kernel_shape=[1, 1]),
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, [1, "c", "h", "w"]) for name in "xy"]
+    proto = helper.make_model(helper.make_graph(nodes, "net", ends[:1], ends[1:], [weights]))
+    assert len(fused(proto.SerializeToString())) > proto.ByteSize()
+    proto.graph.initializer[0].dims[1] = channels
+    data = proto.SerializeToString()
+    assert fused(data) == data
+
+
 def test_a_network_of_other_layers_is_not_narrowed(tiny: Codec) -> None:
     """And neither is what is no network; what is, says so when it is loaded."""
     for data in (

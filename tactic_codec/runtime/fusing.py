@@ -9,7 +9,7 @@ multiplies each channel by 1 changes no number, and what it makes is in blocks. 
 in another order: one of some ten thousand decoded numbers changes by one of 255 steps.
 """
 
-from tactic_codec.runtime.onnx_fields import field, integer, read, values
+from tactic_codec.runtime.onnx_fields import MOST, field, integer, read, values
 
 _PLAIN = {b"kernel_shape": (1, 1), b"strides": (1, 1), b"dilations": (1, 1), b"pads": (0,) * 4}
 
@@ -52,6 +52,8 @@ def fused(data: bytes) -> bytes:
 
 def _ones(given: bytes, result: bytes, channels: int) -> list[bytes]:
     """Return the fields of a graph that multiply each channel by 1: a node, and its weights."""
+    if not 0 < channels <= MOST:
+        raise ValueError("no such network is known")
     weights = result + b" ones"
     node = field(1, given) + field(1, weights) + field(2, result) + field(4, b"Conv")
     group = field(1, b"group") + integer(3, channels) + integer(20, 2)
