@@ -143,10 +143,14 @@ def test_a_network_that_claims_too_many_channels_is_not_fused(channels: int) -> 
         helper.make_node("DepthToSpace", ["x"], ["wide"], blocksize=2),
         helper.make_node("Conv", ["wide", "weights"], ["y"], kernel_shape=[1, 1]),
     ]
-    ends = [helper.make_tensor_value_info(name, 1, [1, "c", "h", "w"]) for name in "xy"]
-    proto = helper.make_model(helper.make_graph(nodes, "net", ends[:1], ends[1:], [weights]))
+    x, y, wide = (
+        helper.make_tensor_value_info(name, 1, [1, count, "h", "w"])
+        for name, count in (("x", 16), ("y", 1), ("wide", 4))
+    )
+    graph = helper.make_graph(nodes, "net", [x], [y], [weights], value_info=[wide])
+    proto = helper.make_model(graph)
     assert len(fused(proto.SerializeToString())) > proto.ByteSize()
-    proto.graph.initializer[0].dims[1] = channels
+    proto.graph.value_info[0].type.tensor_type.shape.dim[1].dim_value = channels
     data = proto.SerializeToString()
     assert fused(data) == data
 

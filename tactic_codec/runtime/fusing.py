@@ -6,7 +6,7 @@
 On x86-64 its convolutions keep channels in blocks, and a sum of two such results costs nothing.
 What DepthToSpace makes is not in blocks, and so neither is any sum behind it. A convolution that
 multiplies each channel by 1 changes no number, and what it makes is in blocks. The sums are taken
-in another order: one of some ten thousand decoded numbers changes by one of 255 steps.
+in another order: of 8.3 million decoded numbers of photographs 13 changed by one of 255 steps.
 """
 
 from tactic_codec.runtime.onnx_fields import MOST, field, integer, read, values
@@ -21,26 +21,20 @@ def fused(data: bytes) -> bytes:
         data: an ONNX file, or anything else.
     """
     try:
-        parts = list(read(memoryview(data)))
+        parts = list(read(memoryview(data)))  # weights are not copied
         (graph,) = (value for number, value, _ in parts if number == 7)
         fields = list(read(graph))
         nodes = [values(value) if number == 1 else {} for number, value, _ in fields]
-        stored = {node[2][0]: node[1][0] for node in nodes if node and node[4] == [b"Cast"]}
-        shapes = {
-            found[8][0]: found.get(1, []) for found in (values(v) for k, v, _ in fields if k == 5)
-        }
-        channels = {
-            node[1][0]: shapes[stored.get(node[1][1], node[1][1])][1]
-            for node in nodes
-            if node and node[4] == [b"Conv"]
-        }
+        convolved = {node[1][0] for node in nodes if node and node[4] == [b"Conv"]}
+        infos = (values(value) for number, value, _ in fields if number == 13)
+        types = {info[1][0]: info[2][0] for info in infos}
         made = list[memoryview | bytes]()
         for (_, value, raw), node in zip(fields, nodes, strict=True):
-            if node and node[4] == [b"DepthToSpace"] and node[2][0] in channels:
+            if node and node[4] == [b"DepthToSpace"] and node[2][0] in convolved:
                 (result,) = node[2]
                 loose = result + b" loose"
                 changed = bytes(value).replace(field(2, result), field(2, loose), 1)
-                made += [field(1, changed), *_ones(loose, result, channels[result])]
+                made += [field(1, changed), *_ones(loose, result, _channels(types.pop(result)))]
             else:
                 made.append(raw)
     except (LookupError, TypeError, ValueError):
@@ -48,6 +42,14 @@ def fused(data: bytes) -> bytes:
     if len(made) == len(fields):
         return data
     return b"".join(field(7, b"".join(made)) if k == 7 else raw for k, _, raw in parts)
+
+
+def _channels(of_type: bytes) -> int:
+    """Return how many channels a tensor of a type has."""
+    found = of_type
+    for number, place in ((1, 0), (2, 0), (1, 1), (1, 0)):  # its shape's second side, and its size
+        found = values(memoryview(found))[number][place]
+    return int(found)
 
 
 def _ones(given: bytes, result: bytes, channels: int) -> list[bytes]:

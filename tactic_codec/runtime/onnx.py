@@ -219,7 +219,7 @@ class OnnxRuntime:
         file = self.eight_bits.get(network) or self._model.network_file(network)
         data, cuts, halo = self._model.read_file(file), list[Cut](), self._model.halo
         try:
-            if network == "synthesis":
+            if network == "synthesis" and network not in self.eight_bits:
                 data = fused(data)
             if tiled:
                 data, cuts, reach = narrowed(data)
