@@ -196,6 +196,7 @@ _RULES = {
                 "starts?": [_POSITIVE],
                 "magnitude?": [int],
                 "sign?": [int],
+                "sure?": _POSITIVE,
                 "inverse_gain": [_GAIN],
             }
         ],
@@ -376,7 +377,7 @@ class Model:
                 )
                 sets, layers = file["sets"], (magnitude, sign)
                 contexts = LearnedContexts(
-                    contexts.starts, contexts.magnitude, contexts.sign, layers
+                    contexts.starts, contexts.magnitude, contexts.sign, contexts.sure, layers
                 )
         except DamagedModel:
             raise
@@ -536,7 +537,8 @@ class Model:
 def _contexts(level: Mapping[str, Any]) -> ContextModel | LearnedThresholds:
     if "starts" not in level:
         return ContextModel(tuple(level["own"]), tuple(level["shared"]))
-    return LearnedThresholds(*(tuple(level[name]) for name in ("starts", "magnitude", "sign")))
+    starts, magnitude, sign = (tuple(level[name]) for name in ("starts", "magnitude", "sign"))
+    return LearnedThresholds(starts, magnitude, sign, level["sure"])
 
 
 def _objective(told: Mapping[str, float] | None) -> Objective | None:

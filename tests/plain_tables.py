@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables, Layers, LearnedContexts
+from tactic_codec.entropy import (
+    TOTAL,
+    ContextModel,
+    Contexts,
+    FrequencyTables,
+    Layers,
+    LearnedContexts,
+)
 from tactic_codec.model import Model
 
 
@@ -27,7 +34,8 @@ def plain_level(tables: FrequencyTables) -> dict[str, Any]:
         for name, array in of_kind._asdict().items()
     }
     thresholds = {name: list(getattr(contexts, name)) for name in ("starts", "magnitude", "sign")}
-    return plain | layers | thresholds | {"sets": np.asarray(tables.sets).tolist()}
+    sets = np.asarray(tables.sets).tolist()
+    return plain | layers | thresholds | {"sure": contexts.sure, "sets": sets}
 
 
 def tables_of(level: dict[str, Any]) -> FrequencyTables:
@@ -39,7 +47,7 @@ def tables_of(level: dict[str, Any]) -> FrequencyTables:
             for kind in ("magnitude", "sign")
         )
         thresholds = (tuple(level[name]) for name in ("starts", "magnitude", "sign"))
-        contexts = LearnedContexts(*thresholds, (magnitude, sign))
+        contexts = LearnedContexts(*thresholds, level["sure"], (magnitude, sign))
     else:
         contexts = ContextModel(tuple(level["own"]), tuple(level["shared"]))
     sets = np.array(level["sets"]) if "sets" in level else None
@@ -52,7 +60,9 @@ def latent(seed: int, shape: tuple[int, ...], spread: float) -> npt.NDArray[np.i
     return np.rint(random.laplace(0, spread, shape)).astype(np.int32)
 
 
-def learned_contexts(seed: int, channels: int, largest: int = 200) -> LearnedContexts:
+def learned_contexts(
+    seed: int, channels: int, largest: int = 200, sure: int = TOTAL
+) -> LearnedContexts:
     """Return contexts of up to three groups whose units' weights reach ``largest``."""
     random = np.random.default_rng(seed)
     starts = random.permutation(np.arange(1, channels))[:2] if channels > 1 else np.array([], int)
@@ -74,5 +84,6 @@ def learned_contexts(seed: int, channels: int, largest: int = 200) -> LearnedCon
         tuple(starts.tolist()),
         tuple(np.unique(random.integers(-9000, 9000, 5)).tolist()),
         tuple(np.unique(random.integers(-2000, 2000, 3)).tolist()),
+        sure,
         (layers(5, largest), layers(3, largest // 8)),
     )

@@ -6,7 +6,7 @@ Standard library and integers only; made to be compared with the page, not to be
 ``python tests/reference_decoder.py image.tac model.json`` prints the symbols as JSON. The model is
 ``{"stride": s, "levels": {"1": {"minimum": m, "own": […], "shared": […], "frequencies": […]}}}``;
 with learned contexts a level has "starts", "magnitude", "sign", their "…_units", "…_unit_bias",
-"…_weights" and "…_bias", and "sets" in place of "own" and "shared".
+"…_weights" and "…_bias", "sure" and "sets" in place of "own" and "shared".
 """
 
 import bisect
@@ -175,11 +175,19 @@ def decode_symbols(payload: bytes, rows: int, columns: int, tables: dict[str, An
 
     for number, (start, stop) in enumerate(itertools.pairwise(starts)):
         for part, step in parts_of(rows, columns, number, stop - start):
-            escaped = []
+            escaped, used = [], []
             for y, x in part:
                 of_channel = context(y, x, number, step)
-                for c in range(start, stop):
-                    index = coder.decode(frequencies[sets[c]][of_channel(c)])
+                of_part = [frequencies[sets[c]][of_channel(c)] for c in range(start, stop)]
+                used.append([(table, is_sure(table, tables)) for table in of_part])
+            leave_out = number > 0 and any(sure for row in used for _, sure in row)
+            if leave_out:
+                leave_out = coder.decode([7 * 2**21, 2**21]) == 0
+            for (y, x), row in zip(part, used, strict=True):
+                for c, (table, sure) in zip(range(start, stop), row, strict=True):
+                    if sure and leave_out:
+                        continue
+                    index = coder.decode(table)
                     if index == escape:
                         escaped.append((c, y, x))
                     else:
@@ -188,6 +196,12 @@ def decode_symbols(payload: bytes, rows: int, columns: int, tables: dict[str, An
                 e = coder.exp_golomb()
                 v[c][y][x] = minimum - 1 - e // 2 if e % 2 else maximum + 1 + e // 2
     return v
+
+
+def is_sure(table: list[int], tables: dict[str, Any]) -> bool:
+    """Tell whether a table of learned contexts is sure of the value 0."""
+    zero = -tables["minimum"]
+    return "sure" in tables and 0 <= zero < len(table) - 1 and table[zero] >= tables["sure"]
 
 
 Places = list[tuple[int, int]]

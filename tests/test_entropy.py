@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from plain_tables import learned_contexts
 
 from tactic_codec.entropy import (
     CONSTRICTION,
@@ -17,6 +18,7 @@ from tactic_codec.entropy import (
     TOTAL,
     Coder,
     ContextModel,
+    Contexts,
     FrequencyTables,
     coders,
     decode,
@@ -43,7 +45,7 @@ MODELS = [
 
 
 def random_tables(
-    rng: np.random.Generator, channels: int, count: int, model: ContextModel
+    rng: np.random.Generator, channels: int, count: int, model: Contexts
 ) -> FrequencyTables:
     """Return tables of any shape, frequencies of 1 and of nearly 2^24 among them."""
     weights = rng.gamma(rng.choice([0.01, 0.1, 1]), size=(channels, model.count, count)) + 1e-300
@@ -127,6 +129,47 @@ def test_zeros_that_the_tables_expect_cost_nothing() -> None:
     middle = np.roll(frequencies, 2, axis=2)
     payload = round_trip(np.zeros((64, 9, 9), np.int32), FrequencyTables(-2, middle))
     assert len(payload) <= 4
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9)),
+    st.sampled_from([0.1, 0.5, 3]),
+)
+def test_round_trip_where_tables_are_sure(
+    seed: int, shape: tuple[int, int, int], spread: float
+) -> None:
+    """Of zero, whatever the symbols are; zero may lie at either end of the tables or outside."""
+    rng = np.random.default_rng(seed)
+    contexts = learned_contexts(seed, shape[0], sure=int(rng.integers(1, TOTAL)))
+    tables = random_tables(rng, shape[0], 9, contexts)
+    round_trip(np.rint(rng.laplace(0, spread, shape)).astype(np.int32), tables)
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_zeros_that_tables_are_sure_of_are_not_coded(
+    coder: Coder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three channels two are in other groups; each has four parts, where one is odd in two."""
+    contexts = learned_contexts(1, 3, sure=TOTAL - 9)
+    assert contexts.starts == (1, 2)
+    frequencies = np.ones((1, contexts.count, 9), np.int64)
+    frequencies[..., 4] = TOTAL - 8
+    tables = FrequencyTables(-4, frequencies, contexts, np.zeros(3, np.int64))
+    symbols = np.zeros((3, 6, 6), np.int32)
+    expected = 8 * np.log2(8 / 7)
+    assert ideal_bits(symbols, tables) == pytest.approx(expected, abs=1e-4)
+    assert len(round_trip(symbols, tables)) <= 1
+    symbols[2, 3, 5] = symbols[2, 2, 1] = 1
+    with_both = 6 * np.log2(8 / 7) + 2 * 3 + 2 * 24
+    assert ideal_bits(symbols, tables) == pytest.approx(with_both, abs=1e-4)
+    payload = round_trip(symbols, tables)
+    decoder = type(coder.decoder(b"", tables))
+    take, taken = decoder.take, list[int]()
+    monkeypatch.setattr(decoder, "take", lambda d, rows: taken.append(rows.size) or take(d, rows))
+    decode(payload, symbols.shape, tables, coder)
+    assert sum(taken) == 36 + 9 + 9
 
 
 def test_rare_symbols_only() -> None:

@@ -135,7 +135,8 @@ def test_both_decoders_read_the_same_symbols(
 )
 def test_both_decoders_know_learned_contexts(seed: int, shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(seed)
-    contexts = learned_contexts(seed, shape[0])
+    sure = int(rng.integers(1, 2**24))
+    contexts = learned_contexts(seed, shape[0], sure=sure)
     sets = rng.integers(0, 2, shape[0])
     count = int(rng.integers(3, 12))
     frequencies = random_frequencies(rng, (2, contexts.count, count))

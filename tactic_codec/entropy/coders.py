@@ -58,8 +58,8 @@ class Encoder(Protocol):
         All are the usual one but for those at some places, ascending, which have these indices.
         """
 
-    def bits(self, bits: NDArray[np.int32]) -> None:
-        """Code symbols of the table [2^23, 2^23]."""
+    def bits(self, bits: NDArray[np.int32], zero: int) -> None:
+        """Code symbols of the table [zero, 2^24 - zero]."""
 
     def seal(self) -> bytes:
         """Return the payload, which never ends in a zero byte."""
@@ -75,8 +75,8 @@ class Decoder(Protocol):
             Places of those that are not the usual one, ascending, and their indices.
         """
 
-    def bit(self) -> int:
-        """Read a symbol of the table [2^23, 2^23]."""
+    def bit(self, zero: int) -> int:
+        """Read a symbol of the table [zero, 2^24 - zero]."""
 
 
 class Coder(NamedTuple):
@@ -107,8 +107,8 @@ class _ConstrictionEncoder:
         symbol[places], table[places] = _thirds(*intervals)
         self._encoder.encode(symbol, self._family, table)
 
-    def bits(self, bits: NDArray[np.int32]) -> None:
-        self._encoder.encode(bits, _coin())
+    def bits(self, bits: NDArray[np.int32], zero: int) -> None:
+        self._encoder.encode(bits, _coin(zero))
 
     def seal(self) -> bytes:
         count, (lower, range_) = self._encoder.pos()
@@ -189,9 +189,9 @@ class _ConstrictionDecoder:
         (places,) = (found != usual).nonzero()
         return places, found[places]
 
-    def bit(self) -> int:
+    def bit(self, zero: int) -> int:
         try:
-            return int(self._decoder.decode(_coin()))
+            return int(self._decoder.decode(_coin(zero)))
         except AssertionError as error:
             raise pure.impossible() from error
 
@@ -226,17 +226,15 @@ class _PureEncoder:
         left[places], size[places] = self._tables.intervals(rows[places], indices)
         self._encoder.encode(left.tolist(), size.tolist())
 
-    def bits(self, bits: NDArray[np.int32]) -> None:
-        half = pure.TOTAL // 2
-        self._encoder.encode((bits * half).tolist(), [half] * bits.size)
+    def bits(self, bits: NDArray[np.int32], zero: int) -> None:
+        sizes = np.array([zero, pure.TOTAL - zero])
+        self._encoder.encode((bits * zero).tolist(), sizes[bits].tolist())
 
     def seal(self) -> bytes:
         return self._encoder.seal()
 
 
 class _PureDecoder:
-    _COIN = (0, pure.TOTAL // 2, pure.TOTAL)
-
     def __init__(self, payload: bytes, tables: FrequencyTables) -> None:
         self._decoder = pure.RangeDecoder(payload)
         self._tables = tables
@@ -250,8 +248,8 @@ class _PureDecoder:
             indices.append(self._decoder.decode(self._tables.cumulative[rows[place]].tolist()))
         return np.array(places, np.intp), np.array(indices, np.int32)
 
-    def bit(self) -> int:
-        return self._decoder.decode(self._COIN)
+    def bit(self, zero: int) -> int:
+        return self._decoder.decode((0, zero, pure.TOTAL))
 
 
 CONSTRICTION = Coder("constriction", _ConstrictionEncoder, _ConstrictionDecoder)
@@ -271,5 +269,6 @@ def _constriction() -> Any:
 
 
 @cache
-def _coin() -> Any:
-    return _constriction().stream.model.Categorical(np.ones(2, np.float32), perfect=False)
+def _coin(zero: int) -> Any:
+    table = np.array([zero - 1, pure.TOTAL - zero - 1], np.float32)
+    return _constriction().stream.model.Categorical(table, perfect=False)

@@ -50,11 +50,13 @@ class LearnedThresholds:
             C - 1.
         magnitude: strictly increasing thresholds below ±2^24; may be empty.
         sign: likewise.
+        sure: the frequency of zero, of 2^24, from which on a table is *sure* of it.
     """
 
     starts: tuple[int, ...]
     magnitude: tuple[int, ...]
     sign: tuple[int, ...]
+    sure: int
 
     @property
     def count(self) -> int:

@@ -5,25 +5,47 @@
 
 The encoder knows all symbols and so takes many wavefronts at once; the decoder needs what is before
 a part first. `ideal_bits` adds up the very intervals that `encode` codes.
+
+Most symbols of small files are zeros that their tables are sure of. Ahead of a part of four steps
+one bit tells whether one of these is something else. If none is, nothing else is coded for them
+(as in the skip mode of AlphaVC, Shi et al., ECCV 2022, which loses what is not zero).
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy.coders import Coder, default_coder
 from tactic_codec.entropy.order import Part, Seen, merged, parts
-from tactic_codec.entropy.pure import PRECISION
+from tactic_codec.entropy.pure import PRECISION, TOTAL
 from tactic_codec.entropy.tables import SYMBOL_LIMIT, Contexts, FrequencyTables
 from tactic_codec.errors import Corrupt
 
 _CHUNK_ESCAPES = 1 << 12
 
-_Coded = tuple[NDArray[np.int32], NDArray[np.intp], NDArray[np.integer[Any]], NDArray[np.int32]]
-"""Rows [m] of a run of coded symbols, places and indices of those that are not the usual one, and
-the bits of escapes behind them."""
+_HALF = TOTAL // 2
+_AS_EXPECTED = TOTAL - TOTAL // 8
+"""Frequency of a part in which all symbols are zero whose tables are sure of it."""
+
+
+class _Coded(NamedTuple):
+    """A run of coded symbols, and bits behind them: of escapes, or the one ahead of a part.
+
+    Attributes:
+        rows: [m], of the symbols' tables.
+        places: of those that are not the usual one.
+        indices: of these.
+        bits: [b].
+        zero: frequency of a bit that is 0.
+    """
+
+    rows: NDArray[np.integer[Any]]
+    places: NDArray[np.intp]
+    indices: NDArray[np.integer[Any]]
+    bits: NDArray[np.int32]
+    zero: int = _HALF
 
 
 def encode(
@@ -43,9 +65,9 @@ def encode(
         ValueError: the array is empty, not of integers, or does not have the tables' channels.
     """
     encoder = (coder or default_coder()).encoder(tables)
-    for rows, places, indices, bits in _coded(symbols, tables):
+    for rows, places, indices, bits, zero in _coded(symbols, tables):
         encoder.put(rows, places, indices)
-        encoder.bits(bits)
+        encoder.bits(bits, zero)
     return encoder.seal()
 
 
@@ -80,18 +102,23 @@ def decode(
     latent, seen = np.zeros(shape, np.int8 if fits else np.int32), Seen(shape)
     otherwise = tables.usual + tables.minimum  # 0, if the tables have it
     for part in _parts_of(tables, seen):
-        rows = tables.contexts.of(seen, part) + tables.first_rows[part.group]
-        places, indices = decoder.take(rows.reshape(-1))
+        rows = (tables.contexts.of(seen, part) + tables.first_rows[part.group]).reshape(-1)
+        unsure = _unsure(rows, part, tables)
+        if unsure is None or decoder.bit(_AS_EXPECTED):
+            places, indices = decoder.take(rows)
+        else:
+            places, indices = decoder.take(rows[unsure])
+            places = unsure[places]
         values = indices + np.int32(tables.minimum)
         for place in (indices == tables.escape).nonzero()[0]:
-            values[place] = value = unfold(read_code(decoder.bit), tables)
+            values[place] = value = unfold(read_code(lambda: decoder.bit(_HALF)), tables)
             if latent.dtype == np.int8 and not -128 <= value <= 127:
                 latent = latent.astype(np.int32)
         if otherwise:
             every = np.full(rows.size, otherwise, np.int32)
             every[places] = values
             places, values = np.arange(rows.size), every
-        positions, channels = np.divmod(places, rows.shape[1])
+        positions, channels = np.divmod(places, rows.size // part.where.size)
         seen.put(part, positions, channels, values)
         y, x = np.divmod(part.where[positions], shape[2] + 2)
         latent[channels + part.group.start, y - 1, x - 1] = values
@@ -108,28 +135,48 @@ def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> fl
         ValueError: as `encode`.
     """
     found = 0.0
-    for rows, places, indices, bits in _coded(symbols, tables):
+    for rows, places, indices, bits, zero in _coded(symbols, tables):
         sizes = tables.usual_intervals[1].take(rows)
         sizes[places] = tables.intervals(rows[places], indices)[1]
-        found += PRECISION * sizes.size - float(np.log2(sizes).sum()) + bits.size
+        of_bits = np.where(bits, TOTAL - zero, zero)
+        sizes = np.concatenate([sizes, of_bits])
+        found += PRECISION * sizes.size - float(np.log2(sizes).sum())
     return found
 
 
+def _unsure(
+    rows: NDArray[np.integer[Any]], part: Part, tables: FrequencyTables
+) -> NDArray[np.intp] | None:
+    """Return the places in a part of symbols whose tables are not sure of zero; None if all."""
+    if not part.block:
+        return None  # one bit for each of many wavefronts costs more than their symbols
+    sure = tables.sure.take(rows)
+    return np.flatnonzero(~sure) if sure.any() else None
+
+
 def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Coded]:
-    """Yield all symbols and escape bits, in coding order and in runs."""
+    """Yield all that is coded, in order and in runs."""
     symbols = _clamped(symbols, tables)
     usual, seen = tables.usual + tables.minimum, Seen(shape_of(symbols))
     for part, coded in known_parts(symbols, tables.contexts, seen):
         rows = (tables.contexts.of(seen, part) + tables.first_rows[part.group]).reshape(-1)
         coded = coded.reshape(-1)
         places = np.flatnonzero(coded != usual)
+        unsure = _unsure(rows, part, tables)
+        if unsure is not None:
+            surprise = bool(tables.sure.take(rows[places]).any())
+            none = places[:0]
+            yield _Coded(none, none, none, np.array([surprise], np.int32), _AS_EXPECTED)
+            if not surprise:
+                rows, coded = rows[unsure], coded[unsure]
+                places = np.flatnonzero(coded != usual)
         values = coded[places]
         # As unsigned integers, values below the table are large too: one comparison for both.
         offsets = (values - np.int32(tables.minimum)).view(np.uint32)
         indices = np.minimum(offsets, np.uint32(tables.escape))
 
         # The codes of a wavefront's escapes follow its last symbol.
-        stops = np.array(part.ends) * (rows.size // part.where.size)
+        stops = np.array(part.ends) * rows.size // part.where.size
         escapes = np.flatnonzero(indices == tables.escape)
         of_escapes = np.searchsorted(stops, places[escapes], side="right")
         found = sorted(set(of_escapes.tolist()))  # np.unique would import all of numpy.ma
@@ -140,7 +187,8 @@ def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterat
             codes = fold(escaped, tables)
             for begin in range(0, max(1, codes.size), _CHUNK_ESCAPES):
                 bits = code_bits(codes[begin : begin + _CHUNK_ESCAPES])
-                yield rows[done:stop], places[first:last] - done, indices[first:last], bits
+                run = rows[done:stop], places[first:last] - done, indices[first:last]
+                yield _Coded(*run, bits)
                 done, first = stop, last
 
 

@@ -191,6 +191,14 @@ class FrequencyTables:
         return cumulative
 
     @cached_property
+    def sure(self) -> NDArray[np.bool_]:
+        """[T * K], which tables are sure of zero: of learned contexts alone, see `symbols`."""
+        frequencies, zero = self.frequencies.reshape(-1, self.escape + 1), -self.minimum
+        if not isinstance(self.contexts, LearnedContexts) or not 0 <= zero < self.escape:
+            return np.zeros(len(frequencies), bool)
+        return frequencies[:, zero] >= self.contexts.sure
+
+    @cached_property
     def usual(self) -> int:
         """The index of zero, which nearly all symbols have; the first if zero has none."""
         return -self.minimum if 0 <= -self.minimum < self.escape else 0

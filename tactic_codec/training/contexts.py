@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tactic_codec.entropy import Layers, LearnedContexts
+from tactic_codec.entropy import TOTAL, Layers, LearnedContexts
 from tactic_codec.entropy.learned import EXACT, KINDS, LARGEST_UNIT
 from tactic_codec.networks.contexts import LARGEST, UNITS, ContextNetwork
 
@@ -28,6 +28,10 @@ MAGNITUDE_LOGITS = tuple(np.arange(-8.0, 3.0, 0.35))
 
 SIGN_LOGITS = (-2.0, -0.8, -0.25, 0.25, 0.8, 2.0)
 """Thresholds of S, as logits of a positive sign."""
+
+SURE = TOTAL - TOTAL // 10_000
+"""Frequency of zero from which on a table is sure of it: higher, and fewer symbols are left out;
+lower, and more parts hold one that is not zero."""
 
 TRAINING_STEPS = 3000
 """At most, and no more than take `PASSES` over all symbols."""
@@ -171,6 +175,7 @@ class _Network(ContextNetwork):
                 tuple(start for start, _ in self.spans[1:]),
                 _whole(np.array(MAGNITUDE_LOGITS) / scales[0][level] * found[0][4]),
                 _whole(np.array(SIGN_LOGITS) / scales[1][level] * found[1][4]),
+                SURE,
                 (whole(0, level), whole(1, level)),
             )
             for level in range(len(scales[0]))

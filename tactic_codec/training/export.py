@@ -208,11 +208,12 @@ def describe_files(files: Mapping[str, bytes]) -> dict[str, Any]:
     }
 
 
-def describe_contexts(contexts: Contexts) -> dict[str, list[int]]:
+def describe_contexts(contexts: Contexts) -> dict[str, Any]:
     """Return what a manifest says of a level's contexts."""
-    plain = isinstance(contexts, ContextModel)
-    names = ("own", "shared") if plain else ("starts", "magnitude", "sign")
-    return {name: list(getattr(contexts, name)) for name in names}
+    if isinstance(contexts, ContextModel):
+        return {"own": list(contexts.own), "shared": list(contexts.shared)}
+    lists = {name: list(getattr(contexts, name)) for name in ("starts", "magnitude", "sign")}
+    return lists | {"sure": contexts.sure}
 
 
 def as_file(manifest: Mapping[str, Any]) -> bytes:
