@@ -655,7 +655,9 @@ def find(name: str | Path) -> Model:
                 return _at(folder / path)
     if _holds_model(path):
         return _at(path)
-    raise UnknownModel(f"there is no model {str(name)!r}; {_installed_list()}")
+    is_folder = not is_name and os.path.isdir(path)
+    said = f"no {MANIFEST} in the folder" if is_folder else "there is no model"
+    raise UnknownModel(f"{said} {str(name)!r}; {_installed_list()}")
 
 
 def find_fingerprint(wanted: bytes) -> Model:

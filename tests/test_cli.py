@@ -236,6 +236,9 @@ def test_several_pictures_do_not_fit_into_a_file(tactic: Tactic) -> None:
     Path("out.tac").touch()
     result = tactic("compress", "-m", "tiny", "a.png", "b.png", "out.tac", code=2)
     assert "'out.tac' is a file; a folder is needed" in result.stderr
+    result = tactic("compress", "-m", "tiny", "a.png", "b.png", "both.tac", code=2)
+    assert "a folder 'both.tac', which is a file's name" in result.stderr
+    assert not Path("both.tac").exists()
 
 
 def test_limit_on_pixels(tactic: Tactic) -> None:
@@ -332,6 +335,8 @@ def test_facts_of_compressing(tactic: Tactic) -> None:
     }
     assert f"a.png -> a.tac: {size} bytes, {8 * size / 960:.4f} bpp, level 2, " in result.stderr
     assert tactic("compress", "--json", "-m", "tiny", "a.png", "-", code=2).stdout_bytes == b""
+    half = tactic("compress", "-v", "-m", "tiny", "--scale", "0.5", "a.png", "half.tac")
+    assert ", level 2 at 20x12, " in half.stderr
 
 
 @pytest.mark.parametrize("jobs", [0, 3])

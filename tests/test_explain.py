@@ -207,6 +207,7 @@ def test_what_detect_prints_is_a_region_for_explain_and_compress(spoilt: Spoilt)
         ("7", "something else than boxes"),
         ({"a": 1}, "something else than boxes"),
         ([[1, 2, 3]], "something else than boxes .a box has 4 numbers, not 3."),
+        ([1, 2, 3, 4], "something else than boxes: expected"),
         ([["a", 2, 3, 4]], "something else than boxes"),
         ([LINE | {"detections": [{}]}], "something else than boxes"),
         ([[9, 9, 12, 12]], "lies outside of 8 x 6 pixels"),

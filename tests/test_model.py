@@ -552,7 +552,13 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are(
         return
     with pytest.raises(UnknownModel) as caught:
         find(name)
-    assert str(caught.value) == f"there is no model {name!r}; installed: tiny (a292e80f)"
+    said = "no model.json in the folder" if name in (".", "..") else "there is no model"
+    assert str(caught.value) == f"{said} {name!r}; installed: tiny (a292e80f)"
+
+
+def test_a_folder_that_holds_no_model_is_named_so(tiny_installed: None, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModel, match=r"^no model\.json in the folder '.*'; installed: tiny"):
+        find(tmp_path)
 
 
 def test_the_default_model_is_asked_for_by_name(tiny_installed: None) -> None:

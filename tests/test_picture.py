@@ -503,6 +503,7 @@ def test_unusable_profile_costs_a_warning_and_not_the_picture(mode: str, profile
         (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "MP4"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "WAV"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript"),
+        (b"YUV4MPEG2 W8 H8 F1:1\nFRAME\n", "YUV4MPEG2, a stream: .* --stream"),
         (b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
         (b"\0" * 4096, "zero bytes"),
         (b"\xde\xad\xbe\xef\0\1\2\3\4", "begins with de ad be ef"),

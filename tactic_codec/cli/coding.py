@@ -563,7 +563,8 @@ def _deliver(
         console.json(facts)
     if console.verbose:
         where = "standard output" if out is None else display(out)
+        smaller = f" at {frame.coded_width}x{frame.coded_height}" if frame.scaled_to else ""
         console.detail(
             f"{item.title} -> {where}: {frame.size} bytes, {frame.bpp:.4f} bpp, "
-            f"level {frame.level}, {1000 * seconds:.0f} ms"
+            f"level {frame.level}{smaller}, {1000 * seconds:.0f} ms"
         )

@@ -83,6 +83,7 @@ SUFFIXES = tuple(
 any suffix."""
 
 _TAC = "a .tac file"
+_Y4M = "YUV4MPEG2"
 
 # UTF-8, of which the last character may be cut.
 _TEXT = (
@@ -104,6 +105,7 @@ _STRANGERS = (
     ("a Photoshop document", rb"8BPS"),
     ("a PostScript document", rb"%!PS"),
     ("a PDF document", rb"%PDF-"),
+    (_Y4M, rb"YUV4MPEG2 "),
     ("a ZIP archive", rb"PK(?:\x03\x04|\x05\x06)"),
     ("a gzip archive", rb"\x1f\x8b\x08"),
     ("a bzip2 archive", rb"BZh[1-9]"),
@@ -153,6 +155,8 @@ def find_format(head: bytes) -> Format:
             f"this is {found}: a picture was expected; ask its maker for JPEG pictures, as "
             '"ffmpeg -i FILM -c:v mjpeg -f image2pipe -" or "rpicam-vid --codec mjpeg" write them'
         )
+    if found == _Y4M:
+        raise UnsupportedImage(f"this is {found}, a stream: pipe it in, or name it with --stream")
     known = ", ".join(dict.fromkeys(row.name for row in _FORMATS))
     raise UnsupportedImage(f"this is {found}: a picture was expected, one of {known}")
 

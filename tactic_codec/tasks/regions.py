@@ -85,8 +85,9 @@ def _boxes(path: Path) -> Callable[[str, int, int], Iterable[Edges]]:
             return lambda *asked: everywhere
         return _detected(path, data if isinstance(data, list) else [data])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+        detail = f" ({exc})" if type(exc) is ValueError else ""  # others speak of Python
         raise DataError(
-            f"{path} holds something else than boxes ({exc}): expected "
+            f"{path} holds something else than boxes{detail}: expected "
             "[[left, top, right, bottom], ...], the lines of 'tactic detect --json', or a file of "
             "COCO"
         ) from exc
