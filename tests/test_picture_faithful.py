@@ -3,6 +3,7 @@
 import io
 import struct
 import sys
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -90,6 +91,18 @@ def test_a_jpeg_that_was_closed_although_something_is_missing(what: str) -> None
     np.testing.assert_array_equal(pixels, load_with("lacks", data + data))  # as in an album
     with pytest.warns(ImageWarning, match="lacks"):
         load(data, max_pixels=sys.maxsize)
+
+
+def test_a_jpeg_that_ends_flat_is_looked_at_twice_in_little_memory() -> None:
+    """What Pillow keeps of both is not counted here; arrays of them are."""
+    data = encode(np.zeros((2000, 3000, 3), np.uint8), "JPEG")
+    tracemalloc.start()
+    try:
+        pixels = load(data)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1.9 * pixels.nbytes
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
