@@ -460,6 +460,12 @@ def destination(
         if as_json:
             raise click.UsageError("--json and the output '-' would share standard output")
         return inputs, Destination("stdout", out, asked.force)
+    if len(inputs) > 1 and out.lower().endswith(suffix) and not os.path.exists(out):
+        # A forgotten -o: the last of several inputs, or a file that is still to be made.
+        raise click.UsageError(
+            f"the output would be a folder {display(out)!r}, which is a file's name; several "
+            "inputs go to a folder: -o OUT/"
+        )
     return inputs, _named(out, several, suffix, ends, asked)
 
 
@@ -477,12 +483,6 @@ def _named(out: str, several: bool, suffix: str, ends: Sequence[str], asked: Ask
         kind = "folder" if several else "file"
     if kind == "folder" and os.path.exists(out) and not os.path.isdir(out):
         raise click.UsageError(f"the output {display(out)!r} is a file; a folder is needed here")
-    if several and kind == "folder" and out.lower().endswith(suffix) and not os.path.isdir(out):
-        # A forgotten -o: the last of several inputs, or a file that is still to be made.
-        raise click.UsageError(
-            f"the output would be a folder {display(out)!r}, which is a file's name; several "
-            "inputs go to a folder: -o OUT/"
-        )
     return Destination(kind, out, asked.force, asked.skip)
 
 
