@@ -151,7 +151,7 @@ def test_round_trip_where_tables_are_sure(
 def test_zeros_that_tables_are_sure_of_are_not_coded(
     coder: Coder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three channels two are in other groups; each has four parts, where one is odd in two."""
+    """Two of three channels are coded in four parts each; then two of these have a 1."""
     contexts = learned_contexts(1, 3, sure=TOTAL - 9)
     assert contexts.starts == (1, 2)
     frequencies = np.ones((1, contexts.count, 9), np.int64)
