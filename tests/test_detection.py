@@ -20,6 +20,7 @@ from tactic_codec.boxes import Box, meant, shared
 from tactic_codec.cli import main
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.errors import DamagedModel, DataError, UnknownTask
+from tactic_codec.picture.drawing import Outline, draw_outlines
 from tactic_codec.rivals import rival
 from tactic_codec.tasks import DETECT, Detection, Detections, detect, detect_pixels
 from tactic_codec.tasks.annotations import Thing, found_in
@@ -157,6 +158,21 @@ def test_a_detector_that_says_nothing_finite_is_damage(detecting: Codec) -> None
 
     with pytest.raises(DamagedModel, match="returns infinities"):
         detect_pixels(Codec(detecting.model, Infinite()), plain(8, 8))  # type: ignore[arg-type]
+
+
+def test_titles_do_not_cover_each_other() -> None:
+    black = np.zeros((200, 300, 3), np.uint8)
+    table = Outline((20, 40, 200, 180), "dining table 0.42", 0)
+    cups = [Outline((22 + n, 44, 180, 170), "cup 0.67", n) for n in (1, 2)]
+    alone = draw_outlines(black, [table])
+    found = draw_outlines(black, [table, *cups])
+    np.testing.assert_array_equal(found[:39], alone[:39])
+    first = draw_outlines(black, [table, cups[0]])
+    height = 40 - int(alone.any(axis=(1, 2)).argmax())
+    title = slice(40, 40 + height), slice(23, 60)
+    np.testing.assert_array_equal(found[title], first[title])
+    # Where there is no room below, one is over the other, within the picture.
+    assert draw_outlines(black[:20], [Outline((0, 0, 9, 9), "cup", n) for n in range(9)]).any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (60, 400), (300, 200)])

@@ -25,6 +25,10 @@ _HEAT = np.array(
 """From nothing to the most, ever brighter, so that it is read without colours, too."""
 
 
+_Place = tuple[int, int, int, int]
+"""Left, top, right and bottom of a title."""
+
+
 class Outline(NamedTuple):
     """What is drawn around a part of a picture.
 
@@ -40,19 +44,26 @@ class Outline(NamedTuple):
 
 
 def draw_outlines(pixels: Pixels, outlines: Iterable[Outline]) -> Pixels:
-    """Draw titled outlines into a copy of a picture, uint8 [H, W, 3]; the last one on top."""
+    """Draw titled outlines into a copy of a picture, uint8 [H, W, 3]; the last one on top.
+
+    Titles cover lines. One that would cover an earlier title is written below it, as far as the
+    picture has room.
+    """
     height, width, _ = pixels.shape
     canvas = to_pillow(np.array(pixels))
     draw = ImageDraw.Draw(canvas)
     line = max(1, round(min(height, width) / 240))
     font = ImageFont.load_default(max(10, round(min(height, width) / 32)))
+    titles, taken = list[tuple[str, tuple[int, int], Colour]](), list[_Place]()
     for outline in outlines:
         colour = _COLOURS[outline.kind % len(_COLOURS)]
         left, top, right, bottom = (round(edge) for edge in outline.edges)
         right, bottom = max(left, right - 1), max(top, bottom - 1)
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_DARK, width=line + 2)
         draw.rectangle((left, top, right, bottom), outline=colour, width=line)
-        _write(draw, canvas, outline.title, (left, top), colour, font)
+        titles.append((outline.title, (left, top), colour))
+    for title in titles:
+        _write(draw, canvas, *title, font, taken)
     return np.asarray(canvas)
 
 
@@ -111,8 +122,12 @@ def _write(
     corner: tuple[int, int],
     colour: Colour,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    taken: list[_Place],
 ) -> None:
-    """Write a title on a ground of its colour, above a corner or where the picture has room."""
+    """Write a title on a ground of its colour, above a corner or where there is room, and note it.
+
+    Places that are taken are left alone, unless there is none below them.
+    """
     left, top = corner
     _, _, across, down = draw.textbbox((0, 0), title, font=font)
     # All titles of a size have one height, whether or not letters reach below the line.
@@ -120,6 +135,16 @@ def _write(
     gap = max(2, round(down / 6))
     across, down = round(across) + 2 * gap, round(down) + 2 * gap
     left = max(0, min(left, canvas.width - across))
-    top = max(0, top - down)
+    top = free = max(0, top - down)
+    for left_of, top_of, right_of, bottom_of in sorted(taken, key=lambda place: place[1]):
+        if (
+            left < right_of
+            and left_of < left + across
+            and free < bottom_of
+            and top_of < free + down
+        ):
+            free = bottom_of
+    top = free if free + down <= canvas.height else top
+    taken.append((left, top, left + across, top + down))
     draw.rectangle((left, top, left + across - 1, top + down - 1), fill=colour, outline=_DARK)
     draw.text((left + gap, top + gap), title, fill=_DARK, font=font)
