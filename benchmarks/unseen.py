@@ -5,9 +5,10 @@ r"""Models and other codecs on pictures that none was trained with, by networks 
 
 benchmarks/judges.py says how to install the judges. Sets of pictures,
 in the order in which they are measured: `kept-256`, those of --kept with a short side of 256;
-`street`, those of --street; `kept`, those of --kept at their own size. Of each the first so many in
-the order of a hash of their names. Pictures are coded whole, by each coder at the scales and
-settings of POINTS, and brought to their size again; all networks look at the result.
+`street`, those of --street; `kept`, those of --kept at their own size. Of each the first so many
+are taken, of one folder in the order of a hash of their names, then of the next. Pictures are coded
+whole, by each coder at the scales and settings of POINTS, and brought to their size again; all
+networks look at the result.
 
 Classifiers see the square in the middle, 224/256 of the short side; counted is agreement with what
 they say of the uncoded picture, and, as `sure`, of those pictures alone of which they are sure: of
@@ -95,6 +96,13 @@ def judge(name: str, work: Path) -> Callable[[Pixels], Any]:
     if name == "COCO-SSD":
         return coco_ssd(LEAST[name])
     return load_model(OWN, device="cpu", threads=1).boxes
+
+
+def drawn(folder: Path) -> list[tuple[str, Path]]:
+    """Return the pictures below a folder and their names, in an order that says nothing of them."""
+    every = [path for path in folder.rglob("*") if path.suffix.lower() in image.SUFFIXES]
+    named = [(path.relative_to(folder).as_posix(), path) for path in every]
+    return sorted(named, key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
 
 
 def picture(path: Path, short: int | None) -> Pixels:
@@ -242,8 +250,9 @@ def report(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kept", type=Path, help="photographs like those of the training")
-    parser.add_argument("--street", type=Path, help="photographs of streets, 1920×1080")
+    folder = {"action": "append", "type": Path, "default": []}
+    parser.add_argument("--kept", **folder, help="photographs like those of the training")
+    parser.add_argument("--street", **folder, help="photographs of streets, 1920×1080")
     parser.add_argument("--model", action="append", help="a name or a folder; general")
     parser.add_argument("--limit", action="append", default=[], help="such as street=40")
     parser.add_argument("--work", type=Path, default=Path("unseen-work"))
@@ -256,14 +265,13 @@ def main() -> None:
     models = [ModelCoder(codec, "cpu", name=name) for name, codec in codecs.items()]
     sets = {}
     for name, kinds in POINTS.items():
-        folder = args.street if name == "street" else args.kept
-        if folder is None or not limits[name]:
+        folders = args.street if name == "street" else args.kept
+        if not folders or not limits[name]:
             continue
         rivals = [RivalCoder(rival(kind)) for kind in kinds if kind != "model"]
         points = points_of(name, [Uncompressed(), *rivals, *models], args.work)
-        every = [p for p in folder.rglob("*") if p.suffix.lower() in image.SUFFIXES]
-        paths = {path.relative_to(folder).as_posix(): path for path in every}
-        chosen = sorted(paths, key=lambda n: hashlib.sha256(n.encode()).digest())[: limits[name]]
+        paths = {name: path for folder in folders for name, path in drawn(folder)}
+        chosen = list(paths)[: limits[name]]
         networks = list(LEAST if name == "street" else LITES)
         if not args.report:
             (args.work / name).mkdir(parents=True, exist_ok=True)

@@ -4,12 +4,12 @@
 
 CLONES holds clones of the repositories of `SOURCES`, each as OWNER+NAME/repo or OWNER+NAME. FOLDER
 holds the folders of `FOLDERS`. OUT gets train.u8 with its index, see
-`tactic_codec.training.shards`, and kept/, the files of 2 % of each repository by the hash of their
-names, which are never trained on.
+`tactic_codec.training.shards`; kept/, the files of 2 % of each repository by the hash of their
+names, which are never trained on; and small/, those too small for training, for measuring, too.
 
 Left out are what --exclude lists, what the default model's held-out.txt lists, files that cannot be
 read, grey photographs, small ones, all but one of each group of near-duplicates, and
-near-duplicates of what is kept.
+near-duplicates of what is kept; of small ones also near-duplicates of what is trained on.
 """
 
 import argparse
@@ -62,6 +62,7 @@ FOLDERS = (
 HELD_OUT = Path("models/general/held-out.txt")
 LONGEST = 1280  # pixels; what is larger is halved until it is not
 KEPT_SHARE = 0.02
+SMALL = 256  # side in pixels, at least, of photographs that are too small for training
 GREY = 2.0  # mean difference of the channels, in levels, below which a photograph is grey
 NEAR, SAME = 6, 3
 """Bits of 64 in which hashes of near-duplicates differ at most: of what is kept and what is trained
@@ -117,22 +118,22 @@ class Sieve:
         self.kept = np.zeros(0, np.uint64)
         self.trained = np.zeros(0, np.uint64)
 
-    def reason_to_drop(self, picture: Image.Image, short: int, keep: bool) -> str | None:
+    def reason_to_drop(self, picture: Image.Image, sides: range, train: bool) -> str | None:
         """Return why a photograph is left out; one that is not is remembered."""
-        if min(picture.size) < short:
-            return "small"
+        if min(picture.size) not in sides:
+            return "size"
         thumb = np.asarray(picture.resize((64, 64), Image.Resampling.BOX), np.float32)
         if np.abs(thumb - thumb.mean(2, keepdims=True)).mean() < GREY:
             return "grey"
         bits = difference_hash(picture)
         if nearest(bits, self.kept) <= NEAR:
             return "near kept"
-        if keep:
-            self.kept = np.append(self.kept, bits)
-        elif nearest(bits, self.trained) <= SAME:
-            return "duplicate"
-        else:
+        if nearest(bits, self.trained) <= (SAME if train else NEAR):
+            return "near trained"
+        if train:
             self.trained = np.append(self.trained, bits)
+        else:
+            self.kept = np.append(self.kept, bits)
         return None
 
 
@@ -173,12 +174,13 @@ def main() -> None:
 
     def take(source: Source, part: str) -> Iterator[tuple[str, bytes, Image.Image]]:
         counts: Counter[str] = Counter()
+        sides = range(SMALL, source.short) if part == "small" else range(source.short, LONGEST + 1)
         share = KEPT_SHARE if part == "kept" else 1
         for path, data in photographs(source):
             if source.limit and counts[part] >= source.limit * share:
                 break
             name = f"{source.place} {path}"
-            if source.folder and kept(name) != (part == "kept"):
+            if source.folder and part != "small" and kept(name) != (part == "kept"):
                 continue
             if name in excluded or (not source.folder and path in held_out):
                 counts["excluded"] += 1
@@ -186,23 +188,27 @@ def main() -> None:
             picture = read(data)
             reason = "unreadable"
             if picture is not None:
-                reason = sieve.reason_to_drop(picture, source.short, part == "kept") or part
+                reason = sieve.reason_to_drop(picture, sides, part == "train") or part
             counts[reason] += 1
             if picture is not None and reason == part:
                 yield path, data, picture
         print(part, source.place, dict(counts), flush=True)
 
+    def save(part: str) -> None:
+        shutil.rmtree(arguments.out / part, ignore_errors=True)
+        for source in SOURCES:
+            folder = arguments.out / part / source.place.replace("/", "+")
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, data, _ in take(source, part):
+                (folder / path.replace("/", "+")).write_bytes(data)
+
     # Kept photographs first: what is trained on is compared with all of them.
-    shutil.rmtree(arguments.out / "kept", ignore_errors=True)
-    for source in SOURCES:
-        for path, data, _ in take(source, "kept"):
-            file = arguments.out / "kept" / source.place.replace("/", "+") / path.replace("/", "+")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
+    save("kept")
     with ShardWriter(arguments.out / "train") as shard:
         for source in (*SOURCES, *FOLDERS):
             for path, _, picture in take(source, "train"):
                 shard.add(f"{source.place} {path}", np.asarray(picture), source.scales)
+    save("small")
 
 
 if __name__ == "__main__":
