@@ -8,7 +8,6 @@ figures of its rates are measured anew.
 """
 
 import argparse
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,9 +24,9 @@ from tactic_codec.training.config import parse_config
 from tactic_codec.training.contexts import fit_contexts
 from tactic_codec.training.export import (
     add_metrics,
-    as_file,
-    describe_contexts,
+    changing_manifest,
     describe_files,
+    describe_level,
 )
 from tactic_codec.training.run import Plan, Run
 from tactic_codec.training.tables import fit_shared_tables, tables_file
@@ -57,26 +56,24 @@ def main() -> None:
     for name in ("data", "unlabelled", "test"):
         parser.add_argument(f"--{name}", type=Path, action="append", default=[])
     args = parser.parse_args()
-    model = find(args.model).path
-    shutil.copytree(model, args.out)
-    path = args.out / MANIFEST
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    config = parse_config(manifest["training"]["config"], str(path))
+    model = find(args.model)
+    shutil.copytree(model.path, args.out)
+    config = parse_config(model.manifest["training"]["config"], str(args.out / MANIFEST))
     plan = Plan(config, *(tuple(folders) for folders in (args.data, args.unlabelled, args.test)))
     with tempfile.TemporaryDirectory() as folder:
         run = Run(plan, plan.scan(), Path(folder))
-        tables = learned(model, run.learning(), run.calibration())
+        tables = learned(model.path, run.learning(), run.calibration())
         data = tables_file(tables)
         (args.out / TABLES).write_bytes(data)
         described = describe_files({TABLES: data})
-        manifest["files"] |= described
-        manifest["normative"]["files"][TABLES] = described[TABLES]["sha256"]
-        for level, table in zip(manifest["normative"]["levels"], tables, strict=True):
-            gain = level["inverse_gain"]
-            level.clear()
-            level |= {"minimum": table.minimum} | describe_contexts(table.contexts)
-            level["inverse_gain"] = gain
-        path.write_bytes(as_file(manifest))
+        with changing_manifest(args.out) as manifest:
+            manifest["files"] |= described
+            normative = manifest["normative"]
+            normative["files"][TABLES] = described[TABLES]["sha256"]
+            normative["levels"] = [
+                describe_level(table, level["inverse_gain"])
+                for level, table in zip(normative["levels"], tables, strict=True)
+            ]
         made = load_model(args.out, device="cpu").model
         add_metrics(made.path, run.figures(made, config.evaluation.final))
         tested = run.data.tested(min(points.PICTURES, config.evaluation.images or points.PICTURES))

@@ -88,7 +88,7 @@ class InvertedResidual(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Stem and blocks: images to features."""
+    """Stem and blocks: images to features, of which subclasses make logits."""
 
     def __init__(self, stages: Sequence[Stage] = STAGES) -> None:
         """Build it with random weights.
@@ -113,6 +113,14 @@ class Trunk(nn.Module):
                 )
                 channels = stage.channels
         self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map images to logits alone, see `with_features`."""
+        return self.with_features(x_BCHW)[0]
+
+    def with_features(self, x_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return logits, and the features, see `features`."""
+        raise NotImplementedError
 
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
         """Return what the stages in ``FEATURE_STAGES`` end with, each [B, C, h, w].
@@ -142,12 +150,8 @@ class EfficientNetLite0(Trunk):
         self.head = SameConv2d(self.feature_channels[-1], 1280, 1)
         self.classifier = nn.Linear(1280, classes)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Map images, float in [0, 1] with 1 white, 224×224, to logits [B, classes]."""
-        return self.with_features(x_BCHW)[0]
-
     def with_features(self, x_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return logits, and what the stages in ``FEATURE_STAGES`` end with, each [B, C, h, w]."""
+        """Map images, 224×224, to logits [B, classes] and features."""
         taps = self.features(x_BCHW)
         logits: Tensor = self.classifier(F.relu6(self.head(taps[-1])).mean(dim=(2, 3)))
         return logits, taps

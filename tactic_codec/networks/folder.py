@@ -142,8 +142,8 @@ def transforms_of(model: Model) -> TransformConfig | ResidualConfig:
     }
     if kind not in ("paper", "residual"):
         raise ValueError(f"expected paper or residual transforms, found {kind!r}")
-    known = TransformConfig() if kind == "paper" else ResidualConfig()
-    missing = describe(known).keys() - widths.keys() - {"kind"}
+    config = TransformConfig if kind == "paper" else ResidualConfig
+    missing = describe(config()).keys() - widths.keys() - {"kind"}
     if missing:  # defaults are for whoever trains
         raise KeyError(", ".join(sorted(missing)))
-    return TransformConfig(**widths) if kind == "paper" else ResidualConfig(**widths)
+    return config(**widths)

@@ -56,11 +56,8 @@ class TorchvisionClassifier(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Map images in [0, 1] to logits; Inception v3 in training to (logits, auxiliary)."""
-        output = self.network((x_BCHW - self.mean) / self.std)
-        if isinstance(output, tuple):
-            return output[0], output[1]
-        logits: Tensor = output
-        return logits
+        output: Tensor | tuple[Tensor, Tensor] = self.network((x_BCHW - self.mean) / self.std)
+        return output
 
 
 class TorchvisionSegmenter(TorchvisionClassifier):
@@ -112,6 +109,13 @@ KINDS: dict[str, HeadKind] = {
 }
 
 
+def kind_of(name: str) -> HeadKind:
+    """Return how a task network is built; ConfigError where none is called so."""
+    if name not in KINDS:
+        raise ConfigError(f"no task network is called {name!r}; there are: {', '.join(KINDS)}")
+    return KINDS[name]
+
+
 def build_head(name: str, classes: int, *, published: bool = False) -> nn.Module:
     """Build a task network.
 
@@ -125,9 +129,7 @@ def build_head(name: str, classes: int, *, published: bool = False) -> nn.Module
         ConfigError: no such network, or it has no published weights.
         BackendUnavailable: the package that carries the weights is missing.
     """
-    if name not in KINDS:
-        raise ConfigError(f"no task network is called {name!r}; there are: {', '.join(KINDS)}")
-    head = KINDS[name].build(classes)
+    head = kind_of(name).build(classes)
     if published:
         if not isinstance(head, Trunk):
             raise ConfigError(
@@ -148,7 +150,7 @@ def look(head: nn.Module, x_BCHW: Tensor) -> tuple[Logits, list[Tensor]]:
         Logits, in one shape with or without an auxiliary branch; and the features that can be
         distilled, where the network gives them.
     """
-    if isinstance(head, EfficientNetLite0 | PyramidSegmenter):
+    if isinstance(head, Trunk):
         main, features = head.with_features(x_BCHW)
         return Logits(main), features
     output = head(x_BCHW)

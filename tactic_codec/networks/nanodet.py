@@ -106,15 +106,8 @@ class NanoDet(nn.Module):
             chances = torch.unflatten(sides, 1, (4, LENGTHS)).softmax(dim=2)
             reach = stride * (chances * lengths[:, None, None]).sum(dim=2)
             left, top, right, bottom = reach.unbind(dim=1)
-            box = torch.stack(
-                (
-                    columns - left,
-                    rows[:, None] - top,
-                    columns + right,
-                    rows[:, None] + bottom,
-                ),
-                dim=1,
-            )
+            rows = rows[:, None]
+            box = torch.stack((columns - left, rows - top, columns + right, rows + bottom), dim=1)
             found.append(torch.cat((box, scores.sigmoid()), dim=1).flatten(2))
         return torch.cat(found, dim=2).transpose(1, 2)
 

@@ -39,18 +39,15 @@ class FactorizedPrior(nn.Module):
             scale: half-width of the initial density, in symbols.
         """
         super().__init__()
-        self.channels = channels
         sizes = (1, *widths, 1)
         step = scale ** (1 / (len(widths) + 1))
         self.matrices = nn.ParameterList()
         self.biases = nn.ParameterList()
-        self.factors = nn.ParameterList()
+        self.factors = nn.ParameterList(torch.zeros(channels, width, 1) for width in widths)
         for fan_in, fan_out in itertools.pairwise(sizes):
             start = torch.log(torch.expm1(torch.tensor(1 / (step * fan_out))))
             self.matrices.append(nn.Parameter(start.expand(channels, fan_out, fan_in).clone()))
             self.biases.append(nn.Parameter(torch.rand(channels, fan_out, 1) - 0.5))
-        for width in widths:
-            self.factors.append(nn.Parameter(torch.zeros(channels, width, 1)))
 
     def _logits_of_cumulative(self, values_C1N: Tensor) -> Tensor:
         logits = values_C1N

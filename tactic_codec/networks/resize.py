@@ -1,4 +1,4 @@
-"""Enlargement as networks from TensorFlow 1 have it, which onnx2pytorch lacks."""
+"""Images at the size that a network reads, and an enlargement that onnx2pytorch lacks."""
 
 from typing import Any
 
@@ -6,10 +6,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def scaled(x_BCHW: Tensor, height: int, width: int) -> Tensor:
+    """Scale images to a size, so that each pixel is a mean of what it covers."""
+    if x_BCHW.shape[-2:] == (height, width):
+        return x_BCHW
+    return F.interpolate(
+        x_BCHW, (height, width), mode="bilinear", antialias=True, align_corners=False
+    )
+
+
 class FromTheCorner(nn.Module):
     """Linear enlargement by whole factors, with the first pixels of both in one place.
 
-    torch puts either the corners or the middles of pixels in one place.
+    Networks from TensorFlow 1 have it; torch puts either the corners or the middles of pixels in
+    one place.
     """
 
     def forward(self, x: Tensor, roi: Any = None, scales: Any = None, sizes: Any = None) -> Tensor:

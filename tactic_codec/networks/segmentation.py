@@ -40,12 +40,8 @@ class PyramidSegmenter(Trunk):
         self.refine = nn.ModuleList(Refine(WIDTH) for _ in self.feature_channels[1:])
         self.classifier = SameConv2d(WIDTH, classes, 1)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Map images in [0, 1], sides multiples of 32, to logits [B, classes, H / 4, W / 4]."""
-        return self.with_features(x_BCHW)[0]
-
     def with_features(self, x_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return logits, and the features of the trunk, see `Trunk.features`."""
+        """Map images to logits [B, classes, H / 4, W / 4] and features of the trunk."""
         taps = self.features(x_BCHW)
         seen: Tensor = self.lateral[-1](taps[-1])
         # What the whole picture shows says much about its parts.

@@ -174,7 +174,7 @@ def load_trained(network: TacticNetwork, run: Path) -> TacticNetwork:
 
 def _load(path: Path, device: str, *, mmap: bool = False) -> dict[str, Any]:
     try:
-        state: Any = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
         lacking = _STATE - state.keys() if isinstance(state, dict) else _STATE
         if lacking:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
@@ -185,8 +185,7 @@ def _load(path: Path, device: str, *, mmap: bool = False) -> dict[str, Any]:
             f"{path} is damaged: {str(exc).partition(chr(10))[0]}; delete it to start anew, or "
             "give another --run folder"
         ) from exc
-    found: dict[str, Any] = state
-    return found
+    return state
 
 
 def _learned_state(network: TacticNetwork) -> dict[str, Tensor]:

@@ -2,9 +2,9 @@
 
 import io
 import json
-from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ def draw_curve(log: Path) -> bytes:
     from matplotlib.figure import Figure
 
     steps = [line for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
+    begins = {next(own)["step"]: name for name, own in groupby(steps, itemgetter("stage"))}
     for step in steps:
         if not step["rate"]:  # nothing was coded, so that nothing was lost
             step["psnr"] = None
@@ -48,9 +49,9 @@ def draw_curve(log: Path) -> bytes:
         axis.plot(*_smooth(x, y), color="C0", linewidth=1.5)
         axis.set(ylabel=label, yscale=scale)
         axis.grid(alpha=0.3)
-        for begin in _begins(steps):
+        for begin in begins:
             axis.axvline(begin, color="0.5", linestyle=":", linewidth=1)
-    for number, (begin, name) in enumerate(_begins(steps).items()):
+    for number, (begin, name) in enumerate(begins.items()):
         # In two rows, since a short stage is narrower than its name.
         place = (begin, 1.02 + 0.1 * (number % 2))
         axes[0].annotate(name, place, xycoords=("data", "axes fraction"), fontsize=8)
@@ -72,13 +73,3 @@ def _smooth(
     starts = np.arange(0, len(x), WINDOW)
     counts = np.diff(np.append(starts, len(x)))
     return np.add.reduceat(x, starts) / counts, np.add.reduceat(y, starts) / counts
-
-
-def _begins(steps: Sequence[dict[str, Any]]) -> dict[int, str]:
-    """Return the first step of every stage, and the stage's name."""
-    begins: dict[int, str] = {}
-    before = None
-    for step in steps:
-        if step["stage"] != before:
-            begins[step["step"]] = before = step["stage"]
-    return begins

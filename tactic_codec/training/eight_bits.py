@@ -6,7 +6,6 @@ As a program it makes them anew, outside of what the fingerprint covers:
 ``python -m tactic_codec.training.eight_bits MODEL PICTURE…``
 """
 
-import json
 import logging
 import sys
 import tempfile
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model, pad
-from tactic_codec.model import EIGHT_BITS, MANIFEST
+from tactic_codec.model import EIGHT_BITS
 from tactic_codec.picture import Pixels
 from tactic_codec.runtime.onnx import ForeignNetwork  # before what imports ONNX Runtime itself
 from tactic_codec.tasks import TASKS
-from tactic_codec.training.export import as_file, describe_files
+from tactic_codec.training.export import changing_manifest, describe_files
 from tactic_codec.training.onnx_files import store_half
 
 PICTURES = 24
@@ -116,14 +115,13 @@ def add(folder: Path, pictures: Sequence[Pixels]) -> None:
         data = in_eight_bits(model.read_file(file), shown)
         if name != "analysis" or _moved(codec, data, shown[0]) <= MOVED:
             files[file.removesuffix(".onnx") + EIGHT_BITS] = data
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    kept = {k: v for k, v in manifest["files"].items() if not k.endswith(EIGHT_BITS)}
-    for name in manifest["files"].keys() - kept.keys() - files.keys():
-        (folder / name).unlink()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    manifest["files"] = kept | describe_files(files)
-    (folder / MANIFEST).write_bytes(as_file(manifest))
+    with changing_manifest(folder) as manifest:
+        kept = {k: v for k, v in manifest["files"].items() if not k.endswith(EIGHT_BITS)}
+        for name in manifest["files"].keys() - kept.keys() - files.keys():
+            (folder / name).unlink()
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        manifest["files"] = kept | describe_files(files)
 
 
 def _shown(codec: Codec, network: str, pixels: Pixels, number: int) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from tactic_codec import codec
-from tactic_codec.entropy import ContextModel, Contexts, FrequencyTables
+from tactic_codec.entropy import ContextModel, FrequencyTables
 from tactic_codec.model import (
     EIGHT_BITS,
     MANIFEST,
@@ -171,9 +172,7 @@ def _manifest(
             "stride": stride,
             "channels": latent,
             "levels": [
-                {"minimum": table.minimum}
-                | describe_contexts(table.contexts)
-                | {"inverse_gain": level.inverse_gain.tolist()}
+                describe_level(table, level.inverse_gain.tolist())
                 for level, table in zip(levels, tables, strict=True)
             ],
             "files": {file: described[file]["sha256"] for file in (TABLES, SYNTHESIS)},
@@ -208,12 +207,16 @@ def describe_files(files: Mapping[str, bytes]) -> dict[str, Any]:
     }
 
 
-def describe_contexts(contexts: Contexts) -> dict[str, Any]:
-    """Return what a manifest says of a level's contexts."""
+def describe_level(tables: FrequencyTables, inverse_gain: Sequence[float]) -> dict[str, Any]:
+    """Return what a manifest says of a level that its decoder needs."""
+    contexts = tables.contexts
     if isinstance(contexts, ContextModel):
-        return {"own": list(contexts.own), "shared": list(contexts.shared)}
-    lists = {name: list(getattr(contexts, name)) for name in ("starts", "magnitude", "sign")}
-    return lists | {"sure": contexts.sure}
+        described: dict[str, Any] = {"own": list(contexts.own), "shared": list(contexts.shared)}
+    else:
+        lists = ("starts", "magnitude", "sign")
+        described = {name: list(getattr(contexts, name)) for name in lists}
+        described["sure"] = contexts.sure
+    return {"minimum": tables.minimum, **described, "inverse_gain": inverse_gain}
 
 
 def as_file(manifest: Mapping[str, Any]) -> bytes:
@@ -224,15 +227,22 @@ def as_file(manifest: Mapping[str, Any]) -> bytes:
 # --- Later ----------------------------------------------------------------------------------------
 
 
+@contextmanager
+def changing_manifest(folder: Path) -> Iterator[dict[str, Any]]:
+    """Give out the manifest of a model folder, and write what was made of it."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    yield manifest
+    path.write_bytes(as_file(manifest))
+
+
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write measured figures into the manifest of a model folder; its fingerprint stays.
 
     Those of other image folders stay, too: a head that was added has its own.
     """
-    path = folder / MANIFEST
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest["metrics"] = {**manifest.get("metrics", {}), **metrics}
-    path.write_bytes(as_file(manifest))
+    with changing_manifest(folder) as manifest:
+        manifest["metrics"] = {**manifest.get("metrics", {}), **metrics}
 
 
 def add_head(

@@ -34,11 +34,10 @@ def rate(bits_B: Tensor, x_BCHW: Tensor) -> Tensor:
 
 def cross_entropy(logits: Logits, labels_B: Tensor) -> Tensor:
     """Return L_T (equation 3) of a classifier: cross-entropy with the true labels."""
-    loss_B = F.cross_entropy(
-        logits.main.float(), labels_B, reduction="none", ignore_index=UNLABELLED
-    )
-    if logits.auxiliary is not None:
-        loss_B = loss_B + AUXILIARY_WEIGHT * F.cross_entropy(
-            logits.auxiliary.float(), labels_B, reduction="none", ignore_index=UNLABELLED
-        )
-    return loss_B
+
+    def missed(said: Tensor) -> Tensor:
+        return F.cross_entropy(said.float(), labels_B, reduction="none", ignore_index=UNLABELLED)
+
+    if logits.auxiliary is None:
+        return missed(logits.main)
+    return missed(logits.main) + AUXILIARY_WEIGHT * missed(logits.auxiliary)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tactic_codec.networks.codec import Coded, TacticNetwork
 from tactic_codec.networks.heads import KINDS, look
 from tactic_codec.networks.measures import distortion, divergence, feature_error
+from tactic_codec.networks.resize import scaled
 from tactic_codec.training import loss
 from tactic_codec.training.config import StageConfig, TaskConfig
 from tactic_codec.training.tasks import TRAINING
@@ -112,7 +113,7 @@ class TrainingLoss(nn.Module):
         assert head is not None
         size = self.task.input_size or KINDS[self.task.network].input_size
         if size is not None and stage.features == 0:
-            x_BCHW, x_hat_BCHW = _fit(x_BCHW, size), _fit(x_hat_BCHW, size)
+            x_BCHW, x_hat_BCHW = scaled(x_BCHW, size, size), scaled(x_hat_BCHW, size, size)
         # A picture file holds no more than black and white.
         logits, features = look(head, x_hat_BCHW.clamp(0, 1))
         said = _at_pixels(logits.main, labels)
@@ -144,13 +145,4 @@ def _at_pixels(logits: Tensor, labels: Tensor) -> Tensor:
         return logits
     return nn.functional.interpolate(
         logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False
-    )
-
-
-def _fit(x_hat_BCHW: Tensor, size: int) -> Tensor:
-    """Scale images to the size that the task network reads."""
-    if x_hat_BCHW.shape[-1] == size:
-        return x_hat_BCHW
-    return nn.functional.interpolate(
-        x_hat_BCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False
     )

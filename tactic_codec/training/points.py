@@ -4,7 +4,6 @@ As a program it measures a model folder anew and writes that into its manifest, 
 fingerprint covers: ``python -m tactic_codec.training.points MODEL PICTURE…``
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ import numpy as np
 from tactic_codec import metrics
 from tactic_codec import picture as image
 from tactic_codec.codec import Codec, load_model
-from tactic_codec.model import MANIFEST, Point
+from tactic_codec.model import Point
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import TASKS
-from tactic_codec.training.export import as_file
+from tactic_codec.training.export import changing_manifest
 
 SCALES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.18)
 PICTURES = 24
@@ -66,9 +65,8 @@ def _mean(points: Sequence[Point]) -> Point:
 def add(folder: Path, pictures: Sequence[Pixels]) -> None:
     """Measure a model folder and write its points into its manifest; its fingerprint stays."""
     found = measured(load_model(folder, device="cpu"), pictures)  # the same on every machine
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    manifest["encoder"]["points"] = [point._asdict() for point in found]
-    (folder / MANIFEST).write_bytes(as_file(manifest))
+    with changing_manifest(folder) as manifest:
+        manifest["encoder"]["points"] = [point._asdict() for point in found]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from tactic_codec.codec import load_model
 from tactic_codec.errors import ConfigError
 from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.networks.codec import TacticNetwork
-from tactic_codec.networks.heads import KINDS, build_head
+from tactic_codec.networks.heads import KINDS, build_head, kind_of
 from tactic_codec.training import eight_bits, points
 from tactic_codec.training.checkpoint import LOG
 from tactic_codec.training.config import TrainingConfig, parse_config
@@ -41,6 +41,9 @@ from tactic_codec.training.teacher import Teachers
 
 RUN = "run.json"
 CANDIDATE = "candidate"
+
+FOLDERS = ("folders", "unlabelled", "tests")
+"""Kinds of folders that a plan names."""
 
 CALIBRATION_IMAGES = 500
 """Images that tables are counted on, at most: 400,000 symbols a channel at 224×224."""
@@ -94,11 +97,7 @@ class Plan:
                 raise ConfigError(f"{folder} is {said if both else once}")
             known.add(folder.resolve())
         network = config.task.network
-        if network not in KINDS:
-            raise ConfigError(
-                f"no task network is called {network!r}; there are: {', '.join(KINDS)}"
-            )
-        if (KINDS[network].task == "segment") != config.segments:
+        if (kind_of(network).task == "segment") != config.segments:
             does, remedy = "segments", "describe the classes in [masks]"
             if config.segments:
                 does, remedy = "does not segment", "leave [masks] out"
@@ -137,15 +136,9 @@ class Plan:
 
     def write(self, folder: Path, data: ImageFolders) -> None:
         """Write ``run.json``."""
-
-        def absolute(paths: Sequence[Path]) -> list[str]:
-            return [str(path.resolve()) for path in paths]
-
         described = {
             "config": asdict(self.config),
-            "folders": absolute(self.folders),
-            "unlabelled": absolute(self.unlabelled),
-            "tests": absolute(self.tests),
+            **{kind: [str(path.resolve()) for path in getattr(self, kind)] for kind in FOLDERS},
             "kept_out": self.kept_out,
             "data": data.digest,
             "start": self.start,
@@ -166,8 +159,7 @@ class Plan:
             raw, origin, kept_out = (described[key] for key in ("config", "origin", "kept_out"))
             _ = origin["start"]
             folders, unlabelled, tests = (
-                tuple(map(Path, described.get(key, ())))
-                for key in ("folders", "unlabelled", "tests")
+                tuple(map(Path, described.get(kind, ()))) for kind in FOLDERS
             )
         except (OSError, ValueError, KeyError, TypeError) as exc:
             reason = f"{type(exc).__name__} {exc}"

@@ -103,11 +103,8 @@ def fit_shared_tables(
     counts = np.stack([counts[sets == i].sum(axis=0) for i in range(sets[-1] + 1)])
     everything = counts.sum(axis=(0, 1)) + 1.0
     everything[-1] = ESCAPE_SHARE * everything.sum()
-    everything /= everything.sum()
-    context = counts.sum(axis=0) + everything
-    context /= context.sum(axis=1, keepdims=True)
-    probabilities = counts + CHANNEL_WEIGHT * context
-    probabilities /= probabilities.sum(axis=2, keepdims=True)
+    context = _normalised(counts.sum(axis=0) + _normalised(everything))
+    probabilities = _normalised(counts + CHANNEL_WEIGHT * context)
     return FrequencyTables(minimum, freeze(probabilities), contexts, sets)
 
 
@@ -125,11 +122,14 @@ def _counted(
 
 def smooth(counts: NDArray[np.int64], density: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return probabilities [C, K, N] from counts [C, K, N] and a density [C, N]."""
-    channel = counts.sum(axis=1) + DENSITY_WEIGHT * density
-    channel /= channel.sum(axis=1, keepdims=True)
-    context: NDArray[np.float64] = counts + CHANNEL_WEIGHT * channel[:, np.newaxis]
-    context /= context.sum(axis=2, keepdims=True)
-    return context
+    channel = _normalised(counts.sum(axis=1) + DENSITY_WEIGHT * density)
+    return _normalised(counts + CHANNEL_WEIGHT * channel[:, np.newaxis])
+
+
+def _normalised(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make weights [..., N] sum to 1, in place."""
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights
 
 
 def freeze(probabilities: NDArray[np.float64]) -> NDArray[np.uint32]:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tactic_codec.errors import UnsupportedNetwork
 from tactic_codec.networks.depthwise import adopt_depthwise
 from tactic_codec.networks.efficientnet_lite import PUBLISHED_CLASSES
 from tactic_codec.networks.heads import KINDS, build_head, look
+from tactic_codec.networks.resize import scaled
 from tactic_codec.picture import Pixels
 from tactic_codec.training import foreign
 from tactic_codec.training.config import TeacherConfig
@@ -45,19 +45,13 @@ class Teacher(nn.Module):
         super().__init__()
         self.reading = reading
         self.network = network
-        for name, values in (("mean", reading.mean), ("std", reading.std)):
-            self.register_buffer(
-                name, torch.tensor(values or (float(name == "std"),)).view(-1, 1, 1)
-            )
+        self.register_buffer("mean", torch.tensor(reading.mean or (0.0,)).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(reading.std or (1.0,)).view(-1, 1, 1))
         self.spreads: Sequence[float] = ()
 
     def forward(self, x_BCHW: Tensor) -> Outputs:
         """Show images in [0, 1] to the network."""
-        height, width = foreign.sides(self.reading, *x_BCHW.shape[-2:])
-        if x_BCHW.shape[-2:] != (height, width):
-            x_BCHW = F.interpolate(
-                x_BCHW, size=(height, width), mode="bilinear", antialias=True, align_corners=False
-            )
+        x_BCHW = scaled(x_BCHW, *foreign.sides(self.reading, *x_BCHW.shape[-2:]))
         if self.reading.order == "bgr":
             x_BCHW = x_BCHW.flip(1)
         x_BCHW = (x_BCHW * (self.reading.range or 1.0) - self.mean) / self.std
@@ -122,11 +116,8 @@ class Teachers(nn.Module):
         low, high = teacher.reading.scale
         if low < high or low != 1:
             scale = low + float(torch.rand(())) * (high - low)
-            size = [max(1, round(side * scale)) for side in x_BCHW.shape[-2:]]
-            x_hat_BCHW, x_BCHW = (
-                F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
-                for x in (x_hat_BCHW, x_BCHW)
-            )
+            sides = [max(1, round(side * scale)) for side in x_BCHW.shape[-2:]]
+            x_hat_BCHW, x_BCHW = scaled(x_hat_BCHW, *sides), scaled(x_BCHW, *sides)
         return teacher.reading.weight * teacher.distance(x_hat_BCHW, x_BCHW)
 
     def mean_distance(self, decoded: Pixels, pixels: Pixels) -> float:
