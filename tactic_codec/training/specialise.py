@@ -54,7 +54,8 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         ConfigError: the model has other transforms, no classifier, or a manifest that does not
             tell how it was trained; or the name is none.
     """
-    transforms, made, moving = _start(model)
+    # Few bytes are what specialists are made for, and what is hardest.
+    begun = _begun(model, name, draw_power=2.0)
     if TASK not in model.heads:
         raise ConfigError(
             f"model {model.name} has no classifier to start from; start from {DEFAULT_MODEL}, or "
@@ -63,8 +64,7 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
     network = model.heads[TASK].network
     features = network == "efficientnet_lite0"
     joint = replace(
-        moving,
-        name="joint",
+        begun.stage[0],
         steps=600,
         batch=16,
         size=192,
@@ -76,40 +76,20 @@ def specialist_config(model: Model, name: str) -> TrainingConfig:
         features=3.0 if features else 0.0,
         # At higher rates what the start has learned is lost faster than the classes are learned.
         learning_rate=2e-4,
-        final_learning_rate=1e-5,
-        warmup=20,
     )
     head = replace(
         joint, name="head", steps=250, label=1.0, learning_rate=4e-4, quantisation="none"
     )
     rounded = replace(
-        joint,
-        name="rounded",
-        steps=400,
-        warmup=0,
-        label=0.3,
-        distill=0.6,
-        learning_rate=1.5e-4,
-        final_learning_rate=1e-5,
-        quantisation="rounded",
-        # The dead zone comes when latents have settled. Earlier they would grow to escape it, and
-        # files with them; never, and what reads the files would not know what is in them.
-        offset=min(level.offset for level in model.levels),
+        _rounded(joint, model), steps=400, label=0.3, distill=0.6, learning_rate=1.5e-4
     )
-    config = TrainingConfig(
-        name=name,
+    config = replace(
+        begun,
         description=f"Made from {model.name} for the classes of its own folder.",
-        seed=made.seed,
-        ema=0.98,
-        residual=transforms,
-        # Few bytes are what specialists are made for, and what is hardest.
-        levels=replace(made.levels or LevelsConfig(), count=len(model.levels), draw_power=2.0),
         # The last layer starts from nothing. What is below it knows pictures already, and a rate
         # at which the one learns would make the other forget.
         task=TaskConfig(network, speed=0.3, last_speed=25.0),
         data=DataConfig(colour=0.2),
-        entropy=made.entropy,
-        evaluation=EvaluationConfig(every=10**6, images=10, final=50),
         stage=(head, joint, rounded),
     )
     return check(config, f"a specialist of {model.name}")
@@ -126,13 +106,12 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
     Raises:
         ConfigError: as `specialist_config`; a classifier is not needed.
     """
-    transforms, made, moving = _start(model)
+    begun = _begun(model, name, draw_power=1.3)
     # What a network reads at a size of its own is coded at that size, and shown as large.
     fixed = [max(teacher.size) for teacher in teachers if any(teacher.size)]
     size = -(-max(fixed, default=PUPIL_CROP) // SIDES) * SIDES
     joint = replace(
-        moving,
-        name="joint",
+        begun.stage[0],
         steps=700,
         batch=max(2, round(8 * PUPIL_CROP**2 / size**2)),
         size=size,
@@ -142,39 +121,29 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
         features=0.0,
         # At higher rates what the start has learned is lost faster than the network is learned.
         learning_rate=6e-5,
-        final_learning_rate=1e-5,
-        warmup=20,
     )
     rounded = replace(
-        joint,
-        name="rounded",
-        steps=200,
-        warmup=0,
-        learning_rate=3e-5,
-        final_learning_rate=5e-6,
-        quantisation="rounded",
-        offset=min(level.offset for level in model.levels),
+        _rounded(joint, model), steps=200, learning_rate=3e-5, final_learning_rate=5e-6
     )
     named = ", ".join(Path(teacher.network).name for teacher in teachers)
-    config = TrainingConfig(
-        name=name,
+    config = replace(
+        begun,
         checkpoint_every=50,
         description=f"Made from {model.name} for {named}.",
-        seed=made.seed,
-        ema=0.98,
-        residual=transforms,
-        levels=replace(made.levels or LevelsConfig(), count=len(model.levels), draw_power=1.3),
         teacher=tuple(teachers),
         data=DataConfig(colour=0.1, size=max(256, size), zoom=(0.6, 1.0)),
-        entropy=made.entropy,
-        evaluation=EvaluationConfig(every=10**6, images=10, final=50),
         stage=(joint, rounded),
     )
     return check(config, f"a codec from {model.name}")
 
 
-def _start(model: Model) -> tuple[ResidualConfig, TrainingConfig, StageConfig]:
-    """Return a model's transforms, its configuration, and the last stage that moved latents.
+def _begun(model: Model, name: str, draw_power: float) -> TrainingConfig:
+    """Return what configurations from a model share, with the last stage that moved latents.
+
+    Args:
+        model: its own configuration has these.
+        name: of what is made.
+        draw_power: see `LevelsConfig`.
 
     Raises:
         ConfigError: it does not tell them, or has no quality levels.
@@ -191,7 +160,26 @@ def _start(model: Model) -> tuple[ResidualConfig, TrainingConfig, StageConfig]:
             f"model {model.name} has no quality levels to start from; start from {DEFAULT_MODEL}, "
             "or give a configuration file"
         )
-    return transforms, made, moving[-1]
+    return TrainingConfig(
+        name=name,
+        stage=(replace(moving[-1], name="joint", final_learning_rate=1e-5, warmup=20),),
+        seed=made.seed,
+        ema=0.98,
+        residual=transforms,
+        levels=replace(
+            made.levels or LevelsConfig(), count=len(model.levels), draw_power=draw_power
+        ),
+        entropy=made.entropy,
+        evaluation=EvaluationConfig(every=10**6, images=10, final=50),
+    )
+
+
+def _rounded(joint: StageConfig, model: Model) -> StageConfig:
+    """Return a last stage, on latents as files have them."""
+    # The dead zone comes when latents have settled. Earlier they would grow to escape it, and
+    # files with them; never, and what reads the files would not know what is in them.
+    offset = min(level.offset for level in model.levels)
+    return replace(joint, name="rounded", warmup=0, quantisation="rounded", offset=offset)
 
 
 def head_only_config(model: Model, config: TrainingConfig) -> TrainingConfig:
