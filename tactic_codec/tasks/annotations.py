@@ -97,6 +97,12 @@ def _simple(name: str) -> str:
     return _ALIASES.get(name, name)
 
 
+def _file_of(folder: Path, pictures: str, name: str, suffix: str) -> Path:
+    """Return where a folder of boxes has those of a picture, perhaps of a folder of pictures."""
+    path = PurePosixPath(name).with_suffix(suffix)
+    return folder / (path.relative_to(pictures) if path.parts[0] == pictures else path)
+
+
 def _read(path: Path, limit: int) -> str:
     with path.open("rb") as stream:
         data = stream.read(limit + 1)
@@ -123,12 +129,7 @@ def json_of(path: Path) -> Any:
 
 
 def _thing(
-    where: str,
-    index: int,
-    edges: Edges,
-    width: int,
-    height: int,
-    counts: bool = True,
+    where: str, index: int, edges: Edges, width: int, height: int, counts: bool = True
 ) -> Thing:
     return Thing(Box(index, 1.0, *within(where, edges, width, height)), counts)
 
@@ -172,10 +173,7 @@ def _yolo(folder: Path, classes: Sequence[str]) -> Reader:
         indices = [known.get(_simple(name)) for name in _read(names, MAX_TEXT_BYTES).splitlines()]
 
     def read(name: str, width: int, height: int) -> list[Thing]:
-        path = PurePosixPath(name).with_suffix(".txt")
-        if path.parts[0] == "images":
-            path = path.relative_to("images")
-        file = folder / path
+        file = _file_of(folder, "images", name, ".txt")
         if not file.exists():  # of a picture that shows nothing
             return []
         lines = _read(file, MAX_TEXT_BYTES).splitlines()
@@ -207,12 +205,7 @@ def _yolo_thing(
     index = indices[number]
     if index is None:
         return None
-    edges = (
-        (x - w / 2) * width,
-        (y - h / 2) * height,
-        (x + w / 2) * width,
-        (y + h / 2) * height,
-    )
+    edges = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
     return _thing(where, index, edges, width, height)
 
 
@@ -223,10 +216,7 @@ def _voc(folder: Path, classes: Sequence[str]) -> Reader:
     known = _index(classes)
 
     def read(name: str, width: int, height: int) -> list[Thing]:
-        path = PurePosixPath(name).with_suffix(".xml")
-        if path.parts[0] == "JPEGImages":
-            path = path.relative_to("JPEGImages")
-        file = folder / path
+        file = _file_of(folder, "JPEGImages", name, ".xml")
         if not file.is_file():
             raise DataError(f"there are no boxes of it, {file}")
         root = _xml(file)

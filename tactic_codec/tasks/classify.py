@@ -188,9 +188,7 @@ class Classify(Task[int, list[Prediction]]):
             name="accuracy",
             facts={"pictures": count, "share": value, "low": low, "high": high},
             means={"correct": value, "correct_low": low, "correct_high": high},
-            sums={},
             mean_cells={"top-1": f"{shown} %"},
-            sum_cells={},
             notes=[
                 f"top-1 accuracy: {shown} % of {count} pictures, 95 % interval {least} to {most} %"
             ],

@@ -315,9 +315,7 @@ class Detect(Task[list[Thing], Detections]):
         return Summary(
             name="detection",
             facts={"pictures": len(verdicts), **facts},
-            means={},
             sums=facts,
-            mean_cells={},
             sum_cells={
                 name: str(sum(verdict.facts[name] for verdict in verdicts))
                 for name in ("boxes", "found", "right")
@@ -353,10 +351,8 @@ def _boxes_of(facts: Facts) -> list[Box]:
 def _f1(counts: Sequence[Shared]) -> Share:
     """Return F1 over the boxes of all pictures, with its interval over draws of the pictures."""
     sums = metrics.resamples(len(counts)) @ np.array(counts)
-    f1 = np.where(
-        sums[:, :2].sum(axis=1) > 0, 2 * sums[:, 2] / np.maximum(sums[:, :2].sum(axis=1), 1), 1.0
-    )
-    return Share.of(f1)
+    boxes = sums[:, :2].sum(axis=1)
+    return Share.of(np.where(boxes > 0, 2 * sums[:, 2] / np.maximum(boxes, 1), 1.0))
 
 
 def _mean_precision(

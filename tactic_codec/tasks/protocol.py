@@ -80,21 +80,21 @@ class Summary(NamedTuple):
     Attributes:
         name: of its facts among the totals.
         facts: in JSON.
+        notes: lines below the table.
         means: cells of CSV's line of means.
         sums: cells of CSV's line of sums.
         mean_cells: of the table's row of means.
         sum_cells: of the table's row of sums.
-        notes: lines below the table.
         headline: what is plotted over the rate: a title, and a share with its interval.
     """
 
     name: str
     facts: Facts
-    means: Facts
-    sums: Facts
-    mean_cells: dict[str, str]
-    sum_cells: dict[str, str]
     notes: list[str]
+    means: Mapping[str, Any] = {}
+    sums: Mapping[str, Any] = {}
+    mean_cells: Mapping[str, str] = {}
+    sum_cells: Mapping[str, str] = {}
     headline: tuple[str, Share] | None = None
 
 

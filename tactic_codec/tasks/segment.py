@@ -263,9 +263,9 @@ class Segment(Task[LabelMap, Segmentation]):
                 "picture, or of this one before it was turned upright"
             )
         counts = metrics.confusion(expected, answer.labels, len(answer.names))
-        scores = metrics.segmentation_scores(counts) if counts.any() else None
+        scores, facts, cells = _scored(counts)
         score = scores.mean_iou if scores else None
-        return Verdict(_rounded(scores), _cells(scores), (answer.names, counts), score)
+        return Verdict(facts, cells, (answer.names, counts), score)
 
     def summary(self, verdicts: Sequence[Verdict]) -> Summary | None:
         """Count the pixels of all label maps together, see `Task`."""
@@ -275,10 +275,9 @@ class Segment(Task[LabelMap, Segmentation]):
         names: tuple[str, ...] = several.pop()
         stacked = np.stack([verdict.counted[1] for verdict in verdicts])
         counts = stacked.sum(axis=0)
-        scores = metrics.segmentation_scores(counts) if counts.any() else None
+        scores, facts, cells = _scored(counts)
         ious = scores.iou if scores else (None,) * len(names)
         pixels = int(counts.sum())
-        facts, cells = _rounded(scores), _cells(scores)
         classes = [
             {"index": index, "label": label, "iou": None if iou is None else round(iou, 6)}
             for index, (label, iou) in enumerate(zip(names, ious, strict=True))
@@ -296,10 +295,8 @@ class Segment(Task[LabelMap, Segmentation]):
         return Summary(
             name="segmentation",
             facts={"pixels": pixels, **facts, "classes": classes},
-            means={},
             # The index keeps apart what has one name.
             sums=facts | {f"iou_{c['index']}_{c['label']}": c["iou"] for c in classes},
-            mean_cells={},
             sum_cells=cells,
             notes=notes,
             headline=("mean IoU", _mean_iou(stacked)) if scores else None,
@@ -315,18 +312,18 @@ class Segment(Task[LabelMap, Segmentation]):
         )
 
 
-def _rounded(scores: SegmentationScores | None) -> Facts:
-    return {
-        "pixel_accuracy": round(scores.pixel_accuracy, 6) if scores else None,
-        "mean_iou": round(scores.mean_iou, 6) if scores else None,
-    }
-
-
-def _cells(scores: SegmentationScores | None) -> dict[str, str]:
-    return {
-        "pixel acc.": f"{100 * scores.pixel_accuracy:.1f} %" if scores else "",
-        "mIoU": f"{100 * scores.mean_iou:.1f} %" if scores else "",
-    }
+def _scored(counts: Confusion) -> tuple[SegmentationScores | None, Facts, dict[str, str]]:
+    """Return scores, the facts and the cells of a table that tell them; None where none counts."""
+    facts, cells = ("pixel_accuracy", "mean_iou"), ("pixel acc.", "mIoU")
+    if not counts.any():
+        return None, dict.fromkeys(facts), dict.fromkeys(cells, "")
+    scores = metrics.segmentation_scores(counts)
+    told = scores.pixel_accuracy, scores.mean_iou
+    return (
+        scores,
+        {name: round(share, 6) for name, share in zip(facts, told, strict=True)},
+        {name: f"{100 * share:.1f} %" for name, share in zip(cells, told, strict=True)},
+    )
 
 
 def _occurring(answer: Segmentation) -> list[tuple[int, float]]:

@@ -100,9 +100,7 @@ def train_command(
     # Of what the start knows, what it never saw is tested on: a model that goes on from it is to be
     # judged on images that neither of them was trained on.
     kept_out = tuple(sorted((model and model.held_out()) or ()))
-    origin: dict[str, Any] = {"command": command, "start": None}
-    if model is not None:
-        origin["start"] = _identify(model)
+    origin: dict[str, Any] = {"command": command, "start": model and _identify(model)}
     if config.teacher:
         origin["teachers"] = [identity(teacher) for teacher in config.teacher]
     path = None if model is None else str(model.path.resolve())

@@ -264,36 +264,35 @@ def split(
     So does any share where the folder holds some of that: the start was trained on the rest.
     """
     test, calibration = shares
-    known = any(example.below(folder) in kept_out for example in examples)
-    groups = {"": examples}
-    if not labelled:
-        # Kinds of pictures that no class names are each held out in their share.
-        groups = {}
-        for example in examples:
-            # Those that lie in no folder of their own are one kind.
-            kind = "".join(example.path.relative_to(folder).parts[:-1][:1])
-            groups.setdefault(kind, []).append(example)
-    sets: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
+
+    def is_kept(example: Example) -> bool:
+        return example.below(folder) in kept_out
+
+    known = any(map(is_kept, examples))
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        # Kinds of pictures that no class names are each held out in their share. Those that lie in
+        # no folder of their own are one kind.
+        kind = "" if labelled else "".join(example.path.relative_to(folder).parts[:-1][:1])
+        groups.setdefault(kind, []).append(example)
+    trained: list[Example] = []
+    counted: list[Example] = []
+    held_out: list[Example] = []
     for group in groups.values():
         shuffled = [group[i] for i in random.permutation(len(group))]
-        seen = [e.below(folder) not in kept_out for e in shuffled]
         # Stable: what was kept out comes first, and both stay shuffled.
-        shuffled = [
-            e for _, e in sorted(zip(seen, shuffled, strict=True), key=lambda pair: pair[0])
-        ]
-        first = seen.count(False) if known else round((test or 0) * len(group))
+        shuffled.sort(key=is_kept, reverse=True)
+        first = sum(map(is_kept, group)) if known else round((test or 0) * len(group))
         second = first + max(1, round(calibration * len(group)))
-        for chosen, share in zip(
-            sets, (shuffled[second:], shuffled[first:second], shuffled[:first]), strict=True
-        ):
-            chosen.extend(share)
+        trained += shuffled[second:]
+        counted += shuffled[first:second]
+        held_out += shuffled[:first]
     if not labelled:
         # Whoever takes the first few is not to get one kind alone.
-        sets[2][:] = [sets[2][i] for i in random.permutation(len(sets[2]))]
-    part = Part(folder, labelled, *map(tuple, sets))
-    if not part.train or not (part.test or test is None):
+        held_out = [held_out[i] for i in random.permutation(len(held_out))]
+    if not trained or not (held_out or test is None):
         raise DataError(f"{folder}: {len(examples)} readable images are too few to split")
-    return part
+    return Part(folder, labelled, tuple(trained), tuple(counted), tuple(held_out))
 
 
 class Crops(Dataset[tuple[Tensor, int | Tensor]]):

@@ -203,15 +203,11 @@ def _build_learner(
 
 def _build_optimizer(network: TacticNetwork, config: TrainingConfig) -> Adam:
     """Group what learns at a speed of its own, in the order of checkpoints; `_step` sets rates."""
-    fast = list(network.prior.parameters())
-    if network.gains:
-        fast += network.gains.parameters()
-    fast = [p for p in fast if p.requires_grad]
     learning = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    fast = [p for part in ("prior.", "gains.") for n, p in learning if n.startswith(part)]
     last = [p for n, p in learning if n.startswith(LAST_LAYER)]
     head = [p for n, p in learning if n.startswith("head.") and not n.startswith(LAST_LAYER)]
-    theirs = {id(p) for p in (*fast, *head, *last)}
-    others = [p for _, p in learning if id(p) not in theirs]
+    others = [p for n, p in learning if not n.startswith(("prior.", "gains.", "head."))]
     task = config.task
     groups = [
         {"params": others, "speed": 1.0},
