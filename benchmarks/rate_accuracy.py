@@ -35,25 +35,21 @@ RESULTS = Path(__file__).parent / "results" / "rate_accuracy.json"
 
 def described(coder: str, kind: str, point: Point) -> tuple[str, dict[str, object]]:
     """Return a row's name and its figures."""
+    accuracy = point.scores["accuracy"]
+    assert isinstance(accuracy, Share)  # the split is of labelled images
     if kind == "uncompressed":
-        return coder, {"images": point.images, "accuracy": round(share(point), 4)}
+        return coder, {"images": point.images, "accuracy": round(accuracy.share, 4)}
+    agreement = point.scores["agreement"]
+    assert isinstance(agreement, Share)
     name = f"{coder.upper()} q{point.setting}" if kind == "codec" else coder
-    accuracy, agreement = point.scores["accuracy"], point.scores["agreement"]
-    assert isinstance(accuracy, Share) and isinstance(agreement, Share)
     return name, {
         "bytes": round(point.bytes, 1),
         "bpp": round(point.bpp, 4),
         "psnr": round(point.psnr, 2),
-        "accuracy": round(share(point), 4),
+        "accuracy": round(accuracy.share, 4),
         "interval": [round(accuracy.low, 4), round(accuracy.high, 4)],
         "agreement": round(agreement.share, 4),
     }
-
-
-def share(point: Point) -> float:
-    accuracy = point.scores["accuracy"]
-    assert isinstance(accuracy, Share)  # the split is of labelled images
-    return accuracy.share
 
 
 def main() -> None:

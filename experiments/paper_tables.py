@@ -219,25 +219,25 @@ def as_markdown(table: Table, results: Path) -> str:
         name = metric.replace("_", " ")
         header += [name, f"less than {BASELINE}", f"paper's {name}", "less"]
     lines = [f"## {table.title}", "", _pipe(header), _pipe(["---", *["---:"] * (len(header) - 1)])]
-    papers = {row.name: row.paper for row in table.rows}
+    baseline = _row(table, BASELINE).paper
     for row in table.rows:
         own = found[row.name]
         if not own:
             continue
         cells = [
             row.name,
-            _mean(own, "bpp", ".4f"),
+            _mean([r["bpp"] for r in own if "bpp" in r], ".4f"),
             f"{row.paper['bpp']:.4f}" if "bpp" in row.paper else "",
-            _mean(own, "psnr", ".1f"),
+            _mean([r["psnr"] for r in own if "psnr" in r], ".1f"),
         ]
         for metric in table.metrics:
             values = [100 * result[metric] for result in own]
             lost = [100 * d for d in _differences(found, BASELINE, row.name, metric)]
-            theirs, least = row.paper.get(metric), papers[BASELINE].get(metric)
+            theirs, least = row.paper.get(metric), baseline.get(metric)
             spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
             cells += [
                 f"{statistics.mean(values):.1f}{spread} %",
-                f"{statistics.mean(lost):.1f}" if lost else "",
+                _mean(lost, ".1f"),
                 f"{theirs:.1f} %" if theirs is not None else "",
                 f"{least - theirs:.1f}" if theirs is not None and least is not None else "",
             ]
@@ -260,20 +260,18 @@ def as_markdown(table: Table, results: Path) -> str:
             "Rows with − are means of the differences by seed, in points; ± half of their 95 % "
             "interval by Student's t, which supposes that so few differences are normal.",
         ]
-    own_seeds = {name: sorted(result["seed"] for result in own) for name, own in found.items()}
     fewer = [
         f"{name} ({', '.join(map(str, own))})"
-        for name, own in own_seeds.items()
-        if own and own != seeds
+        for name, results_of in found.items()
+        if (own := sorted(result["seed"] for result in results_of)) and own != seeds
     ]
     if fewer:
         lines += ["", f"Rows with fewer seeds: {'; '.join(fewer)}."]
     return "\n".join(lines) + "\n"
 
 
-def _mean(results: Sequence[Result], field: str, form: str) -> str:
-    known = [result[field] for result in results if field in result]
-    return format(statistics.mean(known), form) if known else ""
+def _mean(values: Sequence[float], form: str) -> str:
+    return format(statistics.mean(values), form) if values else ""
 
 
 def _differences(
@@ -291,15 +289,11 @@ def _pair(
     table: Table, pair: tuple[str, str], found: Mapping[str, Sequence[Result]]
 ) -> list[str] | None:
     """Return the cells of a pair's differences; None where no seed has both."""
-
-    def mean(field: str, form: str) -> str:
-        known = _differences(found, *pair, field)
-        return format(statistics.mean(known), form) if known else ""
-
     if not _differences(found, *pair, table.metrics[0]):
         return None
     papers = [_row(table, name).paper for name in pair]
-    cells = [f"{pair[0]} − {pair[1]}", mean("bpp", "+.4f"), "", mean("psnr", "+.1f")]
+    bpp, psnr = (_differences(found, *pair, field) for field in ("bpp", "psnr"))
+    cells = [f"{pair[0]} − {pair[1]}", _mean(bpp, "+.4f"), "", _mean(psnr, "+.1f")]
     for metric in table.metrics:
         points = [100 * d for d in _differences(found, *pair, metric)]
         known = all(metric in paper for paper in papers)

@@ -484,7 +484,7 @@ def main() -> None:
         *(given.results, given.device, given.threads, given.workers),
     )
     tables = [load_table(name, given.size) for name in given.tables or known]
-    rows = {row.name: None for table in tables for row in table.rows}
+    rows = dict.fromkeys(row.name for table in tables for row in table.rows)
     if given.row is not None and given.row not in rows:
         parser.error(f"there is no row {given.row!r}; there are: {', '.join(rows)}")
     lacking = [

@@ -48,7 +48,6 @@ def draw_rows(
     paper_uncompressed: float | None,
     *,
     label: str,
-    formats: Sequence[str] = ("png", "svg"),
 ) -> dict[str, bytes]:
     """Draw the rows of a table over their rate, the paper's behind them.
 
@@ -57,10 +56,9 @@ def draw_rows(
         uncompressed: what pictures that are not coded reach.
         paper_uncompressed: likewise in the paper.
         label: of what the rate buys, with its unit.
-        formats: of the files: ``png``, ``svg``.
 
     Returns:
-        A file for each format; the same rows and formats give the same SVG.
+        The files ``png`` and ``svg``; the same rows give the same SVG.
 
     Raises:
         BackendUnavailable: matplotlib is missing.
@@ -99,7 +97,7 @@ def draw_rows(
             frameon=False,
             labelspacing=0.9,
         )
-        return saved(figure, formats)
+        return saved(figure, ("png", "svg"))
 
 
 def _draw_line(axes: "Axes", line: Line, family: int) -> None:

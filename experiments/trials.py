@@ -23,7 +23,7 @@ from tactic_codec.networks.codec import TacticNetwork
 from tactic_codec.networks.residual import ResidualConfig
 from tactic_codec.training.shards import Photograph, Shard, crop
 
-LEVELS, BETA, RATIO, SCALE, BALANCE = 8, 4.0, 0.6, 10.0, 0.35
+BETA, RATIO, SCALE, BALANCE = 4.0, 0.6, 10.0, 0.35
 DEFAULTS = dict(
     rate=2e-3,
     fast=10.0,
@@ -45,12 +45,8 @@ DEFAULTS = dict(
     s4=4,
     start="",
     seed=1,
-    act="relu",
     compile=0,
     last=0.0,
-    wd=0.0,
-    block="bottleneck",
-    levels=8,
 )
 
 
@@ -63,8 +59,8 @@ def crops(shard, first, count, size, seed):
     return torch.stack(squares).permute(0, 3, 1, 2)
 
 
-def loss_of(network, x_BCHW, level_B, low=True):
-    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+def loss_of(network, x_BCHW, level_B):
+    with torch.autocast("cpu", torch.bfloat16):
         coded = network(x_BCHW, "straight", level_B)
     mse_B = (coded.x_hat_BCHW.float() - x_BCHW).square().mean((1, 2, 3))
     bpp_B = coded.bits_B / (x_BCHW.shape[-1] * x_BCHW.shape[-2])
