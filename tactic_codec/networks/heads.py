@@ -22,7 +22,6 @@ from tactic_codec.networks.segmentation import PyramidSegmenter
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-
 LAST_LAYER = "head.classifier."
 """Prefix, in a `TacticNetwork`, of the layer of networks on EfficientNet-Lite0 that knows the
 classes."""

@@ -41,7 +41,6 @@ _ALIASES = {
     "tvmonitor": "tv",
 }
 
-
 Edges = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels of a picture."""
 

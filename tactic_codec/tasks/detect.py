@@ -72,9 +72,7 @@ class Detections:
     def at_least(self, min_score: float) -> "Detections":
         """Return what has a score, 0 to 1; errors as `detect_pixels` for what is none."""
         min_score = _checked(min_score)
-        return Detections(
-            self.width, self.height, tuple(one for one in self.found if one.score >= min_score)
-        )
+        return replace(self, found=tuple(one for one in self.found if one.score >= min_score))
 
     def at(self, width: int, height: int) -> "Detections":
         """Return the same in another size of the picture, at least 1 x 1 pixels."""
@@ -174,11 +172,7 @@ class Detect(Task[list[Thing], Detections]):
     layout = "images/ and labels/NAME.txt, annotations/FILE.json or Annotations/NAME.xml"
     pictures = ""
     whole = True
-    titles: ClassVar[Mapping[str, str]] = {
-        "mean_ap50": "mAP50",
-        "mean_ap": "mAP50:95",
-        "f1": "F1",
-    }
+    titles: ClassVar[Mapping[str, str]] = {"mean_ap50": "mAP50", "mean_ap": "mAP50:95", "f1": "F1"}
     headline: ClassVar[Mapping[str, str]] = {"mean_ap50": "mAP50", "f1": "F1"}
     figured = ("mean_ap50", "f1", "uncompressed_mean_ap50", "uncompressed_f1")
 
@@ -263,10 +257,7 @@ class Detect(Task[list[Thing], Detections]):
         }
 
     def scores(
-        self,
-        found: Sequence[Facts],
-        before: Sequence[Facts],
-        truths: Sequence[list[Thing] | None],
+        self, found: Sequence[Facts], before: Sequence[Facts], truths: Sequence[list[Thing] | None]
     ) -> Scores:
         """Return mAP50 and mAP50:95 where all boxes are known, and F1 against those from before.
 

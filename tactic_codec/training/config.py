@@ -35,12 +35,7 @@ import numpy as np
 from tactic_codec.container import MAX_LEVEL
 from tactic_codec.entropy import ContextModel
 from tactic_codec.errors import ConfigError, DamagedModel
-from tactic_codec.model import (
-    MAX_SEGMENT_CLASSES,
-    PLAIN_OFFSET,
-    WHOLE_SIDES,
-    Objective,
-)
+from tactic_codec.model import MAX_SEGMENT_CLASSES, PLAIN_OFFSET, WHOLE_SIDES, Objective
 from tactic_codec.networks.codec import Quantisation
 from tactic_codec.networks.residual import ResidualConfig
 

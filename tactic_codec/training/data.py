@@ -139,16 +139,11 @@ def scan(
             ``classes``, or of a part's truths none is of any class.
     """
     shards = {f: _shard(f) for f in unlabelled if f.joinpath(TRAIN).with_suffix(INDEX).exists()}
-    files = [
-        *((folder, task.images(folder)) for folder in folders),
-        *(
-            (folder, _pictures(folder / KEPT if folder in shards else folder))
-            for folder in unlabelled
-        ),
-        *((folder, task.images(folder)) for folder in tests),
-    ]
-    labelled = files[: len(folders)] + files[len(folders) + len(unlabelled) :]
-    found = {folder: task.classes(folder, images) for folder, images in labelled}
+    files = {folder: task.images(folder) for folder in folders}
+    for folder in unlabelled:
+        files[folder] = _pictures(folder / KEPT if folder in shards else folder)
+    files |= {folder: task.images(folder) for folder in tests}
+    found = {folder: task.classes(folder, files[folder]) for folder in (*folders, *tests)}
     names = tuple(classes or sorted(set().union(*found.values())))
     for folder, own in found.items():
         strangers = sorted(own - set(names))
@@ -161,9 +156,8 @@ def scan(
     parts: list[Part] = []
     counts: dict[Path, NDArray[np.int64]] = {}
     with ThreadPoolExecutor() as pool:
-        for number, (folder, images) in enumerate(files):
-            only_tested = number >= len(folders) + len(unlabelled)
-            has_labels = number < len(folders) or only_tested
+        for number, (folder, images) in enumerate(files.items()):
+            has_labels = folder not in unlabelled
             examples = [
                 Example(path, task.kept(folder, path, names) if has_labels else UNLABELLED)
                 for path in images
@@ -177,7 +171,7 @@ def scan(
                     good.append(example)
                     counts[example.path] = counted
             random = np.random.default_rng(KEPT_SEED if folder in shards else seed)
-            if only_tested:
+            if folder in tests:
                 parts.append(tested(folder, good, random))
                 continue
             test = config.test_shares[number] if config.test_shares else config.test

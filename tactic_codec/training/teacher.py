@@ -160,10 +160,7 @@ def completed(reading: TeacherConfig, say: Callable[[str], None]) -> TeacherConf
 
 
 def load(
-    readings: Sequence[TeacherConfig],
-    picture: Pixels,
-    crops: Tensor,
-    say: Callable[[str], None],
+    readings: Sequence[TeacherConfig], picture: Pixels, crops: Tensor, say: Callable[[str], None]
 ) -> Teachers:
     """Load the teachers of a run.
 

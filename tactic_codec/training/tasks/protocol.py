@@ -132,10 +132,7 @@ class Lesson(ABC):
 
     @abstractmethod
     def loss(
-        self,
-        head: nn.Module,
-        decoded: Callable[[int], Pixels],
-        random: np.random.Generator,
+        self, head: nn.Module, decoded: Callable[[int], Pixels], random: np.random.Generator
     ) -> Tensor:
         """Return the loss of a batch, a scalar.
 

@@ -38,7 +38,6 @@ CLIP = 1.0
 DICE = 0.5
 """Weight of the Dice loss beside the cross-entropy, the gamma of equation 10."""
 
-
 ZOOM = (0.75, 1.6)
 """How much larger than in evaluation a run's crop shows what it shows."""
 
