@@ -137,11 +137,8 @@ def main():
     o = dict(DEFAULTS)
     for item in a.set:
         key, _, value = item.partition("=")
-        o[key] = (
-            type(o.get(key, ""))(value)
-            if not isinstance(o.get(key), (int, float))
-            else type(o[key])(float(value))
-        )
+        kind = type(o.get(key, ""))
+        o[key] = kind(float(value)) if kind in (int, float) else kind(value)
     torch.set_num_threads(1)
     train, kept = Shard(a.photographs / "train"), Shard(a.photographs / "kept")
     torch.manual_seed(o["seed"])
@@ -174,8 +171,7 @@ def main():
                 )
                 for i in range(0, 64, 16)
             ]
-        loss, mse, bpp = (torch.cat(x) for x in zip(*parts, strict=True))
-        return loss, mse, bpp
+        return [torch.cat(x) for x in zip(*parts, strict=True)]
 
     steps, losses = 0, []
     began = time.perf_counter()

@@ -103,15 +103,10 @@ class Trunk(nn.Module):
         self.stem = SameConv2d(3, 32, 3, stride=2)
         blocks = []
         channels = 32
-        for stage in stages:
-            for repeat in range(stage.repeats):
-                stride = stage.stride if repeat == 0 else 1
-                blocks.append(
-                    InvertedResidual(
-                        channels, stage.channels, stage.kernel, stride, stage.expansion
-                    )
-                )
-                channels = stage.channels
+        for repeats, kernel, first_stride, expansion, wide in stages:
+            for stride in (first_stride, *[1] * (repeats - 1)):
+                blocks.append(InvertedResidual(channels, wide, kernel, stride, expansion))
+                channels = wide
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def _paired(
         from pycocotools.cocoeval import COCOeval
 
     truth = [
-        {**_record(number, thing.box), "iscrowd": int(not thing.counts), "id": 0}
+        {**_record(number, thing.box), "iscrowd": int(not thing.counts)}
         for number, own in enumerate(things)
         for thing in own
     ]

@@ -72,7 +72,8 @@ class Foreign:
         if reading.order == "bgr":
             values = values[..., ::-1]
         assert reading.range is not None
-        values = (values * reading.range - _row(reading.mean)) / _row(reading.std)
+        mean, std = (np.asarray(row, np.float32) for row in (reading.mean, reading.std))
+        values = (values * reading.range - mean) / std
         if reading.layout == "nchw":
             values = values.transpose(2, 0, 1)
         kind = onnx.helper.tensor_dtype_to_np_dtype(_type(self.proto.graph.input[0]).elem_type)
@@ -89,12 +90,11 @@ class Foreign:
         proto.CopyFrom(self.proto)
         dims = _type(proto.graph.input[0]).shape
         del dims.dim[:]
-        shape = {"batch": 1, "colours": 3, "height": height, "width": width}
-        names = ("batch", "colours", "height", "width")
+        axes = [("batch", 1), ("colours", 3), ("height", height), ("width", width)]
         if self.reading.layout == "nhwc":
-            names = ("batch", "height", "width", "colours")
-        for name in names:
-            dims.dim.add(**({"dim_value": shape[name]} if shape[name] else {"dim_param": name}))
+            axes.append(axes.pop(1))
+        for name, length in axes:
+            dims.dim.add(**({"dim_value": length} if length else {"dim_param": name}))
         data: bytes = proto.SerializeToString()
         return data
 
@@ -118,10 +118,6 @@ class Foreign:
             return fold(data, self.array(pixels))
         except UnsupportedNetwork as exc:
             raise UnsupportedNetwork(f"{self.path}: {exc}") from exc
-
-
-def _row(values: Sequence[float] | None) -> NDArray[np.float32]:
-    return np.asarray(values, np.float32)
 
 
 def sides(reading: TeacherConfig, height: int, width: int) -> tuple[int, int]:
