@@ -30,6 +30,7 @@ from tactic_codec.training.export import About, add_head
 from tactic_codec.training.onnx_files import HeadExport
 
 ROOT = Path(__file__).parent.parent
+PHOTOGRAPH = ROOT / "examples" / "rocket.jpg"
 # fmt: off
 LABELS = [
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
@@ -98,7 +99,8 @@ def converted(models: Path) -> NanoDet:
 def compare(network: NanoDet, file: Path) -> None:
     """Print how far the planes are from those of an ONNX file, and keep some of these."""
     reference = ForeignNetwork(file.read_bytes())
-    x = torch.from_numpy(example())
+    # A photograph as the network was trained to read it, [1, 3, 416, 416].
+    x = torch.from_numpy(picture.network_input(picture.square(picture.load(PHOTOGRAPH), 416)))
     mean, spread = (torch.tensor(values)[:, None, None] / 255 for values in (MEAN, SPREAD))
     said = reference.run(((x.flip(1) - mean) / spread).numpy())
     with torch.inference_mode():
@@ -114,12 +116,6 @@ def compare(network: NanoDet, file: Path) -> None:
     path = ROOT / "tests" / "data" / "nanodet.npz"
     path.parent.mkdir(exist_ok=True)
     np.savez_compressed(path, **kept)
-
-
-def example() -> Any:
-    """Return a photograph as the network was trained to read it, [1, 3, 416, 416]."""
-    pixels = picture.load(ROOT / "examples" / "rocket.jpg")
-    return picture.network_input(picture.square(pixels, 416))
 
 
 def main() -> None:
@@ -148,7 +144,7 @@ def main() -> None:
         ),
     ):
         about = About(args.out.name, "", {"from": source, "command": "experiments/heads.py"})
-        example = picture.load(ROOT / "examples" / "rocket.jpg")
+        example = picture.load(PHOTOGRAPH)
         overwrite = head.task == "detect"  # what the first one has made
         model = add_head(model, args.out, about, head=head, example=example, overwrite=overwrite)
     points.add(args.out, [picture.load(path) for path in args.pictures])

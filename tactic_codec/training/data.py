@@ -347,11 +347,9 @@ class Crops(Dataset[tuple[Tensor, int | Tensor]]):
         return pixels, self.task.target(example.kept, cut, self.classes)
 
     def _coloured(self, square: Image.Image, random: np.random.Generator) -> Tensor:
-        if self.config.colour:
+        if most := self.config.colour:
             for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-                square = change(square).enhance(
-                    1 + random.uniform(-self.config.colour, self.config.colour)
-                )
+                square = change(square).enhance(1 + random.uniform(-most, most))
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
 
