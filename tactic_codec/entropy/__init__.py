@@ -23,6 +23,7 @@ from tactic_codec.entropy.learned import Layers as Layers
 from tactic_codec.entropy.learned import LearnedContexts as LearnedContexts
 from tactic_codec.entropy.learned import LearnedThresholds as LearnedThresholds
 from tactic_codec.entropy.moves import Prices as Prices
+from tactic_codec.entropy.order import Symbols as Symbols
 from tactic_codec.entropy.pure import TOTAL as TOTAL
 from tactic_codec.entropy.symbols import count_symbols as count_symbols
 from tactic_codec.entropy.symbols import decode as decode

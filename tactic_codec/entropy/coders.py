@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy import pure
+from tactic_codec.entropy.order import Floats, Integers, Places
 from tactic_codec.entropy.tables import FrequencyTables
 from tactic_codec.errors import Corrupt
 
@@ -41,18 +42,13 @@ _MOST_OUTSIDE = 0.5
 # Every try copies the payload, which may have so many bytes for each symbol that is read.
 _COPIED_BYTES = 200
 
-_Found = tuple[NDArray[np.intp], NDArray[np.int32]]
+_Found = tuple[Places, NDArray[np.int32]]
 
 
 class Encoder(Protocol):
     """Codes symbols in the order in which they are put."""
 
-    def put(
-        self,
-        rows: NDArray[np.integer[Any]],
-        places: NDArray[np.intp],
-        indices: NDArray[np.integer[Any]],
-    ) -> None:
+    def put(self, rows: Integers, places: Places, indices: Integers) -> None:
         """Code [m] symbols, each by the table in the given row.
 
         All are the usual one but for those at some places, ascending, which have these indices.
@@ -68,7 +64,7 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """Reads symbols in the order in which they were put."""
 
-    def take(self, rows: NDArray[np.intp]) -> _Found:
+    def take(self, rows: Integers) -> _Found:
         """Read [m] symbols, each from the table in the given row.
 
         Returns:
@@ -95,12 +91,7 @@ class _ConstrictionEncoder:
         self._tables = tables
         self._usual, self._thirds = _thirds(*tables.usual_intervals)
 
-    def put(
-        self,
-        rows: NDArray[np.integer[Any]],
-        places: NDArray[np.intp],
-        indices: NDArray[np.integer[Any]],
-    ) -> None:
+    def put(self, rows: Integers, places: Places, indices: Integers) -> None:
         table = self._thirds.take(rows, axis=0)
         symbol = np.full(rows.size, self._usual[0])
         intervals = self._tables.intervals(rows[places], indices)
@@ -119,9 +110,7 @@ class _ConstrictionEncoder:
         return pure.seal(prefix, len(words), lower, range_)
 
 
-def _thirds(
-    left: NDArray[np.uint32], size: NDArray[np.uint32]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _thirds(left: NDArray[np.uint32], size: NDArray[np.uint32]) -> tuple[NDArray[np.int32], Floats]:
     """Return tables of three symbols, before | this one | after, for the intervals of [m] symbols.
 
     The coder needs to know a symbol's interval and nothing of its neighbours, so these do for
@@ -158,7 +147,7 @@ class _ConstrictionDecoder:
             if -low < tables.usual < tables.escape - high
         ]
 
-    def take(self, rows: NDArray[np.intp]) -> _Found:
+    def take(self, rows: Integers) -> _Found:
         step = self._rows_per_call
         if rows.size <= step:
             return self._take(rows)
@@ -168,7 +157,7 @@ class _ConstrictionDecoder:
             np.concatenate([indices for *_, indices in parts]),
         )
 
-    def _take(self, rows: NDArray[np.intp]) -> _Found:
+    def _take(self, rows: Integers) -> _Found:
         for low, outside, short in self._windows:
             if rows.size < self._least_tried or np.add.reduce(outside.take(rows)) > _MOST_OUTSIDE:
                 continue
@@ -181,7 +170,7 @@ class _ConstrictionDecoder:
             self._decoder = before
         return self._read(rows, self._tables, self._usual)
 
-    def _read(self, rows: NDArray[np.intp], tables: NDArray[np.float32], usual: int) -> _Found:
+    def _read(self, rows: Integers, tables: Floats, usual: int) -> _Found:
         try:
             found = self._decoder.decode(self._family, tables.take(rows, axis=0))
         except AssertionError as error:
@@ -196,9 +185,7 @@ class _ConstrictionDecoder:
             raise pure.impossible() from error
 
 
-def _window(
-    tables: FrequencyTables, low: int, high: int
-) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
+def _window(tables: FrequencyTables, low: int, high: int) -> tuple[int, Floats, Floats]:
     """Return tables in which values below ``low``, and above ``high``, are one symbol each.
 
     Returns:
@@ -216,12 +203,7 @@ class _PureEncoder:
         self._encoder = pure.RangeEncoder()
         self._tables = tables
 
-    def put(
-        self,
-        rows: NDArray[np.integer[Any]],
-        places: NDArray[np.intp],
-        indices: NDArray[np.integer[Any]],
-    ) -> None:
+    def put(self, rows: Integers, places: Places, indices: Integers) -> None:
         left, size = (part.take(rows) for part in self._tables.usual_intervals)
         left[places], size[places] = self._tables.intervals(rows[places], indices)
         self._encoder.encode(left.tolist(), size.tolist())
@@ -239,7 +221,7 @@ class _PureDecoder:
         self._decoder = pure.RangeDecoder(payload)
         self._tables = tables
 
-    def take(self, rows: NDArray[np.intp]) -> _Found:
+    def take(self, rows: Integers) -> _Found:
         left, size = (part.take(rows).tolist() for part in self._tables.usual_intervals)
         usual = zip(range(rows.size), left, size, strict=True)
         places, indices = [], []

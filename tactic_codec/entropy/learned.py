@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec.entropy.order import CAP, Part, Seen
+from tactic_codec.entropy.order import CAP, Floats, Integers, Part, Seen
 from tactic_codec.errors import DamagedModel
 
 EXACT = 2**24
@@ -74,10 +74,10 @@ class Layers(NamedTuple):
         bias: [C].
     """
 
-    units: NDArray[np.integer[Any]]
-    unit_bias: NDArray[np.integer[Any]]
-    weights: NDArray[np.integer[Any]]
-    bias: NDArray[np.integer[Any]]
+    units: Integers
+    unit_bias: Integers
+    weights: Integers
+    bias: Integers
 
 
 class _Ready(NamedTuple):
@@ -91,11 +91,11 @@ class _Ready(NamedTuple):
         bias: [C].
     """
 
-    units: NDArray[np.float32]
-    start: NDArray[np.float32]
-    weights: NDArray[np.float32]
-    near: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    units: Floats
+    start: Floats
+    weights: Floats
+    near: Floats
+    bias: Floats
 
 
 class _Kind(NamedTuple):
@@ -200,31 +200,32 @@ class LearnedContexts(LearnedThresholds):
         starts = (0, *self.starts, channels)
         return tuple(slice(*span) for span in itertools.pairwise(starts))
 
-    def of(self, seen: Seen, part: Part) -> NDArray[np.integer[Any]]:
+    def of(self, seen: Seen, part: Part) -> Integers:
         """Return the contexts [P, G] of a part; all before it must be seen."""
-        return self.ranked([sums for _, sums in self.sums(seen, part)])
+        return stepped([sums for _, sums in self.sums(seen, part)], self._steps)
 
-    def sums(self, seen: Seen, part: Part) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def sums(self, seen: Seen, part: Part) -> list[tuple[Floats, Floats]]:
         """Return of A and of S the units [P, U] and the sums [P, G] of a part, see `of`."""
         found, group, own = [], part.group, slice(seen.before.size, None)
         matrices = self._units_of(seen, part)
-        with _no_flags():
+        # Sums are exact. What BLAS kernels flag comes from lanes that they do not use.
+        with np.errstate(all="ignore"):
             for kind, known, matrix, ready in zip(
                 KINDS, _known(seen, part), matrices, self._ready, strict=True
             ):
-                unit: NDArray[np.float32] = known.reshape(len(known), -1) @ matrix
+                unit: Floats = known.reshape(len(known), -1) @ matrix
                 unit += ready.start[part.number, part.step]
                 np.floor(unit, out=unit)
                 np.maximum(unit, kind.least, out=unit)
                 np.minimum(unit, LARGEST_UNIT, out=unit)
-                total: NDArray[np.float32] = unit @ ready.weights[:, group]
+                total: Floats = unit @ ready.weights[:, group]
                 total += ready.bias[group]
                 for number in _of_own(part, kind):
                     total += known[:, number, own] * ready.near[number, group]
                 found.append((unit, total))
         return found
 
-    def _units_of(self, seen: Seen, part: Part) -> list[NDArray[np.float32]]:
+    def _units_of(self, seen: Seen, part: Part) -> list[Floats]:
         """Return the weights of a group's units for what is seen, of A and of S, [2n, U]."""
         if seen.units is None or seen.units[0] != part.number:
             columns = np.append(seen.before, np.arange(part.group.start, part.group.stop))
@@ -233,12 +234,8 @@ class LearnedContexts(LearnedThresholds):
         return seen.units[1]
 
     def blame(
-        self,
-        seen: Seen,
-        part: Part,
-        slopes: Sequence[NDArray[np.float32]],
-        units: Sequence[NDArray[np.float32]],
-    ) -> list[NDArray[np.float32]]:
+        self, seen: Seen, part: Part, slopes: Sequence[Floats], units: Sequence[Floats]
+    ) -> list[Floats]:
         """Return what something changes by with all that a part's symbols know.
 
         Args:
@@ -255,21 +252,17 @@ class LearnedContexts(LearnedThresholds):
         for kind, by_sum, unit, matrix, ready in zip(
             KINDS, slopes, units, self._units_of(seen, part), self._ready, strict=True
         ):
-            by_unit: NDArray[np.float32] = by_sum @ ready.weights[:, part.group].T
+            by_unit: Floats = by_sum @ ready.weights[:, part.group].T
             by_unit *= (kind.least < unit) & (unit < LARGEST_UNIT)
-            known: NDArray[np.float32] = (by_unit @ matrix.T).reshape(len(by_unit), 2, -1)
+            known: Floats = (by_unit @ matrix.T).reshape(len(by_unit), 2, -1)
             known[..., own] += by_sum[:, np.newaxis] * ready.near[:, part.group]
             for number in {0, 1} - _of_own(part, kind):
                 known[:, number, own] = 0
             found.append(known)
         return found
 
-    def ranked(self, sums: Sequence[NDArray[np.float32]]) -> NDArray[np.integer[Any]]:
-        """Return the contexts that sums A and S choose."""
-        return stepped(sums, self._steps)
-
     @cached_property
-    def _ready(self) -> list["_Ready"]:
+    def _ready(self) -> list[_Ready]:
         """The weights as they are multiplied with."""
         found = []
         for kind, (units, unit_bias, weights, bias) in zip(KINDS, self.layers, strict=True):
@@ -282,13 +275,13 @@ class LearnedContexts(LearnedThresholds):
         return found
 
     @cached_property
-    def _steps(self) -> tuple[tuple[int, NDArray[np.integer[Any]]], ...]:
+    def _steps(self) -> tuple[tuple[int, Integers], ...]:
         small = np.min_scalar_type(self.count)  # what is looked up most stays in the caches
         parts = step_table(self.magnitude, len(self.sign) + 1), step_table(self.sign, 1)
         return tuple((low, adds.astype(small)) for low, adds in parts)
 
 
-def _known(seen: Seen, part: Part) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _known(seen: Seen, part: Part) -> tuple[Floats, Floats]:
     """Return a part's numbers for A and for S, each [P, 2, n], see `LearnedContexts.blame`."""
     if not part.block:
         front = seen.before_front(part)
@@ -341,23 +334,13 @@ _SCALE = SCALE.astype(np.float32)
 _SCALE_BYTES = SCALE.tobytes().ljust(256, b"\0")
 
 
-def _no_flags() -> np.errstate:
-    """Be silent about floating-point flags, which matrix products of exact sums do not mean.
-
-    BLAS kernels may leave them behind from lanes that they do not use.
-    """
-    return np.errstate(all="ignore")
-
-
-def stepped(
-    sums: Sequence[NDArray[np.float32]], tables: Sequence[tuple[int, NDArray[np.integer[Any]]]]
-) -> NDArray[Any]:
+def stepped(sums: Sequence[Floats], tables: Sequence[tuple[int, Integers]]) -> NDArray[Any]:
     """Return what sums A and S add up to, see `step_table`."""
     (low_a, of_a), (low_s, of_s) = tables
     a, s = (of_sum.astype(np.int32) for of_sum in sums)
     a -= low_a
     s -= low_s
-    context: NDArray[np.integer[Any]] = of_a.take(a, mode="clip")
+    context: Integers = of_a.take(a, mode="clip")
     context += of_s.take(s, mode="clip")
     return context
 

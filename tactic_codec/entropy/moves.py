@@ -27,13 +27,12 @@ from tactic_codec.entropy.learned import (
     step_table,
     stepped,
 )
-from tactic_codec.entropy.order import CAP, Seen, capped
+from tactic_codec.entropy.order import CAP, Integers, Seen, Symbols, capped
 from tactic_codec.entropy.pure import PRECISION
-from tactic_codec.entropy.symbols import code_lengths, fold, known_parts, shape_of
-from tactic_codec.entropy.tables import ContextModel, FrequencyTables
+from tactic_codec.entropy.symbols import code_lengths, fold, indices_of, known_parts, shape_of
+from tactic_codec.entropy.tables import FrequencyTables
 
 Bits = NDArray[np.float32]
-
 
 _PASSES = 2
 """Over a latent that is thinned; each takes as long and changes less."""
@@ -62,7 +61,7 @@ class Prices:
         frequencies = tables.frequencies.reshape(-1, tables.escape + 1)
         self._bits = (PRECISION - np.log2(frequencies)).astype(np.float32)
 
-    def symbols(self, symbols: NDArray[np.int32]) -> Bits:
+    def symbols(self, symbols: Symbols) -> Bits:
         """Return the bits of each symbol of a latent, both [C, h, w], escapes included."""
         contexts, seen = self.tables.contexts, Seen(shape_of(symbols))
         found = np.empty(symbols.shape, np.float32)
@@ -72,14 +71,12 @@ class Prices:
             found[part.group, y - 1, x - 1] = self._bits_in(rows, values, self._bits).T
         return found
 
-    def moves(self, symbols: NDArray[np.int32]) -> Moves:
+    def moves(self, symbols: Symbols) -> Moves:
         """Return what each symbol of a latent [C, h, w] would change if it alone were moved."""
         steps = [np.full_like(symbols, step) for step in (-1, 1)]
         return Moves(*self._moved(symbols, steps, slice(None)))
 
-    def _moved(
-        self, symbols: NDArray[np.int32], steps: list[NDArray[np.int32]], some: Any
-    ) -> Iterator[Bits]:
+    def _moved(self, symbols: Symbols, steps: list[Symbols], some: Any) -> Iterator[Bits]:
         """Yield what each symbol of some channels would change by each of some steps."""
         contexts = self.tables.contexts
         if isinstance(contexts, LearnedContexts):
@@ -87,9 +84,12 @@ class Prices:
             return
         own, shared = _sums(symbols)
 
-        def bits(values: NDArray[np.int32], own_change: int, shared_change: int) -> Bits:
-            chosen = _chosen(contexts, own + own_change, shared + shared_change)
-            return self._look_up(values, chosen)
+        def bits(values: Symbols, own_change: int, shared_change: int) -> Bits:
+            rows = np.searchsorted(contexts.own, own + own_change, side="right")
+            rows *= len(contexts.shared) + 1
+            rows += np.searchsorted(contexts.shared, shared + shared_change, side="right")
+            rows += self.tables.first_rows[:, np.newaxis, np.newaxis]
+            return self._bits_in(rows, values, self._bits)
 
         now = bits(symbols, 0, 0)
         # A magnitude that grows or shrinks by 1 is seen by neighbours on the east and south (with
@@ -102,7 +102,9 @@ class Prices:
             near = bits(symbols, 2 * change, change) - now - others
             near += others.sum(axis=0)
             far = bits(symbols, change, 0) - now
-            seen[change] = _from_east(near) + _from_south(near) + _from_corners(far)
+            near, far = (np.pad(more, ((0, 0), (0, 1), (1, 1))) for more in (near, far))
+            seen[change] = near[:, :-1, 2:] + near[:, 1:, 1:-1]
+            seen[change] += far[:, 1:, 2:] + far[:, 1:, :-2]
         for step in steps:
             values = symbols + step
             grown = _grown(symbols, values)
@@ -111,8 +113,8 @@ class Prices:
             yield more[some]
 
     def thinned(
-        self, symbols: NDArray[np.int32], values: NDArray[np.float32], price: NDArray[np.float32]
-    ) -> NDArray[np.int32]:
+        self, symbols: Symbols, values: NDArray[np.float32], price: NDArray[np.float32]
+    ) -> Symbols:
         """Return symbols that were moved towards zero where the bits are worth the error.
 
         Args:
@@ -170,11 +172,7 @@ class Prices:
         return adds, [found.reshape(-1, bits.shape[-1]) for found in (table(1, 1), by_a, by_s)]
 
     def _learned_moves(
-        self,
-        symbols: NDArray[np.int32],
-        contexts: LearnedContexts,
-        steps: list[NDArray[np.int32]],
-        some: Any,
+        self, symbols: Symbols, contexts: LearnedContexts, steps: list[Symbols], some: Any
     ) -> Iterator[Bits]:
         adds, (bits, *slopes) = self._slopes
         assert self.tables.sets is not None
@@ -192,7 +190,8 @@ class Prices:
             of_part = stepped([sums for _, sums in layers], adds) + first_rows[part.group]
             y, x = np.divmod(part.where, framed[1])
             rows[part.group, y - 1, x - 1] = of_part.T
-            flat = of_part * bits.shape[1] + self._indices(values)
+            indices = indices_of(values, self.tables.minimum, self.tables.escape)
+            flat = of_part * bits.shape[1] + indices
             by_sums = [slope.take(flat) for slope in slopes]
             blame = contexts.blame(known, part, by_sums, [units for units, _ in layers])
             for kind, (of_earlier, of_own) in enumerate(
@@ -216,52 +215,30 @@ class Prices:
             more += np.where(grown != 0, step[some] * effect[0][some], np.float32(0))
             yield more
 
-    def _look_up(self, values: NDArray[np.int32], contexts: NDArray[np.integer[Any]]) -> Bits:
-        """Return the bits of values in their contexts, all [C, h, w]."""
-        rows = contexts + self.tables.first_rows[:, np.newaxis, np.newaxis]
-        return self._bits_in(rows, values, self._bits)
-
-    def _bits_in(
-        self, rows: NDArray[np.integer[Any]], values: NDArray[np.int32], bits: Bits
-    ) -> Bits:
+    def _bits_in(self, rows: Integers, values: Symbols, bits: Bits) -> Bits:
         """Return the bits of values by rows of a table, all of one shape."""
-        indices = self._indices(values)
+        indices = indices_of(values, self.tables.minimum, self.tables.escape)
         found: Bits = bits.take(rows * bits.shape[1] + indices)
         escapes = indices == self.tables.escape
         if escapes.any():
             found[escapes] += code_lengths(fold(values[escapes], self.tables))
         return found
 
-    def _indices(self, values: NDArray[np.int32]) -> NDArray[np.uint32]:
-        offsets = (values - np.int32(self.tables.minimum)).view(np.uint32)
-        return np.minimum(offsets, np.uint32(self.tables.escape))
 
-
-def _grown(symbols: NDArray[np.int32], values: NDArray[np.int32]) -> NDArray[np.int32]:
+def _grown(symbols: Symbols, values: Symbols) -> Symbols:
     """Return by how much the magnitudes of values, as contexts see them, are above symbols'."""
-    grown: NDArray[np.int32] = np.minimum(np.abs(values), CAP) - np.minimum(np.abs(symbols), CAP)
+    grown: Symbols = np.minimum(np.abs(values), CAP) - np.minimum(np.abs(symbols), CAP)
     return grown
 
 
-def _sums(symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _sums(symbols: Symbols) -> tuple[Symbols, Symbols]:
     """Return the sums that choose contexts: own [C, h, w] and shared [h, w]."""
     m = np.pad(np.abs(capped(symbols)).astype(np.int32), ((0, 0), (1, 0), (1, 1)))
     near = m[:, 1:, :-2] + m[:, :-1, 1:-1]
     return 2 * near + m[:, :-1, :-2] + m[:, :-1, 2:], near.sum(axis=0, dtype=np.int32)
 
 
-def _chosen(
-    contexts: ContextModel, own: NDArray[np.int32], shared: NDArray[np.int32]
-) -> NDArray[np.intp]:
-    """Return the contexts [C, h, w] that sums choose, see `_sums`."""
-    chosen = np.searchsorted(contexts.own, own, side="right") * (len(contexts.shared) + 1)
-    chosen += np.searchsorted(contexts.shared, shared, side="right")
-    return chosen
-
-
-def _effect(
-    symbols: NDArray[np.int32], earlier: Bits, own: Bits, of_fronts: Bits
-) -> dict[int, Bits]:
+def _effect(symbols: Symbols, earlier: Bits, own: Bits, of_fronts: Bits) -> dict[int, Bits]:
     """Return what a move of each symbol would change in the bits of all that see it.
 
     Args:
@@ -304,24 +281,9 @@ def _sum_at(planes: NDArray[Any], places: Sequence[tuple[int, int]]) -> NDArray[
     return found
 
 
-def _scaled(change: int, magnitudes: NDArray[np.int32]) -> Bits:
+def _scaled(change: int, magnitudes: Symbols) -> Bits:
     """Return what a change by 1 makes of the scaled magnitudes, or sums of several of them."""
     moved = np.clip(magnitudes + change, 0, len(SCALE) - 1)
     scale = SCALE.astype(np.float32)
     found: Bits = scale.take(moved) - scale.take(magnitudes)
     return found
-
-
-def _from_east(change: Bits) -> Bits:
-    """Give each position what its neighbour on the east changes by."""
-    return np.pad(change[:, :, 1:], ((0, 0), (0, 0), (0, 1)))
-
-
-def _from_south(change: Bits) -> Bits:
-    return np.pad(change[:, 1:], ((0, 0), (0, 1), (0, 0)))
-
-
-def _from_corners(change: Bits) -> Bits:
-    """Give each position what its neighbours on the south-east and south-west change by."""
-    south = _from_south(change)
-    return _from_east(south) + np.pad(south[:, :, :-1], ((0, 0), (0, 0), (1, 0)))

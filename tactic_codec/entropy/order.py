@@ -22,6 +22,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+Integers = NDArray[np.integer[Any]]
+"""Of any width."""
+
+Floats = NDArray[np.float32]
+Places = NDArray[np.intp]
+
+Symbols = NDArray[np.int32]
+"""Values of a latent, [C, h, w], or of a part of one."""
+
 CAP = 15  # larger magnitudes tell a context no more, and sums of capped ones fit into a byte
 
 PART_SYMBOLS = 1 << 16
@@ -51,7 +60,7 @@ class Part(NamedTuple):
     number: int
     group: slice
     step: int
-    where: NDArray[np.intp]
+    where: Places
     ends: list[int]
     block: tuple[slice, slice] | None
 
@@ -89,15 +98,15 @@ def merged(found: Iterable[Part]) -> Iterator[Part]:
     """Yield a group's parts for who knows its symbols: as many wavefronts together as are few."""
     waiting, size = list[Part](), 0
     for part in found:
-        more = part.where.size * (part.group.stop - part.group.start)
         if part.block:
             yield part
-        elif waiting and size + more > PART_SYMBOLS:
+            continue
+        more = part.where.size * (part.group.stop - part.group.start)
+        if waiting and size + more > PART_SYMBOLS:
             yield _together(waiting)
-            waiting, size = [part], more
-        else:
-            waiting.append(part)
-            size += more
+            waiting, size = [], 0
+        waiting.append(part)
+        size += more
     if waiting:
         yield _together(waiting)
 
@@ -124,9 +133,9 @@ class Seen:
         channels, self.height, self.width = shape
         self.board = np.zeros((self.height + 2, self.width + 2, channels), np.int8)
         self.before = np.arange(0)
-        self.units: tuple[int, list[NDArray[np.float32]]] | None = None
+        self.units: tuple[int, list[Floats]] | None = None
 
-    def fill(self, symbols: NDArray[np.integer[Any]]) -> None:
+    def fill(self, symbols: Integers) -> None:
         """Note all symbols of the next group, [G, h, w]."""
         first = self.before.size
         latent = self.board[1:-1, 1:-1, first : first + len(symbols)]
@@ -136,13 +145,7 @@ class Seen:
             rows = slice(top, top + step)
             latent[rows] = capped(symbols[:, rows]).transpose(1, 2, 0)
 
-    def put(
-        self,
-        part: Part,
-        positions: NDArray[np.intp],
-        channels: NDArray[np.intp],
-        values: NDArray[np.integer[Any]],
-    ) -> None:
+    def put(self, part: Part, positions: Places, channels: Places, values: Integers) -> None:
         """Note symbols [m] of a part, by their positions and by their channels in its group."""
         columns = channels + self.before.size
         self.board.reshape(-1, self.board.shape[2])[part.where[positions], columns] = capped(values)
@@ -185,7 +188,7 @@ class Seen:
         return self.before.size + int(part.group.stop - part.group.start)
 
 
-def capped(symbols: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
+def capped(symbols: Integers) -> NDArray[np.int8]:
     """Return symbols of any shape as bytes, those beyond ±15 as ±15."""
     small: NDArray[np.int8] = np.clip(symbols, -CAP, CAP).astype(np.int8, copy=False)
     return small

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy.coders import Coder, default_coder
-from tactic_codec.entropy.order import Part, Seen, merged, parts
+from tactic_codec.entropy.order import Integers, Part, Places, Seen, merged, parts
 from tactic_codec.entropy.pure import PRECISION, TOTAL
 from tactic_codec.entropy.tables import SYMBOL_LIMIT, Contexts, FrequencyTables
 from tactic_codec.errors import Corrupt
@@ -41,16 +41,14 @@ class _Coded(NamedTuple):
         zero: frequency of a bit that is 0.
     """
 
-    rows: NDArray[np.integer[Any]]
-    places: NDArray[np.intp]
-    indices: NDArray[np.integer[Any]]
+    rows: Integers
+    places: Places
+    indices: Integers
     bits: NDArray[np.int32]
     zero: int = _HALF
 
 
-def encode(
-    symbols: NDArray[np.integer[Any]], tables: FrequencyTables, coder: Coder | None = None
-) -> bytes:
+def encode(symbols: Integers, tables: FrequencyTables, coder: Coder | None = None) -> bytes:
     """Code a latent.
 
     Args:
@@ -125,7 +123,7 @@ def decode(
     return latent
 
 
-def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> float:
+def ideal_bits(symbols: Integers, tables: FrequencyTables) -> float:
     """Return what the tables say that a latent costs, in bits, escapes included.
 
     A payload is little longer: the coder's rounding adds about 0.0001 bits to each symbol, and
@@ -144,9 +142,7 @@ def ideal_bits(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> fl
     return found
 
 
-def _unsure(
-    rows: NDArray[np.integer[Any]], part: Part, tables: FrequencyTables
-) -> NDArray[np.intp] | None:
+def _unsure(rows: Integers, part: Part, tables: FrequencyTables) -> Places | None:
     """Return the places in a part of symbols whose tables are not sure of zero; None if all."""
     if not part.block:
         return None  # one bit for each of many wavefronts costs more than their symbols
@@ -154,7 +150,7 @@ def _unsure(
     return np.flatnonzero(~sure) if sure.any() else None
 
 
-def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterator[_Coded]:
+def _coded(symbols: Integers, tables: FrequencyTables) -> Iterator[_Coded]:
     """Yield all that is coded, in order and in runs."""
     symbols = _clamped(symbols, tables)
     usual, seen = tables.usual + tables.minimum, Seen(shape_of(symbols))
@@ -171,9 +167,7 @@ def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterat
                 rows, coded = rows[unsure], coded[unsure]
                 places = np.flatnonzero(coded != usual)
         values = coded[places]
-        # As unsigned integers, values below the table are large too: one comparison for both.
-        offsets = (values - np.int32(tables.minimum)).view(np.uint32)
-        indices = np.minimum(offsets, np.uint32(tables.escape))
+        indices = indices_of(values, tables.minimum, tables.escape)
 
         # The codes of a wavefront's escapes follow its last symbol.
         stops = np.array(part.ends) * rows.size // part.where.size
@@ -192,9 +186,7 @@ def _coded(symbols: NDArray[np.integer[Any]], tables: FrequencyTables) -> Iterat
                 done, first = stop, last
 
 
-def _clamped(
-    symbols: NDArray[np.integer[Any]], tables: FrequencyTables
-) -> NDArray[np.integer[Any]]:
+def _clamped(symbols: Integers, tables: FrequencyTables) -> Integers:
     """Return the symbols within their limit, [C, h, w]."""
     if symbols.ndim != 3 or symbols.dtype.kind not in "iu":
         raise ValueError(f"expected integers [C, h, w], found {symbols.dtype} {symbols.shape}")
@@ -206,7 +198,7 @@ def _clamped(
     return symbols.astype(np.int32) if symbols.dtype.kind == "u" else symbols
 
 
-def shape_of(symbols: NDArray[np.integer[Any]]) -> tuple[int, int, int]:
+def shape_of(symbols: Integers) -> tuple[int, int, int]:
     """Return (C, h, w) of a latent."""
     channels, height, width = symbols.shape
     return channels, height, width
@@ -217,8 +209,15 @@ def _check_shape(shape: tuple[int, int, int], tables: FrequencyTables) -> None:
         raise ValueError(f"latent of shape {shape} for tables of {tables.channels} channels")
 
 
+def indices_of(values: NDArray[np.int32], minimum: int, escape: int) -> NDArray[np.uint32]:
+    """Return the indices of values of any shape in a table, by its first value and its escape."""
+    # As unsigned integers, values below the table are large too: one comparison for both.
+    offsets = (values - np.int32(minimum)).view(np.uint32)
+    return np.minimum(offsets, np.uint32(escape))
+
+
 def count_symbols(
-    symbols: NDArray[np.integer[Any]], contexts: Contexts, minimum: int, escape: int
+    symbols: Integers, contexts: Contexts, minimum: int, escape: int
 ) -> NDArray[np.int64]:
     """Count how often each table of a context model would code each of its indices.
 
@@ -236,15 +235,14 @@ def count_symbols(
     seen = Seen(shape_of(symbols))
     for part, values in known_parts(symbols, contexts, seen):
         chosen, of_group = contexts.of(seen, part), counts[part.group]
-        offsets = (values - np.int32(minimum)).view(np.uint32)
         places = (np.arange(len(of_group)) * contexts.count + chosen) * (escape + 1)
-        places += np.minimum(offsets, np.uint32(escape))
+        places += indices_of(values, minimum, escape)
         of_group += np.bincount(places.reshape(-1), minlength=of_group.size).reshape(of_group.shape)
     return counts
 
 
 def known_parts(
-    symbols: NDArray[np.integer[Any]], contexts: Contexts, seen: Seen
+    symbols: Integers, contexts: Contexts, seen: Seen
 ) -> Iterator[tuple[Part, NDArray[np.int32]]]:
     """Yield the parts of a latent [C, h, w] in coding order, each with its symbols [P, G]."""
     channels, height, width = symbols.shape

@@ -12,13 +12,12 @@ Latent-Variable Models, ICLR 2019, on what happens otherwise).
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec.entropy.learned import LearnedContexts
-from tactic_codec.entropy.order import CAP, Part, Seen
+from tactic_codec.entropy.order import CAP, Integers, Part, Seen
 from tactic_codec.entropy.pure import TOTAL
 from tactic_codec.errors import DamagedModel
 
@@ -64,7 +63,7 @@ class ContextModel:
         """Return the groups in which so many channels are coded: all at once."""
         return (slice(0, channels),)
 
-    def of(self, seen: Seen, part: Part) -> NDArray[np.integer[Any]]:
+    def of(self, seen: Seen, part: Part) -> Integers:
         """Return the contexts [P, C] of a wavefront; all before it must be seen."""
         west, north_west, north, north_east = np.abs(seen.before_front(part)).swapaxes(0, 1)
         if self.count == 1:
@@ -73,7 +72,7 @@ class ContextModel:
         own = near + near
         own += north_west
         own += north_east
-        context: NDArray[np.integer[Any]] = self._own_part.take(own)
+        context: Integers = self._own_part.take(own)
         if self.shared:
             total = near.sum(axis=1, dtype=np.int64)
             context += np.searchsorted(self.shared, total, side="right")[:, np.newaxis]
@@ -89,6 +88,9 @@ class ContextModel:
 
 Contexts = ContextModel | LearnedContexts
 """What chooses among the tables of a channel."""
+
+Intervals = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+"""Left ends and sizes, of 2^24."""
 
 SYMBOL_LIMIT = 2**20  # the encoder clamps symbols to it; a trained latent stays far below
 
@@ -111,9 +113,9 @@ class FrequencyTables:
     """
 
     minimum: int
-    frequencies: NDArray[np.integer[Any]]
+    frequencies: Integers
     contexts: Contexts = field(default_factory=ContextModel)
-    sets: NDArray[np.integer[Any]] | None = None
+    sets: Integers | None = None
 
     def __post_init__(self) -> None:
         given = np.asarray(self.frequencies)
@@ -204,13 +206,11 @@ class FrequencyTables:
         return -self.minimum if 0 <= -self.minimum < self.escape else 0
 
     @cached_property
-    def usual_intervals(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    def usual_intervals(self) -> Intervals:
         """Left end and size of the usual symbol's interval in each table, both [T * K]."""
         return self.intervals(np.arange(len(self.cumulative)), self.usual)
 
-    def intervals(
-        self, rows: NDArray[np.integer[Any]], indices: NDArray[np.integer[Any]] | int
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    def intervals(self, rows: Integers, indices: Integers | int) -> Intervals:
         """Return left end and size of the intervals of [m] symbols, by their rows and indices."""
         flat = rows * self.cumulative.shape[1] + indices
         left = self.cumulative.take(flat)
