@@ -30,7 +30,7 @@ from tactic_codec import atomic, boxes, container, entropy
 from tactic_codec import model as models
 from tactic_codec import picture as image
 from tactic_codec.container import Frame
-from tactic_codec.entropy import SYMBOL_LIMIT
+from tactic_codec.entropy import SYMBOL_LIMIT, Symbols
 from tactic_codec.errors import (
     DamagedModel,
     LimitExceeded,
@@ -71,7 +71,6 @@ as if it were worth ln 2 / 6 = 0.12 there: the slope of rate and distortion of f
 MAX_EFFORT = 3
 """What `Codec.compress` takes at most, see `tactic_codec.refinement`."""
 
-Symbols = NDArray[np.int32]
 Coded: TypeAlias = (
     "Compressed | Frame | bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO"
 )
@@ -175,14 +174,8 @@ class Codec:
     def __repr__(self) -> str:
         """Tell the model's name, fingerprint, levels and tasks."""
         model = self.model
-        facts = ", ".join(
-            [
-                f"fingerprint {model.fingerprint.hex()}",
-                f"levels 1 to {len(model.levels)}",
-                *model.heads,
-            ]
-        )
-        return f"<Codec {model.name}: {facts}>"
+        facts = [f"fingerprint {model.fingerprint.hex()}", f"levels 1 to {len(model.levels)}"]
+        return f"<Codec {model.name}: {', '.join([*facts, *model.heads])}>"
 
     def compress(
         self,
@@ -489,10 +482,7 @@ class Codec:
         def analysed(tile: Tile) -> NDArray[Any]:
             rows, columns = _times(tile.padded, stride)
             x = image.network_input(pad(pixels[rows, columns], stride))  # a copy of few pixels
-            last = len(cuts) > 1 and tile is cuts[-1]
-            inner = _times(tile.inner, stride) if len(cuts) > 1 else None
-            y = self.runtime.run("analysis", x, inner=inner, last=last)
-            core = self._core("analysis", x, y, tile.inner)
+            core = self._core("analysis", x, tile, cuts)
             return core if level is None else self.quantise(core, level)
 
         for tile in cuts:
@@ -504,10 +494,7 @@ class Codec:
         return latent
 
     def quantise(
-        self,
-        latent: NDArray[np.float32],
-        level: int,
-        inside: NDArray[np.bool_] | None = None,
+        self, latent: NDArray[np.float32], level: int, inside: NDArray[np.bool_] | None = None
     ) -> Symbols:
         """Round a latent [C, h, w] to symbols, int32, at a quality level (equation 6).
 
@@ -609,11 +596,7 @@ class Codec:
                         y_hat = symbols[np.newaxis, :, *tile.padded].astype(np.float32)
                         with np.errstate(over="ignore"):  # an escaped symbol times a large gain
                             y_hat *= inverse_gain
-                        last = len(cuts) > 1 and tile is cuts[-1]
-                        inner = tile.inner if len(cuts) > 1 else None
-                        x_hat = self.runtime.run("synthesis", y_hat, inner=inner, last=last)
-                        core = self._core("synthesis", y_hat, x_hat, _times(tile.inner, stride))
-                        _show(core, part, place)
+                        _show(self._core("synthesis", y_hat, tile, cuts), part, place)
                 yield pixels
 
         found = rows()
@@ -684,28 +667,30 @@ class Codec:
             self.runtime.open_ahead(network)
 
     def _core(
-        self,
-        network: str,
-        array: NDArray[np.float32],
-        result: NDArray[np.float32],
-        inner: tuple[slice, slice],
+        self, network: str, array: NDArray[np.float32], tile: Tile, cuts: Sequence[Tile]
     ) -> NDArray[np.float32]:
-        """Return a tile's core, float32 [C, h, w], of what a network made of the tile.
+        """Run a network on a tile and return of the result its core, float32 [C, h, w].
 
         Args:
             network: its name.
-            array: what it was given.
-            result: of the core alone, or of the core and its halo.
-            inner: rows and columns of the core in the latter.
+            array: the tile with its halo.
+            tile: of the latent.
+            cuts: all tiles.
         """
-        stride, channels = self.model.stride, self.model.channels
+        stride, sides = self.model.stride, array.shape[2:]
+        in_latent, in_pixels = tile.inner, _times(tile.inner, stride)
         if network == "analysis":
-            whole = (1, channels, *(side // stride for side in array.shape[2:]))
+            given, made = in_pixels, in_latent
+            whole = (1, self.model.channels, *(side // stride for side in sides))
         else:
-            whole = (1, 3, *(side * stride for side in array.shape[2:]))
-        expected = (*whole[:2], *(s.stop - s.start for s in inner))
+            given, made = in_latent, in_pixels
+            whole = (1, 3, *(side * stride for side in sides))
+        several = len(cuts) > 1
+        last = several and tile is cuts[-1]
+        result = self.runtime.run(network, array, inner=given if several else None, last=last)
+        expected = (*whole[:2], *(s.stop - s.start for s in made))
         if result.shape == whole:
-            result = result[:, :, *inner]
+            result = result[:, :, *made]
         if result.shape != expected:
             raise DamagedModel(
                 f"the {network} network of {self.model.path} makes {list(result.shape)} of "
@@ -747,11 +732,7 @@ def _show(x_hat: NDArray[np.float32], part: int, pixels: Pixels) -> None:
         pixels[..., number] = plane
 
 
-def quantise(
-    latent: NDArray[np.float32],
-    gain: NDArray[np.float32],
-    offset: float,
-) -> Symbols:
+def quantise(latent: NDArray[np.float32], gain: NDArray[np.float32], offset: float) -> Symbols:
     """Round a latent to symbols, with a dead zone around zero where the offset is below 0.5.
 
     Magnitudes are rounded down unless their fraction reaches 1 - ``offset``: sign(v) · ⌊|v| +
@@ -959,11 +940,7 @@ def compress(
 
 
 def decompress(
-    data: Coded,
-    *,
-    device: str = "auto",
-    max_pixels: int | None = None,
-    coded_size: bool = False,
+    data: Coded, *, device: str = "auto", max_pixels: int | None = None, coded_size: bool = False
 ) -> Image.Image:
     """Decode one frame with the installed model that it names; the rest as `Codec.decompress`."""
     frame, codec = opened(data, None, device, max_pixels)

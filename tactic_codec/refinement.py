@@ -30,9 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tactic_codec import picture as image
-from tactic_codec.entropy import SYMBOL_LIMIT, Prices
+from tactic_codec.entropy import SYMBOL_LIMIT, Prices, Symbols
 from tactic_codec.errors import needed
-from tactic_codec.model import WHOLE_SIDES, Level, Model, Objective
+from tactic_codec.model import WHOLE_SIDES, Level, Model, Objective, latent_size
 from tactic_codec.runtime import Tile, tiles
 
 with needed("effort above 0 needs torch; run: pip install torch torchvision safetensors onnx"):
@@ -66,8 +66,6 @@ BETAS = (0.8, 0.99)
 
 UNKNOWN_OBJECTIVE = Objective(pixel_scale=10.0, alpha=1.0, features=0.0, beta=0.0)
 """What J is where the model does not tell; `rate_weight` then finds beta."""
-
-Symbols = NDArray[np.int32]
 
 
 class Networks(NamedTuple):
@@ -138,7 +136,7 @@ class Judge:
         self.height, self.width = pixels.shape[:2]
         stride = networks.stride
         self._tiles = tiles(
-            *(-(-side // stride) for side in (self.height, self.width)),
+            *latent_size(self.height, self.width, stride),
             side=SEARCH_TILE // stride + 2 * networks.halo,
             halo=networks.halo,
         )
@@ -344,7 +342,9 @@ class _Search:
             at = v_CHW.detach().numpy()
             symbols = np.rint(at).astype(np.int32)
             loss = self._judge.loss(_floats(symbols), gradient=step < steps)
-            self._offer(symbols, loss)
+            objective = loss.total + self._bit * self._bits(symbols)
+            if objective < self._least:  # so written, NaN is never the best
+                self.best, self._least = symbols, objective
             if loss.gradient is None:
                 break
             moves = self._prices.moves(symbols)
@@ -354,12 +354,6 @@ class _Search:
             optimizer.step()
             schedule.step()
             v_CHW.data.clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-
-    def _offer(self, symbols: Symbols, loss: Loss) -> None:
-        """Keep symbols if they are better than the best so far."""
-        objective = loss.total + self._bit * self._bits(symbols)
-        if objective < self._least:  # so written, NaN is never the best
-            self.best, self._least = symbols, objective
 
     def _bits(self, symbols: Symbols) -> float:
         return float((self._weight * self._prices.symbols(symbols)).sum(dtype=np.float64))
