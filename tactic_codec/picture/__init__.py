@@ -46,6 +46,7 @@ from tactic_codec.picture.forms import Pixels as Pixels
 from tactic_codec.picture.forms import Scaled as Scaled
 from tactic_codec.picture.forms import Strips as Strips
 from tactic_codec.picture.forms import colour_of as colour_of
+from tactic_codec.picture.forms import to_pillow as to_pillow
 from tactic_codec.picture.metadata import mended as mended
 from tactic_codec.picture.metadata import shown as shown
 from tactic_codec.picture.reading import Picture as Picture
@@ -70,4 +71,3 @@ from tactic_codec.picture.writing import format_of as format_of
 from tactic_codec.picture.writing import pieces as pieces
 from tactic_codec.picture.writing import save as save
 from tactic_codec.picture.writing import save_labels as save_labels
-from tactic_codec.picture.writing import to_pillow as to_pillow

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tactic_codec.picture.forms import Colour, Pixels, Plane
-from tactic_codec.picture.writing import to_pillow
+from tactic_codec.picture.forms import Colour, Pixels, Plane, to_pillow
 
 _DARK = (16, 16, 16)
 """Around lines and in letters, so that both stand out from any picture."""

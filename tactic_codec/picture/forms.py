@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from tactic_codec.errors import LimitExceeded, UnsupportedImage
 
@@ -38,6 +39,15 @@ class Strips(NamedTuple):
             pixels[top : top + len(strip)] = strip
             top += len(strip)
         return pixels
+
+
+def to_pillow(pixels: Pixels) -> Image.Image:
+    """The array uint8 [height, width, 3] as a Pillow image of mode RGB; ValueError for others."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(
+            f"{pixels.dtype} {list(pixels.shape)} is no picture: uint8 [height, width, 3] expected"
+        )
+    return Image.fromarray(pixels)
 
 
 class Metadata(NamedTuple):
@@ -80,7 +90,6 @@ Colour = tuple[int, int, int]
 
 DEFAULT_MAX_PIXELS = 1 << 28
 """268 megapixels: room for any camera, and under a gigabyte per decoded copy."""
-
 
 WHITE: Colour = (255, 255, 255)
 

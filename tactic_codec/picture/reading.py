@@ -110,10 +110,7 @@ def read(
 
 
 def load(
-    picture: Picture,
-    *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    background: str | Colour = "white",
+    picture: Picture, *, max_pixels: int = DEFAULT_MAX_PIXELS, background: str | Colour = "white"
 ) -> Pixels:
     """Return the pixels of `read` at the picture's own size, uint8 [height, width, 3]."""
     return read(picture, max_pixels=max_pixels, background=background).pixels

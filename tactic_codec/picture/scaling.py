@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tactic_codec.picture.forms import LabelMap, Pixels, Plane, Scaled, Strips
-from tactic_codec.picture.writing import to_pillow
+from tactic_codec.picture.forms import LabelMap, Pixels, Plane, Scaled, Strips, to_pillow
 
 SHRINKING_GAP = 2.0
 """What is cheaper than a filter leaves a picture so many times as large as it is to be."""

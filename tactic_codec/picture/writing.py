@@ -1,4 +1,4 @@
-"""Write pictures and label maps as files, and hand pictures to Pillow."""
+"""Write pictures and label maps as files."""
 
 import importlib
 import io
@@ -13,7 +13,17 @@ from PIL import Image
 
 from tactic_codec.errors import UnsupportedImage
 from tactic_codec.picture import metadata, png
-from tactic_codec.picture.forms import NO_METADATA, Colour, LabelMap, Metadata, Pixels, Strips, warn
+from tactic_codec.picture.forms import (
+    NO_METADATA,
+    Colour,
+    LabelMap,
+    Metadata,
+    Pixels,
+    Strips,
+    to_pillow,
+    warn,
+)
+from tactic_codec.picture.modes import in_profile
 
 _WRITERS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "png": ("PngImagePlugin", (".png",), {"compress_type": zlib.Z_RLE}),
@@ -38,15 +48,6 @@ _FILTERED = 16
 _HEADERS = {"exif": metadata.EXIF_PREFIX, "xmp": b"http://ns.adobe.com/xap/1.0/\0"}
 _SEGMENTS = {name: (1 << 16) - 3 - len(header) for name, header in _HEADERS.items()}
 """Bytes that fit into a segment of a JPEG, whose length has 16 bits and counts itself."""
-
-
-def to_pillow(pixels: Pixels) -> Image.Image:
-    """The array uint8 [height, width, 3] as a Pillow image of mode RGB; ValueError for others."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(
-            f"{pixels.dtype} {list(pixels.shape)} is no picture: uint8 [height, width, 3] expected"
-        )
-    return Image.fromarray(pixels)
 
 
 def save(pixels: Pixels, format: str, given: Metadata = NO_METADATA) -> bytes:
@@ -81,8 +82,6 @@ def pieces(strips: Strips, format: str, given: Metadata = NO_METADATA) -> Iterat
         )
     kept = _kept(format, metadata.mended(given)) if any(given) else given
     if kept.icc:
-        from tactic_codec.picture.modes import in_profile  # which imports this
-
         strips = Strips.of(strips.whole())
         try:
             image = in_profile(to_pillow(strips.whole()), kept.icc)
@@ -130,11 +129,8 @@ def _png(strips: Strips, kept: Metadata) -> Iterator[bytes]:
     """
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I4s", len(data), kind)
-            + data
-            + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
-        )
+        checksum = zlib.crc32(data, zlib.crc32(kind))
+        return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", checksum)
 
     yield png.SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", *strips[:2], 8, 2, 0, 0, 0))
     if kept.icc:
@@ -163,12 +159,12 @@ class _File(io.BytesIO):
     name: str
 
 
-def _encoded(image: Image.Image, format: str, described: dict[str, Any] | None = None) -> bytes:
+def _encoded(image: Image.Image, format: str, described: dict[str, Any]) -> bytes:
     module, (suffix, *_), options = _WRITERS[format]
     importlib.import_module(f"PIL.{module}")  # else Pillow imports every plugin to find this one
     buffer = _File()
     buffer.name = f"picture{suffix}"
-    image.save(buffer, **(options | (described or {})))
+    image.save(buffer, **(options | described))
     return buffer.getvalue()
 
 
