@@ -81,6 +81,15 @@ class _Session(ort.InferenceSession):  # type: ignore[misc]
         pass
 
 
+def _options(threads: int) -> ort.SessionOptions:
+    """Return what all sessions have in common."""
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry(*_NOTHING_OUTSIDE)
+    return options
+
+
 class ForeignNetwork:
     """A network that no model holds, of one input and any outputs; threads may share it."""
 
@@ -95,10 +104,7 @@ class ForeignNetwork:
         Raises:
             UnsupportedNetwork: ONNX Runtime does not read it.
         """
-        options = ort.SessionOptions()
-        options.log_severity_level = _FATAL
-        options.intra_op_num_threads = 1
-        options.add_session_config_entry(*_NOTHING_OUTSIDE)
+        options = _options(threads=1)
         if folded:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
             options.optimized_model_filepath = folded
@@ -147,17 +153,14 @@ class OnnxRuntime:
         self.eight_bits = eight_bits
         self.device = device
         self.threads = threads
-        self._options = ort.SessionOptions()
-        self._options.log_severity_level = _FATAL
         # With all processors of the machine, 0 leaves it to ONNX Runtime, which then counts cores
         # and keeps each thread on its own. Within fewer it would try to keep them on others.
-        self._options.intra_op_num_threads = 0 if threads == os.cpu_count() else threads
+        self._options = _options(0 if threads == os.cpu_count() else threads)
         # The arena keeps the memory of a run for the next one: asking the system for it anew each
         # time, page by page, takes as long as the network itself. Tiles bound what it grows to.
         self._options.enable_cpu_mem_arena = True
         # To plan all of it beforehand, for each size of tiles, takes more memory and no less time.
         self._options.enable_mem_pattern = False
-        self._options.add_session_config_entry(*_NOTHING_OUTSIDE)
         self._opened: dict[tuple[str, bool], _Opened] = {}
         self._begun = set[str]()
         self._lock = threading.Lock()
@@ -204,7 +207,7 @@ class OnnxRuntime:
             with suppress(RuntimeError):  # no further thread: then it is loaded when it is run
                 threading.Thread(target=load).start()
 
-    def _open(self, network: str, tiled: bool = False) -> "_Opened":
+    def _open(self, network: str, tiled: bool = False) -> _Opened:
         """Return a network's session; ``tiled`` is that which leaves out what a core needs not."""
         with self._lock:
             if (network, tiled) not in self._opened:
@@ -215,7 +218,7 @@ class OnnxRuntime:
                     self._opened[network, False] = self._opened[network, True]
             return self._opened[network, tiled]
 
-    def _load(self, network: str, tiled: bool) -> "_Opened":
+    def _load(self, network: str, tiled: bool) -> _Opened:
         file = self.eight_bits.get(network) or self._model.network_file(network)
         data, cuts, halo = self._model.read_file(file), list[Cut](), self._model.halo
         try:
