@@ -6,10 +6,9 @@ data ─▶ temporary sibling ─ rename ─▶ path
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 try:
     import fcntl
@@ -62,7 +61,8 @@ def _write_whole(
     try:
         with open(descriptor, "wb") as stream:
             if like:  # before anybody could read what only the owner may
-                _try(os.chmod, sibling, like.st_mode & 0o777)
+                with contextlib.suppress(OSError):  # some file systems keep neither mode nor times
+                    os.chmod(sibling, like.st_mode & 0o777)
             stream.writelines(pieces)
             stream.flush()
             if sync:
@@ -70,7 +70,8 @@ def _write_whole(
             if fcntl is None:
                 stream.close()  # Windows renames no open file; elsewhere the lock is still needed
             if like:
-                _try(os.utime, sibling, ns=(like.st_atime_ns, like.st_mtime_ns))
+                with contextlib.suppress(OSError):
+                    os.utime(sibling, ns=(like.st_atime_ns, like.st_mtime_ns))
             if force:
                 os.replace(sibling, path)
             else:
@@ -86,12 +87,6 @@ def _write_whole(
                 os.fsync(entry)
             finally:
                 os.close(entry)
-
-
-def _try(change: Callable[..., None], path: str, *args: Any, **named: Any) -> None:
-    """Change a file's mode or times; there are file systems that keep neither."""
-    with contextlib.suppress(OSError):
-        change(path, *args, **named)
 
 
 def _new_sibling(folder: str) -> tuple[str, int]:

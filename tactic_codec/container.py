@@ -175,16 +175,11 @@ def default_max_pixels(payload_bytes: int) -> int:
     return min(DEFAULT_MAX_PIXELS, SMALL_MAX_PIXELS + earned)
 
 
-def default_stream_max_pixels(frame_bytes: int) -> int:
-    """Return how many counted pixels a stream's frames may have together, by their bytes so far.
-
-    67 megapixels, and 4096 more for every byte, header and checksum among them.
-    """
-    return STREAM_MAX_PIXELS + STREAM_PIXELS_PER_BYTE * frame_bytes
-
-
 class StreamBudget:
-    """What the frames of one stream may cost together, where no limit was asked for."""
+    """What the frames of one stream may cost together, where no limit was asked for.
+
+    67 megapixels, as they are counted, and 4096 more for every byte of the frames so far.
+    """
 
     def __init__(self) -> None:
         self._bytes = 0
@@ -200,7 +195,7 @@ class StreamBudget:
         self._bytes += frame.size
         self._pixels += frame.counted_pixels
         self._largest = max(self._largest, frame.pixels)
-        limit = default_stream_max_pixels(self._bytes)
+        limit = STREAM_MAX_PIXELS + STREAM_PIXELS_PER_BYTE * self._bytes
         if self._pixels > limit:
             raise LimitExceeded(
                 f"with it the stream has {self._pixels} pixels in {self._bytes} bytes; the limit "

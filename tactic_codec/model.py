@@ -276,7 +276,7 @@ class Model:
             )
         try:
             _check(_RULES, [self.manifest], MANIFEST)
-            self._interpret(**{part: self.manifest[part] for part in ("normative", "encoder")})
+            self._interpret(self.manifest["normative"], self.manifest["encoder"])
         # DamagedModel: of the context thresholds, which do not know whose they are.
         except (KeyError, TypeError, ValueError, OverflowError, UnknownLevel, DamagedModel) as exc:
             raise DamagedModel(
@@ -376,9 +376,7 @@ class Model:
                     for kind in ("magnitude", "sign")
                 )
                 sets, layers = file["sets"], (magnitude, sign)
-                contexts = LearnedContexts(
-                    contexts.starts, contexts.magnitude, contexts.sign, contexts.sure, layers
-                )
+                contexts = LearnedContexts(**vars(contexts), layers=layers)
         except DamagedModel:
             raise
         # NumPy and zipfile let slip whatever they trip over: tokenize.TokenError, LZMAError,

@@ -132,7 +132,7 @@ def transcode(source: str, out: str, *, workers: int | None = None, format: str 
     """Turn ``.tac`` files and pictures into pictures of a format: png, jpeg, webp, bmp or tiff."""
     save(np.zeros((1, 1, 3), np.uint8), format)  # raises what is wrong with it
     suffix = {"jpeg": ".jpg"}.get(format, f".{format}")
-    ends = [end for end in (TAC, *SUFFIXES) if end != suffix]
+    ends = tuple(end for end in (TAC, *SUFFIXES) if end != suffix)
     return _run(source, out, ends, suffix, partial(_transcode, format=format), workers)
 
 
@@ -211,8 +211,7 @@ class _Worker:
         rows: list[dict[str, str]] = []
         for path, result in zip(paths, batch["result"], strict=True):
             if carefully and ray.get(self._begun.alone.remote(path)) >= _LIVES:
-                died = DataError(f"{_LIVES} workers died of it; is memory short?")
-                rows.append(_row(path, died))
+                rows.append(_row(path, DataError(f"{_LIVES} workers died of it; is memory short?")))
                 continue
             rows += self._done(path, str(result))
             if carefully:
@@ -278,8 +277,9 @@ def _write(files: Any, path: str, data: bytes) -> None:
 # --- What the caller does ---
 
 
-def _run(source: str, out: str, ends: Any, suffix: str, work: Work, workers: int | None) -> Outcome:
-    ends = tuple(ends)
+def _run(
+    source: str, out: str, ends: tuple[str, ...], suffix: str, work: Work, workers: int | None
+) -> Outcome:
     files, place = fsspec.core.url_to_fs(source)
     shards = place.endswith(_SHARD)
     base = place.rpartition("/")[0] if shards else place
@@ -290,7 +290,7 @@ def _run(source: str, out: str, ends: Any, suffix: str, work: Work, workers: int
     results, target = fsspec.core.url_to_fs(out)
     there = set(_names(results, target, (_SHARD if shards else suffix,)))
     made = {name: name if shards else os.path.splitext(name)[0] + suffix for name in names}
-    failures = [Failure(*pair) for pair in _twins(made)]
+    failures = list(_twins(made))
     twins = {failure.path for failure in failures}
     todo = [name for name in names if made[name] not in there and name not in twins]
     skipped, done = len(names) - len(todo) - len(twins), 0
@@ -316,12 +316,12 @@ def _names(files: Any, place: str, ends: tuple[str, ...], pattern: str | None = 
     return sorted(name for name in names if name.lower().endswith(ends) and "/." not in f"/{name}")
 
 
-def _twins(made: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _twins(made: dict[str, str]) -> Iterator[Failure]:
     """Yield those whose result another input has made before, and why they are left out."""
     first: dict[str, str] = {}
     for name, result in made.items():
         if (other := first.setdefault(result, name)) != name:
-            yield name, f"its result would overwrite that of {other}; use two folders"
+            yield Failure(name, f"its result would overwrite that of {other}; use two folders")
 
 
 def _rows(
