@@ -343,7 +343,7 @@ class _Splitter:
         window.begin()
         self._film = None
         try:
-            end = window.line(0, y4m.LINE_BYTES)
+            end = window.line(y4m.LINE_BYTES)
             self._film = y4m.parse(bytes(window.data[:end]).rstrip(b"\r\n"))
             self._silent, self._last = False, ""
             window.drop(end)
@@ -436,7 +436,7 @@ def _frames_of(film: y4m.Header) -> Format:
     """Frames as if each were a file: a line, and as many bytes as the film's header says."""
 
     def end(window: Window) -> int:
-        length = window.line(0, y4m.LINE_BYTES) + film.frame_bytes
+        length = window.line(y4m.LINE_BYTES) + film.frame_bytes
         window.need(length)
         return length
 

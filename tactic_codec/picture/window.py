@@ -99,10 +99,10 @@ class Window:
             if not self.more(len(self.data) + 1):
                 raise EOFError
 
-    def line(self, at: int, limit: int) -> int:
-        """Return where the line ends that begins at ``at``; Broken if it has ``limit`` bytes."""
-        while not (end := self.data.find(b"\n", at, at + limit) + 1):
-            if len(self.data) >= at + limit:
+    def line(self, limit: int) -> int:
+        """Return where the first line ends; Broken if it has ``limit`` bytes."""
+        while not (end := self.data.find(b"\n", 0, limit) + 1):
+            if len(self.data) >= limit:
                 raise Broken(f"a line of its header has more than {limit} bytes", 2)
             self.need(len(self.data) + 1)
         return end
