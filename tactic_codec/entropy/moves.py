@@ -27,12 +27,12 @@ from tactic_codec.entropy.learned import (
     step_table,
     stepped,
 )
-from tactic_codec.entropy.order import CAP, Integers, Seen, Symbols, capped
+from tactic_codec.entropy.order import CAP, Floats, Integers, Seen, Symbols, capped
 from tactic_codec.entropy.pure import PRECISION
 from tactic_codec.entropy.symbols import code_lengths, fold, indices_of, known_parts, shape_of
 from tactic_codec.entropy.tables import FrequencyTables
 
-Bits = NDArray[np.float32]
+Bits = Floats
 
 _PASSES = 2
 """Over a latent that is thinned; each takes as long and changes less."""
@@ -112,9 +112,7 @@ class Prices:
             more += np.where(grown > 0, seen[1], np.where(grown < 0, seen[-1], np.float32(0)))
             yield more[some]
 
-    def thinned(
-        self, symbols: Symbols, values: NDArray[np.float32], price: NDArray[np.float32]
-    ) -> Symbols:
+    def thinned(self, symbols: Symbols, values: Floats, price: Floats) -> Symbols:
         """Return symbols that were moved towards zero where the bits are worth the error.
 
         Args:
