@@ -376,7 +376,9 @@ class Model:
                     for kind in ("magnitude", "sign")
                 )
                 sets, layers = file["sets"], (magnitude, sign)
-                contexts = LearnedContexts(**vars(contexts), layers=layers)
+                contexts = LearnedContexts(
+                    contexts.starts, contexts.magnitude, contexts.sign, contexts.sure, layers
+                )
         except DamagedModel:
             raise
         # NumPy and zipfile let slip whatever they trip over: tokenize.TokenError, LZMAError,
