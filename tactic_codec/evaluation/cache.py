@@ -16,7 +16,7 @@ from typing import Any
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import Facts
 
-HASH_DIGITS = 32  # 128 bits: against accidents and collisions, not against forgers
+_HASH_DIGITS = 32  # 128 bits: against accidents and collisions, not against forgers
 
 
 class Cache:
@@ -34,7 +34,7 @@ class Cache:
         """
         name = _canonical(key)
         if self._folder is not None:
-            return Shelf(self._folder / f"{_digest(name)}.jsonl", name)
+            return Shelf(self._folder / f"{digest(name.encode())}.jsonl", name)
         return self._shelves.setdefault(name, Shelf(None, name))
 
 
@@ -86,16 +86,17 @@ class Shelf:
         self._known[facts.pop("picture")] = facts
 
     def _check(self, facts: Mapping[str, Any]) -> str:
-        return _digest(self._key + _canonical(facts))
+        return digest((self._key + _canonical(facts)).encode())
 
 
 def picture_hash(pixels: Pixels) -> str:
     """Return the name of a picture's content: shape and values, whatever file they came from."""
-    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:HASH_DIGITS]
+    return digest(f"{pixels.shape}".encode() + pixels.tobytes())
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+def digest(data: bytes) -> str:
+    """Return the name of some content."""
+    return hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]
 
 
 def _canonical(value: Any) -> str:

@@ -1,6 +1,5 @@
 """The pictures of a folder that are evaluated: which, how they are cut, what is true of them."""
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from tactic_codec import picture as image
 from tactic_codec.errors import ConfigError, DataError
-from tactic_codec.evaluation.cache import HASH_DIGITS, picture_hash
+from tactic_codec.evaluation.cache import digest, picture_hash
 from tactic_codec.model import HELD_OUT, Model
 from tactic_codec.picture import Pixels
 from tactic_codec.tasks import CLASSIFY, TASKS, Question, Task
@@ -65,7 +64,7 @@ def picture(task: Question[Any, Any], name: str, pixels: Pixels, truth: Any) -> 
     """Name a picture, uint8 [H, W, 3] as it is coded, for the cache."""
     content = picture_hash(pixels)
     key = task.key(truth)
-    more = f" {hashlib.sha256(key).hexdigest()[:HASH_DIGITS]}" if key else ""
+    more = f" {digest(key)}" if key else ""
     return Picture(name, pixels, truth, content, content + more)
 
 
