@@ -30,7 +30,7 @@ from tactic_codec import metrics
 from tactic_codec import picture as image
 from tactic_codec.boxes import Box
 from tactic_codec.codec import load_model
-from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Shrunk, Uncompressed
+from tactic_codec.evaluation.coders import Coder, ModelCoder, RivalCoder, Uncompressed
 from tactic_codec.picture import Pixels
 from tactic_codec.rivals import rival
 from tactic_codec.tasks import DETECT
@@ -97,7 +97,7 @@ def main() -> None:
     def known(coder: Coder, scale: float, setting: float) -> dict[str, Any]:
         path = args.work / f"{coder.name}-{scale:g}-{setting:g}-{len(names)}.json"
         if not path.exists():
-            found = looked_at(Shrunk(coder, scale), setting, pictures, judges)
+            found = looked_at(coder.at_scale(scale), setting, pictures, judges)
             write(path, found)
             print(path.name, np.mean(found["bytes"]), flush=True)
         result: dict[str, Any] = json.loads(path.read_text())

@@ -54,7 +54,7 @@ def measure(
     """Return bytes, and what is said of each decoded picture."""
     rows = []
     for number, pixels in enumerate(pictures):
-        size, decoded = coder.code_at(scale, pixels, setting)
+        size, decoded = coder.at_scale(scale).code(pixels, setting)
         said = {name: ask(number, decoded) for name, ask in judges.items()}
         rows.append({"bytes": size, **said})
     return rows

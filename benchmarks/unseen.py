@@ -175,7 +175,7 @@ def measure(
             new = [name for name in lacking if name not in found]
             for name in new:
                 pixels = pictures[name]
-                size, decoded = coder.code_at(scale, pixels, setting)
+                size, decoded = coder.at_scale(scale).code(pixels, setting)
                 found[name] = {
                     "bytes": size,
                     "bpp": 8 * size / (pixels.size // 3),

@@ -7,8 +7,9 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from tactic_codec import __version__
 from tactic_codec import picture as image
@@ -60,18 +61,20 @@ class Coder(ABC):
             TacError: this coder cannot code it.
         """
 
-    def code_at(self, scale: float, pixels: Pixels, setting: Setting) -> Coded:
-        """Shrink a picture as `Codec.compress` does, code it, and bring it to its size again."""
-        height, width, _ = pixels.shape
-        if scale == 1:
-            return self.code(pixels, setting)
-        shrunk = image.Shrink(scale=scale).of(image.Scaled(pixels, width, height)).pixels
-        size, decoded = self.code(shrunk, setting)
-        return Coded(size, image.enlarged(decoded, width, height))
+    def at_scale(self, scale: float) -> Self:
+        """Return the same coder for pictures of ``scale`` times their sides, above 0, at most 1."""
+        if scale == self.scale:
+            return self
+        other = copy(self)
+        other.scale = scale
+        return other
 
     @abstractmethod
     def identity(self, setting: Setting) -> Identity:
         """Return all that decides about the bytes and the decoded pixels of a picture."""
+
+    def _scale_identity(self) -> Identity:
+        return {} if self.scale == 1 else {"scale": self.scale}
 
     def describe(self) -> str:
         """Return how files are made and by which versions, for people."""
@@ -124,17 +127,14 @@ class ModelCoder(Coder):
             if not isinstance(level, int):
                 raise ConfigError(f"{self.name} has whole numbers as levels, not {level:g}")
             self.codec.model.level(level)
-        other = ModelCoder(self.codec, self.device, name=self.name, effort=self.effort)
+        other = copy(self)
         other.grid = tuple(int(level) for level in levels)
         return other
 
     def code(self, pixels: Pixels, setting: Setting) -> Coded:
-        """Code a picture as one frame, see `Coder`."""
-        return self.code_at(1, pixels, setting)
-
-    def code_at(self, scale: float, pixels: Pixels, setting: Setting) -> Coded:
         """Code a picture as one frame that keeps its size, see `Coder`."""
-        frame = self.codec.compress(pixels, int(setting), effort=self.effort, scale=scale).frame
+        effort, scale = self.effort, self.scale
+        frame = self.codec.compress(pixels, int(setting), effort=effort, scale=scale).frame
         return Coded(frame.size, self.codec.decode(frame))
 
     def identity(self, setting: Setting) -> Identity:
@@ -149,6 +149,7 @@ class ModelCoder(Coder):
             "encoder": _digest(manifest["encoder"]),
             "analysis": manifest["files"][analysis]["sha256"],
             **runtime_identity(self.device),
+            **self._scale_identity(),
         }
         if self.effort:
             # It asks the networks as torch knows them, the classifier among them.
@@ -194,26 +195,6 @@ def runtime_identity(device: str) -> Identity:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-class Shrunk(Coder):
-    """A coder that is given smaller pictures, and whose pictures are enlarged again."""
-
-    def __init__(self, coder: Coder, scale: float) -> None:
-        """Shrink both sides to ``scale`` of what they are, above 0 and at most 1."""
-        self._coder = coder
-        self.scale = scale
-        self.name, self.kind, self.settings = coder.name, coder.kind, coder.settings
-        self.grid, self.open_ended = coder.grid, coder.open_ended
-
-    def code(self, pixels: Pixels, setting: Setting) -> Coded:
-        """Code a smaller picture, see `Coder.code_at`."""
-        return self._coder.code_at(self.scale, pixels, setting)
-
-    def identity(self, setting: Setting) -> Identity:
-        """Return the coder's, and the scale."""
-        scale = {"scale": self.scale} if self.scale != 1 else {}
-        return {**self._coder.identity(setting), **scale}
 
 
 class Uncompressed(Coder):
@@ -267,10 +248,12 @@ class RivalCoder(Coder):
         return RivalCoder(self.rival, grid)
 
     def code(self, pixels: Pixels, setting: Setting) -> Coded:
-        """Code a picture and keep the smallest file, see `Coder`."""
-        data = self.rival.encode(pixels, setting)
-        return Coded(len(data), self.rival.decode(data))
+        """Shrink as `Codec.compress` does, keep the smallest file, enlarge again, see `Coder`."""
+        height, width, _ = pixels.shape
+        shrunk = image.Shrink(scale=self.scale).of(image.Scaled(pixels, width, height)).pixels
+        data = self.rival.encode(shrunk, setting)
+        return Coded(len(data), image.enlarged(self.rival.decode(data), width, height))
 
     def identity(self, setting: Setting) -> Identity:
         """Return the options and the versions of what codes, see `Coder`."""
-        return self.rival.identity(setting)
+        return self.rival.identity(setting) | self._scale_identity()

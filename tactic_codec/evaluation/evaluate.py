@@ -15,7 +15,7 @@ import numpy as np
 from tactic_codec import metrics
 from tactic_codec.codec import Codec
 from tactic_codec.evaluation.cache import Cache
-from tactic_codec.evaluation.coders import Coder, Identity, Shrunk, Uncompressed, answers_identity
+from tactic_codec.evaluation.coders import Coder, Identity, Uncompressed, answers_identity
 from tactic_codec.evaluation.keeper import Keeper
 from tactic_codec.evaluation.pictures import Folder, Picture
 from tactic_codec.evaluation.results import Curve, FolderResult, Point, Report, comparisons
@@ -111,7 +111,7 @@ class Evaluation:
     def _curve(self, folder: Folder, coder: Coder, before: Sequence[Facts]) -> Curve:
         """Measure a coder at its settings, until its files are larger than anybody asked for."""
         points = []
-        for shrunk in (Shrunk(coder, scale) for scale in self.scales):
+        for shrunk in map(coder.at_scale, self.scales):
             for number, setting in enumerate(coder.grid, start=1):
                 found = self._measured(folder, shrunk, setting)
                 points.append(self._point(folder, shrunk, setting, found, before))
