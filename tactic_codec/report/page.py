@@ -12,6 +12,7 @@ import hashlib
 import math
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
@@ -153,7 +154,7 @@ def _plots(rows: Sequence[Row]) -> Iterator[Plot]:
     def of_model(row: Row) -> tuple[str, int]:
         return row.facts["model"], row.facts["level"]
 
-    known: dict[str, dict[str, list[Point]]] = {}
+    known = defaultdict[str, dict[str, list[Point]]](lambda: defaultdict(list))
     for (model, _), group in groupby(sorted(rows, key=of_model), of_model):
         own = list(group)
         sums = totals(own)
@@ -163,25 +164,21 @@ def _plots(rows: Sequence[Row]) -> Iterator[Plot]:
             if summary.headline:
                 title, share = summary.headline
                 point = Point(rate, *(100 * value for value in share))
-                known.setdefault(f"{title}, %", {}).setdefault(model, []).append(point)
+                known[f"{title}, %"][model].append(point)
         compared = [row.facts for row in own if math.isfinite(row.facts.get("psnr", math.inf))]
-        coders = {model: compared}
-        for name in [
-            name for name, part in (compared or [{}])[0].items() if isinstance(part, dict)
-        ]:
-            coders[name] = [
-                f[name] | {"bpp": 8 * f[name]["bytes"] / (f["width"] * f["height"])}
-                for f in compared
-                if math.isfinite(f[name]["psnr"])
-            ]
-        for name, facts in coders.items():
-            if facts:
-                psnr = np.array([f["psnr"] for f in facts])
+        coders = {model: [(facts["bpp"], facts["psnr"]) for facts in compared]}
+        for facts in compared:
+            for name, other in facts.items():
+                if isinstance(other, dict) and math.isfinite(other["psnr"]):
+                    bpp = 8 * other["bytes"] / (facts["width"] * facts["height"])
+                    coders.setdefault(name, []).append((bpp, other["psnr"]))
+        for name, found in coders.items():
+            if found:
+                rates, psnr = np.array(found).T
                 half = 1.96 * psnr.std(ddof=1) / math.sqrt(len(psnr)) if len(psnr) > 1 else 0
                 mean = float(psnr.mean())
-                rate = float(np.mean([f["bpp"] for f in facts]))
-                point = Point(rate, mean, mean - half, mean + half)
-                known.setdefault("mean PSNR, dB", {}).setdefault(name, []).append(point)
+                point = Point(float(rates.mean()), mean, mean - half, mean + half)
+                known["mean PSNR, dB"][name].append(point)
     yield from (Plot(title, curves) for title, curves in known.items())
 
 
