@@ -11,7 +11,7 @@ from tactic_codec import report as rows_room
 from tactic_codec.evaluation import formats
 from tactic_codec.evaluation.evaluate import Evaluation
 from tactic_codec.evaluation.pictures import Folder, Picture
-from tactic_codec.evaluation.results import Curve, Report
+from tactic_codec.evaluation.results import Report
 from tactic_codec.report import Row, page
 from tactic_codec.report.page import Page, Plot, Point, Table
 from tactic_codec.tasks.annotations import found_in
@@ -56,7 +56,10 @@ def page_of(report: Report, rows: Sequence[Row], failures: Sequence[tuple[str, s
         for quality in (*result.uncompressed.shares(), "psnr"):
             title = formats.title(report, quality) if quality != "psnr" else "mean PSNR"
             unit = "dB" if quality == "psnr" else "%"
-            curves = {curve.name: _points(curve, quality) for curve in result.curves}
+            curves = {
+                curve.name: [Point(p.bpp, *p.shown(quality)) for p in curve.at_best(quality).points]
+                for curve in result.curves
+            }
             plots.append(Plot(f"{result.folder}: {title}, {unit}", curves))
         head, *lines = formats.point_table(report, result)
         tables.append(Table(f"{result.folder}: each coder at each setting", head, lines))
@@ -71,11 +74,3 @@ def page_of(report: Report, rows: Sequence[Row], failures: Sequence[tuple[str, s
         notes=[*formats.footnotes(report), *made.notes],
         tables=[*tables, *failed, files],
     )
-
-
-def _points(curve: Curve, quality: str) -> list[Point]:
-    """Return the points of a curve at its best scales; a PSNR has no interval."""
-    points = curve.at_best(quality).points
-    if quality == "psnr":
-        return [Point(p.bpp, p.psnr, p.psnr, p.psnr) for p in points]
-    return [Point(p.bpp, *(100 * value for value in p.shares()[quality])) for p in points]

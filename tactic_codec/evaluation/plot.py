@@ -91,7 +91,6 @@ def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:
     if itself and itself.share < 1:  # what the pictures themselves reach is as much as there is
         height = 100 * itself.share
         axes.axhline(height, color=DARK, linestyle="--", linewidth=1, label="uncompressed")
-    scale = 1 if quality == "psnr" else 100
     for kind, style in _STYLES.items():
         for number, curve in enumerate(c for c in result.curves if c.kind == kind):
             curve = curve.at_best(quality)
@@ -100,18 +99,16 @@ def _draw_panel(axes: "Axes", result: FolderResult, quality: str) -> None:
                 {} if kind == "model" else {"marker": MARKERS[number % len(MARKERS)]}
             )
             colour = colours[number % len(colours)]
-            x, y = zip(*curve.rates(quality), strict=True)
+            x = [point.bpp for point in curve.points]
+            y, low, high = zip(*(point.shown(quality) for point in curve.points), strict=True)
             own = {"color": colour, "label": curve.name, **style, **marker}
-            axes.plot(x, [scale * value for value in y], **own)
+            axes.plot(x, y, **own)
             for point, place in zip(curve.points, zip(x, y, strict=True), strict=True):
                 if point.scale != 1:
-                    place = (place[0], scale * place[1])
                     name = f"{point.scale:g}"
                     axes.annotate(name, place, (3, -7), textcoords="offset points", fontsize=5)
             if kind == "codec" or quality == "psnr":
                 continue
-            shares = [point.shares()[quality] for point in curve.points]
-            low, high = ([100 * share[end] for share in shares] for end in (1, 2))
             axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
             if len(x) == 1:  # there is nothing between one point and the next
                 axes.vlines(x, low, high, color=colour, alpha=0.5)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tactic_codec.evaluation.bdrate import BdRate, RatePoint, paired
+from tactic_codec.evaluation.bdrate import BdRate, paired
 from tactic_codec.rivals import Setting
 from tactic_codec.tasks import Question, Scores, Share, Witness
 
@@ -61,6 +61,13 @@ class Point:
         """Return the PSNR, or a share by its name."""
         return self.psnr if name == "psnr" else self.shares()[name].share
 
+    def shown(self, name: str) -> tuple[float, float, float]:
+        """Return what people see: dB, without an interval, or percents of a share and its ends."""
+        if name == "psnr":
+            return self.psnr, self.psnr, self.psnr
+        share, low, high = self.shares()[name]
+        return 100 * share, 100 * low, 100 * high
+
     def in_draws(self, name: str) -> NDArray[np.float64]:
         """Return bpp and a quality in draws of the pictures, [2, 1 + draws], see `quality`."""
         assert self.drawn is not None
@@ -93,10 +100,6 @@ class Curve:
     kind: str
     settings: str
     points: tuple[Point, ...]
-
-    def rates(self, quality: str) -> list[RatePoint]:
-        """Return bpp and a quality of every point: ``psnr``, or a share by its name."""
-        return [(point.bpp, point.quality(quality)) for point in self.points]
 
     def in_draws(self, quality: str) -> NDArray[np.float64]:
         """Return bpp and a quality in draws of the pictures, [points, 2, 1 + draws]."""
