@@ -1,8 +1,7 @@
 """``tactic bpp-report``: rows and totals as a table, as CSV or as JSON lines."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,7 @@ from tactic_codec.cli.files import FRAMES
 from tactic_codec.errors import ConfigError, DataError, UnknownModel, display
 
 if TYPE_CHECKING:
-    from tactic_codec.codec import Codec
-    from tactic_codec.container import Frame
-    from tactic_codec.picture import LabelMap, Pixels
+    from tactic_codec.picture import LabelMap
     from tactic_codec.report import Row
     from tactic_codec.tasks.annotations import Maker
 
@@ -127,8 +124,39 @@ def bpp_report(
         collect_warnings(image.ImageWarning)
         codec_of = options.codec_of(model, running, console)
         names = _codecs(rivals) if originals is not None else ()
-        limit, seen = running.max_pixels, html is not None
-        assess = _Assessor(codec_of, originals, names, masks, _marked(boxes), limit, seen)
+        limit, marked = running.read_limit, _marked(boxes)
+
+        def assess(item: FrameItem) -> "tuple[Row, str]":
+            """Return a frame's row, and why its model is missing where it may be."""
+            codec, missing = None, ""
+            try:
+                codec = codec_of(item.frame)
+            except UnknownModel as exc:
+                if originals or masks or boxes:
+                    raise
+                missing = str(exc)
+            heads = codec.model.heads if codec else {}
+            original = find_original(originals, item) if originals else None
+            row = report.row_of(
+                item.frame,
+                codec,
+                file=item.source.path,
+                number=item.number,
+                original=image.load(Path(original), max_pixels=limit) if original else None,
+                rivals=names,
+                given={
+                    "classify": _folder_name(item),
+                    "detect": (marked, item.stem + ".tac")
+                    if marked and "detect" in heads
+                    else None,
+                    "segment": _label_map(masks, item, limit)
+                    if masks and "segment" in heads
+                    else None,
+                },
+                look=html is not None,
+            )
+            return row, missing
+
         items = decoding.frames(sources, max_pixels=running.max_pixels)
         total = files.total_bytes(sources)
         rows: list[Row] = []
@@ -189,72 +217,13 @@ def _why_no_totals(rows: Sequence["Row"], task: str, what: str) -> str:
     return f"{what} are of no use here: no model of these files can {task}; see --model"
 
 
-@dataclass(frozen=True)
-class _Assessor:
-    """Assesses frames with what belongs to them; used by several threads."""
+def _label_map(folder: str, item: FrameItem, limit: int) -> "LabelMap":
+    from tactic_codec.picture import load_labels
 
-    codec_of: "Callable[[Frame], Codec]"
-    originals: str | None
-    rivals: Sequence[str]
-    masks: str | None
-    boxes: "Maker | None"
-    max_pixels: int | None
-    look: bool
-
-    def __call__(self, item: FrameItem) -> "tuple[Row, UnknownModel | None]":
-        """Return a frame's row, and why its model is missing where it may be.
-
-        Raises:
-            TacError: the frame is damaged, the original or the label map is missing or of another
-                picture.
-        """
-        from tactic_codec import report
-
-        codec, missing = self._known_codec(item.frame)
-        heads = codec.model.heads if codec else {}
-        boxes = (self.boxes, item.stem + ".tac") if self.boxes and "detect" in heads else None
-        row = report.row_of(
-            item.frame,
-            codec,
-            file=item.source.path,
-            number=item.number,
-            original=self._original(item),
-            rivals=self.rivals,
-            given={
-                "classify": _folder_name(item),
-                "detect": boxes,
-                "segment": self._label_map(item) if "segment" in heads else None,
-            },
-            look=self.look,
-        )
-        return row, missing
-
-    def _known_codec(self, frame: "Frame") -> "tuple[Codec | None, UnknownModel | None]":
-        try:
-            return self.codec_of(frame), None
-        except UnknownModel as exc:
-            if self.originals or self.masks or self.boxes:
-                raise
-            return None, exc
-
-    def _original(self, item: FrameItem) -> "Pixels | None":
-        from tactic_codec import picture as image
-
-        if self.originals is None:
-            return None
-        path = Path(find_original(self.originals, item))
-        return image.load(path, max_pixels=self.max_pixels or image.DEFAULT_MAX_PIXELS)
-
-    def _label_map(self, item: FrameItem) -> "LabelMap | None":
-        from tactic_codec import picture as image
-
-        if self.masks is None:
-            return None
-        path = os.path.join(self.masks, item.stem + ".png")
-        if not os.path.isfile(path):
-            raise DataError(f"there is no label map {display(path)}")
-        limit = self.max_pixels or image.DEFAULT_MAX_PIXELS
-        return image.load_labels(Path(path), max_pixels=limit)
+    path = os.path.join(folder, item.stem + ".png")
+    if not os.path.isfile(path):
+        raise DataError(f"there is no label map {display(path)}")
+    return load_labels(Path(path), max_pixels=limit)
 
 
 def _folder_name(item: FrameItem) -> str:
