@@ -37,8 +37,8 @@ from segmenter import SEGMENT_SIZE, segment_head
 
 from tactic_codec import container, entropy, tasks
 from tactic_codec.cli import coding, files, main
-from tactic_codec.cli.asking import NOWHERE
 from tactic_codec.cli.console import Console, Failure, in_order
+from tactic_codec.cli.files import NOWHERE
 from tactic_codec.codec import Codec, load_model
 from tactic_codec.container import Frame
 from tactic_codec.entropy.order import parts

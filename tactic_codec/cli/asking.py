@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from tactic_codec.cli import decoding, files, options
 from tactic_codec.cli.console import Console
 from tactic_codec.cli.decoding import FrameItem
-from tactic_codec.cli.files import STDOUT, Destination, Source
+from tactic_codec.cli.files import NOWHERE, Destination, Source
 
 if TYPE_CHECKING:
     from tactic_codec.codec import Codec
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from tactic_codec.tasks import Task
 
 A = TypeVar("A")
-
-NOWHERE = Destination("stdout", STDOUT, False)
-"""Where answers go that are only printed."""
 
 
 class Answered(NamedTuple):
@@ -83,7 +80,7 @@ def each(
         facts |= {"model": codec.model.name, **task.as_json(found)}
         return data, facts, task.told(found)
 
-    items = decoding.placed(sources, destination, suffix, running.max_pixels)
+    items = decoding.frames(sources, destination, suffix, max_pixels=running.max_pixels)
     total = files.total_bytes(sources)
     prepare = running.forks(lambda item: codec_of(item.frame))
     work = console.each(answer, items, jobs=running.jobs, total=total, prepare=prepare)

@@ -305,14 +305,13 @@ def compress(
         # A JPEG need not be decoded to more pixels than are coded.
         whole = keep or wanted.scale == "auto"
         early = image.WHOLE if whole else image.Shrink(wanted.max_side, float(wanted.scale))
-        region_of = options.regions(roi, running.max_pixels)
+        region_of = options.regions(roi, running.read_limit)
 
         def code(picture: Picture) -> "Compressed":
             like = None if picture.sink else picture.source.stat()
-            limit = running.max_pixels or image.DEFAULT_MAX_PIXELS
             if not like or like.st_size < _LARGE:
                 codec.runtime.open_ahead("analysis")
-            pixels = picture.read(limit, background, early)
+            pixels = picture.read(running.read_limit, background, early)
             inside = None
             if region_of:
                 name = picture.source.stem(ends) + TAC
@@ -525,7 +524,9 @@ def decompress(
             written = destination.write(item.out, data, item.like)
             return Compressed(item.frame, codec.model.name), written
 
-        items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
+        items = decoding.frames(
+            sources, destination, FORMATS[chosen], max_pixels=running.max_pixels
+        )
         total = files.total_bytes(sources)
         prepare = running.forks(lambda item: codec_of(item.frame))
         work = console.each(decode, items, jobs=running.jobs, total=total, prepare=prepare)

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TextIO, TypeVar
 
 import click
 
@@ -127,6 +127,11 @@ def clear_line() -> None:
     click.echo("\r\x1b[K", err=True, nl=False)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream is a terminal; a closed one is None."""
+    return stream is not None and stream.isatty()
+
+
 # --- Standard output ------------------------------------------------------------------------------
 
 
@@ -136,7 +141,7 @@ def refuse_terminal() -> None:
     Raises:
         click.UsageError: standard output is one.
     """
-    if sys.stdout is not None and sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         raise click.UsageError(
             "binary data is not written to a terminal; name a file in place of '-', or send it "
             "on with '> FILE' or '| COMMAND'"
@@ -200,7 +205,7 @@ class Console:
 
     def text(self, data: bytes) -> None:
         """Write a text file: as it is, but on a terminal, which might obey what it says."""
-        if sys.stdout is not None and sys.stdout.isatty():
+        if is_terminal(sys.stdout):
             for line in data.decode("utf-8", "surrogateescape").rstrip("\n").split("\n"):
                 self.line(display(line))
         else:
@@ -291,7 +296,7 @@ class Console:
         Args:
             total: all the work, or None where nobody knows.
         """
-        if total is not None and not self.quiet and sys.stderr is not None and sys.stderr.isatty():
+        if total is not None and not self.quiet and is_terminal(sys.stderr):
             self._bar = _Bar(total)
 
     def advance(self, work: int, note: str = "") -> None:
@@ -302,8 +307,7 @@ class Console:
     def status(self, text: str) -> None:
         """Show what goes on, on a terminal's last line, once a second at most."""
         now = time.monotonic()
-        seen = not self.quiet and sys.stderr is not None and sys.stderr.isatty()
-        if seen and now >= self._status_at + 1:
+        if not self.quiet and is_terminal(sys.stderr) and now >= self._status_at + 1:
             self._status_at, self._has_status = now, True
             click.echo(f"\r\x1b[K{text}", err=True, nl=False)
 

@@ -6,7 +6,7 @@ IN… ─ frames ─ number them ─ place them in OUT ─▶ FrameItem… ─ d
 import io
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from tactic_codec.cli.files import FRAMES, Destination, Source, UpToDate, opened
+from tactic_codec.cli.files import FRAMES, NOWHERE, Destination, Source, UpToDate, opened
 from tactic_codec.container import Frame, StreamBudget, read_frame
 from tactic_codec.errors import (
     ChecksumMismatch,
@@ -83,23 +83,73 @@ class FrameItem:
         raise copy(self.found)
 
 
-def frames(sources: Iterable[Source], *, max_pixels: int | None) -> Iterator[FrameItem]:
-    """Read the frames of all inputs, one behind the other.
+def frames(
+    sources: Iterable[Source],
+    destination: Destination = NOWHERE,
+    suffix: str = "",
+    *,
+    max_pixels: int | None,
+) -> Iterator[FrameItem]:
+    """Read the frames of all inputs, one behind the other, and say where the result of each goes.
 
-    Behind a frame whose only fault is its checksum or an unknown section reading goes on; any other
-    fault ends its input.
+    In a folder the frames of an input that has several, or is a stream, are numbered; one output
+    file takes one frame. What --skip-existing leaves alone is left out.
 
     Args:
         sources: the inputs.
-        max_pixels: of a frame; by default its bytes and those of its input's frames together set
-            the limits, see the container room.
+        destination: OUT.
+        suffix: of the results in a folder.
+        max_pixels: see `frames_of`.
     """
     for source in sources:
-        yield from frames_of(source, max_pixels=max_pixels)
+        like = source.stat()
+        items = frames_of(source, max_pixels=max_pixels)
+        if destination.kind == "file":
+            items = _only(items)
+        for item in items:
+            with suppress(UpToDate):
+                yield _place(item, destination, suffix, like)
+
+
+def _place(
+    item: FrameItem, destination: Destination, suffix: str, like: os.stat_result | None
+) -> FrameItem:
+    if not isinstance(item.found, Frame):
+        return item
+    try:
+        out = destination.place(item.source, item.stem + suffix)
+    except (TacError, OSError) as exc:
+        return replace(item, found=exc.with_traceback(None))
+    return replace(item, out=out, like=like)
+
+
+def _only(items: Iterator[FrameItem]) -> Iterator[FrameItem]:
+    """Pass on the only frame of an input; of others, only what is wrong with them."""
+    first, second = next(items), next(items, None)
+    if second is None:
+        yield first
+        return
+    wrong = [item for item in (first, second) if not isinstance(item.found, Frame)]
+    yield from wrong
+    if not wrong:
+        problem = TacError(
+            "there are several frames, and one output file; give a folder ('OUT/') to get a "
+            "picture of each, or '-' to get one behind the other"
+        )
+        yield FrameItem(first.source, first.number, False, problem)
 
 
 def frames_of(source: Source, *, max_pixels: int | None) -> Iterator[FrameItem]:
-    """Read the frames of one input; there is at least one item."""
+    """Read the frames of one input; there is at least one item.
+
+    Behind a frame whose only fault is its checksum or an unknown section reading goes on; any other
+    fault ends the input.
+
+    Args:
+        source: the input.
+        max_pixels: of a frame; by default its bytes and those of its input's frames together set
+            the limits, see the container room.
+    """
     found = _read(source, max_pixels)
     ahead = [next(found)]
     if source.is_stdin:
@@ -172,55 +222,3 @@ def format_of(destination: Destination, otherwise: str) -> str:
         return image.format_of(Path(destination.path))
     except UnsupportedImage as exc:
         raise click.BadParameter(f"{exc}; or {otherwise}", param_hint="'OUT'") from exc
-
-
-def placed(
-    sources: Sequence[Source], destination: Destination, suffix: str, max_pixels: int | None
-) -> Iterator[FrameItem]:
-    """Read the frames of all inputs and say where the result of each goes.
-
-    In a folder the frames of an input that has several, or is a stream, are numbered; one output
-    file takes one frame. What --skip-existing leaves alone is left out.
-
-    Args:
-        sources: the inputs.
-        destination: OUT.
-        suffix: of the results in a folder.
-        max_pixels: the largest picture that is read, see `frames`.
-    """
-    for source in sources:
-        like = source.stat()
-        items = frames_of(source, max_pixels=max_pixels)
-        if destination.kind == "file":
-            items = _only(items)
-        for item in items:
-            with suppress(UpToDate):
-                yield _place(item, destination, suffix, like)
-
-
-def _place(
-    item: FrameItem, destination: Destination, suffix: str, like: os.stat_result | None
-) -> FrameItem:
-    if not isinstance(item.found, Frame):
-        return item
-    try:
-        out = destination.place(item.source, item.stem + suffix)
-    except (TacError, OSError) as exc:
-        return replace(item, found=exc.with_traceback(None))
-    return replace(item, out=out, like=like)
-
-
-def _only(items: Iterator[FrameItem]) -> Iterator[FrameItem]:
-    """Pass on the only frame of an input; of others, only what is wrong with them."""
-    first, second = next(items), next(items, None)
-    if second is None:
-        yield first
-        return
-    wrong = [item for item in (first, second) if isinstance(item.found, TacError | OSError)]
-    yield from wrong
-    if not wrong:
-        problem = TacError(
-            "there are several frames, and one output file; give a folder ('OUT/') to get a "
-            "picture of each, or '-' to get one behind the other"
-        )
-        yield FrameItem(first.source, first.number, False, problem)

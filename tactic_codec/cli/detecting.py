@@ -60,7 +60,7 @@ def detect(
     The pictures of --overlay have the format of OUT's suffix, or else PNG. OUT is a folder in the
     same cases as for decompress, and its files have the same names.
     """
-    destination = asking.NOWHERE
+    destination = files.NOWHERE
     if overlay == files.STDOUT:
         raise click.UsageError(
             "what is found goes to standard output, so --overlay cannot: name a file or a folder"

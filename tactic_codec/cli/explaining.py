@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tactic_codec.cli import asking, decoding, files, options
+from tactic_codec.cli import decoding, files, options
 from tactic_codec.cli.console import opened
 from tactic_codec.cli.decoding import FORMATS, FrameItem
 from tactic_codec.cli.files import FRAMES, TAC, Asked
@@ -52,7 +52,7 @@ def explain(
         and not asked.paths[-1].lower().endswith(TAC)
     )
     inputs: Sequence[str] = [*asked.paths, *(asked.listed or ())]
-    destination = asking.NOWHERE
+    destination = files.NOWHERE
     if drawn or not inputs:
         inputs, destination = files.destination(asked, ".png", FRAMES, as_json=talking.as_json)
     chosen = decoding.format_of(destination, "name a .png file")
@@ -62,7 +62,7 @@ def explain(
 
         sources = files.expand(console, inputs, recursive=recursive, suffixes=FRAMES)
         codec_of = options.codec_of(model, running, console)
-        region_of = options.regions(roi, running.max_pixels)
+        region_of = options.regions(roi, running.read_limit)
 
         def find(item: FrameItem) -> "tuple[bytes, Facts]":
             frame, codec = item.frame, codec_of(item.frame)
@@ -77,7 +77,9 @@ def explain(
                 data = destination.write(item.out, picture.save(looked, chosen), item.like)
             return data, {"model": codec.model.name, "level": frame.level, **facts}
 
-        items = decoding.placed(sources, destination, FORMATS[chosen], running.max_pixels)
+        items = decoding.frames(
+            sources, destination, FORMATS[chosen], max_pixels=running.max_pixels
+        )
         total = files.total_bytes(sources)
         for item, (data, facts), _ in console.each(find, items, jobs=running.jobs, total=total):
             if data:

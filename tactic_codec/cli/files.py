@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 import click
 
 from tactic_codec import atomic
-from tactic_codec.cli.console import Console, refuse_terminal
+from tactic_codec.cli.console import Console, is_terminal, refuse_terminal
 from tactic_codec.container import MAGIC
 from tactic_codec.errors import OutputExists, display
 
@@ -142,7 +142,7 @@ def check_stdin() -> None:
     Raises:
         click.UsageError: standard input is a terminal.
     """
-    if sys.stdin is not None and sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         raise click.UsageError(
             "standard input is a terminal; name a file in place of '-', or send data with "
             "'< FILE' or 'COMMAND |'"
@@ -411,6 +411,10 @@ class Destination:
             raise UpToDate
         if not self.force:
             raise existing(path, " and is older than its input" if found else "")
+
+
+NOWHERE = Destination("stdout", STDOUT, False)
+"""Where results go that are only printed."""
 
 
 def _is_current(output: os.stat_result, source: os.stat_result) -> bool:

@@ -71,12 +71,11 @@ def load(
     from tactic_codec import picture
     from tactic_codec.evaluation import pictures
 
-    limit = running.max_pixels or picture.DEFAULT_MAX_PIXELS
     folders = dict.fromkeys(item.folder for item in listed)
     readers = {folder: task.reader(Path(folder), classes) for folder in folders}
 
     def read(item: Listed) -> "Picture":
-        pixels = picture.load(Path(item.folder, item.name), max_pixels=limit)
+        pixels = picture.load(Path(item.folder, item.name), max_pixels=running.read_limit)
         truth = readers[item.folder](item.name, pixels)
         return pictures.picture(task, item.name, pictures.cut(task, pixels, size), truth)
 

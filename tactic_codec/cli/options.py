@@ -262,6 +262,11 @@ class Running(NamedTuple):
     threads: int | None = None
     max_pixels: int | None = None
 
+    @property
+    def read_limit(self) -> int:
+        """The most pixels of a picture that is read, where its file's size does not limit it."""
+        return self.max_pixels or DEFAULT_MAX_PIXELS
+
     def forks(self, prepare: Callable[[Any], object]) -> Callable[[Any], object] | None:
         """Return what a worker process inherits, see `console.in_order`; torch stays in threads."""
         return None if self.device in ("cuda", "torch-cpu") else prepare
@@ -356,15 +361,14 @@ def level_of(codec: "Codec", quality: int | None) -> int:
     return level
 
 
-def regions(path: str | None, max_pixels: int | None) -> "Regions | None":
+def regions(path: str | None, max_pixels: int) -> "Regions | None":
     """Return what finds the regions of --roi; what it cannot read is a wrong command line."""
     if path is None:
         return None
-    from tactic_codec.picture import DEFAULT_MAX_PIXELS
     from tactic_codec.tasks.regions import regions_in
 
     with refused(TacError, OSError, hint="'--roi'"):
-        return regions_in(Path(path), max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
+        return regions_in(Path(path), max_pixels=max_pixels)
 
 
 def codec_of(model: str | None, running: Running, console: "Console") -> "Callable[[Frame], Codec]":
