@@ -76,13 +76,14 @@ def bench(
         level = options.level_of(codec, quality)
         timings = speed.measure(codec, pixels, level, effort=effort, repeats=repeat)
         height, width, _ = pixels.shape
-        if not as_json:
-            head = f"{source.title}: {width}x{height}, {codec.model.name} -q {level}"
-            console.line(f"{head}, networks {codec.arithmetic}")
-        rows = list(_rows(timings, width * height))
-        for row in rows if as_json else ():
-            console.json(row)
-        for line in () if as_json else table([_TITLES, *map(_cells, rows)], left=(0, 1)):
+        rows = _rows(timings, width * height)
+        if as_json:
+            for row in rows:
+                console.json(row)
+            return
+        head = f"{source.title}: {width}x{height}, {codec.model.name} -q {level}"
+        console.line(f"{head}, networks {codec.arithmetic}")
+        for line in table([_TITLES, *map(_cells, rows)], left=(0, 1)):
             console.line(line)
 
 
@@ -103,11 +104,10 @@ def _rows(timings: "list[Timing]", pixels: int) -> Iterator[dict[str, Any]]:
         }
 
 
-_COLUMNS = {"coder": "", "step": "", "bytes": "d", "ms": ".1f", "slowest_ms": ".1f"}
-_COLUMNS |= {"megapixels_per_second": ".2f", f"of_{_PEER}": ".2f"}
+_FORMATS = {"coder": "", "step": "", "bytes": "d", "ms": ".1f", "slowest_ms": ".1f"}
+_FORMATS |= {"megapixels_per_second": ".2f", f"of_{_PEER}": ".2f"}
 _TITLES = ["coder", "step", "bytes", "ms", "slowest", "MP/s", f"x {_PEER}"]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    shown = ("" if row[n] is None else format(row[n], form) for n, form in _COLUMNS.items())
-    return list(map(display, shown))
+    return [display("" if row[n] is None else format(row[n], f)) for n, f in _FORMATS.items()]

@@ -253,18 +253,13 @@ def verify_models(names: tuple[str, ...], as_json: bool) -> None:
                     raise DamagedModel(model.reason)
                 model.verify()
             except TacError as exc:
-                error = exc
-            _print_verdict(console, name, error, as_json)
+                error = str(exc)
+                console.fail(display(name), exc)
+            if as_json:
+                console.json({"name": name, "ok": error is None, "error": error})
+            else:
+                console.line(f"{display(name)}: {'OK' if error is None else 'FAILED'}")
             console.advance(1)
-
-
-def _print_verdict(console: Console, name: str, error: TacError | None, as_json: bool) -> None:
-    if error:
-        console.fail(display(name), error)
-    if as_json:
-        console.json({"name": name, "ok": not error, "error": str(error) if error else None})
-    else:
-        console.line(f"{display(name)}: {'FAILED' if error else 'OK'}")
 
 
 def _size(model: "Model") -> int:

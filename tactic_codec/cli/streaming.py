@@ -117,8 +117,7 @@ class Streams(UntilSignal):
 
         def put(found: Found | BaseException | None) -> None:
             with self._changed:
-                newest = inbox[-1] if self._drop and inbox and found else None
-                if _is_picture(newest) and _is_picture(found):
+                if self._drop and inbox and _is_picture(inbox[-1]) and _is_picture(found):
                     inbox.pop()
                     self._dropped += 1
                 room = _WAITING if self._drop else 1
@@ -144,7 +143,7 @@ class Streams(UntilSignal):
 
 
 def _is_picture(found: Found | BaseException | None) -> bool:
-    return found is not None and not isinstance(found, BaseException) and bool(found.data)
+    return isinstance(found, Found) and bool(found.data)
 
 
 # --- Where frames go ------------------------------------------------------------------------------
@@ -164,7 +163,7 @@ class Sink:
         self._destination = destination
         self._path: str | None = None
         self._special: BinaryIO | None = None
-        self._put: Callable[[bytes], str | None] = self._first
+        self._put: Callable[[str, bytes], str] = self._first
         if destination.kind == "folder":
             self._path = os.path.join(destination.path, stem)
             self._number = _last_number(self._path)
@@ -179,31 +178,29 @@ class Sink:
             OSError: it cannot be written; of the frames before it nothing is lost.
             OutputClosed: whoever read it has gone.
         """
-        return self._put(frame) if self._path else None
+        return self._put(self._path, frame) if self._path else None
 
-    def _numbered(self, frame: bytes) -> str:
-        os.makedirs(os.path.dirname(self._path or ""), exist_ok=True)
+    def _numbered(self, stem: str, frame: bytes) -> str:
+        os.makedirs(os.path.dirname(stem), exist_ok=True)
         while True:
             self._number += 1
-            path = f"{self._path}-{self._number:06}{TAC}"
+            path = f"{stem}-{self._number:06}{TAC}"
             try:
                 files.write(path, frame, force=False, sync=True)
             except OutputExists:  # another process writes here, too
                 continue
             return path
 
-    def _first(self, frame: bytes) -> str:
-        path = self._path or ""
+    def _first(self, path: str, frame: bytes) -> str:
         if self._destination.is_special:
             self._special = open(path, "wb", buffering=0)  # noqa: SIM115
             self._put = self._to_special
-            return self._to_special(frame)
+            return self._to_special(path, frame)
         files.write(path, frame, force=self._destination.force, sync=True)
         self._put = self._next
         return path
 
-    def _next(self, frame: bytes) -> str:
-        path = self._path or ""
+    def _next(self, path: str, frame: bytes) -> str:
         with open(path, "ab", buffering=0) as stream:
             size = stream.seek(0, os.SEEK_END)
             try:
@@ -216,13 +213,13 @@ class Sink:
                 raise
         return path
 
-    def _to_special(self, frame: bytes) -> str:
+    def _to_special(self, path: str, frame: bytes) -> str:
         assert self._special
         try:
             _write_all(self._special, frame)
         except BrokenPipeError as exc:
             raise OutputClosed from exc
-        return self._path or ""
+        return path
 
 
 def _write_all(stream: BinaryIO, data: bytes) -> None:
