@@ -1,7 +1,7 @@
 """``tactic models``: list, show and verify what is installed."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -128,21 +128,20 @@ def _described(model: "Model") -> Iterator[str]:
             size = f"longer side {head.input_size}"
         facts.append([task, f"{head.network}, {size} pixels, {len(head.labels)} classes"])
     yield from table(facts, left=(0, 1))
-    yield from _section("levels", _levels(model), left=(3,))
+    yield from _section("levels", table(_levels(model), left=(3,)))
     if "segment" in model.heads:
-        yield from _section("classes of label maps", _legend(model.heads["segment"]), left=(1, 2))
+        legend = table(_legend(model.heads["segment"]), left=(1, 2))
+        yield from _section("classes of label maps", legend)
     parts = [(name, _part(manifest, name)) for name in ("training", "metrics")]
     for name, part in parts:
         if part:
-            yield ""
-            yield name
-            yield from _indented(part, "  ")
+            yield from _section(name, _lines(part))
 
 
-def _section(title: str, rows: list[list[str]], left: tuple[int, ...]) -> Iterator[str]:
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
     yield ""
     yield title
-    yield from (f"  {line}" for line in table(rows, left=left))
+    yield from (f"  {line}" for line in lines)
 
 
 def _levels(model: "Model") -> list[list[str]]:
@@ -178,26 +177,24 @@ def _part(manifest: dict[str, Any], name: str) -> dict[str, Any]:
     return part
 
 
-_DEEPEST = "  " * 5  # where what is nested still deeper goes on one line
+_DEEPEST = 4  # where what is nested still deeper goes on one line
 
 
-def _indented(part: dict[str, Any], indent: str) -> Iterator[str]:
+def _lines(part: dict[str, Any], depth: int = 0) -> Iterator[str]:
     """Yield lines for an object: its plain values, then its objects and lists of objects."""
     plain, nested = [], []
     for key, value in part.items():
         records = value if isinstance(value, list) else [value]
         deep = bool(records) and all(isinstance(record, dict) and record for record in records)
-        if deep and indent < _DEEPEST:
+        if deep and depth < _DEEPEST:
             nested.append((key, value))
         elif value not in (None, [], {}):
             plain.append([key, _brief(value)])
-    yield from (indent + line for line in (table(plain, left=(0, 1)) if plain else ()))
+    yield from table(plain, left=(0, 1))
     for key, value in nested:
-        yield indent + key
-        if isinstance(value, dict):
-            yield from _indented(value, indent + "  ")
-        else:
-            yield from (f"{indent}  {line}" for line in table(_across(value)))
+        yield key
+        lines = _lines(value, depth + 1) if isinstance(value, dict) else table(_across(value))
+        yield from (f"  {line}" for line in lines)
 
 
 def _across(records: list[dict[str, Any]]) -> list[list[str]]:
