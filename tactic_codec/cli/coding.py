@@ -312,10 +312,7 @@ def compress(
             if not like or like.st_size < _LARGE:
                 codec.runtime.open_ahead("analysis")
             pixels = picture.read(running.read_limit, background, early)
-            inside = None
-            if region_of:
-                name = picture.source.stem(ends) + TAC
-                inside = region_of(name, pixels.width, pixels.height)
+            inside = region_of(picture.source.stem(ends) + TAC, pixels.width, pixels.height)
             how = {"keep_metadata": keep_metadata, "roi": inside, **wanted._asdict()}
             coded = codec.compress(pixels, level, **how)
             write = partial(destination.write, picture.out, coded.data, like)

@@ -66,7 +66,7 @@ def explain(
 
         def find(item: FrameItem) -> "tuple[bytes, Facts]":
             frame, codec = item.frame, codec_of(item.frame)
-            inside = region_of(item.stem + TAC, frame.width, frame.height) if region_of else None
+            inside = region_of(item.stem + TAC, frame.width, frame.height)
             symbols = codec.model.decode_symbols(frame)
             blocks = spent.bits_of_blocks(symbols, codec.model.tables(frame.level))
             facts = spent.facts_of(frame, codec.model, blocks, inside)

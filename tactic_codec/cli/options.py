@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tactic_codec.cli.console import Console
     from tactic_codec.codec import Codec
     from tactic_codec.container import Frame
-    from tactic_codec.tasks.regions import Regions
+    from tactic_codec.tasks.regions import Region
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -361,10 +361,10 @@ def level_of(codec: "Codec", quality: int | None) -> int:
     return level
 
 
-def regions(path: str | None, max_pixels: int) -> "Regions | None":
+def regions(path: str | None, max_pixels: int) -> "Callable[[str, int, int], Region | None]":
     """Return what finds the regions of --roi; what it cannot read is a wrong command line."""
     if path is None:
-        return None
+        return lambda name, width, height: None
     from tactic_codec.tasks.regions import regions_in
 
     with refused(TacError, OSError, hint="'--roi'"):
