@@ -63,8 +63,6 @@ class Coder(ABC):
 
     def at_scale(self, scale: float) -> Self:
         """Return the same coder for pictures of ``scale`` times their sides, above 0, at most 1."""
-        if scale == self.scale:
-            return self
         other = copy(self)
         other.scale = scale
         return other
@@ -98,7 +96,6 @@ class ModelCoder(Coder):
         """Take every level of a model.
 
         Args:
-            codec: the model with its runtime.
             device: that the runtime was opened for; pixels may differ by a rounding between two.
             name: the model's own by default.
             effort: see `Codec.compress`.
