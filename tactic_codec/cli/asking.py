@@ -52,11 +52,6 @@ def each(
     """Decode the frames of all inputs, ask about each, and put drawings in their places.
 
     Args:
-        console: reports what fails.
-        task: whose answers these are.
-        sources: the inputs.
-        codec_of: opens a frame's model.
-        running: how.
         ask: a model about a decoded picture.
         destination: of drawings.
         suffix: of drawings in a folder.

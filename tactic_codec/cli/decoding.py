@@ -96,7 +96,6 @@ def frames(
     file takes one frame. What --skip-existing leaves alone is left out.
 
     Args:
-        sources: the inputs.
         destination: OUT.
         suffix: of the results in a folder.
         max_pixels: see `frames_of`.
@@ -146,7 +145,6 @@ def frames_of(source: Source, *, max_pixels: int | None) -> Iterator[FrameItem]:
     fault ends the input.
 
     Args:
-        source: the input.
         max_pixels: of a frame; by default its bytes and those of its input's frames together set
             the limits, see the container room.
     """

@@ -117,7 +117,6 @@ def expand(
     What folders hold and is not taken is counted, on a line for people.
 
     Args:
-        console: of the command.
         paths: files, folders and ``-``.
         recursive: whether folders are allowed.
         suffixes: of the files to take from folders; hidden files are left alone.
@@ -329,7 +328,6 @@ class Destination:
         """Return the path for a result, or None for standard output; nothing is written yet.
 
         Args:
-            source: the input.
             name: of the result below the folder, if this is one.
 
         Raises:
@@ -434,7 +432,6 @@ def destination(
     input goes to standard output, and with ``beside`` a file's result goes beside it.
 
     Args:
-        asked: the command line.
         suffix: of results.
         ends: suffixes that are of inputs, and never of OUT.
         beside: whether OUT may be left out.

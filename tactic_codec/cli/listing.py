@@ -61,9 +61,6 @@ def load(
     """Read pictures as they are coded, with their truths; report those that cannot be read.
 
     Args:
-        console: reports.
-        task: that they are for.
-        listed: the pictures.
         classes: of the network, as its training named them.
         size: side of squares, in pixels.
         running: how many at once, and how large they may be.

@@ -46,7 +46,7 @@ def rows_of(evaluation: Evaluation, folders: Sequence[Folder]) -> list[Row]:
     return rows
 
 
-def page_of(report: Report, rows: Sequence[Row], failures: Sequence[tuple[str, str]] = ()) -> Page:
+def page_of(report: Report, rows: Sequence[Row], failures: Sequence[tuple[str, str]]) -> Page:
     """Return the page of an evaluation, of its pictures, and of those that could not be read."""
     sums = rows_room.totals(rows)
     assert sums  # an evaluation has pictures

@@ -74,8 +74,6 @@ def folder(
     """Put the pictures of a folder together.
 
     Args:
-        task: that they are for.
-        name: of the folder.
         pictures: any order.
         labels: the reference network's.
 
@@ -106,20 +104,20 @@ def task_of(model: Model, folders: Sequence[str], asked: str | None = None) -> T
                 f"{folder} holds {task.truth}, and model {model.name} does not {task.name}; "
                 f"name a model that does first, or give the folder {task.pictures}/ alone"
             )
-    special = next((task for task in found.values() if task is not CLASSIFY), None)
+    special = next((task for task in found.values() if task is not CLASSIFY), CLASSIFY)
     for folder, task in found.items():
-        if special and task is not special:
+        if task is not special:
             raise ConfigError(
                 f"{folder} does not hold {special.layout}, as other folders here do; "
                 f"evaluate pictures with {special.truth} and those without by two commands"
             )
-    if special is None and CLASSIFY.name not in model.heads and model.heads:
+    if special is CLASSIFY and CLASSIFY.name not in model.heads and model.heads:
         other = TASKS[next(iter(model.heads))]
         raise ConfigError(
             f"{folders[0]} does not hold {other.layout}, and model {model.name} "
             f"has no {CLASSIFY.network} for pictures without {other.truth}"
         )
-    return special or CLASSIFY
+    return special
 
 
 def _claimant(folder: Path) -> Task[Any, Any]:

@@ -57,19 +57,15 @@ class Point:
         retrained = self.retrained or {}
         return {**self.scores, **{RETRAINED + name: score for name, score in retrained.items()}}
 
-    def quality(self, name: str) -> float:
-        """Return the PSNR, or a share by its name."""
-        return self.psnr if name == "psnr" else self.shares()[name].share
-
     def shown(self, name: str) -> tuple[float, float, float]:
-        """Return what people see: dB, without an interval, or percents of a share and its ends."""
+        """Return a figure and its interval: the PSNR, which has none, or a share in percent."""
         if name == "psnr":
             return self.psnr, self.psnr, self.psnr
         share, low, high = self.shares()[name]
         return 100 * share, 100 * low, 100 * high
 
     def in_draws(self, name: str) -> NDArray[np.float64]:
-        """Return bpp and a quality in draws of the pictures, [2, 1 + draws], see `quality`."""
+        """Return bpp and PSNR, or a share, in draws of the pictures, [2, 1 + draws]."""
         assert self.drawn is not None
         if name == "psnr":
             return self.drawn
@@ -111,7 +107,7 @@ class Curve:
             return self
         kept: list[Point] = []
         for point in self.points:
-            if not kept or point.quality(quality) > kept[-1].quality(quality):
+            if not kept or point.shown(quality)[0] > kept[-1].shown(quality)[0]:
                 kept.append(point)
         return replace(self, points=tuple(kept))
 

@@ -61,7 +61,6 @@ class Retrainer:
         """Prepare for some folders.
 
         Args:
-            task: of the heads.
             reference: says what kind of network is trained, and how large pictures it reads.
             training: the pictures to learn from, by the name of the folder that is evaluated.
             cache: keeps the answers of heads that were trained before.
@@ -89,7 +88,6 @@ class Retrainer:
         Args:
             folder: the pictures that it is asked about.
             coder: gives back both these and the training pictures.
-            setting: of the coder.
             before: what the reference network says of the uncompressed pictures.
 
         Raises:

@@ -169,7 +169,6 @@ def row_of(
     """Find out all that can be known of a frame; it is decoded only where that tells more.
 
     Args:
-        frame: the frame.
         codec: decodes it; None where its model is not installed.
         file: where it was found,
         number: and where in there, from 1.

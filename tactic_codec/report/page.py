@@ -84,7 +84,7 @@ class Page(NamedTuple):
 
 
 def of_rows(
-    title: str, rows: Sequence[Row], sums: Totals | None, failures: Sequence[tuple[str, str]] = ()
+    title: str, rows: Sequence[Row], sums: Totals | None, failures: Sequence[tuple[str, str]]
 ) -> Page:
     """Return the page of a report: of its rows and of their sums, None where there is no row.
 

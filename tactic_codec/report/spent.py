@@ -49,8 +49,6 @@ def facts_of(
     """Return what went where, as ``tactic explain`` prints it.
 
     Args:
-        frame: the frame.
-        model: its model.
         blocks: see `bits_of_blocks`.
         inside: a region of the picture, [height, width].
     """
