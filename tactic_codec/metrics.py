@@ -170,7 +170,7 @@ def _check_pair(a: Pixels, b: Pixels) -> None:
         raise ValueError(f"pictures of one size expected, not {list(a.shape)} and {list(b.shape)}")
 
 
-# --- Accuracy -------------------------------------------------------------------------------------
+# --- Intervals ------------------------------------------------------------------------------------
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -204,9 +204,6 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return low, high
 
 
-# --- Label maps -----------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=1)  # every point of a curve is of the same pictures
 def resamples(count: int) -> npt.NDArray[np.int64]:
     """Return how often each of ``count`` pictures is drawn, [1 + `RESAMPLES`, count].
@@ -223,6 +220,9 @@ def with_interval(values: npt.NDArray[np.float64]) -> tuple[float, float, float]
     """Return a figure and the ends of its 95 % interval, of what it is in `resamples`; no NaN."""
     low, high = np.percentile(values[1:][~np.isnan(values[1:])], (2.5, 97.5))
     return float(values[0]), float(low), float(high)
+
+
+# --- Label maps -----------------------------------------------------------------------------------
 
 
 def confusion(expected: LabelMap, found: LabelMap, classes: int) -> Confusion:

@@ -8,9 +8,9 @@
     segmenting  segment                       asking    what these three share: ask, print, draw
     explaining  explain
     inspecting  info, test                    streaming pictures that come one after the other
-    reporting   bpp-report                    listing   folders of pictures for training, eval
-    models      models list, show, verify     options   options that several commands share
-    learning    train, export
+    reporting   bpp-report                    watching  pictures that come into folders later
+    models      models list, show, verify     listing   folders of pictures for training, eval
+    learning    train, export                 options   options that several commands share
     evaluating  eval
     benching    bench
 
