@@ -8,6 +8,7 @@ published: folded it computes the same with half the operations of a layer.
 """
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ class InvertedResidual(nn.Module):
         return x_BCHW + out if self.residual else out
 
 
-class Trunk(nn.Module):
+class Trunk(nn.Module, ABC):
     """Stem and blocks: images to features, of which subclasses make logits."""
 
     def __init__(self, stages: Sequence[Stage] = STAGES) -> None:
@@ -113,9 +114,9 @@ class Trunk(nn.Module):
         """Map images to logits alone, see `with_features`."""
         return self.with_features(x_BCHW)[0]
 
+    @abstractmethod
     def with_features(self, x_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return logits, and the features, see `features`."""
-        raise NotImplementedError
+        """Map images, see `features`, to logits and those features."""
 
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
         """Return what the stages in ``FEATURE_STAGES`` end with, each [B, C, h, w].
@@ -146,7 +147,7 @@ class EfficientNetLite0(Trunk):
         self.classifier = nn.Linear(1280, classes)
 
     def with_features(self, x_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Map images, 224×224, to logits [B, classes] and features."""
+        """Map images, 224×224, to logits [B, classes] and features, see `features`."""
         taps = self.features(x_BCHW)
         logits: Tensor = self.classifier(F.relu6(self.head(taps[-1])).mean(dim=(2, 3)))
         return logits, taps

@@ -41,7 +41,7 @@ class PyramidSegmenter(Trunk):
         self.classifier = SameConv2d(WIDTH, classes, 1)
 
     def with_features(self, x_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Map images to logits [B, classes, H / 4, W / 4] and features of the trunk."""
+        """Map images to logits [B, classes, H / 4, W / 4] and features, see `Trunk.features`."""
         taps = self.features(x_BCHW)
         seen: Tensor = self.lateral[-1](taps[-1])
         # What the whole picture shows says much about its parts.
