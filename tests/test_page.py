@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -204,8 +203,9 @@ def test_eval_has_a_page(coded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with tempfile.TemporaryDirectory() as profile, browser(Path(profile)) as tab:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    # Its children may still write as it ends. pytest deletes the folder later.
+    with browser(tmp_path_factory.mktemp("profile")) as tab:
         yield tab
 
 
