@@ -15,7 +15,7 @@ from tactic_codec.container import Frame
 from tactic_codec.errors import ImageError
 from tactic_codec.metrics import wilson_interval
 from tactic_codec.model import Model
-from tactic_codec.report import Row
+from tactic_codec.report import Row, page
 from tactic_codec.rivals import USUAL, rival
 from tactic_codec.tasks import CLASSIFY, SEGMENT, Verdict
 
@@ -234,6 +234,18 @@ def test_totals() -> None:
     expected = {"pictures": 2, "share": 0.5, "low": low, "high": high}
     assert sums.summaries["classify"].facts == expected
     assert report.notes(sums)[0].startswith("jpeg: for 2 of 3 pictures")
+
+
+@pytest.mark.parametrize(("model", "curve"), [("tiny", "tiny"), ("jpeg", "jpeg (model)")])
+def test_a_model_that_is_named_like_a_codec_has_a_curve_of_its_own(model: str, curve: str) -> None:
+    one = row(100, 20, None, 30, True)
+    rows = [Row(one.facts | {"model": model})]
+    (plot,) = page.of_rows("a report", rows, report.totals(rows), []).plots
+    assert {name: len(points) for name, points in plot.curves.items()} == {
+        curve: 1,
+        "jpeg": 1,
+        "webp": 1,
+    }
 
 
 def test_totals_of_little() -> None:

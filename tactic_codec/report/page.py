@@ -154,6 +154,7 @@ def _plots(rows: Sequence[Row]) -> Iterator[Plot]:
     def of_model(row: Row) -> tuple[str, int]:
         return row.facts["model"], row.facts["level"]
 
+    others = {name for row in rows for name, fact in row.facts.items() if isinstance(fact, dict)}
     known = defaultdict[str, dict[str, list[Point]]](lambda: defaultdict(list))
     for (model, _), group in groupby(sorted(rows, key=of_model), of_model):
         own = list(group)
@@ -166,7 +167,9 @@ def _plots(rows: Sequence[Row]) -> Iterator[Plot]:
                 point = Point(rate, *(100 * value for value in share))
                 known[f"{title}, %"][model].append(point)
         compared = [row.facts for row in own if math.isfinite(row.facts.get("psnr", math.inf))]
-        coders = {model: [(facts["bpp"], facts["psnr"]) for facts in compared]}
+        # A model may be named like a codec.
+        own_name = f"{model} (model)" if model in others else model
+        coders = {own_name: [(facts["bpp"], facts["psnr"]) for facts in compared]}
         for facts in compared:
             for name, other in facts.items():
                 if isinstance(other, dict) and math.isfinite(other["psnr"]):
