@@ -353,8 +353,8 @@ class Codec:
             frame = coded(0)
             raise TargetMissed(
                 f"this picture has {frame.size} bytes at level {frame.level} of model "
-                f"{self.model.name}, expected at most {max_bytes}: allow more, or code it smaller, "
-                "as the scale 'auto' does"
+                f"{self.model.name}, expected at most {max_bytes}: allow more, or code it "
+                "smaller, by a scale or by the longest side"
             )
         return found - 1
 

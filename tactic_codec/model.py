@@ -493,7 +493,8 @@ class Model:
         if self._left_out(name):
             raise BackendUnavailable(
                 f"{path} is not installed: training, effort and torch need it; "
-                "the wheel tactic-codec-training brings it, and the checkout has it"
+                "a checkout has it, and so has the wheel tactic-codec-training, which bin/wheels "
+                "makes there"
             )
         expected = self._files[name]
         try:

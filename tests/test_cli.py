@@ -1169,6 +1169,21 @@ def test_what_folders_hold_and_is_not_taken_is_counted(tactic: Tactic, tmp_path:
         assert "passed over: 1 .png\n" in tactic(*command.split(), "-r", "out").stderr
 
 
+def test_a_folder_of_what_lacks_a_package_says_which(
+    tactic: Tactic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("in/a.png")
+    Path("in/b.HEIC").touch()
+    monkeypatch.setattr(files, "_PACKAGES", {".heic": "pillow-heif"})
+    below = files.below
+    monkeypatch.setattr(files, "below", lambda path, _, passed: below(path, (".png",), passed))
+    result = tactic("compress", "-r", "-m", "tiny", "in", "-o", "out/")
+    assert result.stderr == (
+        "passed over: 1 .HEIC\nsome of these are read with a package: pip install pillow-heif\n"
+    )
+    assert "pip" not in tactic("info", "-r", "out", code=1).stderr
+
+
 def test_many_kinds_of_files_are_counted_on_one_short_line(tactic: Tactic) -> None:
     save("in/a.png")
     for number in range(100):

@@ -201,6 +201,14 @@ def test_interval_by_hand() -> None:
     assert halved.interval == pytest.approx((-0.5, -0.5))
 
 
+def test_a_single_picture_has_no_interval() -> None:
+    qualities = np.array([[1.0], [2.0]])
+    anchor = in_draws(np.exp(qualities), qualities)
+    found = paired(anchor, in_draws(np.exp(qualities) / 2, qualities))
+    assert found is not None and found.interval is None
+    assert found.change == pytest.approx(-0.5)
+
+
 @pytest.mark.parametrize(("reaching", "missed"), [(4, 0.018), (2, 0.135)])
 def test_draws_without_a_common_quality_are_left_out(reaching: int, missed: float) -> None:
     """Both curves meet only where a draw has one of the pictures that a codec does well on."""

@@ -408,6 +408,10 @@ def test_the_wheels_share_out_the_models() -> None:
     names = {p.relative_to(ROOT / "models") for p in (ROOT / "models").glob("*/*")}
     kept = {n.as_posix() for n in names if FOR_TRAINING.fullmatch(n.name)}
     assert found == {"paper"} | {name for name in kept if not name.startswith("paper/")}
+    device = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    parts = {p for p in device["targets"]["wheel"]["only-include"] if p.startswith("models")}
+    # A model of one's own in models/ stays at home, and so do the names of its photographs.
+    assert parts == {"models/README.md", "models/general", "models/camvid"}
 
 
 def test_the_licence_is_whole() -> None:

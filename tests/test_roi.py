@@ -144,4 +144,9 @@ def test_files_of_boxes_belong_to_pictures_by_their_names(
     assert sizes[1] < sizes[0]
     Path("in/c.png").write_bytes(image.save(picture(), "png"))
     result = tactic(*args, "-f", code=1)
-    assert "tactic: in/c.png: boxes.json lists no picture of this name" in result.stderr
+    assert "tactic: in/c.png: boxes.json lists no picture of this name\n" in result.stderr
+    Path("boxes.json").write_text(json.dumps(line | {"file": "-", "detections": []}))
+    result = tactic(*args, "-f", code=1)
+    assert (
+        "lists no picture of this name; give detect the file, not standard input" in result.stderr
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.group(
     short_help="List, show and verify installed models.",
     epilog=options.examples(
-        "tactic models list", "tactic models show paper", "tactic models verify"
+        "tactic models list", "tactic models show camvid", "tactic models verify"
     ),
 )
 def models() -> None:
@@ -56,7 +56,7 @@ def _entry(model: "Model | Damaged") -> dict[str, Any]:
         "fingerprint": model.fingerprint.hex(),
         "levels": len(model.levels),
         "tasks": list(model.heads),
-        "bytes": _size(model),
+        "bytes": sum(_sizes(model)),
         "path": str(model.path),
         "default": model.path.name == DEFAULT_MODEL,
     }
@@ -110,12 +110,13 @@ def _without_long_lists(manifest: dict[str, Any]) -> dict[str, Any]:
 def _described(model: "Model") -> Iterator[str]:
     """Yield what a model's manifest says, for people."""
     manifest = model.manifest
+    sizes = _sizes(model)
     facts = [
         ["name", model.name],
         ["description", str(manifest.get("description", "-"))],
         ["path", str(model.path)],
         ["fingerprint", model.fingerprint.hex()],
-        ["size", f"{_human(_size(model))} in {len(manifest['files'])} files"],
+        ["size", f"{_human(sum(sizes))} in {len(sizes)} files"],
         ["stride", f"{model.stride} pixels"],
         ["channels", str(model.channels)],
         ["levels", f"1 to {len(model.levels)}, by default {model.default_level}"],
@@ -227,7 +228,7 @@ def _brief(value: Any) -> str:
 
 
 @models.command(
-    "verify", epilog=options.examples("tactic models verify", "tactic models verify paper")
+    "verify", epilog=options.examples("tactic models verify", "tactic models verify camvid")
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @options.as_json
@@ -259,8 +260,10 @@ def verify_models(names: tuple[str, ...], as_json: bool) -> None:
             console.advance(1)
 
 
-def _size(model: "Model") -> int:
-    return sum(int(file["bytes"]) for file in model.manifest["files"].values())
+def _sizes(model: "Model") -> list[int]:
+    """Return the bytes of the files that are there: a wheel leaves out what only training needs."""
+    files = model.manifest["files"]
+    return [int(files[name]["bytes"]) for name in files if (model.path / name).exists()]
 
 
 def _human(size: int) -> str:

@@ -44,7 +44,8 @@ def paired(
 
     Each draw is compared as all pictures are: it has Pareto fronts and a common range of its own.
     One in which both curves reach no common quality is left out. Where that is more than a tenth of
-    the draws, there is no interval, because those that are left are not like the others.
+    the draws, there is no interval, because those that are left are not like the others. Nor is
+    there one where all draws are the same, as those of a single picture are.
 
     Args:
         anchor: rate and quality in each draw, [points, 2, 1 + draws], see `metrics.resamples`.
@@ -60,7 +61,8 @@ def paired(
         return None
     drawn = np.array([first.change, *(found.change for found in others if found)])
     interval = None
-    if len(drawn) > 1 and len(drawn) - 1 >= COMMON * len(others):
+    differ = any((curve != curve[..., :1]).any() for curve in (anchor, test))
+    if differ and len(drawn) > 1 and len(drawn) - 1 >= COMMON * len(others):
         interval = metrics.with_interval(drawn)[1:]
     return first._replace(interval=interval, draws=len(drawn) - 1)
 

@@ -118,7 +118,9 @@ def _detected(path: Path, lines: list[Any]) -> Callable[[str, int, int], Iterabl
             if all(a == b for a, b in zip(asked[::-1], parts[::-1], strict=False))
         ]
         if not same:
-            raise DataError(f"{path} lists no picture of this name")
+            piped = PurePosixPath(STDIN).stem in kept
+            remedy = "; give detect the file, not standard input" if piped else ""
+            raise DataError(f"{path} lists no picture of this name{remedy}")
         for size, _ in same:
             annotations.check_size(f"{path}: {name}", size, width, height)
         return [edge for _, edges in same for edge in edges]
