@@ -136,6 +136,8 @@ def _remove_remains(folder: str) -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
+                if not entry.is_file(follow_symlinks=False):  # a pipe would be waited for
+                    continue
                 with contextlib.suppress(OSError), open(entry.path, "rb") as stream:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.unlink(entry.path)

@@ -253,6 +253,9 @@ class _Worker:
                     member.name = os.path.splitext(member.name)[0] + self._suffix
                     count += 1
                 member.size = len(data)
+                # What these say would count in place of the name and the size.
+                kept = {k: v for k, v in member.pax_headers.items() if k not in ("path", "size")}
+                member.pax_headers = kept
                 results.addfile(member, io.BytesIO(data))
         return made.getvalue(), count
 

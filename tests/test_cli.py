@@ -1169,6 +1169,15 @@ def test_what_folders_hold_and_is_not_taken_is_counted(tactic: Tactic, tmp_path:
         assert "passed over: 1 .png\n" in tactic(*command.split(), "-r", "out").stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_among_the_remains_is_not_waited_for(tactic: Tactic) -> None:
+    save("a.png")
+    Path("out").mkdir()
+    os.mkfifo("out/.tactic-x.tmp")
+    tactic("compress", "-m", "tiny", "a.png", "out/a.tac")
+    assert Path("out/a.tac").exists()
+
+
 def test_a_folder_of_what_lacks_a_package_says_which(
     tactic: Tactic, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,8 @@ def test_shards(cluster: Any, tmp_path: Path) -> None:
             for key in range(3):
                 bad = number == key == 1
                 for suffix, data in ((".jpg", b"bad" if bad else picture(key)), (".cls", b"7")):
-                    member = tarfile.TarInfo(f"{number}{key}{suffix}")
+                    # A name that is not ASCII has a header of its own.
+                    member = tarfile.TarInfo(f"{number}{'ö' if key == 2 else key}{suffix}")
                     member.size = len(data)
                     shard.addfile(member, io.BytesIO(data))
     out = tmp_path / "coded"
@@ -127,7 +128,7 @@ def test_shards(cluster: Any, tmp_path: Path) -> None:
     assert outcome.done == 5
     assert [failure.path for failure in outcome.failures] == ["train-1.tar/11.jpg"]
     with tarfile.open(out / "train-1.tar") as shard:
-        names = ["10.tac", "10.cls", "11.cls", "12.tac", "12.cls"]
+        names = ["10.tac", "10.cls", "11.cls", "1ö.tac", "1ö.cls"]
         assert shard.getnames() == names
         coded = shard.extractfile("10.tac")
         assert coded

@@ -398,6 +398,17 @@ def test_what_takes_too_much_is_refused_in_bounded_time_and_memory(
     refused(saved(detector()), "took more than 0.01 s")
 
 
+def test_modules_of_the_current_folder_are_not_run(
+    saved: Callable[[Any], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(detector())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("numpy.py").write_text("open('ran', 'w')\nraise ImportError\n")
+    load(path, "range=1")
+    assert os.listdir() == ["numpy.py"]
+
+
 def test_onnx_needs_no_writing_beside_the_file(saved: Callable[[Any], str], tmp_path: Path) -> None:
     path = saved(detector())
     load(path, "range=1")

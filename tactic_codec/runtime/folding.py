@@ -41,7 +41,8 @@ def fold(data: bytes, array: NDArray[np.float32]) -> tuple[bytes, list[NDArray[n
         )
         given.write_bytes(data)
         np.save(read, array)
-        command = [sys.executable, "-m", __name__, *map(str, (given, read, folded, said))]
+        # -P: or a module in the current folder would be run.
+        command = [sys.executable, "-P", "-m", __name__, *map(str, (given, read, folded, said))]
         try:
             done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired as exc:
@@ -63,7 +64,9 @@ def _main(given: str, read: str, folded: str, said: str) -> None:
     except ImportError:  # Windows bounds no process so
         pass
     else:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        limit = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     from tactic_codec.runtime.onnx import ForeignNetwork
 
     network = ForeignNetwork(Path(given).read_bytes(), folded=folded)
