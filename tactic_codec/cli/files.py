@@ -133,8 +133,10 @@ def expand(
     if passed.total():
         console.say(f"passed over: {_counted(passed)}")
         if ".jpg" in suffixes:  # pictures are asked for
-            lacking = {_PACKAGES.get(kind.lower()) for kind, count in passed.items() if count}
-            for package in sorted(filter(None, lacking)):
+            from tactic_codec.picture import PACKAGES
+
+            kinds = {kind.lower() for kind, count in passed.items() if count}
+            for package in sorted({PACKAGES[kind] for kind in kinds & PACKAGES.keys()}):
                 console.say(f"some of these are read with a package: pip install {package}")
     return found
 
@@ -220,8 +222,6 @@ _PLURALS = {
     _SPECIAL: "pipes and devices",
 }
 _NAMED = 12  # kinds on the line that counts what is passed over
-_PACKAGES = dict.fromkeys((".heic", ".heif", ".hif"), "pillow-heif") | {".jxl": "pillow-jxl-plugin"}
-"""Which package reads pictures that are passed over without it."""
 
 
 def _counted(passed: Counter[str]) -> str:

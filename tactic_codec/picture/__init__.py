@@ -34,6 +34,7 @@ Changed with an `ImageWarning`: frames and pages behind the first; colour profil
 clean apertures that cannot be used; damage beside the pixels; 16 bits so dark that nothing shows.
 """
 
+from tactic_codec.picture.formats import PACKAGES as PACKAGES
 from tactic_codec.picture.formats import SUFFIXES as SUFFIXES
 from tactic_codec.picture.formats import not_a_tac as not_a_tac
 from tactic_codec.picture.forms import DEFAULT_MAX_PIXELS as DEFAULT_MAX_PIXELS

@@ -25,6 +25,7 @@ class Format(NamedTuple):
         examine: from a file, what is to be known before it is decoded.
         mended: from a file that cannot be read, files to read in its place, the least changed
             first; where one is several, all of these must show the same pixels.
+        package: what brings the module, where Pillow does not.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Format(NamedTuple):
     again: Callable[[bytes], bytes] | None = None
     examine: Callable[[bytes], dict[Any, Any]] | None = None
     mended: Callable[[bytes], Iterator[tuple[bytes, ...]]] | None = None
+    package: str = ""
 
 
 _FORMATS = (
@@ -67,10 +69,10 @@ _FORMATS = (
     Format("QOI", rb"qoif", "PIL.QoiImagePlugin", "QoiImageFile",
            ".qoi", None, lambda head: rb"qoif.{8}[\3\4][\0\1]"),
     Format("HEIF", rb"....ftyp(?:hei|hev|mif|msf)", "pillow_heif", "HeifImageFile",
-           ".heic .heif .hif"),
+           ".heic .heif .hif", package="pillow-heif"),
     Format("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
            "pillow_jxl.JpegXLImagePlugin", "JXLImageFile", ".jxl",
-           examine=isobmff.of_jpeg_xl),
+           examine=isobmff.of_jpeg_xl, package="pillow-jxl-plugin"),
 )  # fmt: skip
 
 SUFFIXES = tuple(
@@ -81,6 +83,11 @@ SUFFIXES = tuple(
 )
 """Of the files that are taken for pictures in folders, in lower case; a file that is named may have
 any suffix."""
+
+PACKAGES = {
+    suffix: row.package for row in _FORMATS if row.package for suffix in row.suffixes.split()
+}
+"""What reads pictures of some suffixes, and may not be installed."""
 
 _TAC = "a .tac file"
 _Y4M = "YUV4MPEG2"

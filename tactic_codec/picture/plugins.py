@@ -35,9 +35,8 @@ def begin(form: Format, stream: BinaryIO) -> Image.Image:
         module = importlib.import_module(form.module)
     except ImportError as error:
         remedy = "update Pillow"
-        if not form.module.startswith("PIL."):
-            package = {"HEIF": "pillow-heif"}.get(form.name, "pillow-jxl-plugin")
-            remedy = f"install what reads them: pip install {package}"
+        if form.package:
+            remedy = f"install what reads them: pip install {form.package}"
         raise UnsupportedImage(f"{form.name} pictures cannot be read here: {remedy}") from error
     if not getattr(module, "SUPPORTED", True):
         raise UnsupportedImage(f"this Pillow was built without {form.name}: install its wheel")

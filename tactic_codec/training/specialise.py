@@ -128,7 +128,6 @@ def pupil_config(model: Model, name: str, teachers: Sequence[TeacherConfig]) -> 
     named = ", ".join(Path(teacher.network).name for teacher in teachers)
     config = replace(
         begun,
-        checkpoint_every=50,
         description=f"Made from {model.name} for {named}.",
         teacher=tuple(teachers),
         data=DataConfig(colour=0.1, size=max(256, size), zoom=(0.6, 1.0)),
@@ -164,6 +163,7 @@ def _begun(model: Model, name: str, draw_power: float) -> TrainingConfig:
         name=name,
         stage=(replace(moving[-1], name="joint", final_learning_rate=1e-5, warmup=20),),
         seed=made.seed,
+        checkpoint_every=50,
         ema=0.98,
         residual=transforms,
         levels=replace(
