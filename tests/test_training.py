@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,34 @@ def test_pictures_lie_at_any_depth_and_in_any_common_format(tmp_path: Path) -> N
     assert len(part.train + part.calibration + part.test) == 11
     assert found.classes == ("a",)
     assert found.skipped == ()
+
+
+@pytest.mark.parametrize("name", ["#a/x.png", " a/x.png", "a/x\n.png", "a/caf\udce9.png"])
+def test_a_name_that_no_list_can_hold_is_left_out(tmp_path: Path, name: str) -> None:
+    """Or the list of what training kept out would not have it, and a test picture be trained on."""
+    folder = write_pictures(tmp_path / "some", {"a": 4})
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes((folder / "a" / "00.png").read_bytes())
+    found = scan([folder], DataConfig(), 1)
+    assert [path for path, _ in found.skipped] == [folder / name]
+    assert all("cannot stand in a list" in reason for _, reason in found.skipped)
+    (part,) = found.parts
+    assert len(part.train + part.calibration + part.test) == 4
+
+
+def test_a_class_folder_that_is_no_text_is_refused_at_once(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "some", {"a": 2, "caf\udce9": 2})
+    with pytest.raises(DataError, match="UTF-8: rename that folder"):
+        scan([folder], DataConfig(), 1)
+
+
+def test_a_pipe_among_pictures_is_not_waited_for(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "some", {"a": 4})
+    os.mkfifo(folder / "a" / "pipe.png")
+    found = scan([folder], DataConfig(), 1)
+    assert [(path.name, reason) for path, reason in found.skipped] == [
+        ("pipe.png", "this is no file")
+    ]
 
 
 def test_unreadable_files_are_named_and_left_out(tmp_path: Path) -> None:

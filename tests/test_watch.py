@@ -112,6 +112,16 @@ def test_where_nobody_knows_who_writes_a_file_counts_that_rests(
     assert watch._is_ready(str(path)) and not watch._waiting
 
 
+def test_a_pipe_that_takes_the_name_of_a_file_is_not_read(incoming: Path) -> None:
+    from tactic_codec.cli import watching
+
+    path = incoming / "x.jpg"
+    os.mkfifo(path)
+    watch = watching.Watch.__new__(watching.Watch)
+    watch._waiting, watch._taken = {str(path): (None, 0)}, {}
+    assert not watch._is_ready(str(path)) and not watch._waiting
+
+
 @pytest.mark.slow
 def test_pipes_and_names_that_are_no_text_hold_nothing_up(
     started: Start, incoming: Path, coded: Path

@@ -11,6 +11,7 @@ get lost where they are many, and for what other machines write to a shared fold
 import errno
 import math
 import os
+import stat
 import threading
 import time
 from collections import Counter
@@ -179,7 +180,10 @@ class Watch(UntilSignal):
         """Whether a file that waits is whole; it then waits no longer."""
         try:
             found = os.stat(path)
-        except OSError:  # it has gone, or comes up with the next listing
+        except OSError:
+            found = None
+        # It has gone, a pipe has its name now, or it comes up with the next listing.
+        if found is None or not stat.S_ISREG(found.st_mode):
             del self._waiting[path]
             return False
         facts, now = _Facts(found.st_size, found.st_mtime_ns, found.st_ctime_ns), time.monotonic()

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tactic_codec import picture as image
-from tactic_codec.errors import DataError, ImageError, LimitExceeded
+from tactic_codec.errors import DataError, ImageError, LimitExceeded, display
 from tactic_codec.networks.measures import class_weights
 from tactic_codec.picture import Pixels
 from tactic_codec.training.config import DataConfig
@@ -152,6 +152,10 @@ def scan(
                 f"{folder}: class folder {strangers[0]!r} is not among the model's "
                 f"{len(names)} classes"
             )
+    # A model says what it learned from, in UTF-8.
+    for place in (*map(str, files), *names):
+        if not _is_text(place):
+            raise DataError(f"the name {display(place)} is not UTF-8: rename that folder")
     skipped: list[Skipped] = []
     parts: list[Part] = []
     counts: dict[Path, NDArray[np.int64]] = {}
@@ -162,7 +166,7 @@ def scan(
                 Example(path, task.kept(folder, path, names) if has_labels else UNLABELLED)
                 for path in images
             ]
-            read = partial(_read, task, len(names))
+            read = partial(_read, task, len(names), folder)
             good = []
             for example, counted in zip(examples, pool.map(read, examples), strict=True):
                 if isinstance(counted, str):
@@ -194,8 +198,27 @@ def _pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def _read(task: TrainingTask[Any, Any], classes: int, example: Example) -> NDArray[np.int64] | str:
+def _is_text(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _read(
+    task: TrainingTask[Any, Any], classes: int, folder: Path, example: Example
+) -> NDArray[np.int64] | str:
     """Count the classes of an example's truth, or return why the example cannot be used."""
+    name = example.below(folder)
+    # It may have to stand on a line of the list of what training kept out.
+    if (
+        not _is_text(name)
+        or name.startswith("#")
+        or [name] != [line.strip() for line in name.splitlines()]
+    ):
+        return (
+            "its name cannot stand in a list: it begins with #, begins or ends with a space, has a "
+            "line end, or is not UTF-8; rename it"
+        )
+    if not example.path.is_file():  # a pipe would be waited for
+        return "this is no file"
     try:
         return task.counts(task.truth(example.kept, example.pixels()), classes)
     except (DataError, ImageError, LimitExceeded, OSError) as exc:
