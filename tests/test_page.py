@@ -84,6 +84,16 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(
     assert message in refused.stderr and not Path("eval").exists()
 
 
+def test_a_page_never_replaces_what_it_reports_on(coded: Path, tmp_path: Path) -> None:
+    frame = (coded / "l1/cat/0.tac").read_bytes()
+    (tmp_path / "a.tac").write_bytes(frame)
+    (tmp_path / "page.html").symlink_to("a.tac")
+    for name in ("a.tac", "page.html"):
+        args = ["bpp-report", tmp_path / "a.tac", "--html", tmp_path / name, "-f"]
+        assert "input and output are the same file" in tactic(*args, code=1).stderr
+    assert (tmp_path / "a.tac").read_bytes() == frame
+
+
 def test_a_full_disk_costs_the_page_and_not_the_table(coded: Path) -> None:
     failed = tactic("bpp-report", coded / "coded", "--html", "/dev/full", code=1)
     assert "No space left" in failed.stderr and "sum of 13" in failed.stdout

@@ -1,7 +1,7 @@
 """Options that several commands share, and what they open."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial, reduce, wraps
 from inspect import signature
@@ -340,8 +340,19 @@ def refused(*errors: type[Exception], hint: str | None = None) -> Iterator[None]
         raise click.BadParameter(message, param_hint=hint) from exc
 
 
-def refuse_page(path: str | None, force: bool, made: str = os.curdir) -> None:
-    """Refuse what --html names before hours of work, and not behind them; ``made`` will be there.
+def refuse_page(
+    path: str | None,
+    force: bool,
+    made: str = os.curdir,
+    sources: Iterable[files.Source] = (),
+) -> None:
+    """Refuse what --html names before hours of work, and not behind them.
+
+    Args:
+        path: of the page, None where none is wanted.
+        force: whether a file may be replaced.
+        made: a folder that will be there.
+        sources: inputs, which are never replaced.
 
     Raises:
         OutputExists, OSError: it cannot be written.
@@ -350,7 +361,8 @@ def refuse_page(path: str | None, force: bool, made: str = os.curdir) -> None:
         raise click.UsageError("--html writes to a file; name one in place of '-'")
     folder = os.path.abspath(os.path.dirname(path or ""))
     if path is not None and (os.path.exists(path) or folder != os.path.abspath(made)):
-        files.Destination("file", path, force).place(files.Source(files.STDIN, ""), "")
+        for source in (files.Source(files.STDIN, ""), *sources):
+            files.Destination("file", path, force).place(source, "")
 
 
 def level_of(codec: "Codec", quality: int | None) -> int:

@@ -112,11 +112,11 @@ def bpp_report(
     original, the decoded picture with what networks see in it, and a map of where the bits went.
     Files that failed are listed with the reasons.
     """
-    options.refuse_page(html, force)
     form = "json" if talking.as_json else form
     with opened(quiet=talking.quiet, verbose=talking.verbose) as console:
         failures = console.failures = []
         sources = files.expand(console, paths, recursive=True, suffixes=FRAMES)
+        options.refuse_page(html, force, sources=sources)
         from tactic_codec import picture as image
         from tactic_codec import report
         from tactic_codec.report import page
